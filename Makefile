@@ -1,0 +1,39 @@
+# Every target sets up .venv by itself; nothing else is needed but Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+# Threads that wait should sleep, not spin: a busy machine runs the tests several times faster.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test test-full lint format clean
+.DEFAULT_GOAL := demo
+
+# The main job on real generated video: train, test, predict, report.
+demo: .venv/ready
+	$(BIN)/mmaction-lite demo
+
+# The suite, without the slow checks: under 5 minutes on 2 cores.
+test: .venv/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+# All of it, fault drills, large sweeps and compilation included: under 20 minutes.
+test-full: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmaction-lite needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=/path/to/python")'
+	@echo "Installing into .venv; this takes a few minutes the first time."
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,26 @@
+"""mmaction-lite: video action recognition in plain PyTorch."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmaction_lite.recipes import get_recipe, list_recipes
+    from mmaction_lite.recipes.weights import load
+    from mmaction_lite.recognize import Prediction, predict
+
+__all__ = ["Prediction", "get_recipe", "list_recipes", "load", "predict"]
+
+_HOMES = {
+    "Prediction": "mmaction_lite.recognize",
+    "predict": "mmaction_lite.recognize",
+    "get_recipe": "mmaction_lite.recipes",
+    "list_recipes": "mmaction_lite.recipes",
+    "load": "mmaction_lite.recipes.weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # PyTorch takes two seconds to import: --help, and processes that only draw or decode, do without.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
