@@ -1,0 +1,1 @@
+"""Videos and annotation files in, uint8 pixels out."""

@@ -1,0 +1,133 @@
+"""Small data sets in memory: every frame of every clip, decoded once, at reduced size."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from mmaction_lite.data.annotations import Samples
+from mmaction_lite.data.sources import ArrayVideo, open_source
+from mmaction_lite.data.transforms import short_side_size
+from mmaction_lite.data.views import Views
+from mmaction_lite.device import available_cores
+from mmaction_lite.errors import VideoError
+
+BUDGET_BYTES = 2 << 30
+Track = Callable[[Iterable[int], int, str], Iterable[int]]
+
+
+class VideoCache:
+    """Whole clips in one shared uint8 tensor; sampling and cropping stay as random as from the files.
+
+    A cached clip reads like its file does, only that its frames come at the reduced size. Views that
+    resize whole frames to the same short side before they crop therefore get equal pixels either way.
+
+    Args:
+        samples: the clips.
+        short_side: the size frames are stored at.
+        antialias: see `crop_and_resize`.
+        budget_bytes: what the cache may take.
+        track: wraps an iterable of clip numbers to show progress: (iterable, total, title).
+
+    Raises:
+        MemoryError: the clips need more than the budget.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        short_side: int,
+        antialias: bool,
+        budget_bytes: int,
+        track: Track | None = None,
+    ):
+        self.samples = samples
+        self.short_side = short_side
+        self.antialias = antialias
+        with ThreadPoolExecutor(available_cores()) as threads:
+            self._shapes = list(threads.map(self._probe, range(len(samples))))
+            ends = np.cumsum([np.prod(shape[:3]) * 3 for shape in self._shapes], dtype=np.int64)
+            self._starts = np.concatenate([[0], ends])
+            self.nbytes = int(self._starts[-1])
+            if self.nbytes > budget_bytes:
+                raise MemoryError(f"{self.nbytes} bytes of clips, {budget_bytes} allowed")
+            # One tensor for everybody; PyTorch moves it to shared memory when a worker is handed it.
+            self._pixels = torch.empty(self.nbytes, dtype=torch.uint8)
+            clips = threads.map(self._fill, range(len(samples)))
+            for _ in track(clips, len(samples), "reading clips into memory") if track else clips:
+                pass
+
+    def open(self, sample: int) -> ArrayVideo:
+        """Clip number `sample`.
+
+        Raises:
+            VideoError: its file could not be read when the cache was filled.
+        """
+        length, height, width, fps, fault = self._shapes[sample]
+        if fault:
+            raise VideoError(fault)
+        flat = self._pixels[self._starts[sample] : self._starts[sample + 1]].numpy()
+        return ArrayVideo(flat.reshape(length, height, width, 3), fps)
+
+    def _probe(self, sample: int) -> tuple[int, int, int, float, str]:
+        """Length, height, width and frame rate that the clip will have, or what is wrong with it."""
+        try:
+            with open_source(self.samples.path(sample)) as source:
+                return len(source), *short_side_size(source.size, self.short_side), source.fps, ""
+        except VideoError as error:
+            return 0, 0, 0, 0.0, str(error)
+
+    def _fill(self, sample: int) -> int:
+        length, height, width, fps, fault = self._shapes[sample]
+        if not fault:
+            try:
+                with open_source(self.samples.path(sample)) as source:
+                    size = (height, width)
+                    self.open(sample).pixels[:] = source.frames(range(length), None, size, self.antialias)
+            except VideoError as error:
+                self._shapes[sample] = (length, height, width, fps, str(error))
+        return sample
+
+
+class Caches:
+    """The caches of a run, or of several runs on the same data, within one budget.
+
+    Args:
+        budget_bytes: of all caches together.
+        track: see `VideoCache`.
+    """
+
+    def __init__(self, budget_bytes: int = BUDGET_BYTES, track: Track | None = None):
+        self.left_bytes = budget_bytes
+        self.track = track
+        self._caches: dict[tuple[str, int, int, bool], VideoCache] = {}
+
+    def of(self, samples: Samples, views: Views) -> VideoCache | None:
+        """The cache for `views` of `samples`; None where they crop from whole frames or do not fit."""
+        if views.short_side is None:
+            return None
+        key = (samples.source, len(samples), views.short_side, views.antialias)
+        if key not in self._caches:
+            if not 0 < expected_bytes(samples, views.short_side) <= self.left_bytes:
+                return None
+            try:
+                cache = VideoCache(samples, views.short_side, views.antialias, self.left_bytes, self.track)
+            except MemoryError:
+                return None
+            self.left_bytes -= cache.nbytes
+            self._caches[key] = cache
+        return self._caches[key]
+
+
+def expected_bytes(samples: Samples, short_side: int) -> int:
+    """What a cache of `samples` would take, judged by 16 clips spread over the set; 0 if none is readable."""
+    sizes = []
+    for sample in np.linspace(0, len(samples) - 1, 16).astype(int):
+        try:
+            with open_source(samples.path(sample)) as source:
+                height, width = short_side_size(source.size, short_side)
+                sizes.append(len(source) * height * width * 3)
+        except VideoError:
+            continue
+    return int(np.mean(sizes) * len(samples)) if sizes else 0

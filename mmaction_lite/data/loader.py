@@ -1,0 +1,224 @@
+"""From sample numbers to batches of pixels: the order of a training, its random draws, faulty videos.
+
+The order lives in the main process and is a pure function of (seed, epoch). A draw is one place in it:
+number `epoch * epoch_length + position`. Workers are handed (draw, sample), and everything random about
+the draw follows from (seed, draw), so a resumed run, any number of workers and a cached set all see
+the same pixels.
+"""
+
+import signal
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmaction_lite.data.annotations import Samples, mirrored_classes
+from mmaction_lite.data.cache import VideoCache
+from mmaction_lite.data.sources import Source, open_source
+from mmaction_lite.data.views import Views
+from mmaction_lite.errors import VideoError
+
+# Purposes: the second word of every seed.
+ORDER, CLIP, AUGMENT, MIX, REDRAW = range(5)
+MAX_REDRAWS = 10
+
+
+def generator(seed: int, purpose: int, number: int, view: int = 0, attempt: int = 0) -> np.random.Generator:
+    """The generator for one purpose of one epoch, draw or step.
+
+    Always five words: NumPy treats (3, 7) and (3, 7, 0) alike.
+    """
+    return np.random.default_rng((seed, purpose, number, view, attempt))
+
+
+class Fault(NamedTuple):
+    """A video that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+class Clip(NamedTuple):
+    """One item of a data set.
+
+    `pixels` is uint8: (V, T, h, w, C) in training, (num_clips, T, H, W, C) before cropping in testing,
+    None where nothing could be read. `labels`, int64 (V,), is one per training view, for a mirrored view
+    may show another class.
+    """
+
+    pixels: Tensor | None
+    labels: Tensor
+    sample: int
+    faults: list[Fault]
+
+
+class Batch(NamedTuple):
+    """Clips of one training step: uint8 (B, V, T, h, w, C), labels int64 (B, V), sample numbers (B,)."""
+
+    pixels: Tensor
+    labels: Tensor
+    samples: list[int]
+    faults: list[Fault]
+
+
+class Draws:
+    """The batch sampler of a training: for each step from `first_step` on its (draw, sample) pairs.
+
+    Every epoch shuffles anew and drops its last `num_samples % batch_size` samples. One pass runs over
+    all epochs, so that workers never wait at an epoch's end.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, first_step: int, last_step: int):
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.steps = range(first_step, last_step)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        steps_per_epoch = self.num_samples // self.batch_size
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in self.steps:
+            if step // steps_per_epoch != epoch:
+                epoch = step // steps_per_epoch
+                order = generator(self.seed, ORDER, epoch).permutation(self.num_samples)
+            first = (step % steps_per_epoch) * self.batch_size
+            draw = step * self.batch_size
+            samples = order[first : first + self.batch_size]
+            yield [(draw + i, int(sample)) for i, sample in enumerate(samples)]
+
+
+class VideoDataset:
+    """Clips by number; the part of the loader that runs in workers.
+
+    Args:
+        samples: the table of clips.
+        views: what to read of each.
+        cache: decoded clips, to read from instead of the files.
+        seed: of the training; None reads the fixed test clips of `views`.
+
+    Raises:
+        UserError: views are mirrored, and a class has a side but no mirror image (`mirrored_classes`).
+    """
+
+    def __init__(
+        self, samples: Samples, views: Views, cache: VideoCache | None = None, seed: int | None = None
+    ):
+        self.samples = samples
+        self.views = views
+        self.cache = cache
+        self.seed = seed
+        self._mirrored = mirrored_classes(samples.classes) if seed is not None and views.flip > 0 else None
+        self._broken: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, item: tuple[int, int] | int) -> Clip:
+        """A training clip for (draw, sample), a test clip for a sample number."""
+        if isinstance(item, tuple):
+            return self._draw(*item)
+        labels = torch.from_numpy(self.samples.labels[item : item + 1])
+        try:
+            with self._open(item) as source:
+                return Clip(torch.from_numpy(self.views.read(source)), labels, item, [])
+        except VideoError as error:
+            return Clip(None, labels, item, [Fault(str(self.samples.path(item)), str(error))])
+
+    def _draw(self, draw: int, sample: int) -> Clip:
+        """A broken sample is replaced by the one that REDRAW selects, known to be broken or not.
+
+        "Broken" only means "do not open again": which sample stands in does not depend on when a fault
+        was found.
+        """
+        assert self.seed is not None
+        faults = []
+        for attempt in range(MAX_REDRAWS):
+            if sample not in self._broken:
+                try:
+                    with self._open(sample) as source:
+                        clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
+                        rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
+                        pixels, flips = self.views.draw(source, clip_rng, rng)
+                    label = self.samples.labels[sample]
+                    labels = np.full(len(flips), label)
+                    if self._mirrored is not None:
+                        labels[flips] = self._mirrored[label]
+                    return Clip(torch.from_numpy(pixels), torch.from_numpy(labels), sample, faults)
+                except VideoError as error:
+                    self._broken.add(sample)
+                    faults.append(Fault(str(self.samples.path(sample)), str(error)))
+            sample = int(generator(self.seed, REDRAW, draw, attempt=attempt).integers(len(self.samples)))
+        return Clip(None, torch.empty(0, dtype=torch.int64), sample, faults)
+
+    def _open(self, sample: int) -> Source:
+        return self.cache.open(sample) if self.cache else open_source(self.samples.path(sample))
+
+
+def training_loader(
+    dataset: VideoDataset, batch_size: int, first_step: int, last_step: int, num_workers: int, pin: bool
+) -> DataLoader[Batch]:
+    """Batches of the steps [first_step, last_step), over all epochs."""
+    assert dataset.seed is not None
+    draws = Draws(len(dataset), batch_size, dataset.seed, first_step, last_step)
+    return _loader(dataset, num_workers, pin, batch_sampler=draws, collate_fn=_stack)
+
+
+def evaluation_loader(
+    dataset: VideoDataset, num_videos: int, num_workers: int, pin: bool
+) -> DataLoader[list[Clip]]:
+    """Every video exactly once, in order, in lists of at most `num_videos`."""
+    return _loader(dataset, num_workers, pin, batch_size=num_videos, collate_fn=list)
+
+
+def _loader(dataset: VideoDataset, num_workers: int, pin: bool, **options: Any) -> DataLoader[Any]:
+    context = _worker_context() if num_workers else None
+    return DataLoader(
+        dataset,  # pyright: ignore[reportArgumentType]  a Dataset by shape, not by inheritance
+        num_workers=num_workers,
+        multiprocessing_context=context,
+        worker_init_fn=_leave_interrupts_to_the_parent if num_workers else None,
+        pin_memory=pin,
+        **options,
+    )
+
+
+def _worker_context() -> Any:
+    """How workers start: never forked from here, which hangs when a decoder with threads is open here."""
+    if "forkserver" not in torch.multiprocessing.get_all_start_methods():
+        return torch.multiprocessing.get_context("spawn")
+    context = torch.multiprocessing.get_context("forkserver")
+    # The server imports PyTorch once; workers fork from it in milliseconds. They are born with Ctrl-C
+    # blocked, until they can ignore it.
+    context.set_forkserver_preload([__name__])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    # Ctrl-C goes to every process of the terminal; the parent stops between two steps and ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _stack(clips: list[Clip]) -> Batch:
+    # A clip for which every redraw failed is left out; by then the share of broken videos ends the run.
+    pixels = [clip.pixels for clip in clips if clip.pixels is not None]
+    read = [clip for clip in clips if clip.pixels is not None]
+    return Batch(
+        torch.stack(pixels) if pixels else torch.empty(0),
+        torch.stack([clip.labels for clip in read]) if read else torch.empty(0),
+        [clip.sample for clip in read],
+        [fault for clip in clips for fault in clip.faults],
+    )

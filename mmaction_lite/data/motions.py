@@ -1,0 +1,316 @@
+"""The generated data set `motions`: ten actions that only the order of the frames tells apart.
+
+The classes are five pairs, and a clip of the second class of a pair is drawn as one of the first and
+played backwards. Both classes of a pair therefore show exactly the same frames in distribution, and a
+model that averages over frames cannot exceed 50 %.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from PIL import Image
+
+from mmaction_lite.errors import UserError
+
+CLASSES = (
+    "move_left",
+    "move_right",
+    "move_up",
+    "move_down",
+    "rotate_counterclockwise",
+    "rotate_clockwise",
+    "shrink",
+    "grow",
+    "vanish",
+    "appear",
+)
+SPLITS = {"train": range(500), "val": range(500, 600), "test": range(600, 800)}
+
+FRAMES, HEIGHT, WIDTH = 64, 96, 128
+FPS = 25
+REACH = 10  # the camera moves at most this many pixels from its middle position
+DARKNESS = 70  # the mean level of the background
+
+MARK = "motions.json"  # makes a folder a motions set, and says which
+PARTIAL = ".partial"  # where a clip grows until it is complete
+
+Form = Literal["video", "frames"]
+
+
+def render(number: int, contrast: float = 1.0) -> np.ndarray:
+    """Draw clip `number`, whose class is `number % 10`.
+
+    The number is the seed: the same number gives the same pixels on every machine.
+
+    Args:
+        number: 0 or greater.
+        contrast: 1 draws objects at levels 170–255 on a background of 40–100; smaller values pull the
+            objects' levels towards the background, 0 would give them its mean.
+
+    Returns:
+        uint8 (64, 96, 128, 3), RGB.
+    """
+    rng = np.random.default_rng(number)
+    canvas = _background(rng)
+    for _ in range(rng.integers(2)):  # a distractor, still
+        centre = rng.uniform(0, canvas.shape[1]), rng.uniform(0, canvas.shape[0])
+        _draw(canvas, _shape(rng), *centre, rng.uniform(6, 12), rng.uniform(0, 360), _colour(rng, contrast))
+
+    shape, colour = _shape(rng), _colour(rng, contrast)
+    x, y, radius, angle, opacity = _motion(rng, pair=number % 10 // 2)
+    left, top = _camera(rng), _camera(rng)
+    frames = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    for t, frame in enumerate(frames):
+        frame[:] = canvas[top[t] : top[t] + HEIGHT, left[t] : left[t] + WIDTH]
+        # The object lives in the scene: a camera that moves right shifts it left.
+        at = x[t] + REACH - left[t], y[t] + REACH - top[t]
+        _draw(frame, shape, *at, radius[t], angle[t], colour, opacity[t])
+    return frames if number % 2 == 0 else frames[::-1]
+
+
+def generate(
+    out: str | Path,
+    *,
+    form: Form = "video",
+    contrast: float = 1.0,
+    splits: Mapping[str, range] = SPLITS,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write the data set: class folders of clips, one list file per split, and the class names.
+
+    `out/train/move_left/000120.mp4` is listed in `out/train.txt` as `train/move_left/000120.mp4 0`; in the
+    form "frames" the clip is a folder of `00001.jpg` …, listed as `train/move_left/000120 64 0`.
+    A clip appears complete or not at all, and complete ones are kept, so an interrupted run goes on.
+
+    Args:
+        out: a new or empty folder, or one that an earlier call with the same form and contrast left.
+        form: "video" for H.264 in mp4, "frames" for folders of JPEG frames.
+        contrast: see `render`; in (0, 1].
+        splits: the clip numbers of each split; a number must not stand in two.
+        workers: processes; None for one per core, 0 to write in this process.
+        progress: called as `progress(done, total)` with numbers of clips, first with those already there.
+
+    Raises:
+        UserError: the folder holds something else or cannot be written, or the contrast is out of range.
+    """
+    if not 0 < contrast <= 1:
+        raise UserError(f"contrast {contrast}: expected a number above 0, up to 1")
+    out = Path(out)
+    _claim(out, json.dumps({"form": form, "contrast": float(contrast)}) + "\n")
+
+    clips: list[tuple[int, Path]] = []
+    for split, numbers in splits.items():
+        names = {n: _clip_name(split, n, form) for n in numbers}
+        fields = f" {FRAMES}" if form == "frames" else ""
+        _write_text(out / f"{split}.txt", "".join(f"{names[n]}{fields} {n % 10}\n" for n in numbers))
+        clips += [(n, out / names[n]) for n in numbers]
+    _write_text(out / "classes.txt", "\n".join(CLASSES) + "\n")
+
+    missing = [(number, path) for number, path in clips if not path.exists()]
+    for folder in {path.parent for _, path in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+    write = partial(_write_clip, partial_folder=out / PARTIAL, form=form, contrast=contrast)
+    done = len(clips) - len(missing)
+    progress(done, len(clips))
+    for _ in _map(write, missing, workers):
+        done += 1
+        progress(done, len(clips))
+    shutil.rmtree(out / PARTIAL)
+
+
+def _claim(out: Path, mark: str) -> None:
+    """Make `out` ours, or find out that it is not."""
+    if out.is_dir():
+        names = {entry.name for entry in out.iterdir()} - {PARTIAL}
+        if names and MARK not in names:
+            raise UserError(f"{out}: is not empty and holds no motions set; choose a new or empty folder")
+        if names and (found := (out / MARK).read_text(encoding="utf-8")) != mark:
+            raise UserError(
+                f"{out}: holds a set of {found.strip()}, not of {mark.strip()}; choose a new folder"
+            )
+    try:
+        (out / PARTIAL).mkdir(parents=True, exist_ok=True)
+        _write_text(out / MARK, mark)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a whole file, or none of it."""
+    draft = path.parent / PARTIAL / path.name
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _clip_name(split: str, number: int, form: Form) -> str:
+    return f"{split}/{CLASSES[number % 10]}/{number:06d}" + (".mp4" if form == "video" else "")
+
+
+def _map(
+    write: Callable[[tuple[int, Path]], None], clips: list[tuple[int, Path]], workers: int | None
+) -> Iterator[None]:
+    """`map` over `workers` processes."""
+    if workers is None:
+        workers = os.cpu_count() or 1
+    if not clips or workers == 0:
+        yield from map(write, clips)
+        return
+    start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    # Only this process answers Ctrl-C; the others finish their clip.
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context(start), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        yield from pool.map(write, clips, chunksize=4)
+
+
+def _write_clip(clip: tuple[int, Path], partial_folder: Path, form: Form, contrast: float) -> None:
+    number, path = clip
+    draft = partial_folder / path.name
+    write = _write_video if form == "video" else _write_frames
+    write(draft, render(number, contrast))
+    draft.replace(path)
+
+
+def _write_video(path: Path, frames: np.ndarray) -> None:
+    # A keyframe every 16 frames and B-frames between: short, and still worth a reader's planning.
+    options = {"crf": "26", "g": "16", "preset": "veryfast"}
+    with av.open(path, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", FPS, options, width=WIDTH, height=HEIGHT, pix_fmt="yuv420p")
+        stream.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+
+
+def _write_frames(folder: Path, frames: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, frame in enumerate(frames, 1):
+        Image.fromarray(frame).save(folder / f"{number:05d}.jpg", quality=95)
+
+
+def _motion(rng: np.random.Generator, pair: int) -> tuple[np.ndarray, ...]:
+    """The object's x, y, radius (pixels), angle (degrees) and opacity, each (64,), for the first class."""
+    start, stop = rng.uniform(0, 12), FRAMES - 1 - rng.uniform(0, 12)
+    time = np.clip((np.arange(FRAMES) - start) / (stop - start), 0, 1)
+    easing = rng.uniform(-0.5, 0.5)  # above 0 the motion is fast first, below 0 it is fast last
+    progress = time + easing * time * (1 - time)
+
+    radius = rng.uniform(16, 22)
+    dx = dy = turn = arm = 0.0
+    size = opacity = np.ones(FRAMES)
+    match pair:
+        case 0:
+            dx = -rng.uniform(45, 70)
+        case 1:
+            dy = -rng.uniform(28, 40)
+        case 2:
+            turn, arm = -rng.uniform(110, 150), 0.7 * radius  # about its foot, like a wiper
+        case 3:
+            size = 1.4 - rng.uniform(0.7, 1.0) * progress
+        case 4:
+            # A moment in the middle: slower, it would pass for growing.
+            opacity = 1 - np.clip((np.arange(FRAMES) - rng.uniform(12, 36)) / rng.uniform(8, 16), 0, 1)
+    # Objects stand roughly upright, in the middle of a turn too: a tip that goes right means clockwise.
+    angle = rng.uniform(-110, -70) + turn * (progress - 0.5)
+    margin = radius + arm + 6  # from the frame's edge, so that a moving camera cuts off little
+    x = rng.uniform(margin - dx, WIDTH - margin) + dx * progress + arm * np.cos(np.radians(angle))
+    y = rng.uniform(margin - dy, HEIGHT - margin) + dy * progress + arm * np.sin(np.radians(angle))
+    return x, y, radius * size, angle, opacity
+
+
+def _camera(rng: np.random.Generator) -> np.ndarray:
+    """A random walk within 0 … 2 * REACH, reflected at both ends; integers (64,)."""
+    walk = rng.integers(4 * REACH) + np.cumsum(rng.integers(-1, 2, FRAMES))
+    return abs(walk % (4 * REACH) - 2 * REACH)
+
+
+def _background(rng: np.random.Generator) -> np.ndarray:
+    """Three octaves of blurred noise at levels 40–100, with room for the camera: uint8 (116, 148, 3)."""
+    height, width = HEIGHT + 2 * REACH, WIDTH + 2 * REACH
+    noise = np.zeros((3, height, width), np.int64)
+    for cell, weight in ((32, 4), (16, 2), (8, 1)):
+        rows, columns = _spread(height, cell), _spread(width, cell)
+        grid = rng.integers(0, 256, (3, rows.shape[1], columns.shape[1]))
+        noise += weight * (rows @ grid @ columns.T // cell**2)
+    return (40 + noise * 60 // (7 * 255)).astype(np.uint8).transpose(1, 2, 0).copy()
+
+
+def _spread(length: int, cell: int) -> np.ndarray:
+    """Weights (length, knots) of linear interpolation between knots `cell` pixels apart, times `cell`."""
+    knots = np.arange(0, length + cell, cell)
+    return np.maximum(cell - abs(np.arange(length)[:, None] - knots), 0)
+
+
+def _colour(rng: np.random.Generator, contrast: float) -> np.ndarray:
+    return DARKNESS + contrast * (rng.uniform(170, 255, 3) - DARKNESS)
+
+
+def _draw(
+    image: np.ndarray,
+    shape: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    x: float,
+    y: float,
+    radius: float,
+    angle: float,
+    colour: np.ndarray,
+    opacity: float = 1.0,
+) -> None:
+    """Blend one anti-aliased shape into `image` (H, W, 3), touching only the box around it."""
+    height, width = image.shape[:2]
+    left, right = (int(min(max(edge, 0), width)) for edge in (x - radius - 1, x + radius + 2))
+    top, bottom = (int(min(max(edge, 0), height)) for edge in (y - radius - 1, y + radius + 2))
+    right_of, below = np.arange(left, right) - x, np.arange(top, bottom)[:, None] - y
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    distance = radius * shape(
+        (cos * right_of + sin * below) / radius, (cos * below - sin * right_of) / radius
+    )
+    cover = opacity * np.clip(0.5 - distance, 0, 1)[:, :, None]
+    box = image[top:bottom, left:right]
+    # Elementwise arithmetic throughout: where machines differ in a last bit, rounding removes it.
+    box[:] = np.round(box + cover * (colour - box))
+
+
+# Shapes are signed distances (negative inside) in coordinates where the circle of radius 1 encloses them.
+# All point along u, and none looks the same after a turn of less than half a circle.
+
+
+def _rectangle(u: np.ndarray, v: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
+    return np.maximum(abs(u) - half_width, abs(v) - half_height)
+
+
+def _bar(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return _rectangle(u, v, 0.95, 0.28)
+
+
+def _ell(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    stem = _rectangle(u, v + 0.3, 0.85, 0.2)
+    foot = _rectangle(u + 0.65, v, 0.2, 0.5)
+    return np.minimum(stem, foot)
+
+
+def _triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.maximum(-0.75 - u, 0.96 * abs(v) + 0.28 * u - 0.27)
+
+
+def _dotted_ellipse(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    ellipse = (np.sqrt(u * u + 4 * v * v) - 0.98) / 2
+    dot = np.sqrt((u - 0.5) * (u - 0.5) + v * v) - 0.28
+    return np.maximum(ellipse, -dot)
+
+
+SHAPES = (_bar, _ell, _triangle, _dotted_ellipse)
+
+
+def _shape(rng: np.random.Generator) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    return SHAPES[rng.integers(len(SHAPES))]

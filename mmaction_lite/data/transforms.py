@@ -1,0 +1,218 @@
+"""From a frame's size to boxes, and from pixels to the inputs a model sees.
+
+Geometry is planned first: a crop knows only the size of the frames and answers with placements; whoever
+holds the pixels executes them. Every frame is resampled once.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmaction_lite.errors import UserError
+
+Box = tuple[int, int, int, int]
+Size = tuple[int, int]
+
+
+class Placement(NamedTuple):
+    """Where one view lies in the frame: cut `box`, resample it to `size`, mirror it if `flip`."""
+
+    box: Box
+    size: Size
+    flip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCrop:
+    """A box of exactly `size` anywhere in the frame."""
+
+    num_crops: ClassVar[int] = 1
+    size: Size
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
+        """One placement; a frame smaller than `size` is enlarged."""
+        h, w = _fitting(self.size, height, width)
+        top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+        return [Placement((int(top), int(left), h, w), self.size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomResizedCrop:
+    """A box of random area and shape, resized to `size` (Szegedy et al. 2015, §6).
+
+    Args:
+        size: (height, width) of the view.
+        area: smallest and largest share of the frame's area.
+        ratio: smallest and largest width / height, drawn log-uniformly.
+    """
+
+    num_crops: ClassVar[int] = 1
+    size: Size
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
+        """One placement; after ten boxes that do not fit, the largest centred square."""
+        for _ in range(10):
+            area = height * width * rng.uniform(*self.area)
+            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+            h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+            if 0 < h <= height and 0 < w <= width:
+                top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+                return [Placement((int(top), int(left), h, w), self.size)]
+        side = min(height, width)
+        return [Placement(_centred(side, side, height, width), self.size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiScaleCrop:
+    """A box of a few sizes at a few places, resized to `size` (TSN: Wang et al. 2016, §3.2).
+
+    Height and width are `scales` times the short side, at most `max_scale_gap` steps of the list apart.
+    `positions` is 5 (corners and centre) or 13 (also the edges' middles and the quarter points).
+    """
+
+    num_crops: ClassVar[int] = 1
+    size: Size
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    max_scale_gap: int = 1
+    positions: int = 5
+
+    def __post_init__(self):
+        if self.positions not in (5, 13):
+            raise UserError(f"MultiScaleCrop: positions is {self.positions}; it must be 5 or 13")
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
+        """One placement."""
+        steps = range(len(self.scales))
+        pairs = [(i, j) for i in steps for j in steps if abs(i - j) <= self.max_scale_gap]
+        i, j = pairs[rng.integers(len(pairs))]
+        h, w = (max(1, int(min(height, width) * self.scales[k])) for k in (i, j))
+        # Places on a 5 x 5 grid of quarter steps, as (row, column).
+        corners = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
+        others = [(2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
+        places = corners if self.positions == 5 else corners + others
+        row, column = places[rng.integers(len(places))]
+        box = (row * ((height - h) // 4), column * ((width - w) // 4), h, w)
+        return [Placement(box, self.size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CenterCrop:
+    """One box of `size` in the middle."""
+
+    num_crops: ClassVar[int] = 1
+    size: Size
+
+    def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
+        """One placement; a frame smaller than `size` is enlarged."""
+        return [Placement(_centred(*_fitting(self.size, height, width), height, width), self.size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreeCrop:
+    """Three boxes of `size` along the longer side: start, middle, end (Wang et al. 2018, §4.1)."""
+
+    num_crops: ClassVar[int] = 3
+    size: Size
+
+    def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
+        """Three placements, from left to right or from top to bottom."""
+        h, w = _fitting(self.size, height, width)
+        down, across = height - h, width - w
+        middle = (down // 2, across // 2)
+        ends = (
+            [(middle[0], 0), (middle[0], across)] if across >= down else [(0, middle[1]), (down, middle[1])]
+        )
+        return [Placement((top, left, h, w), self.size) for top, left in (ends[0], middle, ends[1])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenCrop:
+    """Four corners and the centre, each also mirrored (Krizhevsky et al. 2012, §4.1)."""
+
+    num_crops: ClassVar[int] = 10
+    size: Size
+
+    def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
+        """Ten placements: five boxes as they are, then the same five mirrored."""
+        h, w = _fitting(self.size, height, width)
+        down, across = height - h, width - w
+        places = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
+        return [
+            Placement((top, left, h, w), self.size, flip) for flip in (False, True) for top, left in places
+        ]
+
+
+RandomPlan = RandomCrop | RandomResizedCrop | MultiScaleCrop
+FixedPlan = CenterCrop | ThreeCrop | TenCrop
+
+
+def short_side_size(size: Size, short_side: int) -> Size:
+    """(height, width) of a frame of `size` after its short side became `short_side`, rounded half up."""
+    scale = short_side / min(size)
+    height, width = (int(side * scale + 0.5) for side in size)
+    return height, width
+
+
+def crop_and_resize(
+    frames: np.ndarray, box: Box | None = None, size: Size | None = None, *, antialias: bool = True
+) -> np.ndarray:
+    """Cut `box` out of every frame and resample it to `size`, bilinear, in one pass.
+
+    Args:
+        frames: uint8 (T, H, W, C).
+        box: (top, left, height, width) in frame coordinates; None for the whole frame.
+        size: (height, width) of the result; None keeps the box's own.
+        antialias: widen the filter when shrinking. False is what OpenCV's linear resize does, and with
+            it the published MMAction2 and PySlowFast protocols.
+
+    Returns:
+        uint8 (T, h, w, C).
+    """
+    if box is not None:
+        top, left, height, width = box
+        frames = frames[:, top : top + height, left : left + width]
+    if size is None or size == frames.shape[1:3]:
+        return frames
+    # A permuted view of (T, H, W, C) is channels-last already: PyTorch's fast uint8 path, without a copy.
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    resized = functional.interpolate(pixels, size=size, mode="bilinear", antialias=antialias)
+    return resized.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalize:
+    """Pixels to inputs: subtract `mean` and divide by `std`, both in units of 0–255, one per channel."""
+
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+
+    def __post_init__(self):
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(f"Normalize: expected three means and three positive stds, got {self}")
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, T, H, W, C) to float32 (N, C, T, H, W), on the device of `pixels`.
+
+        The result keeps the memory order of the pixels, which is channels-last: cast, scale and layout
+        are one pass.
+        """
+        mean = torch.tensor(self.mean, device=pixels.device)
+        scale = 1 / torch.tensor(self.std, device=pixels.device)
+        return ((pixels.float() - mean) * scale).permute(0, 4, 1, 2, 3)
+
+
+def _fitting(size: Size, height: int, width: int) -> Size:
+    """The largest box with the shape of `size`, not larger than `size`, that the frame holds."""
+    shrink = min(1.0, height / size[0], width / size[1])
+    return max(1, int(size[0] * shrink)), max(1, int(size[1] * shrink))
+
+
+def _centred(h: int, w: int, height: int, width: int) -> Box:
+    return (height - h) // 2, (width - w) // 2, h, w

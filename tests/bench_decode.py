@@ -1,0 +1,229 @@
+"""CPU time per clip of the planned reader, beside a linear one, other decoders and the floor.
+
+    python tests/bench_decode.py [VIDEO] [--clips 12]
+
+The video (a generated 340x256 one of 300 frames by default) is encoded with x264 twice: with the default
+distance between keyframes, 250, and with a keyframe every 10 frames. For every pattern the readers take turns
+on the same random positions, so that a busy machine disturbs all alike; shown are the median CPU time and the
+median of the ratios pair by pair. All decode with one thread.
+
+The floor decodes the packets that the plan needs, to YUV only: no index, no RGB.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+
+from mmaction_lite.data import packets
+from mmaction_lite.data.packets import IndexCache
+from mmaction_lite.data.video import Video
+
+Read = Callable[[str, list[int]], object]
+
+
+KNOWN = IndexCache(2**20)
+
+
+def segments(count: int) -> Callable[[int, np.random.Generator], list[int]]:
+    def pattern(length: int, rng: np.random.Generator) -> list[int]:
+        return [int((segment + rng.random()) * length / count) for segment in range(count)]
+
+    return pattern
+
+
+def dense(clip_len: int, interval: int, clips: int = 1) -> Callable[[int, np.random.Generator], list[int]]:
+    def pattern(length: int, rng: np.random.Generator) -> list[int]:
+        last = length - clip_len * interval
+        starts = [int(rng.integers(last))] if clips == 1 else np.linspace(0, last, clips).astype(int)
+        return [int(start) + interval * step for start in starts for step in range(clip_len)]
+
+    return pattern
+
+
+PATTERNS = {
+    "3 segments": segments(3),
+    "8 segments": segments(8),
+    "4x16": dense(4, 16),
+    "8x8": dense(8, 8),
+    "32x2": dense(32, 2),
+    "10 x 32x2": dense(32, 2, 10),
+}
+
+
+def read_planned(path: str, indices: list[int]) -> object:
+    packets.index_cache = IndexCache(0)  # every file is new, as in an epoch over a large data set
+    with Video(path) as video:
+        return video.frames(indices)
+
+
+def read_known(path: str, indices: list[int]) -> object:
+    packets.index_cache = KNOWN
+    with Video(path) as video:
+        return video.frames(indices)
+
+
+def read_linear(path: str, indices: list[int]) -> object:
+    wanted, last, found = set(indices), max(indices), {}
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for index, frame in enumerate(container.decode(stream)):
+            if index in wanted:
+                found[index] = frame.to_ndarray(format="rgb24", threads=1)
+            if index == last:
+                break
+    return np.stack([found[index] for index in indices])
+
+
+def read_decord(path: str, indices: list[int]) -> object:
+    return import_module("decord").VideoReader(path, num_threads=1).get_batch(indices).asnumpy()
+
+
+def read_torchcodec(path: str, indices: list[int]) -> object:
+    decoder = import_module("torchcodec.decoders").VideoDecoder(
+        path, num_ffmpeg_threads=1, dimension_order="NHWC"
+    )
+    return decoder.get_frames_at(indices).data.numpy()
+
+
+def floor_of(path: str) -> Read:
+    """A reader that is told the plan of `path` and decodes its packets to YUV."""
+    with Video(path) as video:
+        video.frames(range(len(video)))
+        index = video._index
+
+    def read(path: str, indices: list[int]) -> object:
+        numbers = np.unique(index.order[indices])
+        starts = np.minimum.accumulate(index.starts(numbers)[::-1])[::-1]
+        needed, wanted = set(), set(numbers.tolist())
+        for start, packet in zip(starts.tolist(), numbers.tolist(), strict=True):
+            needed.update(range(start, packet + 1))
+        count, end = 0, max(needed)
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            decoder = stream.codec_context
+            decoder.thread_count = 1
+            for number, packet in enumerate(container.demux(stream)):
+                if number in needed:
+                    decoder.skip_frame = "DEFAULT" if number in wanted else "NONREF"
+                    count += len(decoder.decode(packet))
+                if number == end:
+                    return count + len(decoder.decode(None))
+
+    return read
+
+
+def encode(source: Path, path: Path, distance: int) -> str:
+    """Re-encode the video of `source` with x264's defaults and a keyframe every `distance` frames."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream("libx264", rate=30, options={"g": str(distance)})
+        assert isinstance(stream, VideoStream)
+        shape = old.streams.video[0]
+        stream.width, stream.height, stream.pix_fmt = shape.width, shape.height, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 30)
+        for number, frame in enumerate(old.decode(video=0)):
+            frame.pts, frame.time_base = number, Fraction(1, 30)
+            new.mux(stream.encode(frame))
+        new.mux(stream.encode())
+    return str(path)
+
+
+def generate(path: Path) -> Path:
+    """300 frames of a textured scene under a wandering camera, with moving objects, noise and two cuts."""
+    rng = np.random.default_rng(0)
+    scenes = []
+    for _ in range(3):
+        octaves = [
+            rng.integers(0, 256, (512 // s, 640 // s, 3)).repeat(s, 0).repeat(s, 1) for s in (64, 16, 4)
+        ]
+        scenes.append(sum(weight * octave for weight, octave in zip((0.5, 0.35, 0.15), octaves, strict=True)))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"crf": "18"})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 340, 256, "yuv420p"
+        place = np.array([120.0, 150.0])
+        for number in range(300):
+            place = np.clip(place + rng.normal(0, 1.5, 2), 0, [255, 299])
+            top, left = place.astype(int)
+            frame = scenes[number // 100][top : top + 256, left : left + 340].copy()
+            for thing in range(4):
+                y, x = (
+                    int(110 + 90 * np.sin(number / 17 + thing)),
+                    int(150 + 130 * np.cos(number / 23 + 2 * thing)),
+                )
+                frame[y : y + 40, x : x + 30] = scenes[thing % 3][y : y + 40, :30]
+            frame += rng.normal(0, 3, frame.shape)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.clip(0, 255).astype(np.uint8))))
+        container.mux(stream.encode())
+    return path
+
+
+def installed(module: str) -> bool:
+    try:
+        import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:
+        print(f"{module}: not installed ({type(error).__name__})")
+        return False
+    return True
+
+
+def measure(path: str, readers: dict[str, Read], indices: list[list[int]]) -> dict[str, list[float]]:
+    """CPU milliseconds by reader, one per list of indices, the readers taking turns."""
+    milliseconds: dict[str, list[float]] = {name: [] for name in readers}
+    for read in readers.values():  # imports and first allocations
+        read(path, indices[0])
+    for clip in indices:
+        for name, read in readers.items():
+            start = time.process_time()
+            read(path, clip)
+            milliseconds[name].append(1000 * (time.process_time() - start))
+    return milliseconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="CPU time per clip of video readers")
+    parser.add_argument("video", nargs="?", type=Path, help="source clip; generated when left out")
+    parser.add_argument("--clips", type=int, default=12, help="random clips per pattern")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        source = arguments.video or generate(Path(folder, "source.mp4"))
+        for distance in (250, 10):
+            path = encode(source, Path(folder, f"gop{distance}.mp4"), distance)
+            readers: dict[str, Read] = {
+                "floor": floor_of(path),
+                "planned": read_planned,
+                "index known": read_known,
+                "linear": read_linear,
+            }
+            others: dict[str, Read] = {"decord": read_decord, "torchcodec": read_torchcodec}
+            readers |= {name: read for name, read in others.items() if installed(name)}
+            with Video(path) as video:
+                length, (height, width) = len(video), video.size
+            size = Path(path).stat().st_size / 1000
+            print(
+                f"\ngop{distance}: {length} frames, {width}x{height}, {size:.0f} kB; median CPU ms per clip"
+            )
+            compared = [name for name in readers if name != "planned"]
+            print(" " * 10 + "".join(f"{n:>12}" for n in readers) + "   planned to " + ", ".join(compared))
+            for name, pattern in PATTERNS.items():
+                rng = np.random.default_rng(0)
+                times = measure(path, readers, [pattern(length, rng) for _ in range(arguments.clips)])
+                medians = "".join(f"{statistics.median(times[reader]):12.1f}" for reader in readers)
+                ratios = (
+                    statistics.median(a / b for a, b in zip(times["planned"], times[o], strict=True))
+                    for o in compared
+                )
+                print(f"{name:10}{medians}   " + "  ".join(f"{ratio:.2f}" for ratio in ratios), flush=True)
+
+
+if __name__ == "__main__":
+    main()

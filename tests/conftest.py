@@ -1,0 +1,81 @@
+"""Small real data sets, written once per test session."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from mmaction_lite.data.clips import SegmentFrames
+from mmaction_lite.data.transforms import CenterCrop, RandomCrop
+from mmaction_lite.data.views import Views
+from mmaction_lite.models import tsm_r10
+from mmaction_lite.optim import AdamW, OneCycle
+from mmaction_lite.recipes.recipe import Build, Recipe
+
+
+def write_video(path: Path, frames: np.ndarray) -> None:
+    """H.264 at 25 fps from uint8 (T, H, W, 3)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "12"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, 25)
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def brightening(number: int, frames: int = 16) -> np.ndarray:
+    """A textured clip that gets brighter (even numbers) or darker: uint8 (frames, 48, 64, 3)."""
+    rng = np.random.default_rng(number)
+    texture = rng.integers(0, 60, (1, 12, 16, 3)).repeat(4, 1).repeat(4, 2)
+    ramp = np.linspace(20, 180, frames)[:: 1 if number % 2 == 0 else -1, None, None, None]
+    return (texture + ramp).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders: 12 training and 6 validation clips of two classes that are each other's reverse."""
+    root = tmp_path_factory.mktemp("tiny")
+    for number in range(18):
+        split = "train" if number < 12 else "val"
+        write_video(
+            root / split / ("up" if number % 2 == 0 else "down") / f"{number}.mp4", brightening(number)
+        )
+    return root
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """Two epochs of TSM that take a second."""
+    clips = SegmentFrames(num_segments=4)
+    val = Views(clips=clips, short_side=24, crop=CenterCrop(size=(20, 28)))
+    return Recipe(
+        model=Build(tsm_r10, width=8, dropout=0.2),
+        dataset="tiny",
+        train=replace(val, crop=RandomCrop(size=(20, 28)), flip=0.5),
+        val=val,
+        test=val,
+        optimizer=AdamW(lr=4e-3),
+        schedule=OneCycle(),
+        epochs=2,
+        batch_size=4,
+        label_smoothing=0.05,
+        max_grad_norm=40.0,
+    )
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Training with one torch thread: bit for bit repeatable, and faster for networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import barcode
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmaction_lite.data import frames as frames_module
+from mmaction_lite.data.frames import Frames
+from mmaction_lite.data.transforms import crop_and_resize
+from mmaction_lite.errors import VideoError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve frames named 1.jpg to 12.jpg beside a file that is no image."""
+    for code in range(12):
+        Image.fromarray(barcode.draw(code)).save(tmp_path / f"{code + 1}.jpg", quality=95)
+    (tmp_path / "notes.txt").write_text("no frame")
+    return tmp_path
+
+
+@pytest.mark.parametrize("decoder", ["simplejpeg", "pillow"])
+def test_frames_in_any_order_with_repeats(
+    folder: Path, decoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if decoder == "simplejpeg":
+        pytest.importorskip("simplejpeg")
+    else:
+        monkeypatch.setattr(frames_module, "simplejpeg", None)
+    with Frames(folder, fps=12.5) as video:
+        assert (len(video), video.fps, video.size) == (12, 12.5, (barcode.HEIGHT, barcode.WIDTH))
+        pattern = [11, 0, 1, 9, 1]  # by name, 10.jpg would follow 1.jpg
+        frames = video.frames(pattern)
+        assert frames.dtype == np.uint8
+        assert [barcode.read(frame) for frame in frames] == pattern
+        with Image.open(folder / "12.jpg") as image:
+            assert np.array_equal(frames[0], np.asarray(image))
+
+
+def test_box_and_size_as_for_a_video(folder: Path) -> None:
+    with Frames(folder) as video:
+        whole = video.frames([7, 3, 7])
+        for antialias in (True, False):
+            expected = crop_and_resize(whole, (8, 16, 64, 72), (32, 40), antialias=antialias)
+            got = video.frames([7, 3, 7], (8, 16, 64, 72), (32, 40), antialias=antialias)
+            assert np.array_equal(got, expected)
+        with pytest.raises(ValueError, match="outside the 96x128 frame"):
+            video.frames([0], box=(0, 100, 10, 40))
+
+
+def test_grey_and_png_frames_become_rgb(tmp_path: Path) -> None:
+    Image.fromarray(barcode.draw(5)).convert("L").save(tmp_path / "a.jpg")
+    Image.fromarray(barcode.draw(6)).save(tmp_path / "b.png")
+    with Frames(tmp_path) as video:
+        frames = video.frames([1, 0])
+    assert np.array_equal(frames[0], barcode.draw(6))
+    assert barcode.read(frames[1]) == 5
+
+
+def test_indices_outside_are_an_error(folder: Path) -> None:
+    with Frames(folder) as video:
+        for index in (12, -1):
+            with pytest.raises(
+                IndexError, match=f"frame {index} was asked for; the video has frames 0 to 11"
+            ):
+                video.frames([index])
+
+
+def test_damaged_directories(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="is not a directory of frames"):
+        Frames(tmp_path / "missing")
+    with pytest.raises(VideoError, match="is not a directory of frames"):
+        Frames(folder / "1.jpg")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VideoError, match="no image in this directory"):
+        Frames(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("decoder", ["simplejpeg", "pillow"])
+def test_a_damaged_frame_is_named(folder: Path, decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if decoder == "simplejpeg":
+        pytest.importorskip("simplejpeg")
+    else:
+        monkeypatch.setattr(frames_module, "simplejpeg", None)
+    whole = (folder / "3.jpg").read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2]):
+        (folder / "3.jpg").write_bytes(content)
+        with Frames(folder) as video:
+            video.frames([1, 3])
+            with pytest.raises(VideoError, match=rf"^{folder / '3.jpg'}: [^\n]+$"):
+                video.frames([1, 2])
+
+
+def test_frames_of_two_sizes_are_an_error(folder: Path) -> None:
+    Image.new("RGB", (64, 48)).save(folder / "4.jpg")
+    with Frames(folder) as video, pytest.raises(VideoError, match=r"4\.jpg: is 48x64"):
+        video.frames([0, 3])

@@ -1,0 +1,181 @@
+import multiprocessing
+import resource
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.cache import Caches, VideoCache
+from mmaction_lite.data.clips import DenseClips, SegmentFrames
+from mmaction_lite.data.loader import Draws, VideoDataset, evaluation_loader, training_loader
+from mmaction_lite.data.sources import ArrayVideo, open_source
+from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
+from mmaction_lite.data.views import Views
+from mmaction_lite.errors import UserError, VideoError
+
+
+def batches(tiny, recipe, num_workers=0, cache=None, first_step=0, last_step=6):
+    dataset = VideoDataset(read_split(tiny, "train"), recipe.train, cache, seed=3)
+    loader = training_loader(dataset, 4, first_step, last_step, num_workers, pin=False)
+    return [(batch.samples, batch.labels.tolist(), batch.pixels) for batch in loader]
+
+
+def equal(one, other):
+    return len(one) == len(other) and all(
+        a[:2] == b[:2] and torch.equal(a[2], b[2]) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_order_is_a_new_permutation_every_epoch_and_can_begin_anywhere():
+    steps = list(Draws(11, 4, seed=0, first_step=0, last_step=6))
+    draws = [draw for step in steps for draw, _ in step]
+    assert draws == list(range(24))
+    epochs = [[s for step in steps[i : i + 2] for _, s in step] for i in (0, 2, 4)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 8
+    assert epochs[0] != epochs[1]
+    assert list(Draws(11, 4, seed=0, first_step=3, last_step=6)) == steps[3:]
+    assert list(Draws(11, 4, seed=1, first_step=0, last_step=6)) != steps
+
+
+def test_batches_depend_on_seed_and_draw_alone(tiny, recipe):
+    """Not on where the training began, nor on the workers, nor on whether clips come from memory."""
+    reference = batches(tiny, recipe)
+    assert equal(batches(tiny, recipe, first_step=4), reference[4:])
+    samples = read_split(tiny, "train")
+    cache = Caches().of(samples, recipe.train)
+    assert isinstance(cache, VideoCache)
+    assert equal(batches(tiny, recipe, cache=cache), reference)
+    assert equal(batches(tiny, recipe, num_workers=2), reference)
+    assert equal(batches(tiny, recipe, num_workers=2, cache=cache), reference)
+    other = replace(recipe, train=replace(recipe.train, flip=0.0))
+    assert not equal(batches(tiny, other), reference)
+
+
+def test_decoding_in_the_parent_does_not_hang_the_workers(tiny, recipe):
+    """A container left open with decoder threads hangs forked children; ours are not forked from it."""
+    samples = read_split(tiny, "train")
+    with av.open(str(samples.path(0))) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        next(container.decode(video=0))
+        with open_source(samples.path(1)) as source:
+            source.frames([5])
+            assert len(batches(tiny, recipe, num_workers=2, last_step=3)) == 3
+    assert not multiprocessing.active_children()
+
+
+def test_training_views_without_short_side_are_cut_from_the_source(tiny):
+    samples = read_split(tiny, "train")
+    views = Views(clips=SegmentFrames(num_segments=4), crop=RandomResizedCrop(size=(20, 28)), antialias=False)
+    with open_source(samples.path(0)) as source:
+        pixels, flips = views.draw(source, np.random.default_rng(1), np.random.default_rng(2))
+        (placement,) = views.crop.plan(48, 64, np.random.default_rng(2))
+        (indices,) = views.clips(16, np.random.default_rng(1))
+        expected = source.frames(indices, placement.box, placement.size, False)
+    assert pixels.shape == (1, 4, 20, 28, 3)
+    assert (pixels[0] == expected).all()
+    assert flips.tolist() == [False]
+
+
+def test_test_views_are_clips_then_crops():
+    frames = np.random.default_rng(0).integers(0, 256, (10, 24, 32, 3), np.uint8)
+    for crop in (CenterCrop(size=(16, 16)), ThreeCrop(size=(24, 24)), TenCrop(size=(16, 16))):
+        views = Views(clips=DenseClips(clip_len=3, num_clips=2), crop=crop)
+        read = views.read(ArrayVideo(frames))
+        assert read.shape == (2, 3, 24, 32, 3)
+        pixels = views.crops(torch.from_numpy(read)).numpy()
+        assert pixels.shape == (views.num_views, *views.view_shape)
+        for i, indices in enumerate(views.clips(10)):
+            for j, ((top, left, h, w), _, flip) in enumerate(crop.plan(24, 32)):
+                cut = frames[indices, top : top + h, left : left + w]
+                assert (pixels[i * crop.num_crops + j] == (cut[:, :, ::-1] if flip else cut)).all()
+
+
+def test_frames_smaller_than_the_crop_are_enlarged():
+    views = Views(clips=SegmentFrames(num_segments=2), crop=CenterCrop(size=(16, 16)))
+    read = views.read(ArrayVideo(np.full((3, 8, 12, 3), 7, np.uint8)))
+    assert (views.crops(torch.from_numpy(read)) == 7).all()
+    assert views.crops(torch.from_numpy(read)).shape == (1, 2, 16, 16, 3)
+
+
+def test_testing_reads_every_video_once_in_order(tiny, recipe):
+    dataset = VideoDataset(read_split(tiny, "train"), recipe.val)
+    clips = [clip for clips in evaluation_loader(dataset, 5, 0, pin=False) for clip in clips]
+    assert [clip.sample for clip in clips] == list(range(12))
+
+
+@pytest.fixture
+def damaged(tiny, tmp_path):
+    """`tiny` with two broken training files."""
+    for path in tiny.rglob("*.mp4"):
+        copy = tmp_path / path.relative_to(tiny)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    for name in ("up/0.mp4", "down/3.mp4"):
+        (tmp_path / "train" / name).write_text("not a video")
+    return tmp_path
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_broken_videos_are_replaced_by_the_seed_and_reported_once(damaged, tiny, recipe, cached):
+    samples = read_split(damaged, "train")
+    broken = {samples.path(i).name: i for i in range(12) if samples.path(i).name in ("0.mp4", "3.mp4")}
+    cache = Caches().of(samples, recipe.train) if cached else None
+    loader = training_loader(VideoDataset(samples, recipe.train, cache, seed=3), 4, 0, 6, 0, pin=False)
+    read = list(loader)
+    faults = [fault for batch in read for fault in batch.faults]
+    assert sorted(fault.path for fault in faults) == sorted(str(samples.path(i)) for i in broken.values())
+    for batch, (good_samples, _, good_pixels) in zip(read, batches(tiny, recipe), strict=True):
+        assert not set(batch.samples) & set(broken.values())
+        for i, sample in enumerate(good_samples):
+            if sample not in broken.values():  # the other draws are what they were
+                assert batch.samples[i] == sample
+                assert torch.equal(batch.pixels[i], good_pixels[i])
+    again = list(training_loader(VideoDataset(samples, recipe.train, cache, seed=3), 4, 3, 6, 0, pin=False))
+    assert [batch.samples for batch in again] == [batch.samples for batch in read[3:]]
+
+
+def test_cache_names_a_broken_file_and_keeps_within_its_budget(damaged, recipe):
+    samples = read_split(damaged, "train")
+    cache = Caches().of(samples, recipe.train)
+    assert cache is not None
+    broken = next(i for i in range(12) if samples.path(i).name == "0.mp4")
+    with pytest.raises(VideoError, match=r"0\.mp4"):
+        cache.open(broken)
+    assert Caches(budget_bytes=1000).of(samples, recipe.train) is None
+    assert Caches().of(samples, replace(recipe.train, short_side=None)) is None
+
+
+def test_mirrored_views_carry_the_label_of_the_mirrored_class(tiny, tmp_path, recipe):
+    for name, source in (("move_left", "up"), ("move_right", "down")):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        (tmp_path / "train" / name).symlink_to(tiny / "train" / source)
+    samples = read_split(tmp_path, "train")
+    plain, mirrored = (VideoDataset(samples, replace(recipe.train, flip=flip), seed=3) for flip in (0.0, 1.0))
+    for draw in range(4):
+        before, after = plain[draw, draw], mirrored[draw, draw]
+        assert before.pixels is not None
+        assert after.pixels is not None
+        assert torch.equal(after.pixels, before.pixels.flip(3))
+        assert after.labels.tolist() == [1 - before.labels.item()]
+    with pytest.raises(
+        UserError, match=r"class 'move_left' mirrored would be 'move_right', which is not a class"
+    ):
+        VideoDataset(replace(samples, classes=("move_left", "jump")), replace(recipe.train, flip=0.5), seed=3)
+
+
+@pytest.mark.slow
+def test_testing_many_videos_keeps_within_the_open_files_of_a_process(tiny, recipe, tmp_path):
+    clip = next((tiny / "val").rglob("*.mp4"))
+    (tmp_path / "test.txt").write_text(f"{clip} 0\n" * 600)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    try:
+        dataset = VideoDataset(read_split(tmp_path, "test"), recipe.val)
+        counts = [len(clips) for clips in evaluation_loader(dataset, 8, 2, pin=False)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert counts == [8] * 75

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+
+from mmaction_lite.data.transforms import (
+    CenterCrop,
+    MultiScaleCrop,
+    Normalize,
+    RandomCrop,
+    RandomResizedCrop,
+    TenCrop,
+    ThreeCrop,
+    crop_and_resize,
+    short_side_size,
+)
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), np.uint8)
+
+
+@pytest.mark.parametrize("crop", [RandomCrop, RandomResizedCrop, MultiScaleCrop])
+@pytest.mark.parametrize("frame", [(256, 340), (340, 256), (24, 24), (5, 300)])
+def test_random_boxes_lie_inside_the_frame(crop, frame):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        (placement,) = crop(size=(24, 24)).plan(*frame, rng)
+        top, left, height, width = placement.box
+        assert top >= 0
+        assert left >= 0
+        assert height >= 1
+        assert width >= 1
+        assert top + height <= frame[0]
+        assert left + width <= frame[1]
+        assert placement.size == (24, 24)
+        assert all(type(value) is int for value in placement.box)
+
+
+def test_multi_scale_crop_uses_the_published_sizes_and_places():
+    rng = np.random.default_rng(0)
+    for positions in (5, 13):
+        crop = MultiScaleCrop(size=(224, 224), positions=positions)
+        boxes = {crop.plan(256, 340, rng)[0].box for _ in range(3000)}
+        sizes = {box[2:] for box in boxes}
+        sides = [256, 224, 192, 168]
+        assert sizes == {(a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 1}
+        # One step of four between the edges: whole steps only, as published.
+        assert {(top, left) for top, left, h, w in boxes if (h, w) == (224, 224)} == {
+            (row * 8, column * 29)
+            for row, column in (
+                [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
+                + [(0, 2), (4, 2), (2, 0), (2, 4), (1, 1), (1, 3), (3, 1), (3, 3)] * (positions == 13)
+            )
+        }
+
+
+def test_random_resized_crop_covers_its_range_of_areas_and_shapes():
+    rng = np.random.default_rng(0)
+    boxes = [RandomResizedCrop(size=(8, 8)).plan(256, 340, rng)[0].box for _ in range(2000)]
+    area = np.array([h * w / (256 * 340) for _, _, h, w in boxes])
+    ratio = np.array([w / h for _, _, h, w in boxes])
+    assert 0.07 < area.min() < 0.12
+    assert 0.9 < area.max() <= 1
+    assert 0.72 < ratio.min() < 0.8
+    assert 1.25 < ratio.max() < 1.4
+
+
+def test_fixed_crops_are_where_the_protocols_put_them():
+    assert [p.box for p in CenterCrop(size=(224, 224)).plan(256, 341)] == [(16, 58, 224, 224)]
+    assert [p.box[:2] for p in ThreeCrop(size=(256, 256)).plan(256, 341)] == [(0, 0), (0, 42), (0, 85)]
+    assert [p.box[:2] for p in ThreeCrop(size=(256, 256)).plan(341, 256)] == [(0, 0), (42, 0), (85, 0)]
+    ten = TenCrop(size=(224, 224)).plan(256, 340)
+    assert [p.box[:2] for p in ten[:5]] == [(0, 0), (0, 116), (32, 0), (32, 116), (16, 58)]
+    assert [p.box for p in ten[5:]] == [p.box for p in ten[:5]]
+    assert [p.flip for p in ten] == [False] * 5 + [True] * 5
+
+
+def test_short_side_is_resized_and_the_other_side_rounded():
+    assert short_side_size((256, 340), 256) == (256, 340)
+    assert short_side_size((1080, 1920), 256) == (256, 455)
+    assert short_side_size((320, 240), 256) == (341, 256)
+
+
+def test_crop_without_resize_is_exact(frames):
+    assert (crop_and_resize(frames, (3, 5, 20, 30)) == frames[:, 3:23, 5:35]).all()
+    assert (crop_and_resize(frames, (3, 5, 20, 30), (20, 30)) == frames[:, 3:23, 5:35]).all()
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_resize_is_within_a_level_of_float_interpolation(frames, antialias):
+    inputs = torch.from_numpy(frames[:, :, 10:50]).permute(0, 3, 1, 2).float()
+    exact = torch.nn.functional.interpolate(inputs, (24, 16), mode="bilinear", antialias=antialias)
+    ours = crop_and_resize(frames, (0, 10, 40, 40), (24, 16), antialias=antialias)
+    assert ours.shape == (3, 24, 16, 3)
+    assert np.abs(ours - exact.permute(0, 2, 3, 1).numpy()).max() <= 1.01
+
+
+def test_normalize_puts_channels_behind_the_batch_and_keeps_the_memory_order(frames):
+    pixels = torch.from_numpy(frames)[None]
+    inputs = Normalize(mean=(10, 20, 30), std=(2, 4, 5))(pixels)
+    assert inputs.shape == (1, 3, 3, 40, 60)
+    assert inputs.is_contiguous(memory_format=torch.channels_last_3d)
+    expected = (pixels[0, 1, 2, 3].float() - torch.tensor([10, 20, 30])) / torch.tensor([2, 4, 5])
+    torch.testing.assert_close(inputs[0, :, 1, 2, 3], expected)

@@ -1,0 +1,415 @@
+import multiprocessing
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import barcode
+import numpy as np
+import pytest
+
+from mmaction_lite.data import packets
+from mmaction_lite.data.packets import IndexCache, PacketIndex
+from mmaction_lite.data.transforms import crop_and_resize
+from mmaction_lite.data.video import Video
+from mmaction_lite.errors import VideoError
+
+SHARED = Path(__file__).parents[2] / "shared" / "videos"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real clips are not beside the repository")
+
+GENERATED: dict[str, dict] = {
+    "default.mp4": {},
+    "keyframes.mp4": {"options": {"g": "10"}},
+    "one_keyframe.mp4": {"codes": range(120), "options": {"g": "999", "sc_threshold": "0"}},
+    "b_pyramid.mkv": {"options": {"g": "25", "bf": "4", "b-pyramid": "normal"}},
+    "open_gop.mp4": {"options": {"x264-params": "open-gop=1:keyint=12:bframes=4:scenecut=0"}},
+    "intra_refresh.mp4": {"options": {"x264-params": "intra-refresh=1:keyint=12:bframes=2"}},
+    "interlaced.mp4": {"options": {"x264-params": "interlaced=1:keyint=20"}},
+    "variable_rate.mp4": {"pts": lambda n: 10 * n + 6 * n * n, "time_base": Fraction(1, 1000)},
+    "one_frame.mp4": {"codes": range(1)},
+    "three_frames.mp4": {"codes": range(3)},
+    "fragmented.mp4": {"muxer": {"movflags": "frag_keyframe+empty_moov"}, "options": {"g": "20"}},
+    "live.mkv": {"muxer": {"live": "1"}, "options": {"g": "20"}},
+    "transport.ts": {"options": {"g": "20"}},
+    "flash.flv": {"options": {"g": "20", "bf": "3"}},
+    "no_pts.h264": {"options": {"g": "20", "bf": "3"}},
+    "guessed_pts.avi": {"options": {"g": "20", "bf": "3"}},
+    "mpeg4_b.avi": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
+    "motion_jpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "codes": range(20)},
+    "hevc_layers.mp4": {
+        "codec": "libx265",
+        "options": {
+            "preset": "ultrafast",
+            "x265-params": "keyint=20:bframes=4:temporal-layers=3:log-level=none",
+        },
+    },
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8", "g": "20"}},
+    "vp8_hidden_packets.webm": {
+        "codec": "libvpx",
+        "options": {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    for name, how in GENERATED.items():
+        barcode.write(folder / name, **how)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def empty_index_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packets, "index_cache", IndexCache(2**20))
+
+
+def linear(path: Path, last: int | None = None) -> Iterator[np.ndarray]:
+    """Every upright frame up to `last`, decoded from the beginning with nothing left out."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        assert stream is not None
+        stream.codec_context.thread_count = 1
+        for index, frame in enumerate(container.decode(stream)):
+            assert isinstance(frame, av.VideoFrame)
+            yield np.rot90(frame.to_ndarray(format="rgb24", threads=1), round(frame.rotation / 90))
+            if index == last:
+                return
+
+
+def patterns(length: int, seed: int = 0) -> list[list[int]]:
+    """Index lists as clips ask for them, and some that only a careless reader survives."""
+    rng = random.Random(seed)
+    few = sorted(rng.choices(range(length), k=3))
+    dense = [min(length - 1, rng.randrange(length) + 2 * step) for step in range(6)]
+    mixed = rng.choices(range(length), k=8)
+    return [few, dense, mixed, [length - 1], [0, length - 1, 0], [length // 2] * 2]
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_clips_give_the_frames_asked_for(clips: Path, name: str) -> None:
+    count = len(GENERATED[name].get("codes", range(60)))
+    truth = list(linear(clips / name))
+    for again in range(2):  # with a packet index just made, and with a remembered one
+        for number, pattern in enumerate([*patterns(count), *patterns(count, seed=1)]):
+            with Video(clips / name) as video:
+                assert len(video) == count
+                first, second = video.frames(pattern), video.frames(pattern[::-1])
+            case = f"pattern {number} {pattern}, reading {again}"
+            assert [barcode.read(frame) for frame in first] == pattern, case
+            assert np.array_equal(first, np.stack([truth[index] for index in pattern])), case
+            assert np.array_equal(second, first[::-1]), case
+
+
+def test_size_and_rate(clips: Path) -> None:
+    for name in GENERATED:
+        with Video(clips / name) as video:
+            assert video.size == (barcode.HEIGHT, barcode.WIDTH)
+            if name not in ("variable_rate.mp4", "no_pts.h264"):
+                assert video.fps == pytest.approx(30, rel=0.01), name
+
+
+@pytest.mark.parametrize("turned", [90, 180, -90])
+def test_rotation_is_applied(tmp_path: Path, turned: int) -> None:
+    path = barcode.write(tmp_path / "turned.mp4", range(8), turned=turned)
+    with Video(path) as video:
+        frames = video.frames([5, 2])
+        assert video.size == frames.shape[1:3]
+        assert video.size == ((128, 96) if turned % 180 else (96, 128))
+        box = (10, 20, 30, 40)
+        assert np.array_equal(video.frames([5], box), frames[:1, 10:40, 20:60])
+    assert [barcode.read(np.rot90(frame, -turned // 90)) for frame in frames] == [5, 2]
+
+
+def test_edit_list_hides_frames(tmp_path: Path) -> None:
+    path = barcode.write(
+        tmp_path / "edited.mp4",
+        pts=lambda number: number - 10,
+        options={"g": "30"},
+        muxer={"avoid_negative_ts": "disabled"},
+    )
+    with Video(path) as video:
+        assert len(video) == 50
+        assert [barcode.read(frame) for frame in video.frames([49, 0, 31])] == [59, 10, 41]
+
+
+def test_the_best_video_stream_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=30) for _ in range(2)]
+        for stream, (height, width) in zip(streams, [(48, 64), (96, 128)], strict=True):
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for stream, count in zip(streams, (1, 6), strict=True):
+            for number in range(count):
+                frame = av.VideoFrame.from_ndarray(np.zeros((stream.height, stream.width, 3), np.uint8))
+                frame.pts = number
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    with Video(path) as video:
+        assert video.size == (96, 128)
+
+
+def test_box_and_size(clips: Path) -> None:
+    with Video(clips / "default.mp4") as video:
+        whole = video.frames([7, 3, 7])
+        for antialias in (True, False):
+            expected = crop_and_resize(whole, (8, 16, 64, 72), (32, 40), antialias=antialias)
+            got = video.frames([7, 3, 7], (8, 16, 64, 72), (32, 40), antialias=antialias)
+            assert got.shape == (3, 32, 40, 3)
+            assert np.array_equal(got, expected)
+        with pytest.raises(ValueError, match="outside the 96x128 frame"):
+            video.frames([0], box=(90, 0, 10, 10))
+
+
+def test_indices_outside_are_an_error(clips: Path) -> None:
+    with Video(clips / "default.mp4") as video:
+        for index in (60, -1):
+            with pytest.raises(
+                IndexError, match=f"frame {index} was asked for; the video has frames 0 to 59"
+            ):
+                video.frames([3, index])
+        with pytest.raises(ValueError, match="no frame"):
+            video.frames([])
+
+
+def test_only_what_is_needed_is_read_and_converted(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    converted: list[int] = []
+    pictures, rgb = Video._pictures, Video._rgb
+
+    def watch_pictures(self: Video, *args: set[int]) -> Iterator:
+        for number, picture in pictures(self, *args):  # type: ignore[arg-type]
+            decoded.append(number)
+            yield number, picture
+
+    def watch_rgb(self: Video, frame: av.VideoFrame) -> np.ndarray:
+        converted.append(barcode.read(rgb(self, frame)))
+        return rgb(self, frame)
+
+    monkeypatch.setattr(Video, "_pictures", watch_pictures)
+    monkeypatch.setattr(Video, "_rgb", watch_rgb)
+    with Video(clips / "keyframes.mp4") as video:  # a keyframe every 10 frames
+        video.frames([52, 2, 33, 33])
+    assert sorted(converted) == [2, 33, 52]
+    assert len(decoded) < 18  # of 60, from 3 keyframes
+    decoded.clear()
+    with Video(clips / "one_keyframe.mp4") as video:
+        video.frames([119])
+    assert len(decoded) < 90  # most of the B-frames are never decoded
+
+
+def test_a_second_opening_does_not_scan(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes((clips / "three_frames.mp4").read_bytes())
+    made: list[Video] = []
+    make = Video._make_index
+
+    def watch(self: Video) -> PacketIndex:
+        made.append(self)
+        return make(self)
+
+    monkeypatch.setattr(Video, "_make_index", watch)
+    for _ in range(3):
+        with Video(path) as video:
+            assert len(video) == 3
+    assert len(made) == 1
+    path.write_bytes((clips / "one_frame.mp4").read_bytes())
+    with Video(path) as video:
+        assert len(video) == 1
+    assert len(made) == 2
+
+
+def test_only_closed_gops_are_found_without_scanning(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned: list[str] = []
+    scan = Video._scan
+
+    def watch(self: Video) -> PacketIndex:
+        scanned.append(Path(self.path).name)
+        return scan(self)
+
+    monkeypatch.setattr(Video, "_scan", watch)
+    for name in ("default.mp4", "keyframes.mp4", "variable_rate.mp4", "open_gop.mp4"):
+        with Video(clips / name) as video:
+            assert [barcode.read(frame) for frame in video.frames([40, 23, 24])] == [40, 23, 24]
+    assert scanned == ["open_gop.mp4"]
+
+
+def test_index_cache_stays_within_its_bytes(clips: Path) -> None:
+    with Video(clips / "default.mp4") as video:
+        index = video._index
+    cache = IndexCache(3 * index.nbytes)
+    for key in range(3):
+        cache.put((key,), index)
+    assert cache.get((0,)) is index
+    cache.put((3,), index)
+    assert [cache.get((key,)) is index for key in range(4)] == [True, False, True, True]
+
+
+def test_keyframes_that_are_none_are_found_out(clips: Path, tmp_path: Path) -> None:
+    def claim(number: int, packet: av.Packet) -> None:
+        packet.is_keyframe = True
+
+    for source in ("default.mp4", "mpeg4_b.avi"):
+        path = barcode.remux(clips / source, tmp_path / f"lying{Path(source).suffix}", claim)
+        for pattern in patterns(60):
+            with Video(path) as video:
+                assert [barcode.read(frame) for frame in video.frames(pattern)] == pattern
+
+
+def test_a_pickled_video_opens_its_file_again(clips: Path) -> None:
+    with Video(clips / "default.mp4") as video, pickle.loads(pickle.dumps(video)) as copy:
+        assert np.array_equal(copy.frames([9]), video.frames([9]))
+
+
+def read_codes(path: Path) -> list[int]:
+    with Video(path) as video:
+        return [barcode.read(frame) for frame in video.frames([41, 3])]
+
+
+def test_workers_read_after_the_parent_has_decoded(clips: Path) -> None:
+    path = clips / "default.mp4"
+    with av.open(str(path)) as container, Video(path) as video:  # open with FFmpeg's own threads, meanwhile
+        next(container.decode(video=0))
+        video.frames([50])
+        with multiprocessing.get_context("forkserver").Pool(2) as pool:
+            assert pool.map_async(read_codes, [path] * 4, chunksize=1).get(timeout=60) == [[41, 3]] * 4
+
+
+def damaged(clips: Path, folder: Path) -> dict[str, tuple[Path, str]]:
+    """By name: a file that cannot be opened and what its error says."""
+    whole = (clips / "default.mp4").read_bytes()
+    contents = {
+        "text.mp4": (b"this is no video\n" * 20, "cannot be opened as a video"),
+        "empty.mp4": (b"", "the file is empty"),
+        "no_moov.mp4": (whole[: len(whole) * 6 // 10], "cannot be opened as a video"),
+    }
+    for name, (content, _) in contents.items():
+        (folder / name).write_bytes(content)
+    with av.open(str(folder / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (folder / "directory.mp4").mkdir()
+    return {name: (folder / name, message) for name, (_, message) in contents.items()} | {
+        "sound": (folder / "sound.mp4", "has no video stream"),
+        "directory": (folder / "directory.mp4", "is a directory"),
+        "missing": (folder / "missing.mp4", "no such file"),
+    }
+
+
+def test_files_that_cannot_be_opened(clips: Path, tmp_path: Path) -> None:
+    for path, message in damaged(clips, tmp_path).values():
+        with pytest.raises(VideoError) as caught:
+            Video(path)
+        assert str(caught.value).startswith(f"{path}: {message}")
+        assert "\n" not in str(caught.value)
+
+
+def assert_cut_short(path: Path, listed: int) -> None:
+    with Video(path) as video:
+        there = len(video)
+        assert 10 < there < listed
+        frames = video.frames(range(there))
+        assert [barcode.read(frame) for frame in frames] == list(range(there))
+        with pytest.raises(VideoError, match=f"frame {listed - 1} cannot be read: the file lists {listed}"):
+            video.frames([0, listed - 1])
+
+
+def test_truncated_data_gives_the_frames_that_are_there(tmp_path: Path) -> None:
+    path = barcode.write(tmp_path / "cut.mp4", options={"g": "30"}, muxer={"movflags": "faststart"})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    assert_cut_short(path, 60)
+
+
+def test_a_damaged_packet_spoils_its_gop_and_nothing_else(clips: Path, tmp_path: Path) -> None:
+    source = clips / "keyframes.mp4"
+    with av.open(str(source)) as container:
+        victim = [packet for packet in container.demux(video=0) if packet.size][21]
+    content = bytearray(source.read_bytes())
+    # The packet after the third keyframe: all of its GOP refers to it.
+    assert victim.pos is not None
+    content[victim.pos : victim.pos + victim.size] = bytes(victim.size)
+    path = tmp_path / "zeroed.mp4"
+    path.write_bytes(content)
+    with Video(path) as video:
+        sound = [*range(21), *range(30, 60)]
+        assert [barcode.read(frame) for frame in video.frames(sound)] == sound
+        for index in (24, 29):
+            with pytest.raises(VideoError, match=f"frame {index} does not decode"):
+                video.frames([0, index, 59])
+        assert barcode.read(video.frames([20])[0]) == 20
+
+
+def tricky(*endings: str) -> list[Path]:
+    return sorted(path for path in (SHARED / "tricky").glob("*") if not path.name.startswith(endings))
+
+
+@needs_shared
+def test_every_tricky_file(subtests: pytest.Subtests) -> None:
+    fields = {
+        "pix_interlaced_tff.mp4": lambda index: 2 * index,
+        "time_editlist_preroll.mp4": lambda i: i + 17,
+    }
+    for path in tricky("README", "broken", "audio_only"):
+        with subtests.test(path.name):
+            truth = list(linear(path))
+            code: Callable[[int], int] = fields.get(path.name, lambda index: index)
+            for pattern in patterns(len(truth)):
+                with Video(path) as video:
+                    assert len(video) == len(truth)
+                    frames = video.frames(pattern)
+                assert np.array_equal(frames, np.stack([truth[index] for index in pattern])), pattern
+                if path.name == "rotate_90.mp4":
+                    frames = np.rot90(frames, -1, axes=(1, 2))
+                assert [barcode.read(frame) for frame in frames] == [code(index) for index in pattern]
+
+
+@needs_shared
+def test_tricky_damaged_files() -> None:
+    assert_cut_short(SHARED / "tricky" / "broken_mdat_cut60.mp4", 60)
+    for name in ("broken_moov_missing.mp4", "broken_text.mp4", "broken_zero_byte.mp4", "audio_only.mp4"):
+        path = SHARED / "tricky" / name
+        with pytest.raises(VideoError, match=r"^[^\n]*$") as caught:
+            Video(path)
+        assert str(caught.value).startswith(f"{path}: ")
+    with Video(SHARED / "decord_corrupted.mp4") as video:
+        for index in range(29):
+            video.frames([index])
+        with pytest.raises(VideoError, match="frame 29 does not decode"):
+            video.frames([29])
+
+
+REAL = [path for path in sorted(SHARED.rglob("*.*")) if path.suffix in (".mp4", ".mkv", ".avi", ".mov")]
+REAL = [path for path in REAL if path.parent.name != "tricky" and path.name != "decord_corrupted.mp4"]
+
+
+@needs_shared
+def test_real_clips_equal_a_linear_decode(subtests: pytest.Subtests) -> None:
+    rng = random.Random(0)
+    for path in REAL:
+        with subtests.test(path.name), Video(path) as video:
+            pattern = rng.choices(range(min(len(video), 90)), k=5)
+            truth = {i: frame for i, frame in enumerate(linear(path, max(pattern))) if i in pattern}
+            assert np.array_equal(video.frames(pattern), np.stack([truth[index] for index in pattern]))
+
+
+@needs_shared
+@pytest.mark.slow
+@pytest.mark.parametrize("path", REAL, ids=[path.name for path in REAL])
+def test_real_clips_equal_a_linear_decode_everywhere(path: Path) -> None:
+    truth = list(linear(path))
+    with Video(path) as video:
+        assert len(video) == len(truth)
+        assert all(
+            np.array_equal(video.frames([index])[0], truth[index]) for index in range(0, len(truth), 17)
+        )
+    for seed in range(5):
+        for pattern in patterns(len(truth), seed):
+            with Video(path) as video:
+                frames = video.frames(pattern)
+            assert np.array_equal(frames, np.stack([truth[index] for index in pattern])), pattern
