@@ -1,0 +1,97 @@
+"""How large a network is and how much it computes, as the field counts both."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from mmaction_lite import models
+
+Shape = tuple[int, int, int, int, int]
+
+# Frames, height and width of one view, as published; the *_r10 are those of the generated data set.
+PUBLISHED_INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "tsn_r10": ((8, 42, 56),),
+    "tsn_r18": ((3, 224, 224),),
+    "tsn_r34": ((3, 224, 224),),
+    "tsn_r50": ((3, 224, 224),),
+    "tsn_r101": ((3, 224, 224),),
+    "tsm_r10": ((8, 42, 56),),
+    "tsm_r18": ((8, 224, 224),),
+    "tsm_r50": ((8, 224, 224), (16, 224, 224)),
+    "tsm_r101": ((8, 224, 224),),
+    "tsm_mobilenetv2": ((8, 224, 224),),
+    "i3d_r50": ((32, 224, 224),),
+    "i3d_r50_heavy": ((8, 224, 224),),
+    "c2d_r50": ((8, 224, 224),),
+    "slowonly_r50": ((4, 224, 224), (8, 224, 224)),
+    "slowonly_r101": ((8, 224, 224),),
+    "slowfast_r50_4x16": ((32, 224, 224),),
+    "slowfast_r50_8x8": ((32, 224, 224),),
+    "slowfast_r101_8x8": ((32, 224, 224),),
+    "r2plus1d_r18": ((16, 112, 112),),
+    "r2plus1d_r34": ((8, 224, 224), (32, 224, 224)),
+    "r2plus1d_r50": ((16, 224, 224),),
+    "r3d_r18": ((16, 112, 112),),
+    "mc3_r18": ((16, 112, 112),),
+}
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """A builder's network with its default arguments, for clips of `input_shape` (B, C, T, H, W)."""
+
+    builder: str
+    parameters: int
+    multiply_adds: int
+    input_shape: Shape
+
+
+def parameters(model: nn.Module) -> int:
+    """Numbers that training changes; running statistics are not among them."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def multiply_adds(model: nn.Module, input_shape: Shape) -> int:
+    """Multiply-adds of all convolutions and matrix products for one input (B, C, T, H, W).
+
+    Publications print this as "FLOPs", for one view. Normalisation, activations and pooling are not in it.
+    Only shapes run through the network, so it takes a fraction of a second and no memory.
+    """
+    tensors = {
+        name: tensor.to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    clip = torch.empty(input_shape, device="meta")
+    with torch.no_grad(), _Counter() as counter:
+        torch.func.functional_call(model, tensors, (clip,))
+    return counter.flops // 2  # PyTorch counts a multiply-add as two
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up what PyTorch's own formulas say of every operation that has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.native_batch_norm.default:
+            return args[0], None, None  # keeps the shape, and takes four fifths of the time
+        out = func(*args, **kwargs or {})
+        if formula := flop_registry.get(func.overloadpacket):
+            self.flops += formula(*args, **kwargs or {}, out_val=out)
+        return out
+
+
+def list_models() -> Iterator[Complexity]:
+    """Every builder of the package at its published inputs, with the classes it has by default."""
+    for builder, inputs in PUBLISHED_INPUTS.items():
+        with torch.device("meta"):
+            model = getattr(models, builder)()
+        for view in inputs:
+            shape = (1, 3, *view)
+            yield Complexity(builder, parameters(model), multiply_adds(model, shape), shape)

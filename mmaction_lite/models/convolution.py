@@ -1,0 +1,128 @@
+"""The convolutions that blocks are made of: each maps frames (B·T, C, H, W) and B to (B·T', C', H', W').
+
+B, the number of clips, travels with the activations because it is the same in every layer, while T shrinks
+wherever a layer strides in time. Parameters keep the shapes in which the field publishes them: 4-D in image
+networks, 5-D in the others.
+"""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .temporal import convolve_time, shift, shift_and_project
+
+
+class Unit(Protocol):
+    """Makes one convolution of a block, without bias and with "same" padding."""
+
+    def __call__(self, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        """Build it; `stride` is in pixels."""
+        ...
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution of every frame by itself; with `share` > 0, of frames that were shifted in time before.
+
+    Args:
+        share: channels moved each way (Temporal Shift Module).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1, share: int = 0
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.share = share
+        self.path = "auto"
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Map (B·T, C, H, W) to (B·T, C', H', W')."""
+        if not self.share:
+            return super().forward(x)
+        if self.kernel_size == (1, 1) and self.stride == (1, 1):
+            return shift_and_project(x, self.weight, self.bias, clips, self.share, self.path)
+        return super().forward(shift(x, clips, self.share))
+
+
+class Conv3d(nn.Conv3d):
+    """A convolution over frames and pixels, run by the cheapest means its kernel allows."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        bias: bool = False,
+    ) -> None:
+        (t, s), (stride_t, stride_s) = kernel, stride
+        super().__init__(
+            in_channels,
+            out_channels,
+            (t, s, s),
+            (stride_t, stride_s, stride_s),
+            (t // 2, s // 2, s // 2),
+            bias=bias,
+        )
+        self.path = "auto"
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Map (B·T, C, H, W) to (B·T', C', H', W')."""
+        stride_t, stride_s = self.stride[:2]
+        if self.kernel_size[0] == 1:
+            x = every(x, clips, stride_t)
+            return functional.conv2d(x, self.weight.squeeze(2), self.bias, stride_s, self.padding[1])
+        if self.kernel_size[1] == 1 and stride_s == 1:
+            return convolve_time(x, self.weight, self.bias, clips, stride_t, self.path)
+        clip = super().forward(x.unflatten(0, (clips, -1)).transpose(1, 2))
+        return clip.transpose(1, 2).flatten(0, 1)
+
+
+class Conv2plus1d(nn.Module):
+    """A space-time convolution factored into one over pixels and one over frames, normalised in between.
+
+    Args:
+        middle: channels between the two.
+        time_first: the order of PyTorchVideo's R(2+1)D; the paper's is space first.
+
+    Source: R(2+1)D (Tran et al., arXiv:1711.11248), section 3.5.
+    """
+
+    def __init__(self, spatial: Conv3d, middle: int, temporal: Conv3d, *, time_first: bool = False) -> None:
+        super().__init__()
+        self.spatial = spatial
+        self.bn = nn.BatchNorm2d(middle)
+        self.relu = nn.ReLU(inplace=True)
+        self.temporal = temporal
+        self.time_first = time_first
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T', C', H', W')."""
+        first, second = self.spatial, self.temporal
+        if self.time_first:
+            first, second = second, first
+        return second(self.relu(self.bn(first(x, clips))), clips)
+
+
+def every(x: Tensor, clips: int, stride: int) -> Tensor:
+    """Frames 0, stride, 2·stride … of each clip: (B·T, …) to (B·ceil(T / stride), …)."""
+    return x if stride == 1 else x.unflatten(0, (clips, -1))[:, ::stride].flatten(0, 1)
+
+
+def conv2d(kernel: int, shift_div: int = 0) -> Unit:
+    """k×k over single frames; with `shift_div`, 1/shift_div of the channels moves each way in time before."""
+
+    def unit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        share = in_channels // shift_div if shift_div else 0
+        return Conv2d(in_channels, out_channels, kernel, stride, share=share)
+
+    return unit
+
+
+def conv3d(frames: int, kernel: int, stride_t: int = 1) -> Unit:
+    """frames×k×k, which also strides in time if told so."""
+
+    def unit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        return Conv3d(in_channels, out_channels, (frames, kernel), (stride_t, stride))
+
+    return unit

@@ -1,0 +1,61 @@
+"""The same numbers for less work, in models that are not trained any more."""
+
+import copy
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .convolution import Conv2plus1d, Conv3d
+from .resnet import MaxPool, ResNet
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def optimize_for_inference(model: Model) -> Model:
+    """A copy in evaluation mode whose normalisations are folded into the convolutions before them.
+
+    Where pooling after the stem drops frames, the stem does not compute them either. The outputs differ by
+    rounding only; the copy must not be trained.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in list(model.modules()):
+        for conv, norm in _normalised(module):
+            _fold(module, conv, norm)
+        if isinstance(module, ResNet):
+            _skip_dropped_frames(module)
+    return model
+
+
+def _normalised(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of the convolutions of a module, each with the normalisation right after it."""
+    if isinstance(module, Conv2plus1d):
+        return [("temporal" if module.time_first else "spatial", "bn")]
+    names = dict(module.named_children())
+    if "0" in names and isinstance(names.get("1"), nn.BatchNorm2d):
+        return [("0", "1")]  # a shortcut
+    for last in ("conv", "out"):  # lateral connections, non-local blocks
+        if last in names and isinstance(names.get("bn"), nn.BatchNorm2d):
+            return [(last, "bn")]
+    return [(f"conv{n}", f"bn{n}") for n in range(1, 4) if f"conv{n}" in names and f"bn{n}" in names]
+
+
+def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
+    conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
+    if isinstance(conv, Conv2plus1d):
+        conv = conv.spatial if conv.time_first else conv.temporal
+    assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    setattr(module, norm_name, nn.Identity())
+
+
+def _skip_dropped_frames(net: ResNet) -> None:
+    if isinstance(net.maxpool, MaxPool) and isinstance(net.conv1, Conv3d) and net.maxpool.stride_t > 1:
+        stride_t, *pixels = net.conv1.stride
+        net.conv1.stride = (stride_t * net.maxpool.stride_t, *pixels)
+        net.maxpool.stride_t = 1

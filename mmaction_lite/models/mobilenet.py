@@ -1,0 +1,79 @@
+"""MobileNetV2 (Sandler et al., arXiv:1801.04381) over frames, with the temporal shift."""
+
+from torch import Tensor, nn
+
+from .convolution import Conv2d, Unit, conv2d
+from .resnet import Chain, Stage, initialise
+
+# Expansion, channels, blocks, stride of the first block: table 2 of the paper.
+SETTINGS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def depthwise(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """3×3 over every channel by itself."""
+    return Conv2d(in_channels, out_channels, 3, stride, groups=in_channels)
+
+
+class InvertedResidual(Chain):
+    """1×1 to more channels, 3×3 per channel, 1×1 back; the shift stands where a shortcut bridges it."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, expansion: int, shift_div: int) -> None:
+        inner = in_channels * expansion
+        bridged = stride == 1 and in_channels == channels
+        units: list[Unit] = [depthwise, conv2d(1)]
+        widths, strides = [in_channels, inner, channels], [stride, 1]
+        if expansion > 1:
+            units.insert(0, conv2d(1, shift_div if bridged else 0))
+            widths.insert(1, inner)
+            strides.insert(0, 1)
+        super().__init__(widths, strides, units, nn.BatchNorm2d, nn.ReLU6(inplace=True))
+        self.bridged = bridged
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T, C', H', W')."""
+        out = super().forward(x, clips)
+        return out.add_(x) if self.bridged else out
+
+
+class MobileNetV2(nn.Module):
+    """Stem, seventeen blocks and a 1×1 convolution.
+
+    Args:
+        width: channels of the stem, 32 in the paper; all others scale with it, in steps of 8.
+        shift_div: 1/shift_div of the channels moves each way in time.
+    """
+
+    def __init__(self, width: int, shift_div: int) -> None:
+        super().__init__()
+
+        def scaled(channels: int) -> int:
+            return max(8, round(channels * width / 32 / 8) * 8)
+
+        self.conv1 = Conv2d(3, width, 3, 2)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.blocks = Stage()
+        channels = width
+        for expansion, out_channels, count, first_stride in SETTINGS:
+            for index in range(count):
+                stride = 1 if index else first_stride
+                out = scaled(out_channels)
+                self.blocks.append(InvertedResidual(channels, out, stride, expansion, shift_div))
+                channels = out
+        self.features = scaled(1280)
+        self.conv2 = Conv2d(channels, self.features, 1, 1)
+        self.bn2 = nn.BatchNorm2d(self.features)
+        self.relu = nn.ReLU6(inplace=True)
+        initialise(self)
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, 3, H, W) to (B·T, features, H/32, W/32)."""
+        x = self.blocks(self.relu(self.bn1(self.conv1(x, clips))), clips)
+        return self.relu(self.bn2(self.conv2(x, clips)))

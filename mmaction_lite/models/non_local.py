@@ -1,0 +1,66 @@
+"""Non-local blocks (Wang et al., arXiv:1711.07971): every position of a clip looks at every other."""
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .convolution import Conv3d
+from .resnet import Block, ResNet, Stage
+
+Mode = Literal["dot_product", "embedded_gaussian", "gaussian"]
+
+
+class NonLocal(nn.Module):
+    """x + BN(W · attention(x)), over keys and values subsampled by a 2×2 maximum in space.
+
+    Args:
+        channels: of the input; half of them inside.
+        mode: how two positions are compared, section 3.2: the plain product of embeddings divided by the
+            number of positions, or its softmax; "gaussian" compares the positions themselves.
+    """
+
+    def __init__(self, channels: int, mode: Mode) -> None:
+        super().__init__()
+        inner = channels // 2
+        self.mode = mode
+        self.g = Conv3d(channels, inner, (1, 1), bias=True)
+        self.theta = self.phi = None
+        if mode != "gaussian":
+            self.theta = Conv3d(channels, inner, (1, 1), bias=True)
+            self.phi = Conv3d(channels, inner, (1, 1), bias=True)
+        self.out = Conv3d(inner, channels, (1, 1))
+        self.bn = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.bn.weight)  # the block starts as the identity (section 3.3)
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map frames (B·T, C, H, W) to the same shape."""
+        theta = x if self.theta is None else self.theta(x, clips)
+        phi = x if self.phi is None else self.phi(x, clips)
+        query = _positions(theta, clips)
+        key, value = (_positions(functional.max_pool2d(y, 2), clips) for y in (phi, self.g(x, clips)))
+        if self.mode == "dot_product":
+            # (query · keyᵀ) · value, associated so that no matrix of positions × positions is made.
+            attended = query @ (key.transpose(1, 2) @ value / key.shape[1])
+        else:
+            attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        attended = attended.flatten(0, 1).unflatten(0, (x.shape[0], *x.shape[2:])).permute(0, 3, 1, 2)
+        return x + self.bn(self.out(attended, clips))
+
+
+def _positions(x: Tensor, clips: int) -> Tensor:
+    """(B·T, C, H, W) to (B, T·H·W, C)."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (clips, -1)).flatten(1, 2)
+
+
+def add_non_local(backbone: ResNet, places: Mapping[int, Collection[int]], mode: Mode) -> None:
+    """Put non-local blocks after blocks `places[stage]` of layer2, layer3 …, in place."""
+    for stage, blocks in places.items():
+        modules = OrderedDict()
+        for name, module in backbone.get_submodule(f"layer{stage}").named_children():
+            modules[name] = module
+            if isinstance(module, Block) and int(name) in blocks:
+                modules[f"non_local{name}"] = NonLocal(backbone.channels[stage], mode)
+        setattr(backbone, f"layer{stage}", Stage(modules))

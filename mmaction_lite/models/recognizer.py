@@ -1,0 +1,64 @@
+"""From the features of frames to the logits of a clip."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def fold_time(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) to frames (B·T, C, H, W), channels-last; free where x is laid out so."""
+    return x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+class Recognizer(nn.Module):
+    """A backbone over frames, the mean over space and time, dropout and one linear layer.
+
+    Args:
+        backbone: maps frames (B·T, 3, H, W) and B to (B·T', features, h, w).
+        features: channels of the backbone's output.
+        num_classes: length of the logits.
+        dropout: probability, before the linear layer.
+        init_std: standard deviation of the linear layer's first weights.
+        per_frame: classify every frame and average the logits (the consensus of TSN and TSM) instead of
+            averaging the features over time first. The two differ in where dropout acts.
+
+    Attributes:
+        window: None, or the side of the pooling window in features when clips are larger in testing than in
+            training: 7 for 256 pixels after training with 224. Every window is classified by itself and the
+            probabilities are averaged, the result being returned as their logarithm (PySlowFast's
+            "fully-convolutional" test).
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: int,
+        num_classes: int,
+        dropout: float,
+        *,
+        init_std: float = 0.01,
+        per_frame: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(features, num_classes)
+        self.per_frame = per_frame
+        self.window: int | None = None
+        nn.init.normal_(self.fc.weight, std=init_std)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, T, H, W) to logits (B, num_classes)."""
+        clips = x.shape[0]
+        x = self.backbone(fold_time(x), clips)
+        if self.window is not None and not self.training:
+            return self._average_windows(x, clips, self.window)
+        x = x.mean((2, 3)).unflatten(0, (clips, -1))
+        if not self.per_frame:
+            x = x.mean(1, keepdim=True)
+        return self.fc(self.dropout(x)).mean(1)
+
+    def _average_windows(self, x: Tensor, clips: int, window: int) -> Tensor:
+        x = functional.avg_pool2d(x.unflatten(0, (clips, -1)).mean(1), window, stride=1)
+        return self.fc(x.flatten(2).transpose(1, 2)).softmax(2).mean(1).log()

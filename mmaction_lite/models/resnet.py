@@ -1,0 +1,194 @@
+"""One residual network (He et al., arXiv:1512.03385, section 3) under every family of the package.
+
+Activations are frames, (B·T, C, H, W) channels-last, from the first layer to the last: the memory order in
+which decoders write and in which convolutions run fastest. What a family adds, it adds by the convolutions
+("units") that it puts into the blocks.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .convolution import Unit, every
+
+Norm = Callable[[int], nn.Module]
+
+
+class Chain(nn.Module):
+    """Normalised convolutions conv1, bn1, conv2, bn2 …, an activation between two of them but not at the end.
+
+    Args:
+        channels: of the input, and of what every convolution yields.
+        strides: of every convolution, in pixels.
+        units: what makes the convolutions.
+        norm: what makes the normalisations.
+        activation: changes its input in place.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        units: Sequence[Unit],
+        norm: Norm,
+        activation: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.length = len(units)
+        for number, (unit, stride) in enumerate(zip(units, strides, strict=True), 1):
+            self.add_module(f"conv{number}", unit(channels[number - 1], channels[number], stride))
+            self.add_module(f"bn{number}", norm(channels[number]))
+        self.activation = activation
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The normalisation at the end."""
+        return self.get_submodule(f"bn{self.length}")
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T', C', H', W')."""
+        for number in range(1, self.length + 1):
+            x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x, clips))
+            if number < self.length:
+                x = self.activation(x)
+        return x
+
+
+class Block(Chain):
+    """A chain, the sum with its input, and the activation; parameter names are torchvision's."""
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], units: Sequence[Unit], norm: Norm
+    ) -> None:
+        *convolutions, shortcut = units
+        super().__init__(channels, strides, convolutions, norm, nn.ReLU(inplace=True))
+        self.downsample = None
+        if max(strides) != 1 or channels[0] != channels[-1]:
+            projection = shortcut(channels[0], channels[-1], max(strides))
+            self.downsample = nn.ModuleList([projection, norm(channels[-1])])
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T', C', H', W')."""
+        shortcut = x
+        if self.downsample is not None:
+            conv, norm = self.downsample
+            shortcut = norm(conv(x, clips))
+        return self.activation(super().forward(x, clips).add_(shortcut))
+
+
+def basic_block(in_channels: int, channels: int, stride: int, units: Sequence[Unit], norm: Norm) -> Block:
+    """Two 3×3 convolutions (ResNet-18 and 34)."""
+    return Block((in_channels, channels, channels), (stride, 1), units, norm)
+
+
+def bottleneck(in_channels: int, channels: int, stride: int, units: Sequence[Unit], norm: Norm) -> Block:
+    """1×1, 3×3, which carries the stride, and 1×1 (ResNet-50 and 101)."""
+    return Block((in_channels, channels, channels, 4 * channels), (1, stride, 1), units, norm)
+
+
+DEPTHS = {
+    10: (basic_block, 1, (1, 1, 1, 1)),
+    18: (basic_block, 1, (2, 2, 2, 2)),
+    34: (basic_block, 1, (3, 4, 6, 3)),
+    50: (bottleneck, 4, (3, 4, 6, 3)),
+    101: (bottleneck, 4, (3, 4, 23, 3)),
+}
+
+
+class MaxPool(nn.Module):
+    """The 3×3 maximum after the stem, with stride 2 in pixels and `stride_t` in frames."""
+
+    def __init__(self, stride_t: int = 1, padding: int = 1) -> None:
+        super().__init__()
+        self.stride_t = stride_t
+        self.padding = padding
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T', C, H/2, W/2)."""
+        return functional.max_pool2d(every(x, clips, self.stride_t), 3, 2, self.padding)
+
+
+class Stage(nn.Sequential):
+    """Blocks one after the other, and what else a family puts between them."""
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Map (B·T, C, H, W) to (B·T', C', H', W')."""
+        for module in self:
+            x = module(x, clips)
+        return x
+
+
+class ResNet(nn.Module):
+    """Stem and four stages.
+
+    Args:
+        depth: a key of `DEPTHS`.
+        width: channels of the stem and of the first stage's blocks, doubled by every later stage.
+        stem: the first convolution, which has stride 2.
+        units: (stage 0–3, block) to the convolutions of that block, the shortcut's last.
+        pool: what follows the stem; None keeps the resolution.
+        first_stride: of stage 0, in pixels; the later stages have 2.
+        joined: channels that join the input of each stage from outside.
+        norm_eps: epsilon of the normalisations in stem and blocks.
+        zero_init_residual: start every block as the identity.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        stem: Unit,
+        units: Callable[[int, int], Sequence[Unit]],
+        pool: nn.Module | None,
+        *,
+        first_stride: int = 1,
+        joined: Sequence[int] = (0, 0, 0, 0),
+        norm_eps: float = 1e-5,
+        zero_init_residual: bool = False,
+    ) -> None:
+        super().__init__()
+        make_block, expansion, counts = DEPTHS[depth]
+        norm = partial(nn.BatchNorm2d, eps=norm_eps)
+        self.conv1 = stem(3, width, 2)
+        self.bn1 = norm(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = pool
+        self.channels = [width]
+        for stage, count in enumerate(counts):
+            inner, blocks = width << stage, Stage()
+            for index in range(count):
+                channels = inner * expansion if index else self.channels[-1] + joined[stage]
+                stride = 1 if index else (2 if stage else first_stride)
+                blocks.append(make_block(channels, inner, stride, units(stage, index), norm))
+            self.add_module(f"layer{stage + 1}", blocks)
+            self.channels.append(inner * expansion)
+        self.features = self.channels[-1]
+        initialise(self, zero_init_residual=zero_init_residual)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """layer1 to layer4."""
+        return [self.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)]
+
+    def run_stem(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, 3, H, W) to (B·T', width, H/4, W/4)."""
+        x = self.relu(self.bn1(self.conv1(x, clips)))
+        return x if self.maxpool is None else self.maxpool(x, clips)
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, 3, H, W) to (B·T', features, H/32, W/32)."""
+        x = self.run_stem(x, clips)
+        for stage in self.stages:
+            x = stage(x, clips)
+        return x
+
+
+def initialise(net: nn.Module, *, zero_init_residual: bool = False) -> None:
+    """He's normal initialisation by fan-out; normalisations start as the identity (PyTorch's own default)."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if zero_init_residual and isinstance(module, Block):
+            nn.init.zeros_(module.last_norm.get_parameter("weight"))

@@ -1,0 +1,163 @@
+"""Convolutions along time, and the temporal shift with the 1×1 convolution after it, as matrix products.
+
+Both are sums over taps: some channels of a frame at some distance times a matrix. With activations in
+channels-last order the frames of a clip are rows of one matrix, so a tap is a product of two views that adds
+onto the result, and nothing is moved in memory first.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Tap = tuple[int, int, int, int]
+"""(distance in frames, index of the matrix, first channel, end channel)."""
+
+
+def _spans(frames: int, distance: int) -> tuple[slice, slice]:
+    """Frames of the result, and frames at `distance` from them, that both lie inside the clip."""
+    first, end = max(0, -distance), min(frames, frames - distance)
+    return slice(first, end), slice(first + distance, end + distance)
+
+
+class _SumOfTaps(torch.autograd.Function):
+    """(B, T, P, C) rows, matrices (K, C, O) and bias (O) to (B, T, P, O)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, matrices: Tensor, bias: Tensor | None, taps: Sequence[Tap]) -> Tensor:
+        ctx.save_for_backward(rows, matrices)
+        ctx.taps = taps
+        batch, frames, positions, _ = rows.shape
+        out = rows.new_empty(batch, frames, positions, matrices.shape[2])
+        (_, index, first, end), *others = taps  # the first tap has distance 0 and fills every frame
+        start = matrices.new_zeros(1) if bias is None else bias
+        torch.addmm(
+            start,
+            rows.flatten(0, 2)[:, first:end],
+            matrices[index, first:end],
+            beta=0 if bias is None else 1,
+            out=out.flatten(0, 2),
+        )
+        for distance, index, first, end in others:
+            target, source = _spans(frames, distance)
+            for clip_out, clip in zip(out, rows, strict=True):
+                clip_out[target].flatten(0, 1).addmm_(
+                    clip[source].flatten(0, 1)[:, first:end], matrices[index, first:end]
+                )
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, matrices = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        frames = rows.shape[1]
+        whole = sum(end - first for _, _, first, end in ctx.taps) > rows.shape[3]
+        rows_grad = matrices_grad = None
+        if ctx.needs_input_grad[0]:
+            rows_grad = torch.empty_like(rows)
+            for position, (distance, index, first, end) in enumerate(ctx.taps):
+                target, source = _spans(frames, distance)
+                columns = rows_grad[..., first:end]
+                if position and not whole:
+                    # Frames that nothing reads: their channels left the clip.
+                    columns[:, : source.start].zero_()
+                    columns[:, source.stop :].zero_()
+                for clip_grad, clip_out in zip(columns, grad, strict=True):
+                    product = clip_grad[source].view(-1, end - first)
+                    product.addmm_(
+                        clip_out[target].flatten(0, 1),
+                        matrices[index, first:end].T,
+                        beta=1 if position and whole else 0,
+                    )
+        if ctx.needs_input_grad[1]:
+            matrices_grad = torch.zeros_like(matrices)
+            for distance, index, first, end in ctx.taps:
+                target, source = _spans(frames, distance)
+                for clip, clip_out in zip(rows, grad, strict=True):
+                    matrices_grad[index, first:end].addmm_(
+                        clip[source].flatten(0, 1)[:, first:end].T, clip_out[target].flatten(0, 1)
+                    )
+        bias_grad = grad.sum((0, 1, 2)) if ctx.needs_input_grad[2] else None
+        return rows_grad, matrices_grad, bias_grad, None
+
+
+def _sum_of_taps(x: Tensor, matrices: Tensor, bias: Tensor | None, taps: Sequence[Tap], clips: int) -> Tensor:
+    """The frames (B·T, C, H, W) to (B·T, O, H, W), both channels-last."""
+    rows = x.permute(0, 2, 3, 1).contiguous().flatten(1, 2).unflatten(0, (clips, -1))
+    out = _SumOfTaps.apply(rows, matrices, bias, taps)
+    return out.flatten(0, 1).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # pyright: ignore
+
+
+def _products_pay(x: Tensor) -> bool:
+    """Whether to run as matrix products: on processors, and never while a graph is traced or cast."""
+    return (
+        x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def convolve_time(
+    x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, stride: int, path: str = "auto"
+) -> Tensor:
+    """Convolution along time with "same" padding.
+
+    Args:
+        x: frames (B·T, C, H, W).
+        weight: (O, C, K, 1, 1), K odd.
+        bias: (O) or None.
+        clips: B.
+        stride: in frames.
+        path: "products" for K shifted matrix products (stride 1 only), "native" for PyTorch's conv3d,
+            "auto" for products where they were measured to be faster: on processors, in eager mode.
+
+    Returns:
+        Frames (B·T', O, H, W), T' = ceil(T / stride).
+    """
+    taps = weight.shape[2]
+    if stride == 1 and (path == "products" or (path == "auto" and _products_pay(x))):
+        matrices = weight.flatten(2).permute(2, 1, 0).contiguous()
+        middle = taps // 2
+        order = sorted(range(taps), key=lambda tap: abs(tap - middle))
+        return _sum_of_taps(x, matrices, bias, [(tap - middle, tap, 0, x.shape[1]) for tap in order], clips)
+    clip = x.unflatten(0, (clips, -1)).transpose(1, 2)
+    out = functional.conv3d(clip, weight, bias, (stride, 1, 1), (taps // 2, 0, 0))
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def shift(x: Tensor, clips: int, share: int) -> Tensor:
+    """Move `share` channels one frame back, the next `share` one frame ahead, zeros at the ends of a clip.
+
+    Temporal Shift Module (Lin et al., arXiv:1811.08383), section 3.
+
+    Args:
+        x: frames (B·T, C, H, W).
+        clips: B.
+        share: channels moved each way.
+    """
+    time = x.unflatten(0, (clips, -1))
+    ahead, behind, still = time.split([share, share, x.shape[1] - 2 * share], dim=2)
+    ahead = functional.pad(ahead[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1))
+    behind = functional.pad(behind[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
+    shifted = torch.cat([ahead, behind, still], dim=2).flatten(0, 1)
+    return shifted.contiguous(memory_format=torch.channels_last)
+
+
+def shift_and_project(
+    x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, share: int, path: str = "auto"
+) -> Tensor:
+    """`shift` and the 1×1 convolution after it.
+
+    Args:
+        x: frames (B·T, C, H, W).
+        weight: (O, C, 1, 1).
+        bias: (O) or None.
+        clips: B.
+        share: channels moved each way.
+        path: "products" folds the shift into the convolution, "native" moves the channels first, "auto" as in
+            `convolve_time`.
+    """
+    if path == "products" or (path == "auto" and _products_pay(x)):
+        taps = [(0, 0, 2 * share, x.shape[1]), (1, 0, 0, share), (-1, 0, share, 2 * share)]
+        return _sum_of_taps(x, weight.flatten(1).T.unsqueeze(0), bias, taps, clips)
+    return functional.conv2d(shift(x, clips, share), weight, bias)

@@ -1,0 +1,76 @@
+"""Temporal Segment Networks (Wang et al., arXiv:1608.00859): an image network on a few frames of a video.
+
+Every builder maps (B, 3, T, H, W) to (B, num_classes).
+"""
+
+from torch import Tensor, nn
+
+from .convolution import conv2d
+from .recognizer import Recognizer
+from .resnet import MaxPool, ResNet
+
+
+class EachFrame(nn.Module):
+    """Any image network that yields features (N, F) or (N, F, h, w), as a backbone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Map (B·T, 3, H, W) to (B·T, F, h, w)."""
+        x = self.network(x)
+        return x if x.ndim == 4 else x[:, :, None, None]
+
+
+def image_resnet(depth: int, width: int, *, shift_div: int = 0, step: int = 1, small: bool = False) -> ResNet:
+    """The image network, optionally with temporal shift before the first convolution of its blocks.
+
+    Args:
+        shift_div: 1/shift_div of the channels moves each way; 0 for no shift.
+        step: shift in every step-th block of a stage.
+        small: a 3×3 stem and no pooling after it, for frames of some 50 pixels.
+    """
+
+    def units(stage: int, block: int) -> tuple:
+        first = 1 if depth >= 50 else 3
+        shifted = conv2d(first, shift_div if block % step == 0 else 0)
+        return (shifted, conv2d(3), conv2d(1), conv2d(1)) if depth >= 50 else (shifted, conv2d(3), conv2d(1))
+
+    if small:
+        return ResNet(depth, width, conv2d(3), units, None, first_stride=2)
+    return ResNet(depth, width, conv2d(7), units, MaxPool())
+
+
+def tsn(backbone: nn.Module, features: int, num_classes: int = 400, dropout: float = 0.4) -> Recognizer:
+    """TSN on any image network that maps (N, 3, H, W) to `features` channels, one of timm's for example."""
+    return Recognizer(EachFrame(backbone), features, num_classes, dropout, per_frame=True)
+
+
+def _tsn(backbone: ResNet, num_classes: int, dropout: float) -> Recognizer:
+    return Recognizer(backbone, backbone.features, num_classes, dropout, per_frame=True)
+
+
+def tsn_r10(num_classes: int = 10, dropout: float = 0.1, width: int = 8) -> Recognizer:
+    """TSN for frames of some 50 pixels, ten layers deep."""
+    return _tsn(image_resnet(10, width, small=True), num_classes, dropout)
+
+
+def tsn_r18(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
+    """TSN on ResNet-18."""
+    return _tsn(image_resnet(18, width), num_classes, dropout)
+
+
+def tsn_r34(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
+    """TSN on ResNet-34."""
+    return _tsn(image_resnet(34, width), num_classes, dropout)
+
+
+def tsn_r50(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
+    """TSN on ResNet-50."""
+    return _tsn(image_resnet(50, width), num_classes, dropout)
+
+
+def tsn_r101(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
+    """TSN on ResNet-101."""
+    return _tsn(image_resnet(101, width), num_classes, dropout)

@@ -1,0 +1,94 @@
+"""Parameters and multiply-adds are the published ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmaction_lite import models
+from mmaction_lite.complexity import Complexity, list_models, multiply_adds, parameters
+
+# (builder, frames): parameters with 400 classes, and 10^9 multiply-adds of one view of 224 pixels (112 for
+# the three of 18 layers), counted on the published networks themselves.
+PUBLISHED = {
+    ("tsn_r50", 3): (24_327_632, 12.3),
+    ("tsm_r50", 8): (24_327_632, 32.7),
+    ("i3d_r50", 32): (28_043_472, 33.1),
+    ("i3d_r50_heavy", 8): (28_043_472, 28.4),
+    ("c2d_r50", 8): (24_327_632, 19.5),
+    ("slowonly_r50", 4): (32_454_096, 20.9),
+    ("slowonly_r50", 8): (32_454_096, 41.7),
+    ("slowfast_r50_4x16", 32): (34_480_216, 27.6),
+    ("slowfast_r50_8x8", 32): (34_566_488, 50.3),
+    ("r2plus1d_r34", 8): (63_759_281, 40.6),
+    ("r2plus1d_r34", 32): (63_759_281, 162.2),
+    ("r2plus1d_r18", 16): (31_505_325, 40.5),
+    ("r3d_r18", 16): (33_371_472, 40.7),
+    ("mc3_r18", 16): (11_695_440, 43.3),
+}
+# Forms of a network that are not its builder's default.
+VARIANTS = [
+    ("i3d_r50", {"non_local": "dot_product"}, 35_397_840),
+    ("slowfast_r50_4x16", {"lateral_norm": False}, 34_479_288),
+    ("slowfast_r50_8x8", {"lateral_norm": False}, 34_565_560),
+    ("r2plus1d_r50", {}, 28_107_600),
+]
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[tuple[str, int], Complexity]:
+    return {(row.builder, row.input_shape[2]): row for row in list_models()}
+
+
+@pytest.mark.parametrize("key", PUBLISHED, ids=str)
+def test_the_published_numbers(key, rows):
+    size, cost = PUBLISHED[key]
+    assert rows[key].parameters == size
+    assert rows[key].multiply_adds == pytest.approx(cost * 1e9, rel=0.01)
+
+
+@pytest.mark.parametrize(("builder", "arguments", "size"), VARIANTS)
+def test_the_published_sizes_of_other_forms(builder, arguments, size):
+    with torch.device("meta"):
+        assert parameters(getattr(models, builder)(**arguments)) == size
+
+
+def test_every_builder_is_listed(rows):
+    assert {builder for builder, _ in rows} == set(models.__all__) - {
+        "tsn",
+        "optimize_for_inference",
+    }  # which are given a network
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "cost"),
+    [(None, 28.0, 43.5), ("embedded_gaussian", 35.4, 59.3), ("gaussian", 31.7, 56.5)],
+)
+def test_attention_is_counted(mode, size, cost):
+    """MMAction2's table of I3D, at 256 pixels. Dot-product attention (59.3 there) needs less here."""
+    with torch.device("meta"):
+        model = models.i3d_r50(non_local=mode)
+        assert parameters(model) == pytest.approx(size * 1e6, rel=0.002)
+        assert multiply_adds(model, (1, 3, 32, 256, 256)) == pytest.approx(cost * 1e9, rel=0.01)
+
+
+def test_a_convolution_and_a_linear_layer_by_hand():
+    model = nn.Sequential(
+        nn.Conv3d(3, 5, (1, 3, 3), padding=(0, 1, 1), bias=False),
+        nn.BatchNorm3d(5),
+        nn.ReLU(),
+        nn.Linear(4, 7),
+    )
+    assert multiply_adds(model, (2, 3, 6, 4, 4)) == 2 * 6 * 4 * 4 * 5 * 27 + 2 * 5 * 6 * 4 * 4 * 7
+    assert parameters(model) == 3 * 5 * 9 + 2 * 5 + 4 * 7 + 7
+
+
+@pytest.mark.parametrize("builder", ["tsm_r18", "slowonly_r50"])
+def test_a_network_is_counted_without_touching_it(builder):
+    """Whatever path its layers take on a processor, the count is that of the published network."""
+    model = getattr(models, builder)(width=8).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    cost = multiply_adds(model, (1, 3, 8, 64, 64))
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert model.training
+    with torch.device("meta"):
+        assert multiply_adds(getattr(models, builder)(width=8), (2, 3, 8, 64, 64)) == 2 * cost

@@ -1,0 +1,361 @@
+"""Every builder through its contract, and what the fast paths claim: the same numbers."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmaction_lite import models
+from mmaction_lite.converters import mit_tsm, mmaction2, torchvision
+from mmaction_lite.converters.inflate import inflate
+from mmaction_lite.models import non_local, optimize_for_inference, temporal
+from mmaction_lite.models.convolution import Conv2d, Conv3d
+
+# Parameters with 400 classes: those of the public implementations, and where these do not exist, of the same
+# network counted from its published definition.
+PARAMETERS = {
+    "c2d_r50": 24_327_632,
+    "i3d_r50": 28_043_472,
+    "i3d_r50_heavy": 28_043_472,
+    "mc3_r18": 11_695_440,
+    "r2plus1d_r18": 31_505_325,
+    "r2plus1d_r34": 63_759_281,
+    "r2plus1d_r50": 28_107_600,
+    "r3d_r18": 33_371_472,
+    "slowfast_r50_4x16": 34_480_216,
+    "slowfast_r50_8x8": 34_566_488,
+    "slowfast_r101_8x8": 62_826_968,
+    "slowonly_r50": 32_454_096,
+    "slowonly_r101": 60_359_120,
+    "tsm_mobilenetv2": 2_736_272,
+    "tsm_r18": 11_381_712,
+    "tsm_r50": 24_327_632,
+    "tsm_r101": 43_319_760,
+    "tsn_r18": 11_381_712,
+    "tsn_r34": 21_489_872,
+    "tsn_r50": 24_327_632,
+    "tsn_r101": 43_319_760,
+}
+MMACTION2_FORM = {"lateral_norm": False, "slow_frames": "strided", "fast_first": True}
+FORMS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in (*PARAMETERS, "tsn_r10", "tsm_r10")),
+    *(("i3d_r50", {"non_local": mode}) for mode in ("dot_product", "embedded_gaussian", "gaussian")),
+    ("tsm_r50", {"non_local": "embedded_gaussian"}),
+    ("slowfast_r50_4x16", MMACTION2_FORM),
+    ("c2d_r50", {"pool_padding": 0}),
+]
+SMALL = {"tsn_r10", "tsm_r10"}
+DEEP = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34"}
+
+
+def forms(quick: set[str]) -> pytest.MarkDecorator:
+    """All builders and forms; only the quick ones in their default form are not slow."""
+    cases = []
+    for name, arguments in FORMS:
+        marks = () if name in quick and not arguments else pytest.mark.slow
+        cases.append(
+            pytest.param(name, arguments, marks=marks, id=" ".join([name, *map(str, arguments.values())]))
+        )
+    return pytest.mark.parametrize(("name", "arguments"), cases)
+
+
+each_form = forms({*PARAMETERS, *SMALL} - DEEP)
+each_traced_form = forms({"tsm_r10"})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Nets as thin as these only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(name: str, **arguments: Any) -> Any:
+    """A thin model, its normalisations as after some training."""
+    torch.manual_seed(0)
+    model = getattr(models, name)(num_classes=5, width=8, **arguments)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, 0, 0.1)
+            nn.init.normal_(module.running_mean, 0, 0.1)  # pyright: ignore[reportArgumentType]
+            nn.init.uniform_(module.running_var, 0.8, 1.5)  # pyright: ignore[reportArgumentType]
+    nn.init.normal_(model.fc.weight)
+    return model
+
+
+def clip(name: str, batch: int = 2) -> Tensor:
+    frames = 16 if name.startswith("slowfast") else 8
+    return torch.randn(batch, 3, frames, 40, 32, generator=torch.Generator().manual_seed(1))
+
+
+def assert_same(ours: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    assert float((ours - expected).abs().max()) <= tolerance * float(expected.abs().max())
+
+
+def take(model: nn.Module, path: str) -> None:
+    for module in model.modules():
+        if isinstance(module, Conv2d | Conv3d):
+            module.path = path
+
+
+def test_every_builder_is_exported_and_counted() -> None:
+    builders = {name for name in models.__all__ if inspect.isfunction(getattr(models, name))}
+    assert builders - {"tsn", "optimize_for_inference"} == {*PARAMETERS, *SMALL}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_the_published_ones(name: str) -> None:
+    with torch.device("meta"):
+        model = getattr(models, name)()
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+
+
+def test_parameters_of_the_other_published_forms() -> None:
+    with torch.device("meta"):
+        forms = {
+            34_479_288: models.slowfast_r50_4x16(lateral_norm=False),
+            34_565_560: models.slowfast_r50_8x8(lateral_norm=False),
+            35_397_840: models.i3d_r50(non_local="dot_product"),
+        }
+    for count, model in forms.items():
+        assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+@each_form
+def test_a_step_reaches_every_parameter(name: str, arguments: dict[str, Any]) -> None:
+    model = build(name, dropout=0.3, **arguments).train()
+    logits = model(clip(name))
+    assert logits.shape == (2, 5)
+    logits.square().sum().backward()
+    unreached = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not unreached
+    assert model.dropout.p == 0.3
+
+
+@pytest.mark.parametrize("name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18"])
+def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
+    model, x = build(name).eval(), clip(name)
+    with torch.inference_mode():
+        assert_same(model(x), torch.cat([model(x[:1]), model(x[1:])]))
+
+
+@pytest.mark.parametrize(
+    ("name", "blind"),
+    [
+        ("tsn_r10", True),
+        ("tsn_r18", True),
+        ("tsn_r50", True),
+        ("c2d_r50", True),
+        ("tsm_r10", False),
+        ("tsm_r50", False),
+        ("slowonly_r50", False),
+        ("r2plus1d_r18", False),
+    ],
+)
+def test_who_sees_the_order_of_frames(name: str, blind: bool) -> None:
+    model, x = build(name).eval(), clip(name)
+    with torch.inference_mode():
+        logits, reversed_logits = model(x), model(x.flip(2))
+    difference = float((logits - reversed_logits).abs().max() / logits.abs().max())
+    assert difference < 1e-5 if blind else difference > 1e-3
+
+
+@pytest.mark.parametrize(("kernel", "clips", "frames"), [(3, 2, 4), (3, 1, 1), (5, 2, 2), (7, 3, 8)])
+def test_matrix_products_are_the_convolution_along_time(kernel: int, clips: int, frames: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(clips * frames, 6, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 6, kernel, 1, 1, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    outs, grads = [], []
+    for path in ("native", "products"):
+        out = temporal.convolve_time(x, weight, bias, clips, 1, path)
+        outs.append(out)
+        grads.append(torch.autograd.grad(out.sin().sum(), (x, weight, bias)))
+    torch.testing.assert_close(outs[0], outs[1])
+    torch.testing.assert_close(grads[0], grads[1])
+
+
+def test_the_shift_is_the_published_one() -> None:
+    x = torch.randn(2, 4, 8, 3, 3)  # (B, T, C, H, W)
+    expected = torch.zeros_like(x)
+    expected[:, :-1, :2] = x[:, 1:, :2]
+    expected[:, 1:, 2:4] = x[:, :-1, 2:4]
+    expected[:, :, 4:] = x[:, :, 4:]
+    assert torch.equal(temporal.shift(x.flatten(0, 1), 2, 2), expected.flatten(0, 1))
+
+
+@pytest.mark.parametrize(("clips", "frames"), [(2, 4), (3, 1), (1, 2)])
+def test_matrix_products_are_the_shift_and_its_convolution(clips: int, frames: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(clips * frames, 8, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 8, 1, 1, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    outs, grads = [], []
+    for path in ("native", "products"):
+        out = temporal.shift_and_project(x, weight, bias, clips, 2, path)
+        outs.append(out)
+        grads.append(torch.autograd.grad(out.sin().sum(), (x, weight, bias)))
+    torch.testing.assert_close(outs[0], outs[1])
+    torch.testing.assert_close(grads[0], grads[1])
+
+
+def test_the_shift_stands_where_the_authors_put_it() -> None:
+    shares = {
+        name: [m.share for m in build(name).backbone.modules() if isinstance(m, Conv2d) and m.share]
+        for name in ("tsm_r50", "tsm_r101", "tsm_mobilenetv2")
+    }
+    assert len(shares["tsm_r50"]) == 16
+    assert len(shares["tsm_r101"]) == 2 + 2 + 12 + 2
+    assert len(shares["tsm_mobilenetv2"]) == 10
+    assert shares["tsm_r50"][:4] == [1, 4, 4, 4]  # an eighth of 8 and of 32 channels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tsm_r50", "slowonly_r50", "i3d_r50", "r2plus1d_r34", "slowfast_r50_4x16"])
+def test_gradients_do_not_depend_on_the_path(name: str) -> None:
+    model, x = build(name).double().train(), clip(name).double()
+    gradients = []
+    for path in ("native", "products"):
+        take(model, path)
+        model.zero_grad()
+        torch.manual_seed(2)  # for dropout
+        functional.cross_entropy(model(x), torch.tensor([1, 3])).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for native, products in zip(*gradients, strict=True):
+        assert float((native - products).norm()) <= 1e-8 * float(native.norm()) + 1e-12
+
+
+@each_form
+def test_optimizing_for_inference_changes_rounding_only(name: str, arguments: dict[str, Any]) -> None:
+    model, x = build(name, **arguments).eval(), clip(name)
+    optimized = optimize_for_inference(model)
+    assert not [module for module in optimized.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert next(model.parameters()).requires_grad
+    with torch.inference_mode():
+        assert_same(optimized(x), model(x), 2e-5)
+
+
+@each_traced_form
+def test_one_graph(name: str, arguments: dict[str, Any]) -> None:
+    torch.compiler.reset()
+    model, x = build(name, **arguments).eval(), clip(name)
+    with torch.no_grad():
+        assert_same(torch.compile(model, fullgraph=True, backend="eager")(x), model(x))
+
+
+@each_traced_form
+def test_export_with_any_batch(name: str, arguments: dict[str, Any]) -> None:
+    model = build(name, **arguments).eval()
+    batch = {0: torch.export.Dim("batch")}
+    with torch.no_grad():
+        exported = torch.export.export(model, (clip(name),), dynamic_shapes=(batch,)).module()
+        x = clip(name, batch=3)
+        assert_same(exported(x), model(x))
+
+
+def test_any_image_network_is_a_backbone() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = models.tsn(network, features=6, num_classes=4).eval()
+    x = clip("tsn_r18")
+    with torch.inference_mode():
+        frames = torch.stack([model.fc(network(x[:, :, t])) for t in range(x.shape[2])])
+        assert_same(model(x), frames.mean(0))
+
+
+def test_non_local_blocks_start_as_the_identity() -> None:
+    torch.manual_seed(0)
+    block, x = non_local.NonLocal(8, "embedded_gaussian").train(), torch.randn(6, 8, 4, 4)
+    assert torch.equal(block(x, 2), x)
+
+
+def test_non_local_attention_is_the_published_one() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 8, 4, 4)  # two clips of three frames
+    for mode in ("dot_product", "embedded_gaussian"):
+        block = non_local.NonLocal(8, mode).eval()
+        nn.init.ones_(block.bn.weight)
+        assert block.theta is not None
+        assert block.phi is not None
+        maps = [block.theta(x, 2), functional.max_pool2d(block.phi(x, 2), 2)]
+        maps.append(functional.max_pool2d(block.g(x, 2), 2))
+        query, key, value = (y.unflatten(0, (2, 3)).transpose(1, 2).flatten(2) for y in maps)  # (B, C, N)
+        pairs = query.transpose(1, 2) @ key
+        pairs = pairs / pairs.shape[2] if mode == "dot_product" else pairs.softmax(2)
+        attended = (value @ pairs.transpose(1, 2)).unflatten(2, (3, 4, 4)).transpose(1, 2).flatten(0, 1)
+        torch.testing.assert_close(block(x, 2), x + block.bn(block.out(attended, 2)))
+
+
+def test_an_inflated_network_sees_a_still_clip_as_a_picture() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(4, 3, 3, 3)
+    picture = torch.randn(1, 3, 8, 8)
+    inflated = inflate(weight, (4, 3, 5, 3, 3))
+    assert inflated.shape == (4, 3, 5, 3, 3)
+    still = functional.conv3d(picture.unsqueeze(2).expand(-1, -1, 9, -1, -1), inflated)
+    torch.testing.assert_close(still[:, :, 2], functional.conv2d(picture, weight))
+
+
+def mobilenet_names(project: str) -> list[str]:
+    """The names of MobileNetV2's entries in a project, from how it nests the layers."""
+    entries = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    norm = entries if project else ()
+    names = []
+
+    def add(conv: str, bn: str) -> None:
+        names.extend([f"{conv}.weight", *(f"{bn}.{entry}" for entry in norm)])
+
+    counts = (1, 2, 3, 4, 3, 3, 1)
+    if project == "mmaction2":
+        add("backbone.conv1.conv", "backbone.conv1.bn")
+        for stage, count in enumerate(counts, 1):
+            for block in range(count):
+                for layer in range(2 if stage == 1 else 3):
+                    place = f"backbone.layer{stage}.{block}.conv.{layer}"
+                    place += ".net" if layer == 0 and block > 0 else ""
+                    add(f"{place}.conv", f"{place}.bn")
+        add("backbone.conv2.conv", "backbone.conv2.bn")
+        return [*names, "cls_head.fc_cls.weight", "cls_head.fc_cls.bias"]
+    base = "base_model." if project == "mit_tsm" else ""
+    add(f"{base}features.0.0", f"{base}features.0.1")
+    for number in range(1, 18):
+        place = f"{base}features.{number}.conv"
+        for layer in range(2 if number == 1 else 3):
+            last = layer == (1 if number == 1 else 2)
+            if project == "mit_tsm":
+                shifted = ".net" if number in (3, 5, 6, 8, 9, 10, 12, 13, 15, 16) and layer == 0 else ""
+                add(f"{place}.{3 * layer}{shifted}", f"{place}.{3 * layer + 1}")
+            elif last:
+                add(f"{place}.{layer}", f"{place}.{layer + 1}")
+            else:
+                add(f"{place}.{layer}.0", f"{place}.{layer}.1")
+    add(f"{base}features.18.0", f"{base}features.18.1")
+    head = "new_fc" if project == "mit_tsm" else "classifier.1"
+    return [*names, f"{head}.weight", f"{head}.bias"]
+
+
+@pytest.mark.parametrize("table", [torchvision, mit_tsm, mmaction2])
+def test_every_projects_mobilenet_has_its_place(table: Any) -> None:
+    names = mobilenet_names(table.__name__.rpartition(".")[2])
+    with torch.device("meta"):
+        ours = models.tsm_mobilenetv2().state_dict()
+    assert table.matches(names)
+    renamed = table.rename(names)
+    # In every project the layers are listed in the order in which they compute, and in ours.
+    assert [renamed[name] for name in names] == [*ours]
+
+
+def test_the_bias_of_the_authors_non_local_output_goes_into_the_mean() -> None:
+    prefix = "base_model.layer2.0.nl.W"
+    mean = f"{prefix}.1.running_mean"
+    theirs = {f"{prefix}.0.bias": torch.tensor([1.0, 2.0]), mean: torch.tensor([5.0, 5.0])}
+    prepared = mit_tsm.prepare(theirs)
+    assert [*prepared] == [mean]
+    assert prepared[mean].tolist() == [4.0, 3.0]
+    assert mit_tsm.rename(prepared) == {mean: "backbone.layer2.non_local0.bn.running_mean"}
