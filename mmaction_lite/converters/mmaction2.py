@@ -1,0 +1,92 @@
+"""MMAction2's names, those of 0.x and of 1.x, which differ only by the preprocessor of 1.x."""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+NAME = "MMAction2"
+
+_SIGNATURE = re.compile(r"backbone\.((slow|fast)_path\.)?conv1\.conv\.|cls_head\.fc_cls\.")
+
+# Blocks before each stage of MobileNetV2, which we number through.
+_MOBILENET_OFFSETS = (0, 1, 3, 6, 10, 13, 16)
+
+_RULES = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"^cls_head\.(fc_cls|new_fc)\.", "fc."),
+        (r"\.slow_path\.conv1_lateral\.conv\.", ".lateral.0.conv."),
+        (r"\.slow_path\.layer(\d)_lateral\.conv\.", r".lateral.\1.conv."),
+        (r"\.(slow|fast)_path\.", r".\1."),
+        # The temporal shift and the non-local block wrap what they act on.
+        (r"\.net\.", "."),
+        (r"\.(\d+)\.block\.", r".\1."),
+        (r"\.(\d+)\.non_local_block\.(g|theta|phi)(\.0)?\.conv\.", r".non_local\1.\2."),
+        (r"\.(\d+)\.non_local_block\.conv_out\.conv\.", r".non_local\1.out."),
+        (r"\.(\d+)\.non_local_block\.conv_out\.bn\.", r".non_local\1.bn."),
+        # The outer normalisation first: the one inside a factored convolution becomes "conv1.bn".
+        (r"\.conv(\d)\.bn\.", r".bn\1."),
+        (r"\.conv\.conv_s\.", ".conv.spatial."),
+        (r"\.conv\.conv_t\.", ".conv.temporal."),
+        (r"\.conv\.bn_s\.", ".conv.bn."),
+        (r"\.downsample\.conv\.", ".downsample.0."),
+        (r"\.downsample\.bn\.", ".downsample.1."),
+        (r"\.conv(\d)\.conv\.", r".conv\1."),
+    )
+]
+
+
+def matches(keys: Collection[str]) -> bool:
+    """Whether a checkpoint with these keys is MMAction2's."""
+    return any(_SIGNATURE.match(key) for key in keys)
+
+
+def rename(keys: Collection[str]) -> dict[str, str | None]:
+    """Their names to ours."""
+    return {
+        key: _rename(key) for key in keys if key.startswith(("backbone.", "cls_head.", "data_preprocessor."))
+    }
+
+
+def _rename(key: str) -> str | None:
+    if key.startswith("data_preprocessor."):
+        return None
+    mobilenet = re.match(r"backbone\.layer(\d)\.(\d+)\.conv\.(\d)\.(net\.)?(conv|bn)\.(.+)", key)
+    if mobilenet:
+        stage, block, position, _, kind, rest = mobilenet.groups()
+        number = _MOBILENET_OFFSETS[int(stage) - 1] + int(block)
+        return f"backbone.blocks.{number}.{kind}{int(position) + 1}.{rest}"
+    for pattern, replacement in _RULES:
+        key = pattern.sub(replacement, key)
+    return key
+
+
+def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
+    """Give SlowFast and C2D MMAction2's form, in place.
+
+    Returns:
+        The builder's arguments for this form.
+    """
+    backbone: Any = model.backbone
+    lateral = state_dict.get("backbone.slow_path.conv1_lateral.conv.weight")
+    if lateral is not None and hasattr(backbone, "lateral"):
+        form = {
+            "lateral_kernel": lateral.shape[2],
+            "lateral_norm": False,
+            "slow_frames": "strided",
+            "fast_first": True,
+        }
+        backbone.adapt(**form)
+        return form
+    stem = state_dict.get("backbone.conv1.conv.weight")
+    if stem is not None and stem.ndim == 4 and _is_c2d(backbone):
+        backbone.maxpool.padding = 0
+        return {"pool_padding": 0}
+    return {}
+
+
+def _is_c2d(backbone: nn.Module) -> bool:
+    kernels = [module.kernel_size for module in backbone.modules() if isinstance(module, nn.Conv3d)]
+    return bool(kernels) and all(kernel[0] == 1 for kernel in kernels)

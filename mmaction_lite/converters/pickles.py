@@ -1,0 +1,279 @@
+"""Pickles read as data: names stay names, nothing is imported, nothing foreign is called.
+
+A pickle is a program for a small stack machine. Python's own unpickler turns `module.name` into the object of
+that name and calls it, which makes a checkpoint a program that runs on its reader's machine. Here a name is
+never looked up. The few that weights need (tensors, NumPy arrays, containers) are built by the functions of
+BUILDERS, which distrust their arguments; whatever another name would have made is an inert `Ignored`.
+Opcodes: Python's `pickletools`, which also reads their arguments.
+"""
+
+import codecs
+import math
+import pickletools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+MARK = object()
+ATOMS = (str, int, float, bytes, type(None))  # what may be a key: hashing anything deeper can be made to hang
+
+
+@dataclass(frozen=True)
+class Name:
+    """`module.name` as the pickle writes it; never resolved."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """Stands where a foreign object was: keeps the name of what would have made it and nothing else."""
+
+    path: str
+
+
+class Unpickler:
+    """Reads pickles one after the other; `ignored` gathers the foreign names that would have been called.
+
+    Args:
+        file: binary, with `read` and `readline`.
+        storage: answers persistent references, PyTorch's way of keeping numbers outside of the pickle.
+    """
+
+    def __init__(self, file: Any, storage: Callable[[Any], Any] | None = None):
+        self.file = file
+        self.storage = storage
+        self.ignored: set[str] = set()
+
+    def load(self) -> Any:
+        """The next object of the file. A damaged or hostile one raises any `Exception` and runs nothing."""
+        self.stack: list[Any] = []
+        memo: dict[int, Any] = {}
+        push, pop = self.stack.append, self.stack.pop
+        while True:
+            opcode = OPCODES[self.file.read(1).decode("latin-1")]
+            argument: Any = self._argument(opcode)
+            match opcode.name:
+                case "STOP":
+                    return pop()
+                case "PROTO" | "FRAME":
+                    pass
+                case "PUT" | "BINPUT" | "LONG_BINPUT":
+                    memo[argument] = self.stack[-1]
+                case "MEMOIZE":
+                    memo[len(memo)] = self.stack[-1]
+                case "GET" | "BINGET" | "LONG_BINGET":
+                    push(memo[argument])
+                case "MARK":
+                    push(MARK)
+                case "POP":
+                    pop()
+                case "POP_MARK":
+                    self._marked()
+                case "DUP":
+                    push(self.stack[-1])
+                case "NONE":
+                    push(None)
+                case "NEWTRUE" | "NEWFALSE":
+                    push(opcode.name == "NEWTRUE")
+                case "EMPTY_TUPLE" | "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_SET":
+                    push({"TUPLE": tuple, "LIST": list, "DICT": dict, "SET": set}[opcode.name[6:]]())
+                case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                    items = [pop() for _ in range(int(opcode.name[5:]))]
+                    push(tuple(reversed(items)))
+                case "TUPLE":
+                    push(tuple(self._marked()))
+                case "LIST":
+                    push(self._marked())
+                case "DICT":
+                    push(_set_items({}, self._marked()))
+                case "FROZENSET":
+                    push(_add({*()}, self._marked()))
+                case "APPEND":
+                    item = pop()
+                    _append(self.stack[-1], [item])
+                case "APPENDS":
+                    items = self._marked()
+                    _append(self.stack[-1], items)
+                case "SETITEM":
+                    value, key = pop(), pop()
+                    _set_items(self.stack[-1], [key, value])
+                case "SETITEMS":
+                    items = self._marked()
+                    _set_items(self.stack[-1], items)
+                case "ADDITEMS":
+                    items = self._marked()
+                    _add(self.stack[-1], items)
+                case "GLOBAL":
+                    push(Name(argument.replace(" ", ".", 1)))
+                case "STACK_GLOBAL":
+                    name, module = pop(), pop()
+                    push(Name(module + "." + name))
+                case "EXT1" | "EXT2" | "EXT4":
+                    push(Name(f"copyreg extension {argument}"))
+                case "INST":
+                    push(self._call(Name(argument.replace(" ", ".", 1)), self._marked()))
+                case "OBJ":
+                    target, *arguments = self._marked()
+                    push(self._call(target, arguments))
+                case "REDUCE" | "NEWOBJ":
+                    arguments, target = pop(), pop()
+                    push(self._call(target, arguments))
+                case "NEWOBJ_EX":
+                    _, arguments, target = pop(), pop(), pop()
+                    push(self._call(target, arguments))
+                case "BUILD":
+                    state = pop()
+                    _set_state(self.stack[-1], state)
+                case "PERSID" | "BINPERSID":
+                    push(self._persistent(argument if opcode.name == "PERSID" else pop()))
+                case _ if argument is not None:  # every kind of number, text and bytes
+                    push(argument)
+                case _:
+                    raise ValueError(f"opcode {opcode.name}")
+
+    def _argument(self, opcode: pickletools.OpcodeInfo) -> Any:
+        """The opcode's own argument, or None."""
+        if opcode.name == "STRING":  # Python 2's raw bytes, which pickletools takes for ASCII
+            line = pickletools.read_stringnl(self.file, decode=False)
+            return codecs.escape_decode(line)[0].decode("latin-1")
+        return opcode.arg.reader(self.file) if opcode.arg else None
+
+    def _marked(self) -> list[Any]:
+        """The items above the topmost mark, taken off the stack with it."""
+        items = []
+        while (item := self.stack.pop()) is not MARK:
+            items.append(item)
+        return items[::-1]
+
+    def _persistent(self, reference: Any) -> Any:
+        if self.storage is None:
+            raise ValueError("persistent reference in a plain pickle")
+        return self.storage(reference)
+
+    def _call(self, target: Any, arguments: Any) -> Any:
+        """What calling `target` would give, built by us or ignored."""
+        if not isinstance(target, Name | Ignored):
+            raise TypeError(f"calls a {type(target).__name__}")
+        builder = BUILDERS.get(target.path)
+        result = builder(*arguments) if builder else Ignored(target.path)
+        if isinstance(result, Ignored):
+            self.ignored.add(result.path)
+        return result
+
+
+def _append(target: Any, items: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(items)
+    elif not isinstance(target, Ignored):
+        raise TypeError(f"appends to a {type(target).__name__}")
+
+
+def _add(target: Any, items: list[Any]) -> Any:
+    if isinstance(target, set):
+        target.update(item for item in items if isinstance(item, ATOMS))
+    elif not isinstance(target, Ignored):
+        raise TypeError(f"adds to a {type(target).__name__}")
+    return target
+
+
+def _set_items(target: Any, items: list[Any]) -> Any:
+    """Sets key, value, key, value … of a dict; an entry whose key is no atom is left out."""
+    if isinstance(target, dict):
+        pairs = zip(items[::2], items[1::2], strict=True)
+        target.update((key, value) for key, value in pairs if isinstance(key, ATOMS))
+    elif not isinstance(target, Ignored):
+        raise TypeError(f"sets items of a {type(target).__name__}")
+    return target
+
+
+def _set_state(target: Any, state: Any) -> None:
+    """Numbers for an array, byte order for a dtype; attributes of anything else are left out."""
+    if isinstance(target, np.dtype):
+        if state[1] in ("<", ">"):
+            target.__setstate__((3, state[1], None, None, None, -1, -1, 0))  # pyright: ignore
+    elif isinstance(target, np.ndarray):
+        shape, dtype, fortran, data = state[-4:]
+        if isinstance(dtype, Ignored):  # an array of objects, texts or dates stays empty
+            return
+        data = data.encode("latin-1") if isinstance(data, str) else data
+        if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
+            raise TypeError("array of no known dtype")
+        if _count(shape) * dtype.itemsize != len(data):
+            raise ValueError(f"array of shape {shape} in {len(data)} bytes")
+        target.__setstate__((1, shape, dtype, bool(fortran), data))  # pyright: ignore
+
+
+def _count(shape: Any) -> int:
+    """Elements in `shape`, which must be a tuple of natural numbers."""
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise TypeError(f"shape {shape!r:.80}")
+    return math.prod(shape)
+
+
+def _tensor(storage: torch.Tensor, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
+    """A view of a storage (1-D), which must hold all of it: no strides that repeat or run over its end."""
+    count = _count(size)
+    _count((offset, *stride))
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if count and max(count - 1, last) >= len(storage):
+        raise ValueError(f"tensor of shape {size} in a storage of {len(storage)}")
+    return storage.as_strided(size, stride, offset)
+
+
+def _dtype(spec: Any, *_: Any) -> np.dtype | Ignored:
+    """A numeric dtype of its own, as its byte order may be set later."""
+    if isinstance(spec, str) and re.fullmatch(r"[<>=|]?(b1|[iu][1248]|f[248]|c(8|16))", spec):
+        return np.dtype(spec, False, True)
+    return Ignored("numpy.dtype of no numbers")
+
+
+def _scalar(dtype: Any, data: Any) -> Any:
+    data = data.encode("latin-1") if isinstance(data, str) else data
+    return dtype if isinstance(dtype, Ignored) else np.frombuffer(data, dtype, count=1)[0]
+
+
+def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray | Ignored:
+    if isinstance(dtype, Ignored):
+        return dtype
+    if not isinstance(dtype, np.dtype) or not isinstance(data, bytes | bytearray):
+        raise TypeError("array of no known dtype")
+    native = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))
+    return native.reshape(shape, order=order)
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """How protocol 2 writes bytes."""
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"bytes in encoding {encoding!r:.80}")
+    return text.encode("latin-1")
+
+
+def _dict(items: Any = ()) -> dict:
+    pairs = items.items() if isinstance(items, dict) else items
+    return _set_items({}, [part for key, value in pairs for part in (key, value)])
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _dict,
+    "collections.Counter": _dict,
+    "collections.defaultdict": lambda *factory: {},
+    "_codecs.encode": _encoded,
+    "numpy.dtype": _dtype,
+    "torch.Size": lambda items: tuple(items),
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
+}
+for module in ("builtins", "__builtin__"):  # Python 3's and Python 2's
+    BUILDERS[f"{module}.set"] = BUILDERS[f"{module}.frozenset"] = lambda items: _add(set(), items)
+for module in ("numpy.core", "numpy._core"):  # NumPy 1's and NumPy 2's
+    BUILDERS[f"{module}.multiarray._reconstruct"] = lambda *empty: np.empty(0, np.uint8)
+    BUILDERS[f"{module}.multiarray.scalar"] = _scalar
+    BUILDERS[f"{module}.numeric._frombuffer"] = _array

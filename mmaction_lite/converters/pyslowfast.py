@@ -1,0 +1,67 @@
+"""PySlowFast's names: stages s1 to s5, pathways and residual blocks numbered inside them."""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+NAME = "PySlowFast"
+
+_STEM = re.compile(r"s1\.pathway(\d)_stem\.(conv|bn)\.(.+)")
+_BLOCK = re.compile(r"s(\d)\.pathway(\d)_res(\d+)\.(?:(branch1)(_bn)?|branch2\.([abc])(_bn)?)\.(.+)")
+_FUSION = re.compile(r"s(\d)_fuse\.(conv_f2s|bn)\.(.+)")
+
+
+def matches(keys: Collection[str]) -> bool:
+    """Whether a checkpoint with these keys is PySlowFast's."""
+    return any(_STEM.match(key) for key in keys)
+
+
+def rename(keys: Collection[str]) -> dict[str, str | None]:
+    """Their names to ours."""
+    both = any(key.startswith("s1.pathway1_") for key in keys)
+    pathways = ("slow.", "fast.") if both else ("",)
+    renamed: dict[str, str | None] = {}
+    for key in keys:
+        if match := _STEM.fullmatch(key):
+            pathway, kind, rest = match.groups()
+            renamed[key] = f"backbone.{pathways[int(pathway)]}{kind}1.{rest}"
+        elif match := _BLOCK.fullmatch(key):
+            stage, pathway, block, shortcut, shortcut_norm, letter, norm, rest = match.groups()
+            if shortcut:
+                layer = "downsample.1" if shortcut_norm else "downsample.0"
+            else:
+                layer = f"{'bn' if norm else 'conv'}{'abc'.index(letter) + 1}"
+            prefix = f"backbone.{pathways[int(pathway)]}layer{int(stage) - 1}.{block}"
+            renamed[key] = f"{prefix}.{layer}.{rest}"
+        elif match := _FUSION.fullmatch(key):
+            stage, kind, rest = match.groups()
+            renamed[key] = f"backbone.lateral.{int(stage) - 1}.{kind.removesuffix('_f2s')}.{rest}"
+        elif key.startswith("head.projection."):
+            renamed[key] = key.replace("head.projection.", "fc.")
+    return renamed
+
+
+def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
+    """Give SlowFast the authors' form, in place.
+
+    Returns:
+        The builder's arguments for this form.
+    """
+    return authors_form(state_dict.get("s1_fuse.conv_f2s.weight"), model)
+
+
+def authors_form(lateral: Tensor | None, model: nn.Module) -> dict[str, Any]:
+    """SlowFast as PySlowFast and PyTorchVideo publish it; `lateral` is its first lateral weight."""
+    backbone: Any = model.backbone
+    if lateral is None or not hasattr(backbone, "lateral"):
+        return {}
+    form = {
+        "lateral_kernel": lateral.shape[2],
+        "lateral_norm": True,
+        "slow_frames": "linspace",
+        "fast_first": False,
+    }
+    backbone.adapt(**form)
+    return form

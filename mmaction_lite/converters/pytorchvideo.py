@@ -1,0 +1,73 @@
+"""PyTorchVideo's names: a list of blocks, of which the stages are those with residual blocks."""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .pyslowfast import authors_form
+
+NAME = "PyTorchVideo"
+
+_STEM = re.compile(r"blocks\.0\.(?:multipathway_blocks\.(\d)\.)?(conv|norm)\.(.+)")
+_BLOCK = re.compile(r"blocks\.(\d)\.(?:multipathway_blocks\.(\d)\.)?res_blocks\.(\d+)\.(.+)")
+_FUSION = re.compile(r"blocks\.(\d)\.multipathway_fusion\.(conv_fast_to_slow|norm)\.(.+)")
+_HEAD = re.compile(r"blocks\.\d\.proj\.(weight|bias)")
+
+_INSIDE = {
+    "branch1_conv.": "downsample.0.",
+    "branch1_norm.": "downsample.1.",
+    # The factored convolution of R(2+1)D stands in the place of conv_b, so its names are looked for first.
+    "branch2.conv_b.conv_t.": "conv2.temporal.",
+    "branch2.conv_b.conv_xy.": "conv2.spatial.",
+    "branch2.conv_b.norm.": "conv2.bn.",
+    "branch2.conv_a.": "conv1.",
+    "branch2.conv_b.": "conv2.",
+    "branch2.conv_c.": "conv3.",
+    "branch2.norm_a.": "bn1.",
+    "branch2.norm_b.": "bn2.",
+    "branch2.norm_c.": "bn3.",
+}
+
+
+def matches(keys: Collection[str]) -> bool:
+    """Whether a checkpoint with these keys is PyTorchVideo's."""
+    return any(_STEM.match(key) for key in keys)
+
+
+def rename(keys: Collection[str]) -> dict[str, str | None]:
+    """Their names to ours; I3D and C2D count the pooling after the first stage as a block."""
+    blocks = sorted({match[1] for match in map(_BLOCK.match, keys) if match})
+    stages = {block: number for number, block in enumerate(blocks, 1)}
+    renamed: dict[str, str | None] = {}
+    for key in keys:
+        if match := _STEM.fullmatch(key):
+            pathway, kind, rest = match.groups()
+            renamed[key] = f"backbone.{_pathway(pathway)}{'conv1' if kind == 'conv' else 'bn1'}.{rest}"
+        elif match := _BLOCK.fullmatch(key):
+            block, pathway, number, rest = match.groups()
+            for theirs, ours in _INSIDE.items():
+                if rest.startswith(theirs):
+                    prefix = f"backbone.{_pathway(pathway)}layer{stages[block]}.{number}"
+                    renamed[key] = f"{prefix}.{ours}{rest.removeprefix(theirs)}"
+                    break
+        elif match := _FUSION.fullmatch(key):
+            block, kind, rest = match.groups()
+            renamed[key] = f"backbone.lateral.{block}.{'bn' if kind == 'norm' else 'conv'}.{rest}"
+        elif match := _HEAD.fullmatch(key):
+            renamed[key] = f"fc.{match[1]}"
+    return renamed
+
+
+def _pathway(number: str | None) -> str:
+    return {None: "", "0": "slow.", "1": "fast."}[number]
+
+
+def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
+    """Give SlowFast the authors' form, in place.
+
+    Returns:
+        The builder's arguments for this form.
+    """
+    return authors_form(state_dict.get("blocks.0.multipathway_fusion.conv_fast_to_slow.weight"), model)

@@ -1,0 +1,55 @@
+"""torchvision's names: image networks, and its three video networks of eighteen layers."""
+
+import re
+from collections.abc import Collection
+
+NAME = "torchvision"
+
+_LAYERS = re.compile(r"(conv1|bn1|layer\d)\..+")
+_MOBILENET = re.compile(r"features\.(\d+)\.(?:conv\.)?(.+)")
+
+_FACTORED = {"0": "conv{}.spatial", "1": "conv{}.bn", "3": "conv{}.temporal", "4": "bn{}"}
+
+
+def matches(keys: Collection[str]) -> bool:
+    """Whether a checkpoint with these keys is torchvision's."""
+    resnet = any(key.startswith("layer1.0.conv1.") for key in keys)
+    return resnet or {"features.0.0.weight", "features.18.0.weight"} <= set(keys)
+
+
+def rename(keys: Collection[str]) -> dict[str, str | None]:
+    """Their names to ours."""
+    factored = "stem.3.weight" in keys
+    renamed: dict[str, str | None] = {}
+    for key in keys:
+        if match := re.fullmatch(r"stem\.(\d)\.(.+)", key):
+            number, rest = match.groups()
+            places = _FACTORED if factored else {"0": "conv{}", "1": "bn{}"}
+            renamed[key] = f"backbone.{places[number].format(1)}.{rest}"
+        elif match := re.fullmatch(r"(layer\d\.\d+\.)conv(\d)\.0\.(\d)\.(.+)", key):
+            prefix, conv, number, rest = match.groups()
+            renamed[key] = f"backbone.{prefix}{_FACTORED[number].format(conv)}.{rest}"
+        elif match := re.fullmatch(r"(layer\d\.\d+\.)conv(\d)\.([01])\.(.+)", key):
+            prefix, conv, number, rest = match.groups()
+            renamed[key] = f"backbone.{prefix}{'bn' if number == '1' else 'conv'}{conv}.{rest}"
+        elif _LAYERS.fullmatch(key):
+            renamed[key] = f"backbone.{key}"
+        elif match := re.fullmatch(r"(?:fc|classifier\.1)\.(weight|bias)", key):
+            renamed[key] = f"fc.{match[1]}"
+        elif match := _MOBILENET.fullmatch(key):
+            renamed[key] = rename_mobilenet(int(match[1]), match[2])
+    return renamed
+
+
+def rename_mobilenet(number: int, rest: str) -> str | None:
+    """MobileNetV2's `features.number.rest`, nested as in torchvision ("0.0", "0.1", …, "2", "3")."""
+    *places, name = rest.split(".")
+    if number in (0, 18):
+        kind, position = ("conv", "bn")[int(places[0])], 1 if number == 0 else 2
+        return f"backbone.{kind}{position}.{name}"
+    if len(places) == 2:
+        kind, position = ("conv", "bn")[int(places[1])], int(places[0]) + 1
+    else:  # the last convolution and its normalisation are not nested
+        last = 2 if number == 1 else 3
+        kind, position = ("conv", "bn")[int(places[0]) - last + 1], last
+    return f"backbone.blocks.{number - 1}.{kind}{position}.{name}"

@@ -1,0 +1,40 @@
+"""Which device and how many processes a run takes when it is not told."""
+
+import os
+
+import torch
+
+from mmaction_lite.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" takes CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("networks do not run on it")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UserError(
+            f"--device {name}: not usable here ({reason}); use auto, cpu, cuda, cuda:N or mps"
+        ) from None
+    return device
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers() -> int:
+    """One decoding process per core, at most 16."""
+    return min(available_cores(), 16)

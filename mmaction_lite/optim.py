@@ -1,0 +1,173 @@
+"""Optimizers, parameter groups and learning-rate schedules, as small frozen descriptions."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from mmaction_lite.errors import UserError
+
+Group = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """SGD with momentum; `lr` belongs to the recipe's `batch_size`."""
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    nesterov: bool = False
+    groups: Literal["uniform", "tsm"] = "uniform"
+
+    def __post_init__(self):
+        _check_rates(self)
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over the parameter groups of `model`."""
+        groups = GROUPS[self.groups](model, self.weight_decay)
+        return torch.optim.SGD(
+            groups, self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=_can_fuse(model)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """AdamW (Loshchilov & Hutter 2019)."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.05
+    groups: Literal["uniform", "tsm"] = "uniform"
+
+    def __post_init__(self):
+        _check_rates(self)
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over the parameter groups of `model`."""
+        groups = GROUPS[self.groups](model, self.weight_decay)
+        return torch.optim.AdamW(groups, self.lr, betas=self.betas, fused=_can_fuse(model))
+
+
+def _check_rates(optimizer: "SGD | AdamW") -> None:
+    for name in ("lr", "weight_decay"):
+        if not 0 <= getattr(optimizer, name) < math.inf:
+            raise UserError(f"optimizer.{name} is {getattr(optimizer, name)}; expected a number, 0 or above")
+    momenta = (optimizer.momentum,) if isinstance(optimizer, SGD) else optimizer.betas
+    if not all(0 <= momentum < 1 for momentum in momenta):
+        raise UserError(f"optimizer: momentum or betas are {momenta}; expected 0 or above, below 1")
+
+
+def uniform_groups(model: nn.Module, weight_decay: float) -> list[Group]:
+    """One group: every parameter that is trained, with the same lr and decay."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    return [{"params": params, "lr_scale": 1.0, "weight_decay": weight_decay}]
+
+
+def tsm_groups(model: nn.Module, weight_decay: float) -> list[Group]:
+    """The groups of TSM's published training (mit-han-lab/temporal-shift-module, `get_optim_policies`).
+
+    Convolution weights lr x1 with decay, their biases x2 without; norms x1 without decay; the classifier's
+    weight x5 with decay and its bias x10 without. The first convolution has the same factors as the
+    others when it sees RGB.
+    """
+    parts: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                lr_scale, decays = _tsm_factors(module, is_bias=name == "bias")
+                parts.setdefault((lr_scale, weight_decay if decays else 0.0), []).append(parameter)
+    return [
+        {"params": params, "lr_scale": lr_scale, "weight_decay": decay}
+        for (lr_scale, decay), params in parts.items()
+    ]
+
+
+def _tsm_factors(module: nn.Module, is_bias: bool) -> tuple[float, bool]:
+    """(lr factor, whether weight decay applies) of one parameter."""
+    if isinstance(module, nn.Linear):
+        return (10.0, False) if is_bias else (5.0, True)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return (2.0, False) if is_bias else (1.0, True)
+    return (1.0, False)
+
+
+GROUPS: dict[str, Callable[[nn.Module, float], list[Group]]] = {
+    "uniform": uniform_groups,
+    "tsm": tsm_groups,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """lr times `gamma` at each of the epochs `milestones`, after an optional linear warm-up.
+
+    The warm-up rises epoch by epoch from `warmup_start` to 1, which it reaches in the last of its
+    `warmup_epochs`.
+    """
+
+    milestones: tuple[int, ...]
+    gamma: float = 0.1
+    warmup_epochs: int = 0
+    warmup_start: float = 0.1
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """What lr is multiplied with at `epoch`, a fraction counted from 0, of `epochs`."""
+        decay = self.gamma ** bisect_right(self.milestones, epoch)
+        rise = min(1.0, int(epoch) / max(1, self.warmup_epochs - 1)) if self.warmup_epochs else 1.0
+        return decay * (self.warmup_start + (1 - self.warmup_start) * rise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """Half a cosine from 1 at epoch `begin` to 0 at the end, times an optional linear warm-up.
+
+    The warm-up rises step by step from `warmup_start` at the first step to 1 at epoch `warmup_epochs`.
+    """
+
+    warmup_epochs: int = 0
+    warmup_start: float = 0.1
+    begin: int = 0
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """What lr is multiplied with at `epoch`, a fraction counted from 0, of `epochs`."""
+        rise = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
+        done = max(0.0, epoch - self.begin) / (epochs - self.begin)
+        return (self.warmup_start + (1 - self.warmup_start) * rise) * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycle:
+    """Cosine rise from `start` to 1 in the first `rise` of the training, then cosine fall to `end`."""
+
+    rise: float = 0.25
+    start: float = 0.04
+    end: float = 1e-5
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """What lr is multiplied with at `epoch`, a fraction counted from 0, of `epochs`."""
+        done = epoch / epochs
+        if done < self.rise:
+            low, high, part = self.start, 1.0, done / self.rise
+        else:
+            low, high, part = 1.0, self.end, (done - self.rise) / (1 - self.rise)
+        return low + (high - low) * (1 - math.cos(math.pi * part)) / 2
+
+
+Optimizer = SGD | AdamW
+Schedule = Steps | Cosine | OneCycle
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group `lr` times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def _can_fuse(model: nn.Module) -> bool:
+    """Whether PyTorch updates all parameters in one kernel here: 17 ms instead of 46 for 32 M on a CPU."""
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in model.parameters())

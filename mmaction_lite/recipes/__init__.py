@@ -1,0 +1,75 @@
+"""One function per published result; the function's name is the recipe's name."""
+
+import importlib
+import inspect
+import pkgutil
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.recipes.recipe import Recipe
+
+
+def list_recipes() -> dict[str, Recipe]:
+    """Every recipe of the package by name, in the order of the files."""
+    recipes = {}
+    for module in pkgutil.iter_modules(__path__):
+        found = _functions(importlib.import_module(f"{__name__}.{module.name}"))
+        recipes |= {name: function() for name, function in found.items()}
+    return recipes
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name, or a user's own as `my.py:my_recipe`.
+
+    Raises:
+        UserError: there is none of that name, or the user's file cannot be imported.
+    """
+    if ".py:" in name:
+        return _from_file(*name.rsplit(":", 1))
+    if name.endswith(".py"):
+        raise UserError(f"{name}: which recipe of the file? write {name}:my_recipe")
+    family = name.split("_", 1)[0]
+    if family in {module.name for module in pkgutil.iter_modules(__path__)}:
+        function = _functions(importlib.import_module(f"{__name__}.{family}")).get(name)
+        if function:
+            return function()
+    raise UserError(f"no recipe is named {name!r}; {nearest(name, list_recipes())} (see mmaction-lite list)")
+
+
+def _from_file(file: str, function: str) -> Recipe:
+    """A user's file is imported as a normal module, so that worker processes find it too."""
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise UserError(f"{file}: no such file; a recipe of your own is given as my.py:my_recipe")
+    sys.path.insert(0, str(path.parent))
+    try:
+        module = importlib.import_module(path.stem)
+    except Exception as error:
+        raise UserError(f"{file}: cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(module, function, None)
+    if not callable(found):
+        names = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        raise UserError(f"{file}: has no function {function!r}; {nearest(function, names)}")
+    try:
+        recipe = found()
+    except Exception as error:
+        raise UserError(f"{file}:{function}: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{file}:{function} returned a {type(recipe).__name__}; it must return a Recipe")
+    return recipe
+
+
+def _functions(module: object) -> dict[str, Callable[[], Recipe]]:
+    """The functions without arguments of a module that return a recipe."""
+    return {
+        name: function
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and not name.startswith("_")
+        and not inspect.signature(function).parameters
+        and typing.get_type_hints(function).get("return") is Recipe
+        and function.__module__ == getattr(module, "__name__", None)
+    }

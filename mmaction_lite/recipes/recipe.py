@@ -1,0 +1,230 @@
+"""What a recipe is: everything that makes a number, in one frozen value."""
+
+import ast
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pprint import pformat
+from typing import Any, TypeVar
+
+from torch import nn
+
+from mmaction_lite.data.clips import DenseClips
+from mmaction_lite.data.transforms import Normalize
+from mmaction_lite.data.views import Views
+from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.optim import Optimizer, Schedule
+
+T = TypeVar("T")
+
+
+class Build:
+    """A builder with its arguments: `Build(tsm_r50, dropout=0.5)(num_classes=400)` is a network.
+
+    Unlike `functools.partial` it compares by value, prints the same on every machine, and refuses an
+    unknown argument when the recipe is read, not when it is built.
+    """
+
+    def __init__(self, builder: Callable[..., nn.Module], **arguments: Any):
+        inspect.signature(builder).bind_partial(**arguments)
+        self.builder = builder
+        self.arguments = arguments
+
+    def __call__(self, **arguments: Any) -> nn.Module:
+        """Build; `arguments` come on top of the stored ones."""
+        return self.builder(**self.arguments | arguments)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Build):
+            return NotImplemented
+        return (self.builder, self.arguments) == (other.builder, other.arguments)
+
+    def __hash__(self) -> int:
+        return hash((self.builder, *sorted(self.arguments)))
+
+    def __repr__(self) -> str:
+        arguments = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
+        return f"Build({self.builder.__name__}{arguments})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """The published result of a recipe, in percent, and where it is published."""
+
+    top1: float
+    top5: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training and its protocols.
+
+    Args:
+        model: the network.
+        dataset: name of the data set the recipe is for; the data itself is an argument of the run.
+        train: random views of one training draw.
+        val: views of the validation after every `val_every` epochs.
+        test: views of the published number.
+        optimizer: its lr belongs to `batch_size`.
+        schedule: the lr's factor over the epochs.
+        epochs: how often the training split is seen.
+        batch_size: clips in the loss of one step, over all devices.
+        modality: what the pixels are.
+        normalize: pixels to inputs.
+        label_smoothing: share of the target spread over all classes.
+        max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
+        val_every: epochs between validations; the last epoch is always validated.
+        starts_from: weights that the published result starts from.
+        reported: the published result.
+        modified: what `--set` changed, as given, in alphabetical order.
+    """
+
+    model: Build
+    dataset: str
+    train: Views
+    val: Views
+    test: Views
+    optimizer: Optimizer
+    schedule: Schedule
+    epochs: int
+    batch_size: int
+    modality: str = "rgb"
+    normalize: Normalize = field(default_factory=Normalize)
+    label_smoothing: float = 0.0
+    max_grad_norm: float | None = None
+    val_every: int = 1
+    starts_from: str | None = None
+    reported: Reported | None = None
+    modified: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not isinstance(self.model, Build):
+            name = getattr(self.model, "__name__", repr(self.model))
+            raise UserError(f"model is {name}; a recipe takes the builder with its arguments: Build({name})")
+        for name in ("epochs", "batch_size", "val_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
+            raise UserError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0, or none")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"label_smoothing is {self.label_smoothing}; expected a share below 1")
+
+    @property
+    def name(self) -> str:
+        """The field's name for it: model, clip_len x interval x clips, epochs, data set, modality.
+
+        SlowFast is named after its slow pathway, which the builder's name says: of a clip 32x2 every
+        eighth frame is 4x16.
+        """
+        model, clips = self.model.builder.__name__, self.train.clips
+        if (slow := re.fullmatch(r"(.+)_(\d+)x\d+", model)) and isinstance(clips, DenseClips):
+            model, alpha = slow[1], clips.clip_len // int(slow[2])
+            clips = replace(clips, clip_len=int(slow[2]), frame_interval=clips.frame_interval * alpha)
+        return f"{model}_{clips}_{self.epochs}e_{self.dataset}_{self.modality}"
+
+    def __str__(self) -> str:
+        """The full recipe over several lines, the same on every machine, so that two can be compared."""
+        return pformat(self, width=100)
+
+
+def change(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with scalar fields set from the command line, marked as modified.
+
+    Args:
+        recipe: what to start from; not changed.
+        settings: `path=value`, the path as in `optimizer.lr` or `model.dropout`.
+
+    Raises:
+        UserError: no such field, a value of another type, or not a setting at all.
+    """
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: expected FIELD=VALUE, such as optimizer.lr=0.01")
+        recipe = _replace(recipe, path.split("."), text, setting)
+        kept = [earlier for earlier in recipe.modified if earlier.partition("=")[0] != path]
+        recipe = replace(recipe, modified=tuple(sorted([*kept, setting])))
+    return recipe
+
+
+def _replace(node: T, path: list[str], text: str, setting: str) -> T:
+    """A copy of the dataclass or `Build` with the field at `path` set."""
+    name, *rest = path
+    if isinstance(node, Build):
+        if rest:
+            raise UserError(f"--set {setting}: {name} is a single value and has no field {rest[0]!r}")
+        parameters = inspect.signature(node.builder).parameters
+        _check_name(name, parameters.keys() - {"num_classes"}, node.builder.__name__, setting)
+        value = _parse(text, typing.get_type_hints(node.builder).get(name, Any), setting)
+        return typing.cast(T, Build(node.builder, **node.arguments | {name: value}))
+    assert dataclasses.is_dataclass(node)
+    assert not isinstance(node, type)
+    names = {f.name for f in dataclasses.fields(node)} - {"modified", "reported"}
+    _check_name(name, names, type(node).__name__, setting)
+    value = getattr(node, name)
+    if dataclasses.is_dataclass(value) or isinstance(value, Build):
+        if not rest:
+            inside = (
+                value.arguments if isinstance(value, Build) else [f.name for f in dataclasses.fields(value)]
+            )
+            raise UserError(
+                f"--set {setting}: {name} is a group; set one of {', '.join(f'{name}.{i}' for i in inside)}"
+            )
+        value = _replace(value, rest, text, setting)
+    elif rest:
+        raise UserError(f"--set {setting}: {name} is a single value and has no field {rest[0]!r}")
+    else:
+        value = _parse(text, typing.get_type_hints(type(node))[name], setting)
+    return replace(node, **{name: value})  # pyright: ignore[reportReturnType]
+
+
+def _check_name(name: str, names: typing.AbstractSet[str], owner: str, setting: str) -> None:
+    if name not in names:
+        raise UserError(f"--set {setting}: {owner} has no field {name!r}; {nearest(name, names)}")
+
+
+def _parse(text: str, expected: Any, setting: str) -> Any:
+    """The value of `text` as a literal, or as it stands where a string is expected."""
+    try:
+        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
+    except (ValueError, SyntaxError):
+        value = text
+    if _is_a(value, expected):
+        return float(value) if expected is float else value
+    if _is_a(text, expected):
+        return text
+    raise UserError(f"--set {setting}: {text!r} is not {_describe(expected)}")
+
+
+def _is_a(value: Any, expected: Any) -> bool:
+    """Whether `value` fits the type hint: scalars, unions, literals and tuples of them."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_a(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1] is Ellipsis:
+            return all(_is_a(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(_is_a, value, arguments))
+    if expected is Any:
+        return True
+    if isinstance(value, bool) or not isinstance(expected, type):
+        return expected is bool
+    return isinstance(value, (int, float) if expected is float else expected)
+
+
+def _describe(expected: Any) -> str:
+    if typing.get_origin(expected) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(expected)))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    return names.get(expected) or "of type " + str(expected).replace("NoneType", "None").replace(
+        "typing.", ""
+    )

@@ -1,0 +1,234 @@
+"""Weights that know what they are: builder, classes, normalisation and protocol travel with the tensors."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import mmaction_lite.models as models
+from mmaction_lite.checkpoint import load_state, write_atomically
+from mmaction_lite.data import clips, transforms, views
+from mmaction_lite.data.transforms import Normalize
+from mmaction_lite.data.views import Views
+from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.recipes.recipe import Recipe
+
+# The only types that a file may name.
+_TYPES = {
+    kind.__name__: kind
+    for kind in (
+        clips.DenseClips,
+        clips.SegmentFrames,
+        transforms.CenterCrop,
+        transforms.ThreeCrop,
+        transforms.TenCrop,
+        transforms.Normalize,
+        views.Views,
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a weights file says of itself.
+
+    Args:
+        builder: name in `mmaction_lite.models`.
+        arguments: of the builder, `num_classes` included.
+        classes: class names in the order of the logits.
+        normalize: pixels to inputs.
+        val: protocol of the validation in training.
+        test: protocol of the test, and of every prediction.
+        recipe: name of the training recipe, with what was changed.
+        started_from: file of the weights that the training started from, if any.
+    """
+
+    builder: str
+    arguments: dict[str, Any]
+    classes: tuple[str, ...]
+    normalize: Normalize
+    val: Views
+    test: Views
+    recipe: str
+    started_from: str | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, classes: tuple[str, ...]) -> "Card":
+        """The card of a network that `recipe` trains on `classes`.
+
+        Raises:
+            UserError: the recipe holds something that a weights file cannot.
+        """
+        changed = f" with {', '.join(recipe.modified)}" if recipe.modified else ""
+        card = cls(
+            builder=recipe.model.builder.__name__,
+            arguments=recipe.model.arguments | {"num_classes": len(classes)},
+            classes=classes,
+            normalize=recipe.normalize,
+            val=recipe.val,
+            test=recipe.test,
+            recipe=recipe.name + changed,
+        )
+        try:
+            same = cls.from_json(card.to_json()) == card
+        except (TypeError, ValueError, KeyError):
+            same = False
+        if not same:
+            raise UserError(
+                f"{recipe.name}: a weights file could not describe it: arguments of {recipe.model} must "
+                "be numbers, words or tuples of them, and val and test need a fixed crop"
+            )
+        return card
+
+    def starting_from(self, file: str, arguments: dict[str, Any]) -> "Card":
+        """The card of the network after `file` was loaded, which may have given it other `arguments`."""
+        return dataclasses.replace(self, arguments=self.arguments | arguments, started_from=file)
+
+    def build(self, recipe: Recipe | None = None) -> nn.Module:
+        """The network, freshly initialised.
+
+        Args:
+            recipe: needed only for builders outside the package, which a file cannot name.
+        """
+        if recipe is not None:
+            return _built(recipe.model.builder, self.arguments)
+        if self.builder not in models.__all__:
+            raise UserError(
+                f"no model of the package is named {self.builder!r}; give the recipe that builds it "
+                f"(--recipe my.py:my_recipe), or {nearest(self.builder, models.__all__)}"
+            )
+        return _built(getattr(models, self.builder), self.arguments)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(_pack(self) | {"type": None})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Card":
+        """What `to_json` wrote; anything else is a ValueError, TypeError or KeyError."""
+        fields = json.loads(text)
+        del fields["type"]
+        arguments = fields.pop("arguments")
+        arguments = {name: _unpack(value) for name, value in arguments.items()}
+        return cls(arguments=arguments, **{name: _unpack(value) for name, value in fields.items()})
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], card: Card) -> None:
+    """Write a `.safetensors` file that `load` reads."""
+    data = safetensors.torch.save(
+        # Clones, for tensors that are used twice in a network may not share memory in the file.
+        {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()},
+        {"card": card.to_json()},
+    )
+    write_atomically(path, lambda file: file.write(data))
+
+
+def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
+    """The trained network in a `.safetensors` file, a run's `.pt` file, or a run folder (its best).
+
+    Returns:
+        the network in evaluation mode, on the CPU, with its `Card` as attribute `card`.
+
+    Raises:
+        UserError: no such file, damaged, foreign, or the weights do not fit the network.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = run_weights(path)
+    weights, card = _read(path)
+    model = card.build(recipe)
+    _check_fit(path, weights, model)
+    model.load_state_dict(weights)
+    model.card = card  # pyright: ignore[reportArgumentType]
+    return model.eval()
+
+
+def _built(builder: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
+    try:
+        return builder(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UserError(f"{builder.__name__} cannot be built with {arguments}: {reason}") from None
+
+
+def run_weights(run: Path) -> Path:
+    """The best weights in a run folder.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    if not (run / "best.pt").is_file():
+        raise UserError(f"{run}: holds no best.pt; expected a file with weights, or a run that was validated")
+    return run / "best.pt"
+
+
+def card_of(model: nn.Module) -> Card:
+    """The card of a network that `load` returned.
+
+    Raises:
+        UserError: the network comes from elsewhere and has none.
+    """
+    card = getattr(model, "card", None)
+    if not isinstance(card, Card):
+        raise UserError(
+            f"this {type(model).__name__} has no card; use a network that mmaction_lite.load returned"
+        )
+    return card
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Card]:
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; expected weights written by mmaction-lite")
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError) as error:
+            raise UserError(f"{path}: is damaged or not a safetensors file ({error})") from None
+        text = metadata.get("card", "")
+    else:
+        state = load_state(path)
+        weights, text = state["model"], state["card"]
+    try:
+        return weights, Card.from_json(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: does not say which network it is for ({error!r}): not ours, or newer"
+        ) from None
+
+
+def _check_fit(path: Path, weights: dict[str, Tensor], model: nn.Module) -> None:
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    given = {name: tensor.shape for name, tensor in weights.items()}
+    wrong = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+    if wrong:
+        raise UserError(
+            f"{path}: {len(wrong)} of {len(own)} tensors do not fit {type(model).__name__}; the first is "
+            f"{wrong[0]}: {_shape(given, wrong[0])} in the file, {_shape(own, wrong[0])} in the network"
+        )
+
+
+def _shape(shapes: dict[str, torch.Size], name: str) -> str:
+    return str(tuple(shapes[name])) if name in shapes else "absent"
+
+
+def _pack(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _pack(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__} | fields
+    return value
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict):
+        kind = _TYPES[value.pop("type")]
+        return kind(**{name: _unpack(item) for name, item in value.items()})
+    return tuple(map(_unpack, value)) if isinstance(value, list) else value

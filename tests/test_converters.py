@@ -1,0 +1,333 @@
+"""Public weights at their places in our models, and everything that does not fit refused in one line."""
+
+import functools
+import gzip
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmaction_lite import converters, models
+from mmaction_lite.converters import convert, read_checkpoint
+from mmaction_lite.errors import UserError
+
+GOLDENS = Path(__file__).parent / "goldens"
+# Every public checkpoint whose names and shapes are kept in goldens/, and the builder that it is for.
+PUBLIC: dict[str, tuple[str, dict[str, Any]]] = {
+    "mmaction2__c2d_r50_8x8x1": ("c2d_r50", {}),
+    "mmaction2__i3d_r50_32x2x1": ("i3d_r50", {}),
+    "mmaction2__i3d_r50_nl_dot_32x2x1": ("i3d_r50", {"non_local": "dot_product"}),
+    "mmaction2__r2plus1d_r34_32x2x1": ("r2plus1d_r34", {}),
+    "mmaction2__r2plus1d_r34_8x8x1": ("r2plus1d_r34", {}),
+    "mmaction2__slowfast_r50_4x16x1": ("slowfast_r50_4x16", {}),
+    "mmaction2__slowfast_r50_8x8x1": ("slowfast_r50_8x8", {}),
+    "mmaction2__slowonly_r50_4x16x1": ("slowonly_r50", {}),
+    "mmaction2__slowonly_r50_8x8x1": ("slowonly_r50", {}),
+    "mmaction2__tsm_r50_1x1x8": ("tsm_r50", {}),
+    "mmaction2__tsn_r50_1x1x3": ("tsn_r50", {}),
+    "pyslowfast__C2D_8x8_R50": ("c2d_r50", {}),
+    "pyslowfast__I3D_8x8_R50": ("i3d_r50_heavy", {}),
+    "pyslowfast__SLOWFAST_4x16_R50": ("slowfast_r50_4x16", {}),
+    "pyslowfast__SLOWFAST_8x8_R50": ("slowfast_r50_8x8", {}),
+    "pyslowfast__SLOW_4x16_R50": ("slowonly_r50", {}),
+    "pyslowfast__SLOW_8x8_R50": ("slowonly_r50", {}),
+    "pytorchvideo__c2d_r50": ("c2d_r50", {}),
+    "pytorchvideo__i3d_r50": ("i3d_r50_heavy", {}),
+    "pytorchvideo__r2plus1d_r50": ("r2plus1d_r50", {}),
+    "pytorchvideo__slow_r50": ("slowonly_r50", {}),
+    "pytorchvideo__slowfast_r50": ("slowfast_r50_8x8", {}),
+    "torchvision__mc3_18": ("mc3_r18", {}),
+    "torchvision__r2plus1d_18": ("r2plus1d_r18", {}),
+    "torchvision__r3d_18": ("r3d_r18", {}),
+    "tsm_mit__tsm_r50_8f": ("tsm_r50", {}),
+    "tsm_mit__tsn_r50_3f": ("tsn_r50", {}),
+    "tsm_mit__tsn_r50_8f": ("tsn_r50", {}),
+}
+# One of each project and family: the others differ by the length of their clips.
+DISTINCT = (
+    "mmaction2__c2d_r50_8x8x1",
+    "mmaction2__i3d_r50_nl_dot_32x2x1",
+    "mmaction2__r2plus1d_r34_8x8x1",
+    "mmaction2__slowfast_r50_4x16x1",
+    "mmaction2__tsm_r50_1x1x8",
+    "pyslowfast__I3D_8x8_R50",
+    "pyslowfast__SLOWFAST_8x8_R50",
+    "pytorchvideo__i3d_r50",
+    "pytorchvideo__r2plus1d_r50",
+    "pytorchvideo__slowfast_r50",
+    "torchvision__mc3_18",
+    "torchvision__r2plus1d_18",
+    "tsm_mit__tsm_r50_8f",
+)
+SOURCES = {
+    "mmaction2": "MMAction2",
+    "pyslowfast": "PySlowFast",
+    "pytorchvideo": "PyTorchVideo",
+    "torchvision": "torchvision",
+    "tsm_mit": "MIT TSM",
+}
+
+
+@functools.cache
+def shapes(public: str) -> dict[str, list[int]]:
+    """Names and shapes of a public checkpoint."""
+    return json.loads(gzip.decompress((GOLDENS / f"{public}.json.gz").read_bytes()))["shapes"]
+
+
+def build(public: str, **arguments: Any) -> nn.Module:
+    name, own = PUBLIC[public]
+    return getattr(models, name)(**own, **arguments)
+
+
+def randomise(model: nn.Module) -> None:
+    """Numbers that no initialisation gives, all different."""
+    for value in model.state_dict().values():
+        value.copy_(torch.rand(value.shape) + 1 if value.is_floating_point() else torch.tensor(7))
+
+
+def thin_pair(public: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A network of an eighth of the channels, and its weights as a checkpoint of the public one's project."""
+    torch.manual_seed(0)
+    model = build(public, width=8, num_classes=5)
+    keys = {key: torch.empty(shape, device="meta") for key, shape in shapes(public).items()}
+    table = next(table for table in converters.TABLES if table.matches(keys))
+    if hasattr(table, "adapt"):
+        table.adapt(keys, model)
+    randomise(model)
+    ours = model.state_dict()
+    weights = {key: ours[name] for key, name in table.rename(keys).items()}
+    flat = {
+        key: weight.squeeze(2) if weight.ndim > keys[key].ndim else weight for key, weight in weights.items()
+    }
+    return model, flat
+
+
+def assert_same(model: nn.Module, other: nn.Module) -> None:
+    torch.testing.assert_close(model.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def untouched(model: nn.Module) -> Any:
+    """Raises if anything is different on leaving."""
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    class Check:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None:
+            torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+    return Check()
+
+
+def test_every_public_checkpoint_kept_here_is_tested():
+    assert {path.name.removesuffix(".json.gz") for path in GOLDENS.glob("*.json.gz")} == set(PUBLIC)
+
+
+@pytest.mark.parametrize("public", PUBLIC)
+def test_public_names_and_shapes_are_ours_one_to_one(public):
+    with torch.device("meta"):
+        model = build(public)
+        weights = {
+            key: torch.empty(shape, dtype=torch.int64 if key.endswith("tracked") else torch.float32)
+            for key, shape in shapes(public).items()
+        }
+    conversion, found = converters._match(weights, model)
+    assert conversion.source == SOURCES[public.split("__")[0]]
+    assert len(found) == len(weights)
+    assert set(found) == set(model.state_dict())
+    assert conversion.reinitialised == conversion.unused == []
+
+
+@pytest.mark.parametrize("public", DISTINCT)
+def test_files_of_every_project_fill_the_model(public, tmp_path):
+    model, weights = thin_pair(public)
+    holder = "model_state" if public.startswith("py") else "state_dict"
+    torch.save(
+        {holder: {f"module.{key}": value for key, value in weights.items()}, "epoch": 3}, tmp_path / "x.pth"
+    )
+    fresh = build(public, width=8, num_classes=5)
+    conversion = convert(read_checkpoint(tmp_path / "x.pth"), fresh)
+    assert_same(fresh, model)
+    if conversion.arguments:
+        rebuilt = build(public, width=8, num_classes=5, **conversion.arguments)
+        assert convert(fresh.state_dict(), rebuilt).source == "mmaction-lite"
+        assert_same(rebuilt, model)
+
+
+def test_the_report_has_three_lines():
+    _, weights = thin_pair("mmaction2__tsn_r50_1x1x3")
+    weights["data_preprocessor.mean"] = torch.ones(3)
+    conversion = convert(weights, models.tsn_r50(num_classes=9, width=8))
+    assert str(conversion).splitlines() == [
+        "loaded: 318 entries, from names of MMAction2",
+        "re-initialised: fc.weight, fc.bias",
+        "unused: data_preprocessor.mean",
+    ]
+    assert "fc.weight" not in conversion.loaded
+
+
+def test_only_a_classifier_of_other_classes_is_left_as_it_was():
+    model, weights = thin_pair("pyslowfast__SLOW_8x8_R50")
+    for lacking in (False, True):
+        other = models.slowonly_r50(num_classes=7, width=8)
+        before = other.fc.weight.clone()
+        conversion = convert({k: v for k, v in weights.items() if not (lacking and "head" in k)}, other)
+        assert conversion.reinitialised == ["fc.weight", "fc.bias"]
+        torch.testing.assert_close(other.fc.weight, before, rtol=0, atol=0)
+        for key, value in model.state_dict().items():
+            if key.startswith("backbone."):
+                torch.testing.assert_close(other.state_dict()[key], value, rtol=0, atol=0)
+    for broken in ({"head.projection.bias": torch.ones(4)}, {"head.projection.weight": torch.ones(7, 3)}):
+        with pytest.raises(UserError, match="differ in shape"):
+            convert(weights | broken, models.slowonly_r50(num_classes=7, width=8))
+    del weights["head.projection.bias"]
+    with pytest.raises(UserError, match=r"1 are missing \(fc.bias"):
+        convert(weights, models.slowonly_r50(num_classes=5, width=8))
+
+
+def image_weights() -> dict[str, Tensor]:
+    """torchvision's ResNet-50 for 1000 classes, an eighth of its channels."""
+    model = models.tsn_r50(num_classes=1000, width=8)
+    randomise(model)
+    return {key.removeprefix("backbone."): value for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "family", ["tsn_r50", "tsm_r50", "c2d_r50", "i3d_r50", "i3d_r50_heavy", "slowonly_r50"]
+)
+def test_image_weights_fill_every_family_of_one_pathway(family):
+    weights = image_weights()
+    model = getattr(models, family)(num_classes=5, width=8)
+    conversion = convert(weights, model)
+    assert conversion.source == "torchvision"
+    assert conversion.reinitialised == ["fc.weight", "fc.bias"]
+    for key, value in model.backbone.state_dict().items():
+        image = value.sum(2) if value.ndim == 5 else value
+        torch.testing.assert_close(image, weights[key])
+
+
+def test_video_weights_are_never_inflated():
+    _, weights = thin_pair("mmaction2__tsn_r50_1x1x3")
+    with pytest.raises(UserError, match=r"differ in shape or type \(backbone.* is float32 \(.*\), expected"):
+        convert(weights, models.i3d_r50(num_classes=5, width=8))
+
+
+def test_counters_may_be_absent():
+    _, weights = thin_pair("mmaction2__tsn_r50_1x1x3")
+    convert({k: v for k, v in weights.items() if "tracked" not in k}, models.tsn_r50(num_classes=5, width=8))
+
+
+@pytest.mark.parametrize(
+    ("public", "family"),
+    [
+        ("mmaction2__slowonly_r50_4x16x1", "tsn_r50"),
+        ("mmaction2__tsn_r50_1x1x3", "tsn_r101"),
+        ("mmaction2__tsn_r50_1x1x3", "slowfast_r50_4x16"),
+        ("mmaction2__tsm_r50_1x1x8", "tsn_r50"),
+        ("mmaction2__slowfast_r50_4x16x1", "slowonly_r50"),
+        ("pyslowfast__SLOWFAST_4x16_R50", "i3d_r50"),
+        ("pyslowfast__SLOW_8x8_R50", "slowfast_r50_8x8"),
+        ("pyslowfast__C2D_8x8_R50", "slowonly_r50"),
+        ("pytorchvideo__slow_r50", "r2plus1d_r50"),
+        ("pytorchvideo__i3d_r50", "c2d_r50"),
+        ("torchvision__r3d_18", "r2plus1d_r18"),
+        ("torchvision__mc3_18", "r3d_r18"),
+        ("tsm_mit__tsm_r50_8f", "tsn_r50"),
+        ("tsm_mit__tsn_r50_8f", "tsm_r101"),
+    ],
+)
+def test_weights_of_another_family_are_refused(public, family):
+    _, weights = thin_pair(public)
+    model = getattr(models, family)(num_classes=5, width=8)
+    with pytest.raises(UserError, match=f"^{SOURCES[public.split('__')[0]]}'s [^\n]+$"):
+        convert(weights, model)
+
+
+def test_what_does_not_fit_is_named_with_what_is_nearest():
+    model, weights = thin_pair("mmaction2__tsn_r50_1x1x3")
+    weights["backbone.layer1.0.convv1.conv.weight"] = weights.pop("backbone.layer1.0.conv1.conv.weight")
+    other = models.tsn_r50(num_classes=5, width=8)
+    with untouched(other), pytest.raises(UserError) as error:
+        convert(weights, other)
+    assert (
+        "1 have no place here (backbone.layer1.0.convv1.conv.weight; nearest: backbone.layer1.0.conv1.weight)"
+        in str(error.value)
+    )
+    assert (
+        "1 are missing (backbone.layer1.0.conv1.weight; nearest: backbone.layer1.0.convv1.conv.weight)"
+        in str(error.value)
+    )
+    weights = dict(list(model.state_dict().items())[:-30])
+    with untouched(other), pytest.raises(UserError, match=r"mmaction-lite's 290 weights .* 23 are missing"):
+        convert(weights, other)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused(number):
+    _, weights = thin_pair("mmaction2__tsn_r50_1x1x3")
+    weights["backbone.layer2.1.conv2.bn.running_var"][3] = number
+    other = models.tsn_r50(num_classes=5, width=8)
+    with untouched(other), pytest.raises(UserError, match=r"backbone.layer2.1.bn2.running_var .* not finite"):
+        convert(weights, other)
+
+
+def test_other_precisions_are_cast_and_whole_numbers_refused():
+    model, weights = thin_pair("mmaction2__tsn_r50_1x1x3")
+    other = models.tsn_r50(num_classes=5, width=8)
+    convert(
+        {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}, other
+    )
+    torch.testing.assert_close(other.fc.weight, model.state_dict()["fc.weight"], rtol=1e-3, atol=0)
+    assert other.fc.weight.dtype == torch.float32
+    with pytest.raises(UserError, match=r"backbone.conv1.weight is int8 .*, expected float32"):
+        convert(weights | {"backbone.conv1.conv.weight": weights["backbone.conv1.conv.weight"].char()}, other)
+
+
+def test_unknown_origins_are_named():
+    with pytest.raises(
+        UserError, match=r"unknown origin, 1 entries such as encoder.weight; expected .* or mmaction-lite"
+    ):
+        convert({"encoder.weight": torch.ones(2)}, models.tsn_r10())
+
+
+def test_two_entries_for_one_place_are_refused():
+    _, weights = thin_pair("mmaction2__tsm_r50_1x1x8")
+    weights["backbone.layer1.0.conv1.conv.weight"] = weights["backbone.layer1.0.conv1.conv.net.weight"] + 1
+    with pytest.raises(UserError, match=r"1 have no place here \(backbone.layer1.0.conv1.conv.weight"):
+        convert(weights, models.tsm_r50(num_classes=5, width=8))
+
+
+@pytest.mark.parametrize(
+    "public", ["mmaction2__slowfast_r50_4x16x1", "torchvision__r2plus1d_18", "tsm_mit__tsm_r50_8f"]
+)
+def test_mutated_names_and_shapes_are_refused(public):
+    """Never another exception, and never a model filled with something else."""
+    model, weights = thin_pair(public)
+    rng = random.Random(0)
+    fresh = build(public, width=8, num_classes=5)
+    for _ in range(20):
+        mutated = dict(weights)
+        key = rng.choice(list(mutated))
+        value = mutated.pop(key)
+        if (kind := rng.randrange(4)) == 0:
+            at = rng.randrange(len(key))
+            mutated[key[:at] + rng.choice(".0129abst") + key[at + rng.randrange(2) :]] = value
+        elif kind == 1:
+            mutated[key] = value.reshape(-1)[: rng.randrange(2)]
+        elif kind == 2:
+            mutated[key] = value[None]
+        elif key.endswith("tracked"):
+            continue
+        for entry in fresh.state_dict().values():
+            entry.zero_()
+        try:
+            convert(mutated, fresh)
+        except UserError as error:
+            message = str(error)
+            assert "\n" not in message
+        else:
+            assert_same(fresh, model)

@@ -1,0 +1,181 @@
+import dataclasses
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mmaction_lite import get_recipe, list_recipes
+from mmaction_lite.errors import UserError
+from mmaction_lite.models import tsm_r50
+from mmaction_lite.optim import OneCycle, Steps, set_lr
+from mmaction_lite.recipes.recipe import Build, change
+
+RECIPES = list_recipes()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_names_tell_the_truth(name):
+    recipe = RECIPES[name]
+    assert recipe.name == name
+    assert get_recipe(name) == recipe
+    assert recipe.train.clips.clip_len == recipe.val.clips.clip_len
+    if recipe.reported:
+        assert recipe.reported.source
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds(name):
+    with torch.device("meta"):
+        model = RECIPES[name].model(num_classes=7)
+    assert sum(p.numel() for p in model.parameters()) > 50_000
+
+
+def test_the_text_of_a_recipe_is_the_same_in_every_process():
+    code = "from mmaction_lite import list_recipes; print(*list_recipes().values(), sep='\\n')"
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert text == "".join(f"{recipe}\n" for recipe in RECIPES.values())
+    assert " at 0x" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "batch", "factors"),
+    [
+        ("tsn_r50_1x1x3_100e_kinetics400_rgb", 100, 256, {0: 1, 39: 1, 40: 0.1, 79: 0.1, 80: 0.01}),
+        ("tsm_r50_1x1x8_50e_kinetics400_rgb", 50, 128, {0: 0.1, 1: 0.325, 4: 1, 24: 1, 25: 0.1, 45: 0.01}),
+        ("tsm_r50_1x1x8_100e_kinetics400_rgb", 100, 128, {0: 0.1, 1: 0.2, 9: 1, 49: 1, 50: 0.1, 90: 0.01}),
+        ("i3d_r50_32x2x1_100e_kinetics400_rgb", 100, 64, {0: 1, 40: 0.1, 80: 0.01}),
+        ("slowonly_r50_4x16x1_256e_kinetics400_rgb", 256, 128, {16.5: 0.55, 33.5: 1, 144.5: 0.5}),
+        ("slowonly_r50_8x8x1_256e_kinetics400_rgb", 256, 128, {144.5: 0.5}),
+        ("slowfast_r50_4x16x1_256e_kinetics400_rgb", 256, 64, {127.5: 0.5}),
+        ("slowfast_r50_8x8x1_256e_kinetics400_rgb", 256, 64, {16.5: 0.55 * 0.9892}),
+        ("r2plus1d_r34_8x8x1_180e_kinetics400_rgb", 180, 64, {0: 1, 89.5: 0.5}),
+        ("r2plus1d_r34_32x2x1_180e_kinetics400_rgb", 180, 64, {89.5: 0.5}),
+    ],
+)
+def test_published_schedules(name, epochs, batch, factors):
+    recipe = RECIPES[name]
+    assert (recipe.epochs, recipe.batch_size) == (epochs, batch)
+    for epoch, factor in factors.items():
+        assert recipe.schedule.factor(epoch + 0.5, epochs) == pytest.approx(factor, rel=1e-3)
+
+
+def test_one_cycle_rises_then_falls():
+    schedule = OneCycle(rise=0.25, start=0.04, end=0.001)
+    assert schedule.factor(0, 8) == pytest.approx(0.04)
+    assert schedule.factor(2, 8) == pytest.approx(1)
+    assert schedule.factor(8, 8) == pytest.approx(0.001)
+    values = [schedule.factor(i / 10, 8) for i in range(81)]
+    assert values == sorted(values[:20]) + sorted(values[20:], reverse=True)
+
+
+def test_tsm_groups_are_the_published_ones():
+    recipe = RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"]
+    with torch.device("meta"):
+        model = recipe.model(num_classes=400)
+    optimizer = recipe.optimizer.build(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            found[names.pop(id(parameter))] = (group["lr_scale"], group["weight_decay"])
+    assert not names  # every parameter once
+    set_lr(optimizer, 0.02)
+    assert sorted(group["lr"] for group in optimizer.param_groups) == pytest.approx([0.02, 0.02, 0.1, 0.2])
+    (weight,) = [value for name, value in found.items() if name.endswith("fc.weight")]
+    (bias,) = [value for name, value in found.items() if name.endswith("fc.bias")]
+    assert (weight, bias) == ((5.0, 1e-4), (10.0, 0.0))
+    for name, value in found.items():
+        if "fc" not in name:
+            is_norm = "bn" in name or "downsample.1" in name
+            assert value == ((1.0, 0.0) if is_norm else (1.0, 1e-4)), name
+
+
+def test_settings_change_scalars_and_leave_a_mark():
+    recipe = RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"]
+    changed = change(
+        recipe,
+        ["optimizer.lr=1e-3", "model.dropout=0.3", "epochs=7", "max_grad_norm=none", "train.flip=0",
+         "schedule.milestones=(3,5)", "val.average=score", "optimizer.nesterov=true"],
+    )  # fmt: skip
+    assert changed.optimizer == replace(recipe.optimizer, lr=1e-3, nesterov=True)  # pyright: ignore
+    assert changed.model == Build(tsm_r50, dropout=0.3)
+    assert (changed.epochs, changed.max_grad_norm, changed.train.flip) == (7, None, 0.0)
+    assert changed.schedule == replace(recipe.schedule, milestones=(3, 5))  # pyright: ignore
+    assert changed.val.average == "score"
+    assert len(changed.modified) == 8
+    assert recipe == get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optimizer.lrr=1", r"SGD has no field 'lrr'; nearest: lr"),
+        ("modle.dropout=1", r"Recipe has no field 'modle'; nearest: model"),
+        ("model.dropuot=0.1", r"tsm_r50 has no field 'dropuot'; nearest: dropout"),
+        ("optimizer=3", r"optimizer is a group; set one of optimizer\.lr, "),
+        ("optimizer.lr=fast", r"'fast' is not a number"),
+        ("epochs=1.5", r"'1.5' is not a whole number"),
+        ("epochs=0", r"epochs is 0; it must be at least 1"),
+        ("epochs.x=1", r"epochs is a single value and has no field 'x'"),
+        ("val.average=max", r"'max' is not one of probability, score"),
+        ("model.dropout=yes", r"'yes' is not a number"),
+        ("lr", r"expected FIELD=VALUE"),
+    ],
+)
+def test_wrong_settings_are_one_line(setting, message):
+    with pytest.raises(UserError, match=message) as caught:
+        change(RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"], [setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_recipes_name_the_nearest():
+    with pytest.raises(
+        UserError, match=r"no recipe is named 'tsm_r50_1x1x8_10e.*nearest: tsm_r50_1x1x8_100e"
+    ):
+        get_recipe("tsm_r50_1x1x8_10e_kinetics400_rgb")
+    with pytest.raises(UserError, match=r"no recipe is named 'nonsense'"):
+        get_recipe("nonsense")
+
+
+def test_a_users_own_recipe_needs_no_registration(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\n"
+        "from mmaction_lite import get_recipe\n"
+        "def mine(): return replace(get_recipe('tsm_r50_1x1x8_50e_kinetics400_rgb'), epochs=3)\n"
+        "def wrong(): return 3\n"
+    )
+    assert get_recipe(f"{tmp_path}/mine.py:mine").epochs == 3
+    with pytest.raises(UserError, match=r"has no function 'mien'; nearest: mine"):
+        get_recipe(f"{tmp_path}/mine.py:mien")
+    with pytest.raises(UserError, match=r"wrong returned a int; it must return a Recipe"):
+        get_recipe(f"{tmp_path}/mine.py:wrong")
+    with pytest.raises(UserError, match=r"gone\.py: no such file"):
+        get_recipe("gone.py:mine")
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    with pytest.raises(UserError, match=r"broken\.py: cannot be imported: ModuleNotFoundError"):
+        get_recipe(f"{tmp_path}/broken.py:mine")
+
+
+def test_recipes_are_values():
+    recipe = RECIPES["tsn_r50_1x1x3_100e_kinetics400_rgb"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.epochs = 3  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TypeError, match="dropuot"):
+        Build(tsm_r50, dropuot=0.5)
+    assert hash(recipe) == hash(get_recipe(recipe.name))
+    assert Steps(milestones=(1,)) == Steps(milestones=(1,))
+
+
+def test_later_settings_replace_earlier_ones_in_the_list_of_changes():
+    recipe = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
+    once = change(recipe, ["epochs=3", "model.dropout=0.1"])
+    assert change(once, ["epochs=7"]).modified == ("epochs=7", "model.dropout=0.1")
+
+
+def test_a_builder_is_no_model_of_a_recipe():
+    recipe = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
+    with pytest.raises(UserError, match=r"model is tsm_r50; .*Build\(tsm_r50\)"):
+        replace(recipe, model=tsm_r50)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,187 @@
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from mmaction_lite import load, predict
+from mmaction_lite.checkpoint import save_state, write_atomically
+from mmaction_lite.data.sources import open_source
+from mmaction_lite.data.transforms import RandomCrop
+from mmaction_lite.errors import UserError, VideoError
+from mmaction_lite.models import tsm_r10, tsn_r10
+from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.recipes.weights import Card, card_of, save_weights
+from mmaction_lite.recognize import Prediction
+
+
+@pytest.fixture
+def card(recipe):
+    return Card.of(recipe, ("down", "up"))
+
+
+@pytest.fixture
+def weights(card, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    torch.manual_seed(0)
+    save_weights(path, card.build().state_dict(), card)
+    return path
+
+
+def test_card_says_everything_and_survives_json(card, recipe):
+    again = Card.from_json(card.to_json())
+    assert again == card
+    assert (again.builder, again.arguments["width"], again.arguments["num_classes"]) == ("tsm_r10", 8, 2)
+    assert (again.test, again.normalize, again.classes) == (recipe.test, recipe.normalize, ("down", "up"))
+
+
+def test_weights_load_without_anything_else(weights, card):
+    model = load(weights)
+    assert card_of(model) == card
+    assert not model.training
+    torch.manual_seed(0)
+    for name, tensor in card.build().state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
+
+
+def test_predict_takes_paths_arrays_and_networks(weights, tiny):
+    path = tiny / "val" / "up" / "12.mp4"
+    result = predict(weights, path)
+    assert isinstance(result, Prediction)
+    assert set(result.labels) == {"down", "up"}
+    assert result.scores.sum() == pytest.approx(1)
+    assert (np.diff(result.scores) <= 0).all()
+    assert "1 clip × 1 crop" in result.protocol
+    with open_source(path) as source:
+        pixels = source.frames(range(len(source)))
+    several = predict(load(weights), [str(path), pixels])
+    for other in several:
+        assert other.labels == result.labels
+        np.testing.assert_array_equal(other.scores, result.scores)
+    with pytest.raises(UserError, match=r"pixels are float32 \(16, 48, 64, 3\); expected uint8"):
+        predict(weights, pixels.astype(np.float32))
+    with pytest.raises(VideoError, match=r"gone\.mp4"):
+        predict(weights, "gone.mp4")
+
+
+def test_bad_weights_are_one_line(weights, card, tmp_path, recipe):
+    whole = weights.read_bytes()
+    cases = {
+        "cut.safetensors": (whole[:-100], "is damaged or not a safetensors file"),
+        "text.pt": (b"hello", "is damaged or not a checkpoint"),
+        "empty.pt": (b"", "is damaged or not a checkpoint"),
+        "foreign.safetensors": (safetensors.torch.save({"a": torch.ones(1)}), "does not say which network"),
+    }
+    for name, (data, message) in cases.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UserError, match=message) as caught:
+            load(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"gone\.safetensors: no such file"):
+        load(tmp_path / "gone.safetensors")
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="was not written by mmaction-lite train"):
+        load(tmp_path / "other.pt")
+    save_weights(tmp_path / "wrong.safetensors", tsn_r10(2, width=16).state_dict(), card)
+    with pytest.raises(UserError, match=r"tensors do not fit Recognizer; the first is .* in the file, "):
+        load(tmp_path / "wrong.safetensors")
+    foreign = replace(card, builder="my_model")
+    save_weights(tmp_path / "mine.safetensors", card.build().state_dict(), foreign)
+    with pytest.raises(
+        UserError, match=r"no model of the package is named 'my_model'.*--recipe my\.py:my_recipe"
+    ):
+        load(tmp_path / "mine.safetensors")
+    assert card_of(load(tmp_path / "mine.safetensors", recipe)) == foreign
+    with pytest.raises(UserError, match="has no card"):
+        card_of(tsm_r10())
+
+
+def test_a_file_cannot_name_anything_but_our_types(weights, card, tmp_path):
+    fields = json.loads(card.to_json())
+    fields["test"]["type"] = "Path"
+    data = safetensors.torch.save({"a": torch.ones(1)}, {"card": json.dumps(fields)})
+    (tmp_path / "odd.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match="does not say which network"):
+        load(tmp_path / "odd.safetensors")
+
+
+def test_a_failed_write_keeps_the_file_before(tmp_path):
+    path = tmp_path / "state.pt"
+    save_state(path, {"card": "first"})
+    before = path.read_bytes()
+
+    def fail(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(
+        UserError, match=r"state\.pt: could not be written .*No space left.*earlier file is unchanged"
+    ):
+        write_atomically(path, fail)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["state.pt"]  # noqa: PTH208
+
+
+@pytest.mark.slow
+def test_kill_9_while_saving_leaves_a_whole_file(tmp_path):
+    code = textwrap.dedent(f"""
+        import torch; from pathlib import Path; from mmaction_lite.checkpoint import save_state
+        print("ready", flush=True)
+        for step in range(100000):
+            state = {{"card": "", "step": step, "a": torch.full((300000,), step)}}
+            save_state(Path({str(tmp_path / "last.pt")!r}), state)
+    """)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(0.05 + rng.random() * 0.3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+        if (tmp_path / "last.pt").exists():
+            state = torch.load(tmp_path / "last.pt", weights_only=True)
+            assert (state["a"] == state["step"]).all()
+    assert (tmp_path / "last.pt").exists()
+
+
+def test_a_recipe_that_no_file_could_describe_is_refused_before_training(recipe):
+    for own in (
+        replace(recipe, model=Build(own_model, norm=torch.nn.Identity)),
+        replace(recipe, test=replace(recipe.test, crop=RandomCrop(size=(20, 28)))),
+    ):
+        with pytest.raises(UserError, match="a weights file could not describe it"):
+            Card.of(own, ("a", "b"))
+    card = Card.of(replace(recipe, model=Build(own_model, norm=(1, 2))), ("a", "b"))
+    assert Card.from_json(card.to_json()).arguments == {"norm": (1, 2), "num_classes": 2}
+
+
+def own_model(num_classes: int, norm: object = None) -> torch.nn.Module:
+    return torch.nn.Linear(3, num_classes)
+
+
+def test_a_damaged_checkpoint_is_a_users_error_whatever_byte_is_wrong(recipe, tmp_path):
+    card = Card.of(recipe, ("a", "b"))
+    save_state(tmp_path / "whole.pt", {"card": card.to_json(), "model": card.build().state_dict()})
+    whole = (tmp_path / "whole.pt").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(3):
+            damaged[rng.integers(len(damaged))] = rng.integers(256)
+        (tmp_path / "x.pt").write_bytes(
+            damaged[: rng.integers(len(damaged))] if rng.random() < 0.3 else damaged
+        )
+        with contextlib.suppress(UserError):
+            load(tmp_path / "x.pt")
