@@ -1,0 +1,329 @@
+"""The command line: every command is one function elsewhere, told here what the user typed."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track as rich_track
+from rich.table import Table
+
+from mmaction_lite.errors import Interrupted, UserError, VideoError
+
+T = TypeVar("T")
+# What typer raises for a wrong option or argument; it has no public name for it.
+UsageError: Any = typer.BadParameter.__base__
+
+app = typer.Typer(
+    help="Video action recognition: train, test, predict, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Data = Annotated[Path, typer.Option("--data", help="Class folders, or list files; see the README.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Decoding processes [default: one per core].")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the runs; a demo's own earlier one is replaced.")
+    ] = Path("runs/demo"),
+    data: Data = Path("data/motions"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the two trainings.")] = 0,
+) -> None:
+    """Generate videos, train TSN and TSM on them, test, predict, report."""
+    from mmaction_lite.demo import run_demo
+
+    run_demo(out, data, seed, _console())
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Literal["recipes", "models"], typer.Argument(help="What to list.")] = "recipes",
+    as_json: Json = False,
+) -> None:
+    """List the recipes with their published results, or the models with their size and cost."""
+    if what == "models":
+        return _list_models(as_json)
+    from mmaction_lite.recipes import list_recipes
+
+    recipes = list_recipes()
+    if as_json:
+        rows = [
+            {
+                "name": name,
+                "model": repr(recipe.model),
+                "epochs": recipe.epochs,
+                "batch_size": recipe.batch_size,
+                "test": str(recipe.test),
+                "reported": vars(recipe.reported) if recipe.reported else None,
+            }
+            for name, recipe in recipes.items()
+        ]
+        return _print_json({"recipes": rows})
+    table = Table("recipe", "epochs", "batch", "reported top-1 / top-5", "source", box=None)
+    for name, recipe in recipes.items():
+        reported = recipe.reported
+        numbers = (f"{reported.top1:.2f} / {reported.top5:.2f}", reported.source) if reported else ("", "")
+        table.add_row(name, str(recipe.epochs), str(recipe.batch_size), *numbers)
+    Console(width=max(140, Console().width)).print(table)
+
+
+def _list_models(as_json: bool) -> None:
+    from mmaction_lite.complexity import list_models
+
+    if as_json:
+        return _print_json({"models": [vars(row) for row in list_models()]})
+    table = Table("model", "input (T, H, W)", "parameters", "multiply-adds of one view", box=None)
+    for row in list_models():
+        shape = "x".join(map(str, row.input_shape[2:]))
+        table.add_row(row.builder, shape, f"{row.parameters / 1e6:.3f} M", f"{row.multiply_adds / 1e9:.2f} G")
+    Console().print(table)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name from `mmaction-lite list`, or my.py:my_recipe.")],
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(help="Run folder; new or empty, or an interrupted run's with --resume.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Change a field, as in optimizer.lr=0.01; repeatable."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    init_from: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+) -> None:
+    """Train a recipe and leave a run folder."""
+    from mmaction_lite.data.cache import Caches
+    from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.recipes.recipe import change
+    from mmaction_lite.train import train
+
+    done = train(
+        change(get_recipe(recipe), settings or []),
+        data,
+        out,
+        resume=resume,
+        init_from=init_from,
+        device=device,
+        num_workers=workers,
+        seed=seed,
+        caches=Caches(track=_track),
+        console=_console(),
+    )
+    print(f"{done.step} steps done; best val top-1 {done.best_top1:.1%} at step {done.best_step}: {out}")
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="Checkpoint of another project.")],
+    recipe: Annotated[str, typer.Option(help="Recipe with the network that the weights are for.")],
+    out: Annotated[Path, typer.Option(help="New .safetensors file.")],
+    classes: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
+) -> None:
+    """Turn weights of MMAction2, PySlowFast, PyTorchVideo, MIT's TSM or torchvision into ours."""
+    from mmaction_lite.convert import convert_file
+    from mmaction_lite.data.annotations import read_classes
+    from mmaction_lite.recipes import get_recipe
+
+    print(convert_file(file, get_recipe(recipe), out, read_classes(classes) if classes else None))
+
+
+@app.command("test")
+def measure(
+    weights: Annotated[Path, typer.Argument(help="Weights file or run folder.")],
+    data: Data,
+    recipe: Annotated[
+        str | None, typer.Option(help="For weights of a model of your own, my.py:my_recipe.")
+    ] = None,
+    protocol: Annotated[Literal["val", "test"], typer.Option(help="Which views are averaged.")] = "test",
+    dump: Annotated[
+        Path | None, typer.Option(help="Write the scores of every video to this .npz file.")
+    ] = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Measure weights on the test split (val where a data set has no other)."""
+    from mmaction_lite.data.annotations import read_split
+    from mmaction_lite.device import default_workers, pick_device
+    from mmaction_lite.evaluate import evaluate
+    from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.recipes.weights import card_of, load
+
+    if dump is not None and (dump.suffix != ".npz" or not os.access(dump.parent, os.W_OK)):
+        raise UserError(
+            f"--dump {dump}: expected a file name ending in .npz in a folder that can be written to"
+        )
+    model = load(weights, get_recipe(recipe) if recipe else None).to(pick_device(device))
+    card = card_of(model)
+    samples = read_split(data, protocol, card.classes)
+    result = evaluate(
+        model,
+        samples,
+        card.val if protocol == "val" else card.test,
+        card.normalize,
+        num_workers=default_workers() if workers is None else workers,
+        track=_track,
+    )
+    if dump is not None:
+        result.save(dump)
+    numbers = result.metrics | {"videos": len(samples), "unreadable": len(result.faults)}
+    if as_json:
+        faults = [fault._asdict() for fault in result.faults]
+        return _print_json(
+            {**numbers, "faults": faults, "protocol": result.protocol, "weights": str(weights)}
+        )
+    for fault in result.faults:
+        _warn(f"counted as wrong: {fault.reason}")
+    top5 = "  top-5 {top5:.2%}" if len(card.classes) > 5 else ""
+    print(f"top-1 {{top1:.2%}}{top5}  mean class {{mean_class:.2%}}".format(**result.metrics))
+    print(result.protocol)
+
+
+@app.command()
+def predict(
+    weights: Annotated[Path, typer.Argument(help="Weights file or run folder.")],
+    videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of JPEG frames.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="For weights of a model of your own, my.py:my_recipe.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Labels to show per video.")] = 5,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say what is seen in videos."""
+    from mmaction_lite.device import pick_device
+    from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.recipes.weights import load
+    from mmaction_lite.recognize import predictions
+
+    model = load(weights, get_recipe(recipe) if recipe else None).to(pick_device(device))
+    rows: list[dict[str, Any]] = []
+    for video in videos:
+        try:
+            result = next(predictions(model, [video]))
+        except VideoError as error:  # the other videos still get their answer
+            rows.append({"video": str(video), "error": str(error)})
+            _warn(str(error))
+            continue
+        labels = [
+            {"label": label, "score": float(s)} for label, s in zip(result.labels, result.scores, strict=True)
+        ]
+        rows.append({"video": str(video), "predictions": labels, "protocol": result.protocol})
+        if not as_json:
+            best = ", ".join(f"{row['label']} {row['score']:.3f}" for row in labels[:top])
+            print(f"{video}: {best}")
+    if as_json:
+        _print_json({"videos": rows})
+    if any("error" in row for row in rows):
+        raise typer.Exit(2)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file [default: report.html in the first run].")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about runs: curves, confusions, classes, worst clips."""
+    from mmaction_lite.report import write_report
+
+    print(write_report(runs, out))
+
+
+@data_app.command()
+def generate(
+    out: Annotated[Path, typer.Argument(help="Folder; an interrupted generation goes on.")],
+    frames: Annotated[bool, typer.Option("--frames", help="JPEG frames instead of H.264 files.")] = False,
+) -> None:
+    """Write the data set `motions`: ten actions that only the order of the frames tells apart."""
+    from mmaction_lite.demo import generate_motions
+
+    generate_motions(out, "frames" if frames else "video", _console())
+    print(f"{out}: train, val and test as class folders and as list files")
+
+
+@data_app.command()
+def validate(
+    data: Annotated[Path, typer.Argument(help="A data set as --data takes it.")],
+    as_json: Json = False,
+) -> None:
+    """Open every video of every split, decode first, middle and last frame, and list what is wrong."""
+    from mmaction_lite.data.prepare import describe, validate
+
+    splits, faults = validate(data, _track)
+    if as_json:
+        _print_json({"splits": splits, "faults": faults})
+    else:
+        for name, facts in splits.items():
+            print(f"{name}: {describe(facts)}")
+        for fault in faults:
+            _warn(fault)
+    if faults:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line on standard error and exit code 2."""
+    # Threads that wait for each other's share of a small layer should sleep, not spin: on a busy machine a
+    # training step of the demo's network takes a quarter of the processor time. Read when PyTorch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        message = error.format_message()
+        _warn(message if "\n" in message else f"error: {message} (see mmaction-lite --help)")
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+    except Interrupted as error:
+        _warn(str(error))
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UserError as error:
+        _warn(f"error: {error}")
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _warn(f"error: {error.filename}: {error.strerror}")
+        sys.exit(2)
+
+
+def _console() -> Console:
+    return Console(stderr=True)
+
+
+def _track(items: Iterable[T], total: int, title: str) -> Iterable[T]:
+    return rich_track(items, title, total, console=_console(), transient=True)
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,159 @@
+"""Test protocols: every video once, its views averaged in one function, and what the scores are worth."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmaction_lite.checkpoint import write_atomically
+from mmaction_lite.data.annotations import Samples
+from mmaction_lite.data.cache import VideoCache
+from mmaction_lite.data.loader import Clip, Fault, VideoDataset, evaluation_loader
+from mmaction_lite.data.transforms import Normalize
+from mmaction_lite.data.views import Views
+from mmaction_lite.errors import UserError
+
+# Inputs that enter the model together, as floats; bounds the memory of a test with many views.
+CHUNK_BYTES = 96 << 20
+
+Track = Callable[[Iterable[list[Clip]], int, str], Iterable[list[Clip]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of every video of a split.
+
+    Args:
+        scores: float32 (N, K), averaged over views as `views` says; a row of NaN is an unreadable video,
+            which every metric counts as wrong.
+        labels: int64 (N,).
+        paths: one per video.
+        classes: names in the order of the scores.
+        views: the protocol.
+        source: where the videos were listed.
+        faults: the unreadable videos.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    paths: list[str]
+    classes: tuple[str, ...]
+    views: Views
+    source: str
+    faults: list[Fault]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """See `metrics`."""
+        return metrics(self.scores, self.labels)
+
+    @property
+    def protocol(self) -> str:
+        """The line that stands beside every number."""
+        return f"{self.views}; {len(self.labels)} videos of {self.source}, {len(self.faults)} unreadable"
+
+    def save(self, path: Path) -> None:
+        """Write the scores as `.npz`: paths, labels, scores, class_names, protocol; no pickles inside."""
+        arrays = {
+            "paths": np.array(self.paths),
+            "labels": self.labels,
+            "scores": self.scores,
+            "class_names": np.array(self.classes),
+            "protocol": np.array(self.protocol),
+        }
+        write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    samples: Samples,
+    views: Views,
+    normalize: Normalize,
+    *,
+    num_workers: int = 0,
+    cache: VideoCache | None = None,
+    track: Track | None = None,
+) -> Evaluation:
+    """Score every video of `samples` under the protocol `views`, on the device that `model` is on.
+
+    The model is put into evaluation mode and left there.
+
+    Raises:
+        UserError: no video at all can be read.
+    """
+    model.eval()
+    dataset = VideoDataset(samples, views, cache)
+    # Every video waits in a shared-memory file of its own: few at a time, or a process runs out of them.
+    num_videos = max(1, min(8, _chunk(views) // views.num_views))
+    pin = _device(model).type == "cuda"
+    loader = evaluation_loader(dataset, num_videos, num_workers, pin)
+    scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
+    faults: list[Fault] = []
+    title = f"testing {samples.source}"
+    for clips in track(loader, len(loader), title) if track else loader:
+        faults += [fault for clip in clips for fault in clip.faults]
+        read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
+        if read:
+            scores[list(read)] = score(model, list(read.values()), views, normalize)
+    if len(faults) == len(samples):
+        raise UserError(f"{samples.source}: none of {len(samples)} videos can be read; {faults[0].reason}")
+    return Evaluation(
+        scores=scores,
+        labels=samples.labels,
+        paths=[str(samples.path(i).absolute()) for i in range(len(samples))],
+        classes=samples.classes,
+        views=views,
+        source=samples.source,
+        faults=faults,
+    )
+
+
+def score(model: nn.Module, videos: list[Tensor], views: Views, normalize: Normalize) -> np.ndarray:
+    """Scores of a few videos under a protocol: float32 (N, K), from what `Views.read` gave for each."""
+    device = _device(model)
+    pixels = torch.cat([views.crops(clips.to(device, non_blocking=True)) for clips in videos])
+    logits = torch.cat([model(normalize(part)) for part in pixels.split(_chunk(views))])
+    averaged = average_views(logits.unflatten(0, (len(videos), views.num_views)), views.average)
+    return averaged.cpu().numpy()
+
+
+def average_views(logits: Tensor, average: str) -> Tensor:
+    """(B, V, K) logits to (B, K): the mean over views of probabilities, or of scores and then softmax.
+
+    Either way the result is a probability, so that files of different protocols can be compared. The
+    only function of the project that averages views.
+    """
+    logits = logits.float()
+    return logits.softmax(-1).mean(1) if average == "probability" else logits.mean(1).softmax(-1)
+
+
+def metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """top1, top5 and mean_class accuracy, from 0 to 1.
+
+    mean_class is the mean over the classes that have videos of the share that is right (top-1). Rows of
+    NaN count as wrong; a true class counts as within the top k when fewer than k classes score at least
+    as high, so that ties are no gain.
+    """
+    own = scores[np.arange(len(labels)), labels]
+    # A comparison with NaN is false, so unreadable videos need their own place behind all others.
+    rank = np.where(np.isnan(own), np.inf, (scores >= own[:, None]).sum(1) - 1)
+    right = rank == 0
+    present = np.unique(labels)
+    return {
+        "top1": float(right.mean()),
+        "top5": float((rank < 5).mean()),
+        "mean_class": float(np.mean([right[labels == label].mean() for label in present])),
+    }
+
+
+def _chunk(views: Views) -> int:
+    """How many views enter the model together."""
+    return max(1, CHUNK_BYTES // (4 * int(np.prod(views.view_shape))))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,89 @@
+"""Labels with scores for videos: files, frame folders or arrays."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmaction_lite.data.sources import ArrayVideo, Source, open_source
+from mmaction_lite.device import pick_device
+from mmaction_lite.errors import UserError
+from mmaction_lite.evaluate import score
+from mmaction_lite.recipes.weights import card_of, load
+
+Input = str | Path | np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a network says of one video.
+
+    Args:
+        labels: class names, the most probable first.
+        scores: their probabilities, float32 (K,).
+        protocol: the views that were averaged, in words.
+    """
+
+    labels: tuple[str, ...]
+    scores: np.ndarray
+    protocol: str
+
+
+@overload
+def predict(weights: str | Path | nn.Module, videos: Input, device: str = "auto") -> Prediction: ...
+@overload
+def predict(
+    weights: str | Path | nn.Module, videos: Sequence[Input], device: str = "auto"
+) -> list[Prediction]: ...
+
+
+def predict(
+    weights: str | Path | nn.Module, videos: Input | Sequence[Input], device: str = "auto"
+) -> Prediction | list[Prediction]:
+    """What is seen in a video, or in each of several.
+
+    Args:
+        weights: a file or run folder as `load` takes it, or a network that `load` returned.
+        videos: paths of video files or of folders of JPEG frames, or RGB pixels, uint8 (length, height,
+            width, 3).
+        device: see `pick_device`.
+
+    Returns:
+        one prediction for one video, a list for a sequence.
+
+    Raises:
+        UserError: the weights do not load, or a video cannot be read.
+    """
+    model = weights if isinstance(weights, nn.Module) else load(weights)
+    model = model.to(pick_device(device)).eval()
+    if isinstance(videos, Input):
+        return next(predictions(model, [videos]))
+    return list(predictions(model, videos))
+
+
+@torch.no_grad()
+def predictions(model: nn.Module, videos: Sequence[Input]) -> Iterator[Prediction]:
+    """One prediction after the other; see `predict`."""
+    card = card_of(model)
+    for video in videos:
+        with _source(video) as source:
+            clips = torch.from_numpy(card.test.read(source))
+        scores = score(model, [clips], card.test, card.normalize)[0]
+        order = np.argsort(-scores, kind="stable")
+        yield Prediction(
+            labels=tuple(card.classes[i] for i in order), scores=scores[order], protocol=str(card.test)
+        )
+
+
+def _source(video: Input) -> Source:
+    if not isinstance(video, np.ndarray):
+        return open_source(Path(video))
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or len(video) == 0:
+        raise UserError(
+            f"pixels are {video.dtype} {video.shape}; expected uint8 (length, height, width, 3), RGB"
+        )
+    return ArrayVideo(video)

@@ -1,0 +1,142 @@
+"""A run folder: what a training leaves behind, and how it goes on after an interruption."""
+
+import zlib
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mmaction_lite.checkpoint import load_state, save_state, write_atomically
+from mmaction_lite.converters import Conversion, convert, read_checkpoint
+from mmaction_lite.data.annotations import Samples
+from mmaction_lite.errors import UserError
+from mmaction_lite.evaluate import Evaluation
+from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.recipes.weights import Card, run_weights, save_weights
+
+
+@dataclass
+class Progress:
+    """How far a training is: steps done, the last one validated, the best one with its accuracy."""
+
+    step: int = 0
+    validated_step: int = 0
+    best_top1: float = -1.0
+    best_step: int = 0
+
+
+class Run:
+    """The folder of one training.
+
+    Args:
+        out: the folder: new or empty, or with a `last.pt` to `resume` from.
+        recipe: what is trained; a resumed run must have the same.
+        seed: of everything random; a resumed run must have the same.
+        samples: the training split; a resumed run must have the same.
+        resume: whether to go on.
+
+    Raises:
+        UserError: the folder is in use, or does not belong to this recipe and seed.
+    """
+
+    def __init__(self, out: Path, recipe: Recipe, seed: int, samples: Samples, resume: bool):
+        self.out = out
+        self.card = Card.of(recipe, samples.classes)
+        self.text = f"# {recipe.name}, seed {seed}\n# {_fingerprint(samples)}\n{recipe}\n"
+        if resume:
+            self._saved = load_state(out / "last.pt")
+            self._check_same(self._saved["recipe"])
+            self.card = Card.from_json(self._saved["card"])  # weights it started from may have shaped it
+        else:
+            self._saved = None
+            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+                raise UserError(f"{out}: is already used; pass --resume to go on with it, or another --out")
+
+    def start_from(self, file: Path, model: nn.Module) -> Conversion:
+        """Fill `model` from a checkpoint of any origin, or a run folder's best; see `converters.convert`.
+
+        Raises:
+            UserError: the file does not fit the network in more than the number of classes.
+        """
+        file = run_weights(file) if file.is_dir() else file
+        checkpoint = read_checkpoint(file)
+        try:
+            conversion = convert(checkpoint, model)
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
+        self.card = self.card.starting_from(file.name, conversion.arguments)
+        return conversion
+
+    def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Make the folder, or fill network and optimizer from `last.pt`; where the training stands.
+
+        Raises:
+            UserError: the folder cannot be made or written to.
+        """
+        if self._saved is None:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"{self.out}: cannot be made ({error.strerror}); pass another --out"
+                ) from None
+            write_atomically(self.out / "recipe.txt", lambda file: file.write(self.text.encode()))
+            progress = Progress()
+            self.save_last(
+                progress, model, optimizer
+            )  # so that a run can be resumed from its first moment on
+            return progress
+        model.load_state_dict(self._saved["model"])
+        optimizer.load_state_dict(self._saved["optimizer"])
+        progress, self._saved = Progress(**self._saved["progress"]), None
+        return progress
+
+    def save_last(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write `last.pt`, from which the run can go on.
+
+        Raises:
+            UserError: a weight is not finite, from which no run could go on.
+        """
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise UserError(
+                    f"step {progress.step}: {name} holds numbers that are not finite, so it was not saved; "
+                    "lower the learning rate, or set max_grad_norm"
+                )
+        state = self._state(progress, model)
+        save_state(self.out / "last.pt", state | {"optimizer": optimizer.state_dict()})
+
+    def save_best(self, progress: Progress, model: nn.Module, result: Evaluation) -> None:
+        """Write `best.pt` and the scores it reached on the validation split."""
+        save_state(self.out / "best.pt", self._state(progress, model))
+        result.save(self.out / "val.npz")
+
+    def finish(self) -> None:
+        """Write the best weights as `weights.safetensors`, the file to keep and to share."""
+        save_weights(self.out / "weights.safetensors", load_state(self.out / "best.pt")["model"], self.card)
+
+    def _state(self, progress: Progress, model: nn.Module) -> dict[str, object]:
+        return {
+            "card": self.card.to_json(),
+            "recipe": self.text,
+            "progress": asdict(progress),
+            "model": model.state_dict(),
+        }
+
+    def _check_same(self, recipe: str) -> None:
+        for then, now in zip_longest(recipe.splitlines(), self.text.splitlines(), fillvalue=""):
+            if then != now:
+                raise UserError(
+                    f"{self.out}: cannot resume: the run was started with {then.strip()!r}, now it is "
+                    f"{now.strip()!r}; start anew with another --out"
+                )
+
+
+def _fingerprint(samples: Samples) -> str:
+    """The training split in a few words, which change when a path, a label or a class does."""
+    number = zlib.crc32(samples.paths.bytes.tobytes())
+    number = zlib.crc32(samples.paths.ends.tobytes() + samples.labels.tobytes(), number)
+    number = zlib.crc32("\n".join(samples.classes).encode("utf-8", "surrogateescape"), number)
+    return f"trained on {len(samples)} clips of {len(samples.classes)} classes, checksum {number:08x}"

@@ -1,0 +1,221 @@
+"""What a training shows and writes: progress bar, metrics.jsonl, TensorBoard, quarantine, and its alarms."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+from torch import Tensor
+
+from mmaction_lite.checkpoint import write_atomically
+from mmaction_lite.data.annotations import Samples
+from mmaction_lite.data.loader import Fault
+from mmaction_lite.errors import UserError
+from mmaction_lite.evaluate import Evaluation
+
+MAX_BROKEN_SHARE = 0.05
+
+
+class Watch:
+    """The log of one run; a context manager.
+
+    Args:
+        out: the run folder.
+        samples: of the training split, to name the videos of a batch.
+        first_step: where the run starts; rows of an earlier, interrupted run beyond it are dropped.
+        last_step: where it ends.
+        steps_per_epoch: for the fraction of epochs in every row.
+        console: where the progress bar goes.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        samples: Samples,
+        first_step: int,
+        last_step: int,
+        steps_per_epoch: int,
+        console: Console,
+    ):
+        self.samples = samples
+        self.steps_per_epoch = steps_per_epoch
+        self.every = max(1, min(steps_per_epoch // 5, 50))
+        self.file = out / "metrics.jsonl"
+        # Rows that an interrupted run wrote after its last checkpoint are about to be written again.
+        _rewrite(self.file, lambda row: row["step"] <= first_step)
+        self.board = SummaryWriter(str(out), purge_step=first_step + 1)
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]:.1f}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.task = self.progress.add_task("", total=last_step, completed=first_step, epoch=0.0, numbers="")
+        self._window: dict[str, float] = defaultdict(float)
+        self._pending: tuple[int, float, Tensor, Tensor, Sequence[int]] | None = None
+
+    def __enter__(self) -> "Watch":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+        self.board.close()
+
+    def step(
+        self,
+        step: int,
+        lr: float,
+        loss: Tensor,
+        right: Tensor,
+        samples: Sequence[int],
+        began: float,
+        data_seconds: float,
+    ) -> None:
+        """Note one finished step.
+
+        Args:
+            step: its number, counted from 1.
+            lr: learning rate.
+            loss: 0-d tensor on the device.
+            right: 0-d, share of the clips that were right.
+            samples: the clips of the batch.
+            began: `perf_counter()` at the start of the iteration, when it began to wait for data.
+            data_seconds: how long it waited.
+
+        Raises:
+            UserError: the loss of the step before was not finite.
+        """
+        # Reading a loss waits for the device; reading the one before lets the device run ahead one step.
+        self.settle()
+        self._pending = (step, lr, loss.detach(), right.detach(), samples)
+        self._window["steps"] += 1
+        self._window["seconds"] += perf_counter() - began
+        self._window["data_seconds"] += data_seconds
+
+    def settle(self) -> None:
+        """Read the last step's numbers, write a row when one is due.
+
+        Raises:
+            UserError: its loss was not finite.
+        """
+        if self._pending is None:
+            return
+        step, lr, loss, right, samples = self._pending
+        self._pending = None
+        if not math.isfinite(float(loss)):
+            videos = ", ".join(str(self.samples.path(sample)) for sample in samples)
+            raise UserError(
+                f"the loss of step {step} is {float(loss)}: stopped before anything of it was saved; lower "
+                f"the learning rate ({lr:.4g}), or look at the videos of its batch: {videos}"
+            )
+        self._window["read"] += 1
+        self._window["loss"] += float(loss)
+        self._window["top1"] += float(right)
+        epoch = step / self.steps_per_epoch
+        if step % self.every == 0 or step % self.steps_per_epoch == 0:
+            window, self._window = self._window, defaultdict(float)
+            row = {
+                "step": step,
+                "epoch": round(epoch, 4),
+                "loss": window["loss"] / window["read"],
+                "lr": lr,
+                "top1": window["top1"] / window["read"],
+                "iteration_seconds": window["seconds"] / window["steps"],
+                "data_seconds": window["data_seconds"] / window["steps"],
+            }
+            self._write(row, "train")
+            numbers = (
+                "loss {loss:.3f}  lr {lr:.2g}  iteration {iteration_seconds:.3f} s (data {data_seconds:.3f})"
+            )
+            self.progress.update(self.task, numbers=numbers.format(**row))
+        self.progress.update(self.task, completed=step, epoch=epoch)
+
+    def validated(self, step: int, result: Evaluation) -> None:
+        """Write the row of a validation and print it."""
+        epoch = step / self.steps_per_epoch
+        own = result.scores[np.arange(len(result.labels)), result.labels]
+        row = {
+            "step": step,
+            "epoch": epoch,
+            "split": "val",
+            "loss": float(-np.log(np.maximum(own[~np.isnan(own)], 1e-12)).mean()) + 0.0,  # no -0.000
+            **result.metrics,
+            "videos": len(result.labels),
+            "unreadable": len(result.faults),
+            "protocol": result.protocol,
+        }
+        self._write(row, "val")
+        shown = {"top-1": "top1", "top-5": "top5", "mean class": "mean_class"}
+        if len(result.classes) <= 5:  # the true class is always among five
+            del shown["top-5"]
+        numbers = ", ".join(f"{title} {row[name]:.1%}" for title, name in shown.items())
+        self.progress.console.print(
+            f"epoch {epoch:g}: val {numbers}, loss {row['loss']:.3f}", highlight=False, soft_wrap=True
+        )
+
+    def _write(self, row: dict[str, Any], part: str) -> None:
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if isinstance(value, float) and name != "epoch":
+                self.board.add_scalar(f"{part}/{name}", value, row["step"])
+
+
+class Quarantine:
+    """Videos that could not be read, once each, in `quarantine.jsonl`.
+
+    Args:
+        out: the run folder.
+        num_videos: of the training split.
+        max_share: the training stops when more than this share is broken.
+    """
+
+    def __init__(self, out: Path, num_videos: int, max_share: float = MAX_BROKEN_SHARE):
+        self.file = out / "quarantine.jsonl"
+        self.num_videos = num_videos
+        self.max_share = max_share
+        self.paths = {row["path"] for row in _rewrite(self.file, lambda row: True)}
+
+    def add(self, faults: Sequence[Fault]) -> None:
+        """Note faults.
+
+        Raises:
+            UserError: too large a share of the videos is broken.
+        """
+        for fault in faults:
+            if fault.path not in self.paths:
+                self.paths.add(fault.path)
+                with self.file.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(fault._asdict()) + "\n")
+        if faults and len(self.paths) > self.max_share * self.num_videos:
+            raise UserError(
+                f"{len(self.paths)} of {self.num_videos} videos cannot be read, more than "
+                f"{self.max_share:.0%}; {self.file} lists them, the last: {faults[-1].reason}"
+            )
+
+
+def _rewrite(file: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Leave only the rows to keep in a file of JSON lines, and return them; a torn last line goes too."""
+    if not file.exists():
+        return []
+    rows = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    rows = [row for row in rows if keep(row)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomically(file, lambda output: output.write(text.encode()))
+    return rows

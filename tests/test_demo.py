@@ -1,0 +1,34 @@
+import json
+
+import pytest
+from rich.console import Console
+
+from mmaction_lite.data import motions
+from mmaction_lite.demo import run_demo
+from mmaction_lite.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_the_demo_does_the_whole_job_and_can_be_run_again(tmp_path, monkeypatch, capsys):
+    """On a tenth of the clips; what it learns from all of them is checked where `make demo` runs."""
+    splits = {"train": range(40), "val": range(500, 510), "test": range(600, 620)}
+    defaults = motions.generate.__kwdefaults__ or {}
+    monkeypatch.setattr(motions.generate, "__kwdefaults__", defaults | {"splits": splits})
+    out, console = tmp_path / "demo", Console(stderr=True)
+    run_demo(out, tmp_path / "motions", 0, console)
+    (out / "mine.txt").write_text("kept")
+    run_demo(out, tmp_path / "motions", 0, console)
+    summary = json.loads((out / "summary.json").read_text())
+    assert set(summary["tsn"]) == set(summary["tsm"]) == {"top1", "top5", "mean_class"}
+    assert {"generate", "train_tsn", "train_tsm"} <= set(summary["seconds"])
+    assert (out / "report.html").stat().st_size > 50_000
+    assert (out / "mine.txt").read_text() == "kept"
+    assert "20 videos" in capsys.readouterr().out
+
+
+def test_the_demo_never_touches_a_folder_of_somebody_else(tmp_path):
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match="is in use, and not by a demo"):
+        run_demo(tmp_path, tmp_path / "motions", 0, Console(stderr=True))
+    assert (tmp_path / "summary.json").read_text() == "{}"

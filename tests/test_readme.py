@@ -1,0 +1,95 @@
+"""Everything that the README shows is run, in the order of the page, on small data."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import brightening, write_video
+
+from mmaction_lite.cli import main
+from mmaction_lite.data import motions
+from mmaction_lite.models import tsm_r50
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+# What makes the published recipe on the page small enough for a test; later settings win.
+SMALL = ["epochs=1", "batch_size=4", "model.width=8"]
+SMALL += [f"{views}.crop.size=(32,32)" for views in ("train", "val", "test")]
+SMALL = [part for setting in SMALL for part in ("--set", setting)]
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"make ([\w-]+)", README))
+    assert {"demo", "test", "test-full", "lint"} <= named
+    assert named <= set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+
+
+def test_files_and_pictures_of_the_readme_exist():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert "docs/report.png" in links
+    for link in links:
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_the_tree_of_the_readme_is_the_tree():
+    (tree,) = [text for language, text in BLOCKS if language == "" and "mmaction_lite/" in text]
+    named = set(re.findall(r"^[│├└─ ]*([\w.]+(?:\.py|/))", tree, re.MULTILINE))
+    package = ROOT / "mmaction_lite"
+    top = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    data = {path.name for path in (package / "data").glob("*.py") if path.name != "__init__.py"}
+    assert top | data <= named
+    folders = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name[0] != "_"}
+    assert folders <= named
+
+
+def test_every_command_and_every_python_block_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    splits = {"train": range(40), "val": range(500, 510), "test": range(600, 620)}
+    monkeypatch.setattr(
+        motions.generate, "__kwdefaults__", (motions.generate.__kwdefaults__ or {}) | {"splits": splits}
+    )
+    for number in range(20):
+        write_video(tmp_path / "my_clips" / ("up", "down")[number % 2] / f"{number}.mp4", brightening(number))
+    write_video(tmp_path / "some_clip.mp4", brightening(0))
+    image_weights = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in tsm_r50(num_classes=2, width=8).state_dict().items()
+        if name.startswith("backbone.")
+    }
+    torch.save(image_weights, tmp_path / "resnet50.pth")  # torchvision's names, without its classifier
+
+    commands = 0
+    for language, text in BLOCKS:
+        if language == "python" and (name := re.match(r"# (\w+\.py)", text)):
+            (tmp_path / name[1]).write_text(text)
+            (command,) = re.findall(r"mmaction-lite .*", text)
+            run(command.replace("runs/mine", "runs/own"), capsys)
+        elif language == "python":
+            exec(compile(text, "README.md", "exec"), {})
+        elif language == "bash":
+            for line in text.strip().splitlines():
+                run(line, capsys)
+                commands += 1
+    assert commands >= 10
+    (command,) = re.findall(r"`(mmaction-lite test .*--recipe [^`]*)`", README)
+    run(command, capsys)
+
+
+def run(line, capsys):
+    program, *arguments = shlex.split(line)
+    assert program == "mmaction-lite"
+    if arguments[0] == "train" and "motions" not in line:
+        arguments += SMALL
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [program, *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+    assert not exit_.value.code, (line, capsys.readouterr().err)

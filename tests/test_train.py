@@ -1,0 +1,223 @@
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmaction_lite.checkpoint import load_state
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.cache import Caches
+from mmaction_lite.errors import Interrupted, UserError
+from mmaction_lite.evaluate import evaluate
+from mmaction_lite.recipes.recipe import Build, change
+from mmaction_lite.recipes.weights import card_of, load
+from mmaction_lite.train import train
+from mmaction_lite.watch import Watch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def rows(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if "seconds" not in name} for row in lines]
+
+
+def die_after(monkeypatch, steps):
+    """Make a training end like a killed process: after so many steps, without saving anything more."""
+    finish_step = Watch.step
+
+    def step(self, number, *arguments):
+        finish_step(self, number, *arguments)
+        if number == steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watch, "step", step)
+
+
+def test_run_folder_holds_everything(tiny, recipe, tmp_path):
+    done = train(recipe, tiny, tmp_path / "run")
+    assert (done.step, done.best_step) in {(6, 3), (6, 6)}
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    files = {"recipe.txt", "metrics.jsonl", "last.pt", "best.pt", "weights.safetensors", "val.npz"}
+    assert files <= names
+    assert any(name.startswith("events") for name in names)
+    assert not any(name.startswith(".") for name in names)
+    assert [row["step"] for row in rows(tmp_path / "run") if "split" in row] == [3, 6]
+    assert [row["epoch"] for row in rows(tmp_path / "run") if "split" not in row][-1] == 2
+    assert str(recipe) in (tmp_path / "run" / "recipe.txt").read_text()
+    card = card_of(load(tmp_path / "run"))
+    assert card.classes == ("down", "up")
+    assert card.test == recipe.test
+
+
+@pytest.mark.parametrize(("num_workers", "steps", "cached"), [(0, 4, True), (2, 5, False), (0, 2, True)])
+def test_resume_equals_an_uninterrupted_run_bit_for_bit(
+    tiny, recipe, tmp_path, monkeypatch, num_workers, steps, cached
+):
+    recipe = replace(recipe, epochs=3)
+    caches = Caches() if cached else Caches(budget_bytes=0)
+    train(recipe, tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        die_after(patch, steps)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tiny, tmp_path / "broken", num_workers=num_workers, caches=caches)
+    assert load_state(tmp_path / "broken" / "last.pt")["progress"]["step"] == steps // 3 * 3
+    with (tmp_path / "broken" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # torn by the kill
+    train(recipe, tiny, tmp_path / "broken", resume=True, num_workers=num_workers, caches=caches)
+    whole, broken = (load_state(tmp_path / name / "last.pt") for name in ("whole", "broken"))
+    assert whole["progress"] == broken["progress"]
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, broken["model"][name]), name
+    moments = [state["optimizer"]["state"] for state in (whole, broken)]
+    assert all(torch.equal(moments[0][i]["exp_avg"], moments[1][i]["exp_avg"]) for i in moments[0])
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert files[0] == files[1]
+
+
+def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch):
+    recipe = replace(recipe, epochs=3)
+    train(recipe, tiny, tmp_path / "whole")
+    finish_step = Watch.step
+
+    def step(self, number, *arguments):
+        finish_step(self, number, *arguments)
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "step", step)
+        with pytest.raises(
+            Interrupted, match=r"stopped at step 5 of 9, saved; go on with the same command and --resume"
+        ):
+            train(recipe, tiny, tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    train(recipe, tiny, tmp_path / "run", resume=True)
+    whole, stopped = (load_state(tmp_path / name / "last.pt")["model"] for name in ("whole", "run"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_a_validation_that_was_missed_is_made_up_for(tiny, recipe, tmp_path, monkeypatch):
+    train(recipe, tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "validated", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(recipe, tiny, tmp_path / "run")
+    assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 3
+    train(recipe, tiny, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+def test_overfits_four_clips(tiny, recipe, tmp_path):
+    for split in ("train", "val"):
+        for name in ("up/0", "up/2", "down/1", "down/3"):
+            copy = tmp_path / "data" / split / f"{name}.mp4"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((tiny / "train" / f"{name}.mp4").read_bytes())
+    recipe = replace(
+        change(recipe, ["model.dropout=0", "model.width=8"]), epochs=40, train=replace(recipe.train, flip=0.0)
+    )
+    train(recipe, tmp_path / "data", tmp_path / "run")
+    assert rows(tmp_path / "run")[-2]["loss"] < 0.25
+    assert rows(tmp_path / "run")[-1]["top1"] == 1.0
+
+
+def test_validation_in_training_is_the_test_of_the_val_protocol(tiny, recipe, tmp_path):
+    train(recipe, tiny, tmp_path / "run")
+    model = load(tmp_path / "run" / "best.pt")
+    card = card_of(model)
+    result = evaluate(model, read_split(tiny, "val", card.classes), card.val, card.normalize)
+    with np.load(tmp_path / "run" / "val.npz") as saved:
+        assert (saved["scores"] == result.scores).all()
+
+
+class Exploding(nn.Module):
+    """Gives NaN for one step in the middle."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.fc = nn.Linear(3, num_classes)
+        self.steps = 0
+
+    def forward(self, x):
+        self.steps += 1
+        return self.fc(x.mean((2, 3, 4))) * (float("nan") if self.steps == 2 else 1.0)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_videos(tiny, recipe, tmp_path):
+    with pytest.raises(UserError, match=r"loss of step 2 is nan: .*\.mp4, .*\.mp4, .*\.mp4, .*\.mp4$"):
+        train(replace(recipe, model=Build(Exploding)), tiny, tmp_path / "run")
+    assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 0
+
+
+def test_a_run_never_overwrites_and_never_mixes(tiny, recipe, tmp_path):
+    train(recipe, tiny, tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    with pytest.raises(UserError, match=r"run: is already used; pass --resume"):
+        train(recipe, tiny, tmp_path / "run")
+    with pytest.raises(UserError, match=r"cannot resume: .*lr=0.004.*lr=0.1"):
+        train(change(recipe, ["optimizer.lr=0.1"]), tiny, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match=r"seed 0.*seed 1"):
+        train(recipe, tiny, tmp_path / "run", resume=True, seed=1)
+    with pytest.raises(UserError, match=r"none/last\.pt: no such file"):
+        train(recipe, tiny, tmp_path / "none", resume=True)
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+    assert train(recipe, tiny, tmp_path / "run", resume=True).step == 6  # already finished: nothing to do
+    for split in ("train", "val"):
+        (tmp_path / "other" / split / "up").mkdir(parents=True)
+        (tmp_path / "other" / split / "down").symlink_to(tiny / split / "down")
+        for clip in sorted((tiny / split / "up").iterdir())[1:]:
+            (tmp_path / "other" / split / "up" / clip.name).symlink_to(clip)
+    with pytest.raises(UserError, match=r"cannot resume: .*trained on 12 clips .*trained on 11 clips"):
+        train(recipe, tmp_path / "other", tmp_path / "run", resume=True)
+
+
+def test_too_few_clips_for_a_batch_and_too_many_broken_ones(tiny, recipe, tmp_path):
+    with pytest.raises(UserError, match=r"12 clips are fewer than one batch of 64; .*batch_size=12"):
+        train(replace(recipe, batch_size=64), tiny, tmp_path / "run")
+    for path in tiny.rglob("*.mp4"):
+        copy = tmp_path / "data" / path.relative_to(tiny)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(b"" if path.name == "0.mp4" else path.read_bytes())
+    with pytest.raises(UserError, match=r"1 of 12 videos cannot be read, more than 5%; .*quarantine\.jsonl"):
+        train(recipe, tmp_path / "data", tmp_path / "run")
+    (line,) = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
+    assert json.loads(line)["path"].endswith("0.mp4")
+
+
+class Diverging(Exploding):
+    """A finite loss whose gradient is infinite."""
+
+    def forward(self, x):
+        return self.fc(x.mean((2, 3, 4))) + (self.fc.weight * 0).clamp(min=0).sqrt().sum()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tiny, recipe, tmp_path):
+    with pytest.raises(UserError, match=r"step 3: fc\.weight holds numbers that are not finite|loss of step"):
+        train(replace(recipe, model=Build(Diverging), max_grad_norm=None), tiny, tmp_path / "run")
+    assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 0
+
+
+def test_iterations_are_timed_with_the_wait_for_the_device(tiny, recipe, tmp_path, monkeypatch):
+    settle = Watch.settle
+
+    def slow(self):
+        time.sleep(0.05)
+        settle(self)
+
+    monkeypatch.setattr(Watch, "settle", slow)
+    train(recipe, tiny, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["iteration_seconds"] > 0.05 for row in lines if "split" not in row)
+
+
+def test_one_list_is_not_enough_to_train(tiny, recipe, tmp_path):
+    (tmp_path / "all.txt").write_text("a.mp4 0\n")
+    with pytest.raises(UserError, match=r"all\.txt: is one list; training needs a folder"):
+        train(recipe, tmp_path / "all.txt", tmp_path / "run")
