@@ -222,7 +222,7 @@ def _column(rows: list[Row], key: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.2, 2.5))
-    figure.subplots_adjust(left=0.13, right=0.985, bottom=0.18, top=0.93)
+    figure.subplots_adjust(left=0.13, right=0.985, bottom=0.18, top=0.88)
     axes = figure.subplots()
     axes.spines[:].set_visible(False)
     axes.grid(color=GRID, linewidth=0.7)
@@ -267,7 +267,16 @@ def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -
     if top > 0:  # a first iteration of ten seconds must not flatten the others
         axes.set_ylim(0, 1.12 * top)
     if len(told) > 1:
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+        axes.legend(
+            loc="lower left",  # above the frame: inside it would cover some curve
+            bbox_to_anchor=(-0.02, 0.98),
+            ncols=len(told),
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+            columnspacing=1.2,
+            handlelength=1.4,
+        )
     return {"title": title, "uri": _svg(figure), "alt": f"{title} over epochs: {'; '.join(told)}."}
 
 
@@ -373,7 +382,9 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     environment.filters["percent"] = _percent
     sections = [_section(read_run(run)) for run in runs]
     page = environment.get_template("report.html.jinja").render(
-        sections=sections, made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        sections=sections,
+        most_worst=MOST_WORST_VIDEOS,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
     write_atomically(out, lambda file: file.write(page.encode()))
     return out
@@ -440,6 +451,8 @@ def _results(table: Scores) -> Row:
         for k, (name, j) in enumerate(zip(names, favourite_mistake, strict=True))
     ]
     true_scores = scores[np.arange(len(labels)), labels]
+    order = np.argsort(true_scores, kind="stable")
+    mistakes = order[scores.argmax(axis=1)[order] != labels[order]]
     worst = [
         {
             "path": paths[n],
@@ -447,10 +460,9 @@ def _results(table: Scores) -> Row:
             "true_score": float(true_scores[n]),
             "predicted": names[scores[n].argmax()],
             "predicted_score": float(scores[n].max()),
-            "is_right": bool(scores[n].argmax() == labels[n]),
             "picture": thumbnail(paths[n]),
         }
-        for n in np.argsort(true_scores, kind="stable")[:MOST_WORST_VIDEOS]
+        for n in mistakes[:MOST_WORST_VIDEOS]
     ]
     is_numbered = len(names) <= LARGEST_NUMBERED_MATRIX
     return {

@@ -139,9 +139,9 @@ def train(
 
             pixels = batch.pixels.to(target, non_blocking=True)  # (B, V, T, H, W, C)
             labels = batch.labels.to(target, non_blocking=True).flatten()  # (B·V,)
+            optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
             logits = model(recipe.normalize(pixels.flatten(0, 1)))
             loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad()
             loss.backward()
             if recipe.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)

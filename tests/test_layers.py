@@ -16,7 +16,7 @@ ALLOWED = {
     "device": {"errors"},
     "complexity": {"errors", "models"},
     "recipes": {"errors", "models", "data", "optim", "checkpoint"},
-    "evaluate": {"errors", "data", "checkpoint"},
+    "evaluate": {"errors", "data", "models", "checkpoint"},
     "run": {"errors", "data", "recipes", "evaluate", "checkpoint", "converters"},
     "convert": {"errors", "recipes", "converters"},
     "watch": {"errors", "data", "evaluate", "checkpoint"},

@@ -1,7 +1,9 @@
 """Every builder through its contract, and what the fast paths claim: the same numbers."""
 
 import inspect
+import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from torch.nn import functional
 from mmaction_lite import models
 from mmaction_lite.converters import mit_tsm, mmaction2, torchvision
 from mmaction_lite.converters.inflate import inflate
-from mmaction_lite.models import non_local, optimize_for_inference, temporal
+from mmaction_lite.models import non_local, optimize_for_inference, recompute, temporal
 from mmaction_lite.models.convolution import Conv2d, Conv3d
 
 # Parameters with 400 classes: those of the public implementations, and where these do not exist, of the same
@@ -258,6 +260,58 @@ def test_export_with_any_batch(name: str, arguments: dict[str, Any]) -> None:
         exported = torch.export.export(model, (clip(name),), dynamic_shapes=(batch,)).module()
         x = clip(name, batch=3)
         assert_same(exported(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["tsm_r50", "tsm_mobilenetv2", "slowfast_r50_4x16", "r2plus1d_r18"])
+def test_activations_are_made_again_with_the_same_bits(name: str, monkeypatch: Any) -> None:
+    """Against keeping them: same loss, gradients and running statistics, and nothing keeps them alive."""
+    results = []
+    for keep in (True, False):
+        if keep:
+            monkeypatch.setattr(recompute, "saved_tensors_hooks", lambda *_: nullcontext())
+        else:
+            monkeypatch.undo()
+        torch.manual_seed(0)
+        model = getattr(models, name)(num_classes=3, width=16)
+        x = torch.rand(2, 3, 32 if "slowfast" in name else 8, 32, 32)
+        activations = [
+            watch_inputs(module)
+            for path, module in model.named_modules()
+            if path.endswith(("conv2", "temporal")) and "mobilenet" not in name
+        ]
+        loss = functional.cross_entropy(model(x), torch.tensor([0, 1]))
+        assert all((found[0]() is not None) == keep for found in activations)
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        results.append([*gradients, *model.buffers(), loss.detach()])
+    for kept, again in zip(*results, strict=True):
+        assert torch.equal(kept, again)
+
+
+def watch_inputs(module: nn.Module) -> list[Any]:
+    """A list that will hold a weak reference to the memory of the module's input."""
+    found: list[Any] = []
+    module.register_forward_pre_hook(lambda _, inputs: found.append(weakref.ref(inputs[0].untyped_storage())))
+    return found
+
+
+class PreActivation(nn.Module):
+    """Normalises before the convolution of the same number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(3)
+        self.conv1 = nn.Conv2d(3, 4, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv1(functional.relu(self.bn1(x)))
+
+
+def test_networks_of_others_are_not_folded_by_their_names() -> None:
+    model = models.tsn(PreActivation(), features=4, num_classes=3)
+    model.backbone.network.bn1.running_mean.fill_(0.3)  # pyright: ignore
+    x = torch.rand(1, 3, 2, 8, 8)
+    assert torch.equal(optimize_for_inference(model)(x), model.eval()(x))
 
 
 def test_any_image_network_is_a_backbone() -> None:

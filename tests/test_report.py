@@ -124,7 +124,8 @@ def test_smoothing_keeps_length_constants_and_the_middle_of_a_line(length):
 def test_every_picture_is_in_the_file_and_decodes(tmp_path, num_classes):
     run = make_run(tmp_path / "run")
     paths = np.full(40, make_video(tmp_path / "clip.mp4"))
-    add_scores(run / "test.npz", num_classes, paths=paths)
+    arrays = add_scores(run / "test.npz", num_classes, paths=paths)
+    mistakes = np.delete(arrays["scores"].argmax(axis=1) != arrays["labels"], 3).sum()  # 3 is unreadable
     report = write_report([run])
     assert report == run / "report.html"
     page = report.read_text(encoding="utf-8")
@@ -137,7 +138,7 @@ def test_every_picture_is_in_the_file_and_decodes(tmp_path, num_classes):
         else:
             Image.open(io.BytesIO(content)).load()
     is_image = num_classes == 400
-    assert kinds == ["image/svg+xml"] * (4 + is_image) + ["image/jpeg"] * 12
+    assert kinds == ["image/svg+xml"] * (4 + is_image) + ["image/jpeg"] * min(12, mistakes)
     assert ('<table class="matrix">' in page) is not is_image
     assert all(re.search(r'alt="[^"]+"', tag) for tag in re.findall(r"<img [^>]*>", page))
     outside = re.findall(r"""(?:src|href)=["'](?!data:|#)|url\(|@import|https?://""", page)
@@ -161,16 +162,17 @@ def test_the_numbers_on_the_page(tmp_path):
     assert sum(diagonal) == round(expected["top1"] * 40)
 
 
-def test_worst_videos_are_those_with_the_lowest_true_probability(tmp_path):
+def test_worst_videos_are_the_mistakes_with_the_lowest_true_probability(tmp_path):
     run = make_run(tmp_path / "run")
     arrays = add_scores(run / "val.npz")
     page = write_report([run]).read_text(encoding="utf-8")
     own = arrays["scores"][np.arange(40), arrays["labels"]]
-    worst = np.argsort(own)[:12]  # NaN, the unreadable video, sorts last
+    wrong = arrays["scores"].argmax(axis=1) != arrays["labels"]
+    worst = [n for n in np.argsort(own) if wrong[n] and n != 3][:12]  # 3 is the unreadable video
     shown = re.findall(r'<div class="path">(.*?)</div>', page)
     assert shown == [f"videos/{n}.mp4" for n in worst]
     assert f"{own[worst[0]]:.4f}" in page
-    assert page.count("No picture: not found") == 12
+    assert page.count("No picture: not found") == len(worst) > 5
 
 
 def test_a_thumbnail_shows_first_middle_and_last_frame(tmp_path):

@@ -5,11 +5,13 @@ wherever a layer strides in time. Parameters keep the shapes in which the field 
 networks, 5-D in the others.
 """
 
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .recompute import activate_then
 from .temporal import convolve_time, shift, shift_and_project
 
 
@@ -101,7 +103,7 @@ class Conv2plus1d(nn.Module):
         first, second = self.spatial, self.temporal
         if self.time_first:
             first, second = second, first
-        return second(self.relu(self.bn(first(x, clips))), clips)
+        return activate_then(first(x, clips), self.bn, self.relu, partial(second, clips=clips))
 
 
 def every(x: Tensor, clips: int, stride: int) -> Tensor:

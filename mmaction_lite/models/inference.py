@@ -3,11 +3,12 @@
 import copy
 from typing import TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .convolution import Conv2plus1d, Conv3d
-from .resnet import MaxPool, ResNet
+from .convolution import Conv2d, Conv2plus1d, Conv3d
+from .resnet import Block, MaxPool, ResNet
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -22,6 +23,10 @@ def optimize_for_inference(model: Model) -> Model:
     for module in list(model.modules()):
         for conv, norm in _normalised(module):
             _fold(module, conv, norm)
+        if isinstance(module, Block) and module.downsample is not None:
+            _fold(module.downsample, "0", "1")
+        if isinstance(module, Conv2d | Conv3d) and module.kernel_size[-1] > 1:
+            _store_channels_last(module)
         if isinstance(module, ResNet):
             _skip_dropped_frames(module)
     return model
@@ -31,9 +36,9 @@ def _normalised(module: nn.Module) -> list[tuple[str, str]]:
     """Names of the convolutions of a module, each with the normalisation right after it."""
     if isinstance(module, Conv2plus1d):
         return [("temporal" if module.time_first else "spatial", "bn")]
+    if not type(module).__module__.startswith(__package__ or ""):
+        return []  # in a network of somebody else, names do not tell what follows on what
     names = dict(module.named_children())
-    if "0" in names and isinstance(names.get("1"), nn.BatchNorm2d):
-        return [("0", "1")]  # a shortcut
     for last in ("conv", "out"):  # lateral connections, non-local blocks
         if last in names and isinstance(names.get("bn"), nn.BatchNorm2d):
             return [(last, "bn")]
@@ -52,6 +57,14 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
     setattr(module, norm_name, nn.Identity())
+
+
+def _store_channels_last(conv: Conv2d | Conv3d) -> None:
+    """Spare every call the copy into the layout that the kernels want."""
+    if isinstance(conv, Conv2d):
+        conv.weight.data = conv.weight.data.to(memory_format=torch.channels_last)
+    elif conv.kernel_size[0] == 1:  # stays a free view in four dimensions; over frames it does not pay
+        conv.weight.data = conv.weight.data.to(memory_format=torch.channels_last_3d)
 
 
 def _skip_dropped_frames(net: ResNet) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .convolution import Unit, every
+from .recompute import activate_then
 
 Norm = Callable[[int], nn.Module]
 
@@ -49,11 +50,11 @@ class Chain(nn.Module):
 
     def forward(self, x: Tensor, clips: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
-        for number in range(1, self.length + 1):
-            x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x, clips))
-            if number < self.length:
-                x = self.activation(x)
-        return x
+        x = self.get_submodule("conv1")(x, clips)
+        for number in range(1, self.length):
+            conv = partial(self.get_submodule(f"conv{number + 1}"), clips=clips)
+            x = activate_then(x, self.get_submodule(f"bn{number}"), self.activation, conv)
+        return self.last_norm(x)
 
 
 class Block(Chain):
@@ -174,8 +175,10 @@ class ResNet(nn.Module):
 
     def run_stem(self, x: Tensor, clips: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T', width, H/4, W/4)."""
-        x = self.relu(self.bn1(self.conv1(x, clips)))
-        return x if self.maxpool is None else self.maxpool(x, clips)
+        x = self.conv1(x, clips)
+        if self.maxpool is None:
+            return self.relu(self.bn1(x))
+        return activate_then(x, self.bn1, self.relu, partial(self.maxpool, clips=clips))
 
     def forward(self, x: Tensor, clips: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T', features, H/32, W/32)."""
