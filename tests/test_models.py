@@ -1,6 +1,7 @@
 """Every builder through its contract, and what the fast paths claim: the same numbers."""
 
 import inspect
+import shutil
 import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -35,6 +36,7 @@ PARAMETERS = {
     "slowonly_r101": 60_359_120,
     "tsm_mobilenetv2": 2_736_272,
     "tsm_r18": 11_381_712,
+    "tsm_r34": 21_489_872,
     "tsm_r50": 24_327_632,
     "tsm_r101": 43_319_760,
     "tsn_r18": 11_381_712,
@@ -51,7 +53,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("c2d_r50", {"pool_padding": 0}),
 ]
 SMALL = {"tsn_r10", "tsm_r10"}
-DEEP = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34"}
+DEEP = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34", "tsm_r34"}
 
 
 def forms(quick: set[str]) -> pytest.MarkDecorator:
@@ -250,6 +252,47 @@ def test_one_graph(name: str, arguments: dict[str, Any]) -> None:
     model, x = build(name, **arguments).eval(), clip(name)
     with torch.no_grad():
         assert_same(torch.compile(model, fullgraph=True, backend="eager")(x), model(x))
+
+
+def really_compiled(test: Any) -> Any:
+    """Marks a test that runs PyTorch's own compiler, whose imports warn of PyTorch's own old functions."""
+    reason = "torch.compile needs a C++ compiler on processors"
+    test = pytest.mark.skipif(not shutil.which("g++"), reason=reason)(test)
+    return pytest.mark.slow(pytest.mark.filterwarnings("ignore::DeprecationWarning")(test))
+
+
+@really_compiled
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tsn_r18",
+        "tsm_r18",
+        "i3d_r50",
+        "c2d_r50",
+        "slowonly_r50",
+        "slowfast_r50_4x16",
+        "r2plus1d_r18",
+        "r3d_r18",
+    ],
+)
+def test_compiled_networks_give_the_same_logits(name: str) -> None:
+    torch.compiler.reset()
+    model, x = build(name).eval(), clip(name)
+    with torch.no_grad():
+        assert_same(torch.compile(model, fullgraph=True)(x), model(x), 2e-5)
+
+
+@really_compiled
+def test_a_compiled_training_step_gives_the_same_gradients() -> None:
+    torch.compiler.reset()
+    model, x = build("tsm_r10", dropout=0.0).double().train(), clip("tsm_r10").double()
+    gradients = []
+    for run in (model, torch.compile(model, fullgraph=True)):
+        model.zero_grad()
+        functional.cross_entropy(run(x), torch.zeros(len(x), dtype=torch.long)).backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for eager, compiled in zip(*gradients, strict=True):
+        assert_same(compiled, eager, 1e-9)
 
 
 @each_traced_form

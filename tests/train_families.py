@@ -56,7 +56,7 @@ def recipe_of(family: str) -> Recipe:
     demo = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
     views = {name: replace(getattr(demo, name), clips=clips) for name in ("train", "val", "test")}
     model = Build(getattr(models, builder), dropout=0.0, width=width)
-    return replace(demo, model=model, optimizer=AdamW(lr=0.005), epochs=24, val_every=8, **views)
+    return replace(demo, model=model, optimizer=AdamW(lr=0.005), epochs=15, val_every=5, **views)
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def main() -> None:
                     "seed": seed,
                     "test_top1": result.metrics["top1"],
                     "training_seconds": round(seconds),
-                    "protocol": result.protocol,
+                    "protocol": str(recipe.test),
                     "torch": torch.__version__,
                     "python": sys.version.split()[0],
                 }

@@ -7,7 +7,7 @@ from .r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r50
 from .r3d import mc3_r18, r3d_r18
 from .slowfast import slowfast_r50_4x16, slowfast_r50_8x8, slowfast_r101_8x8
 from .slowonly import slowonly_r50, slowonly_r101
-from .tsm import tsm_mobilenetv2, tsm_r10, tsm_r18, tsm_r50, tsm_r101
+from .tsm import tsm_mobilenetv2, tsm_r10, tsm_r18, tsm_r34, tsm_r50, tsm_r101
 from .tsn import tsn, tsn_r10, tsn_r18, tsn_r34, tsn_r50, tsn_r101
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "tsm_mobilenetv2",
     "tsm_r10",
     "tsm_r18",
+    "tsm_r34",
     "tsm_r50",
     "tsm_r101",
     "tsn",

@@ -25,6 +25,11 @@ def tsm_r18(num_classes: int = 400, dropout: float = 0.5, width: int = 64, shift
     return _tsm(image_resnet(18, width, shift_div=shift_div), num_classes, dropout)
 
 
+def tsm_r34(num_classes: int = 400, dropout: float = 0.5, width: int = 64, shift_div: int = 8) -> Recognizer:
+    """TSM on ResNet-34."""
+    return _tsm(image_resnet(34, width, shift_div=shift_div), num_classes, dropout)
+
+
 def tsm_r50(
     num_classes: int = 400,
     dropout: float = 0.5,
