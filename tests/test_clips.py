@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mmaction_lite.data.clips import DenseClips, SegmentFrames
+from mmaction_lite.data.clips import DenseClips, PySlowFastClips, SegmentFrames, TimedClips
 from mmaction_lite.errors import UserError
 
 LENGTHS = range(1, 301)
@@ -68,3 +68,81 @@ def test_a_sampler_of_nothing_is_refused():
         SegmentFrames(num_segments=0)
     with pytest.raises(UserError, match="frame_interval"):
         DenseClips(clip_len=8, frame_interval=-1)
+
+
+def test_short_videos_are_looped_held_or_stretched():
+    def indices(short, length, clip_len=6, frame_interval=2):
+        sampler = DenseClips(clip_len=clip_len, frame_interval=frame_interval, num_clips=2, short=short)
+        first, second = sampler(length)
+        assert (first == second).all() == (length <= (clip_len - 1) * frame_interval + 1)
+        assert (sampler(length, np.random.default_rng(0))[0] == first).all()
+        return first.tolist()
+
+    assert indices("loop", 5) == [0, 2, 4, 1, 3, 0]
+    assert indices("hold", 5) == [0, 2, 4, 4, 4, 4]
+    assert indices("stretch", 5) == [0, 1, 2, 2, 3, 4]
+    assert indices("stretch", 10) == [0, 2, 4, 5, 7, 9]
+    assert indices("hold", 1) == indices("stretch", 1) == [0] * 6
+    # The span fits exactly: nothing is short.
+    for short in ("loop", "hold", "stretch"):
+        assert indices(short, 11) == [0, 2, 4, 6, 8, 10]
+    with pytest.raises(UserError, match="short is 'wrap'; it must be one of loop, hold, stretch"):
+        DenseClips(clip_len=2, short="wrap")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("short", ["loop", "hold", "stretch"])
+@pytest.mark.parametrize("fps", [15.0, 30.0, 60.0, 60000 / 1001])
+def test_timed_clips_are_dense_clips_where_the_rate_divides(short, fps):
+    step = round(fps / 15)
+    timed = TimedClips(clip_len=16, target_fps=fps / step, num_clips=3, short=short)
+    dense = DenseClips(clip_len=16, frame_interval=step, num_clips=3, short=short)
+    for length in (1, 5, 16, 61, 62, 300):
+        assert timed(length, fps=fps).tolist() == dense(length).tolist()
+        draws = [
+            sampler(length, np.random.default_rng(1), **options).tolist()
+            for sampler, options in ((timed, {"fps": fps}), (dense, {}))
+        ]
+        assert draws[0] == draws[1]
+
+
+def test_timed_clips_show_what_is_seen_at_their_moments():
+    sampler = TimedClips(clip_len=10, target_fps=10)
+    for fps in (4.0, 7.5, 24.0, 25.0, 29.97, 50.0):
+        (frames,) = sampler(200, fps=fps)
+        moments = (frames - frames[0]) / fps
+        assert (moments <= np.arange(10) / 10 + 1e-6).all()
+        assert (moments + 1 / fps > np.arange(10) / 10).all()
+    # A video slower than the target repeats frames, and the last one can be reached.
+    assert sampler(4, fps=4.0).tolist() == [[0, 0, 0, 1, 1, 2, 2, 2, 3, 3]]
+
+
+def test_pyslowfast_clips_follow_its_rule():
+    # Two spans of its training: 8x8 takes every ninth frame, 4x16 every 21st.
+    assert np.diff(PySlowFastClips(clip_len=8, frame_interval=8)(300, fps=30)).tolist() == [[9] * 7]
+    assert np.diff(PySlowFastClips(clip_len=4, frame_interval=16)(300, fps=30)).tolist() == [[21] * 3]
+    # Test clip k of ten starts at k tenths of the room, here 300 - 64 frames.
+    ten = PySlowFastClips(clip_len=8, frame_interval=8, num_clips=10)(300, fps=30)
+    assert ten[:, 0].tolist() == [int(236 * k / 10) for k in range(10)]
+    assert (ten[:, -1] - ten[:, 0] <= 64).all()
+    # At 15 fps a span is half as many frames; a short video holds its last.
+    assert PySlowFastClips(clip_len=4, frame_interval=16)(300, fps=15).tolist() == [[0, 10, 20, 31]]
+    assert PySlowFastClips(clip_len=4, frame_interval=16)(50, fps=30).tolist() == [[0, 21, 42, 49]]
+
+
+@pytest.mark.parametrize("fps", [12.5, 30, 59.94])
+def test_random_pyslowfast_clips_lie_anywhere_in_the_video(fps):
+    sampler, rng = PySlowFastClips(clip_len=8, frame_interval=2, num_clips=2), np.random.default_rng(0)
+    draws = np.stack([sampler(80, rng, fps=fps) for _ in range(1000)])
+    last_start = int(80 - 16 * fps / 30)
+    assert set(range(last_start)) <= set(np.unique(draws[:, :, 0])) <= set(range(last_start + 1))
+    assert draws.max() == 78  # rounded down: the very last frame is for short videos
+    assert np.ptp(draws[:, 0, 0] - draws[:, 1, 0]) > 40  # every clip for itself
+
+
+def test_clips_in_time_need_the_rate_of_the_video():
+    with pytest.raises(UserError, match="TimedClips: the video's frame rate is nan; clips at 15 fps need it"):
+        TimedClips(clip_len=8, target_fps=15)(100)
+    with pytest.raises(UserError, match="PySlowFastClips: the video's frame rate is 0"):
+        PySlowFastClips(clip_len=8, frame_interval=8)(100, fps=0)
+    with pytest.raises(UserError, match="target_fps is -1"):
+        TimedClips(clip_len=8, target_fps=-1)

@@ -71,7 +71,7 @@ def test_training_views_without_short_side_are_cut_from_the_source(tiny):
     samples = read_split(tiny, "train")
     views = Views(clips=SegmentFrames(num_segments=4), crop=RandomResizedCrop(size=(20, 28)), antialias=False)
     with open_source(samples.path(0)) as source:
-        pixels, flips = views.draw(source, np.random.default_rng(1), np.random.default_rng(2))
+        pixels, flips, _ = views.draw_views(source, np.random.default_rng(1), np.random.default_rng(2))
         (placement,) = views.crop.plan(48, 64, np.random.default_rng(2))
         (indices,) = views.clips(16, np.random.default_rng(1))
         expected = source.frames(indices, placement.box, placement.size, False)
@@ -179,3 +179,14 @@ def test_testing_many_videos_keeps_within_the_open_files_of_a_process(tiny, reci
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert counts == [8] * 75
+
+
+def test_reversed_views_carry_the_label_of_the_reversed_class(tiny, recipe):
+    samples = read_split(tiny, "train")  # the classes down and up
+    views = replace(recipe.train, clips=DenseClips(clip_len=4), crop=CenterCrop(size=(32, 32)))
+    forward = VideoDataset(samples, views, seed=0)[(5, 0)]
+    backward = VideoDataset(samples, replace(views, reverse=1.0), seed=0)[(5, 0)]
+    assert forward.pixels is not None
+    assert backward.pixels is not None
+    assert torch.equal(forward.pixels.flip(1), backward.pixels)
+    assert (1 - forward.labels).tolist() == backward.labels.tolist()

@@ -8,11 +8,13 @@ from mmaction_lite.data.transforms import (
     Normalize,
     RandomCrop,
     RandomResizedCrop,
+    ScaleJitterCrop,
     TenCrop,
     ThreeCrop,
     crop_and_resize,
     short_side_size,
 )
+from mmaction_lite.errors import UserError
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def frames():
     return np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), np.uint8)
 
 
-@pytest.mark.parametrize("crop", [RandomCrop, RandomResizedCrop, MultiScaleCrop])
+@pytest.mark.parametrize("crop", [RandomCrop, ScaleJitterCrop, RandomResizedCrop, MultiScaleCrop])
 @pytest.mark.parametrize("frame", [(256, 340), (340, 256), (24, 24), (5, 300)])
 def test_random_boxes_lie_inside_the_frame(crop, frame):
     rng = np.random.default_rng(0)
@@ -64,6 +66,19 @@ def test_random_resized_crop_covers_its_range_of_areas_and_shapes():
     assert 0.9 < area.max() <= 1
     assert 0.72 < ratio.min() < 0.8
     assert 1.25 < ratio.max() < 1.4
+
+
+def test_scale_jitter_is_a_fixed_crop_of_a_frame_resized_to_a_random_short_side():
+    crop, rng = ScaleJitterCrop(size=(224, 160), short_side=(256, 320)), np.random.default_rng(0)
+    boxes = np.array([crop.plan(512, 700, rng)[0].box for _ in range(5000)])
+    # Short sides 256 to 320 of a frame of 512: scales 2 down to 1.6.
+    expected = {(round(224 * 512 / side), round(160 * 512 / side)) for side in range(256, 321)}
+    assert {(h, w) for _, _, h, w in boxes.tolist()} == expected
+    assert boxes[:, 0].min() == 0
+    assert (boxes[:, 0] + boxes[:, 2]).max() == 512
+    assert (boxes[:, 1] + boxes[:, 3]).max() == 700
+    with pytest.raises(UserError, match=r"short_side is \(320, 256\)"):
+        ScaleJitterCrop(size=(224, 224), short_side=(320, 256))
 
 
 def test_fixed_crops_are_where_the_protocols_put_them():

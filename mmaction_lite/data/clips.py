@@ -3,35 +3,43 @@
 Two families of samplers exist in the field:
 
 * `DenseClips`: frames at a fixed interval, as 3-D networks take them (I3D, SlowOnly, SlowFast, R(2+1)D);
+  `TimedClips`: the same at a fixed distance in time; `PySlowFastClips`: PySlowFast's own spacing;
 * `SegmentFrames`: one frame from each of n equal parts of the video (TSN, TSM).
 
-Both are random if and only if a generator is given. Without one they return the published test positions
-of MMAction2. Training positions differ from MMAction2's in two points: its bins have whole-number
-widths, so that up to n - 1 last frames are never drawn, while ours are exact, so that every frame can be;
-and it lets a training clip span clip_len * frame_interval frames, where ours ends with its last frame.
+All are random if and only if a generator is given. Without one they return the published test positions:
+MMAction2's, and in `PySlowFastClips` PySlowFast's. Training positions differ from MMAction2's in two
+points: its bins have whole-number widths, so that up to n - 1 last frames are never drawn, while ours are
+exact, so that every frame can be; and it lets a training clip span clip_len * frame_interval frames, where
+ours ends with its last frame.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from mmaction_lite.errors import UserError
+
+Short = Literal["loop", "hold", "stretch"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseClips:
     """`num_clips` clips of `clip_len` frames, `frame_interval` apart (1 = consecutive).
 
-    One clip spans `(clip_len - 1) * frame_interval + 1` frames. A video shorter than that is looped.
+    One clip spans `(clip_len - 1) * frame_interval + 1` frames. A video shorter than that is looped, or
+    (`short`) its last frame is held, or its frames are stretched evenly over the clip.
     """
 
     clip_len: int
     frame_interval: int = 1
     num_clips: int = 1
+    short: Short = "loop"
 
     def __post_init__(self):
-        for name in ("clip_len", "frame_interval", "num_clips"):
-            _check_positive(type(self).__name__, name, getattr(self, name))
+        _check_positive(self, "clip_len", "frame_interval", "num_clips")
+        _check_short(self, self.short)
 
     def __call__(self, video_len: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Frame indices, int64 (num_clips, clip_len), all in [0, video_len).
@@ -40,17 +48,105 @@ class DenseClips:
         Without: starts are spread evenly from the first possible to the last (one clip: the middle), as
         MMAction2 1.x and PySlowFast do.
         """
-        span = (self.clip_len - 1) * self.frame_interval + 1
-        last_start = max(video_len - span, 0)
-        if rng is not None:
-            bins = np.arange(self.num_clips) + rng.random(self.num_clips)
-            starts = np.floor(bins * ((last_start + 1) / self.num_clips))
-        elif self.num_clips > 1:
-            starts = np.round(np.arange(self.num_clips) * (last_start / (self.num_clips - 1)))
-        else:
-            starts = np.array([last_start // 2])
         offsets = np.arange(self.clip_len) * self.frame_interval
-        return (starts.astype(np.int64)[:, None] + offsets) % video_len
+        return _spread(offsets, self.num_clips, self.short, video_len, rng)
+
+    @property
+    def rule(self) -> str:
+        """What the name does not say, for the protocol line."""
+        return _SHORT_RULES[self.short]
+
+    def __str__(self) -> str:
+        return f"{self.clip_len}x{self.frame_interval}x{self.num_clips}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedClips:
+    """`num_clips` clips of `clip_len` frames at `target_fps`, whatever the video's own frame rate.
+
+    A clip lasts `clip_len / target_fps` seconds. Its frames are those shown at every 1 / target_fps of a
+    second: a slower video repeats frames. Where the video's rate is `n * target_fps`, this is `DenseClips`
+    with `frame_interval=n`. For `short` see there.
+    """
+
+    clip_len: int
+    target_fps: float
+    num_clips: int = 1
+    short: Short = "loop"
+
+    def __post_init__(self):
+        _check_positive(self, "clip_len", "num_clips")
+        _check_rate(self, self.target_fps)
+        _check_short(self, self.short)
+
+    def __call__(
+        self, video_len: int, rng: np.random.Generator | None = None, *, fps: float = math.nan
+    ) -> np.ndarray:
+        """Frame indices, int64 (num_clips, clip_len), all in [0, video_len); starts as in `DenseClips`.
+
+        Args:
+            video_len: frames of the video.
+            rng: draws the starts.
+            fps: the video's frames per second.
+
+        Raises:
+            UserError: the video's frame rate is not known.
+        """
+        step = _known_rate(self, fps) / self.target_fps
+        # A quotient of two rates that comes out a hair too small must not fall to the frame before.
+        offsets = np.floor(np.arange(self.clip_len) * step + 1e-6).astype(np.int64)
+        return _spread(offsets, self.num_clips, self.short, video_len, rng)
+
+    @property
+    def rule(self) -> str:
+        """What the name does not say, for the protocol line."""
+        return _SHORT_RULES[self.short]
+
+    def __str__(self) -> str:
+        return f"{self.clip_len}x{self.num_clips} at {self.target_fps:g} fps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PySlowFastClips:
+    """Clips as PySlowFast takes them, to judge weights that were trained and tested with it.
+
+    A clip spans `clip_len * frame_interval` frames of a video at `target_fps`, and its frames are spread
+    evenly from the first frame of the span to the last: at 30 fps 8x8 takes every ninth frame, 4x16 every
+    21st. The last frame of a video that is too short is held. Test clip k of n starts at k / n of the
+    room, so that the end of the video is not seen (slowfast/datasets/decoder.py, `get_start_end_idx` and
+    `temporal_sampling`). There, decoders that seek count from the first frame after the start, so that a
+    frame may be one later than here.
+    """
+
+    clip_len: int
+    frame_interval: int
+    num_clips: int = 1
+    target_fps: float = 30.0
+
+    def __post_init__(self):
+        _check_positive(self, "clip_len", "frame_interval", "num_clips")
+        _check_rate(self, self.target_fps)
+
+    def __call__(
+        self, video_len: int, rng: np.random.Generator | None = None, *, fps: float = math.nan
+    ) -> np.ndarray:
+        """Frame indices, int64 (num_clips, clip_len), all in [0, video_len).
+
+        With `rng` every clip starts anywhere, for itself. Arguments and errors as in `TimedClips`.
+        """
+        span = self.clip_len * self.frame_interval * _known_rate(self, fps) / self.target_fps
+        room = max(video_len - span, 0)
+        if rng is not None:
+            starts = rng.uniform(0, room, self.num_clips)
+        else:
+            starts = np.arange(self.num_clips) * room / self.num_clips
+        frames = np.linspace(starts, starts + span - 1, self.clip_len, axis=1)
+        return np.clip(frames, 0, video_len - 1).astype(np.int64)
+
+    @property
+    def rule(self) -> str:
+        """What the name does not say, for the protocol line."""
+        return f", spaced as PySlowFast does at {self.target_fps:g} fps"
 
     def __str__(self) -> str:
         return f"{self.clip_len}x{self.frame_interval}x{self.num_clips}"
@@ -63,7 +159,7 @@ class SegmentFrames:
     num_segments: int
 
     def __post_init__(self):
-        _check_positive(type(self).__name__, "num_segments", self.num_segments)
+        _check_positive(self, "num_segments")
 
     @property
     def num_clips(self) -> int:
@@ -86,13 +182,64 @@ class SegmentFrames:
         frames = np.floor(np.arange(self.num_segments) * part + inside).astype(np.int64)
         return np.minimum(frames, video_len - 1)[None]
 
+    @property
+    def rule(self) -> str:
+        """Nothing beyond the name."""
+        return ""
+
     def __str__(self) -> str:
         return f"1x1x{self.num_segments}"
 
 
-ClipSampler = DenseClips | SegmentFrames
+TimedSampler = TimedClips | PySlowFastClips
+ClipSampler = DenseClips | TimedSampler | SegmentFrames
+
+_SHORT_RULES: dict[Short, str] = {
+    "loop": "",
+    "hold": ", short videos held at their last frame",
+    "stretch": ", short videos stretched",
+}
 
 
-def _check_positive(sampler: str, name: str, value: int) -> None:
-    if value < 1:
-        raise UserError(f"{sampler}: {name} is {value}; it must be at least 1")
+def _spread(
+    offsets: np.ndarray, num_clips: int, short: Short, video_len: int, rng: np.random.Generator | None
+) -> np.ndarray:
+    """Clips of frames `offsets` after their starts, which are drawn or spread over the video."""
+    last_start = max(video_len - 1 - int(offsets[-1]), 0)
+    if rng is not None:
+        starts = np.floor((np.arange(num_clips) + rng.random(num_clips)) * ((last_start + 1) / num_clips))
+    elif num_clips > 1:
+        starts = np.round(np.arange(num_clips) * (last_start / (num_clips - 1)))
+    else:
+        starts = np.array([last_start // 2])
+    if short == "stretch" and offsets[-1] >= video_len:
+        offsets = np.round(np.linspace(0, video_len - 1, len(offsets))).astype(np.int64)
+    frames = starts.astype(np.int64)[:, None] + offsets
+    return frames % video_len if short == "loop" else np.minimum(frames, video_len - 1)
+
+
+def _check_positive(sampler: ClipSampler, *names: str) -> None:
+    for name in names:
+        if getattr(sampler, name) < 1:
+            value = getattr(sampler, name)
+            raise UserError(f"{type(sampler).__name__}: {name} is {value}; it must be at least 1")
+
+
+def _check_rate(sampler: TimedSampler, target_fps: float) -> None:
+    if not 0 < target_fps < math.inf:
+        raise UserError(f"{type(sampler).__name__}: target_fps is {target_fps}; expected a rate above 0")
+
+
+def _check_short(sampler: ClipSampler, short: Short) -> None:
+    if short not in get_args(Short):
+        valid = ", ".join(get_args(Short))
+        raise UserError(f"{type(sampler).__name__}: short is {short!r}; it must be one of {valid}")
+
+
+def _known_rate(sampler: TimedSampler, fps: float) -> float:
+    if not 0 < fps < math.inf:
+        raise UserError(
+            f"{type(sampler).__name__}: the video's frame rate is {fps}; clips at {sampler.target_fps:g} fps "
+            "need it: use video files, or DenseClips for folders of frames, which do not tell it"
+        )
+    return fps

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from mmaction_lite.data.annotations import Samples, mirrored_classes
 from mmaction_lite.data.cache import VideoCache
 from mmaction_lite.data.sources import Source, open_source
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views import Views, reversed_classes
 from mmaction_lite.errors import VideoError
 
 # Purposes: the second word of every seed.
@@ -104,7 +104,8 @@ class VideoDataset:
         seed: of the training; None reads the fixed test clips of `views`.
 
     Raises:
-        UserError: views are mirrored, and a class has a side but no mirror image (`mirrored_classes`).
+        UserError: views are mirrored or reversed, and a class has a side or a direction but no opposite
+            (`mirrored_classes`, `reversed_classes`).
     """
 
     def __init__(
@@ -114,7 +115,9 @@ class VideoDataset:
         self.views = views
         self.cache = cache
         self.seed = seed
-        self._mirrored = mirrored_classes(samples.classes) if seed is not None and views.flip > 0 else None
+        is_random = seed is not None
+        self._mirrored = mirrored_classes(samples.classes) if is_random and views.flip > 0 else None
+        self._reversed = reversed_classes(samples.classes) if is_random and views.reverse > 0 else None
         self._broken: set[int] = set()
 
     def __len__(self) -> int:
@@ -145,11 +148,12 @@ class VideoDataset:
                     with self._open(sample) as source:
                         clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
-                        pixels, flips = self.views.draw(source, clip_rng, rng)
-                    label = self.samples.labels[sample]
-                    labels = np.full(len(flips), label)
+                        pixels, flips, reversals = self.views.draw_views(source, clip_rng, rng)
+                    labels = np.full(len(flips), self.samples.labels[sample])
                     if self._mirrored is not None:
-                        labels[flips] = self._mirrored[label]
+                        labels[flips] = self._mirrored[labels[flips]]
+                    if self._reversed is not None:
+                        labels[reversals] = self._reversed[labels[reversals]]
                     return Clip(torch.from_numpy(pixels), torch.from_numpy(labels), sample, faults)
                 except VideoError as error:
                     self._broken.add(sample)

@@ -42,6 +42,36 @@ class RandomCrop:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScaleJitterCrop:
+    """A box that is `size` once the short side is a random length (Simonyan & Zisserman 2014, §3.1).
+
+    PySlowFast's training crop, there two steps: resize the short side to a length in `short_side`, cut
+    `size` anywhere. Here the same box is found in the source's frame and resampled once.
+
+    Args:
+        size: (height, width) of the view.
+        short_side: smallest and largest length, drawn uniformly.
+    """
+
+    num_crops: ClassVar[int] = 1
+    size: Size
+    short_side: tuple[int, int] = (256, 320)
+
+    def __post_init__(self):
+        shortest, longest = self.short_side
+        if not 1 <= shortest <= longest:
+            raise UserError(f"ScaleJitterCrop: short_side is {self.short_side}; expected smallest, largest")
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
+        """One placement; a box larger than the frame is shrunk to fit, in its shape."""
+        scale = min(height, width) / rng.integers(self.short_side[0], self.short_side[1] + 1)
+        box = max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale))
+        h, w = _fitting(box, height, width)
+        top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+        return [Placement((int(top), int(left), h, w), self.size)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RandomResizedCrop:
     """A box of random area and shape, resized to `size` (Szegedy et al. 2015, §6).
 
@@ -149,7 +179,7 @@ class TenCrop:
         ]
 
 
-RandomPlan = RandomCrop | RandomResizedCrop | MultiScaleCrop
+RandomPlan = RandomCrop | ScaleJitterCrop | RandomResizedCrop | MultiScaleCrop
 FixedPlan = CenterCrop | ThreeCrop | TenCrop
 
 

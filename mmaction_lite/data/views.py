@@ -1,22 +1,79 @@
 """Views: which clips and which crops of a video a model sees, in training and in every test protocol."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmaction_lite.data.clips import ClipSampler
+from mmaction_lite.data.augment import PixelTransform
+from mmaction_lite.data.clips import ClipSampler, TimedSampler
 from mmaction_lite.data.sources import Source
 from mmaction_lite.data.transforms import (
+    Box,
     FixedPlan,
+    Placement,
     RandomPlan,
     Size,
     crop_and_resize,
     short_side_size,
 )
 from mmaction_lite.errors import UserError
+
+# Words that change places when a video is played backwards, longest match first.
+_OPPOSITES = {
+    "left": "right",
+    "up": "down",
+    "upwards": "downwards",
+    "upward": "downward",
+    "clockwise": "counterclockwise",
+    "forward": "backward",
+    "forwards": "backwards",
+    "in": "out",
+    "into": "out of",
+    "inwards": "outwards",
+    "towards": "away from",
+    "approaching": "moving away from",
+    "opening": "closing",
+    "open": "close",
+    "pushing": "pulling",
+    "push": "pull",
+    "putting": "taking",
+    "folding": "unfolding",
+    "fold": "unfold",
+    "covering": "uncovering",
+    "rising": "falling",
+    "lifting": "lowering",
+    "entering": "leaving",
+    "growing": "shrinking",
+    "grow": "shrink",
+    "appearing": "vanishing",
+    "appear": "vanish",
+}
+_OPPOSITES |= {other: word for word, other in _OPPOSITES.items()}
+_DIRECTION = re.compile(
+    r"(?<![a-z])(?<!thumb[ _])(?<!thumbs[ _])("
+    + "|".join(sorted(_OPPOSITES, key=len, reverse=True)).replace(" ", "[ _]")
+    + r")(?![a-z]|[ _](hand|arm|leg|foot|eye|ear)s?(?![a-z]))",
+    re.IGNORECASE,
+)
+
+
+class Drawn(NamedTuple):
+    """Training views of one video.
+
+    Args:
+        pixels: uint8 (V, T, h, w, C).
+        flips: bool (V,), which are mirrored.
+        reversals: bool (V,), which are played backwards.
+    """
+
+    pixels: np.ndarray
+    flips: np.ndarray
+    reversals: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +89,11 @@ class Views:
         antialias: see `crop_and_resize`.
         average: what is averaged over the views of a video, "probability" (after softmax) or "score"
             (logits).
+        reverse: probability of playing a training view backwards; see `reversed_classes`.
+        augment: what happens to the pixels of a training view, in this order, after crop and flip; the
+            same for all its frames.
+        repeats: training views of each drawn clip, each with its own box, flip and augmentation (repeated
+            augmentation: Hoffer et al. 2020, arXiv:1901.09335). The clip is decoded once.
     """
 
     clips: ClipSampler
@@ -40,34 +102,40 @@ class Views:
     flip: float = 0.0
     antialias: bool = True
     average: Literal["probability", "score"] = "probability"
+    reverse: float = 0.0
+    augment: tuple[PixelTransform, ...] = ()
+    repeats: int = 1
 
     def __post_init__(self):
         if min(self.crop.size) < 1:
             raise UserError(f"{type(self.crop).__name__}: size is {self.crop.size}; expected at least (1, 1)")
         if self.short_side is not None and self.short_side < 1:
             raise UserError(f"Views: short_side is {self.short_side}; it must be at least 1, or none")
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"Views: flip is {self.flip}; expected a probability")
+        for name in ("flip", "reverse"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"Views: {name} is {getattr(self, name)}; expected a probability")
+        if self.repeats < 1:
+            raise UserError(f"Views: repeats is {self.repeats}; it must be at least 1")
 
-    def draw(
-        self, source: Source, clip_rng: np.random.Generator, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Random training views: uint8 (V, T, h, w, C) with V = `clips.num_clips`, and which are mirrored.
+    def draw_views(self, source: Source, clip_rng: np.random.Generator, rng: np.random.Generator) -> Drawn:
+        """Random training views of a video; V = `clips.num_clips` × `repeats`, clip by clip.
 
         `clip_rng` chooses the frames, `rng` everything else.
         """
-        views, flips = [], []
-        resized = self._resized(source)
-        for indices in self.clips(len(source), clip_rng):
-            placement = self.crop.plan(*(resized or source.size), rng)[0]
-            if resized is None:
-                pixels = source.frames(indices, placement.box, placement.size, self.antialias)
-            else:
-                pixels = source.frames(indices, None, resized, self.antialias)
-                pixels = crop_and_resize(pixels, placement.box, placement.size, antialias=self.antialias)
-            flips.append(rng.random() < self.flip)
-            views.append(pixels[:, :, ::-1] if flips[-1] else pixels)
-        return np.stack(views), np.array(flips)
+        views, flips, reversals = [], [], []
+        frame_size = self._resized(source) or source.size
+        for indices in self._indices(source, clip_rng):
+            placements = [self.crop.plan(*frame_size, rng)[0] for _ in range(self.repeats)]
+            for pixels in self._cut(source, indices, placements):
+                flips.append(rng.random() < self.flip)
+                # Nothing is drawn for what is switched off: other draws stay what they were without it.
+                reversals.append(self.reverse > 0 and rng.random() < self.reverse)
+                pixels = pixels[:, :, ::-1] if flips[-1] else pixels
+                pixels = pixels[::-1] if reversals[-1] else pixels
+                for transform in self.augment:
+                    pixels = transform(pixels, rng)
+                views.append(pixels)
+        return Drawn(np.stack(views), np.array(flips), np.array(reversals))
 
     def read(self, source: Source) -> np.ndarray:
         """Test clips before cropping, uint8 (num_clips, T, H, W, C).
@@ -75,7 +143,7 @@ class Views:
         Crops overlap: whole frames are fewer bytes than their crops, so `crops` cuts them after the
         transfer to the device.
         """
-        indices = self.clips(len(source))
+        indices = self._indices(source)
         pixels = source.frames(indices.reshape(-1), None, self._resized(source), self.antialias)
         return pixels.reshape(*indices.shape, *pixels.shape[1:])
 
@@ -97,7 +165,7 @@ class Views:
 
     @property
     def num_views(self) -> int:
-        """Views of one video: clips × crops."""
+        """Test views of one video: clips × crops."""
         return self.clips.num_clips * self.crop.num_crops
 
     @property
@@ -114,8 +182,66 @@ class Views:
             f"{self.clips} frames: {clips} clip{'s' * (clips > 1)} × {crops} crop{'s' * (crops > 1)} "
             f"({type(self.crop).__name__} {height}x{width}"
             f"{'' if self.short_side is None else f' of short side {self.short_side}'}, "
-            f"antialias {'on' if self.antialias else 'off'}), {averaged}"
+            f"antialias {'on' if self.antialias else 'off'}){self.clips.rule}, {averaged}"
         )
+
+    def _indices(self, source: Source, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Frames of every clip, int64 (num_clips, T)."""
+        if isinstance(self.clips, TimedSampler):
+            return self.clips(len(source), rng, fps=source.fps)
+        return self.clips(len(source), rng)
+
+    def _cut(self, source: Source, indices: np.ndarray, placements: list[Placement]) -> list[np.ndarray]:
+        """One clip at each of `placements`, uint8 (T, h, w, C) each; decoded once, each resampled once."""
+        resized = self._resized(source)
+        if resized is not None:
+            whole, left, top = source.frames(indices, None, resized, self.antialias), 0, 0
+        elif len(placements) == 1:
+            return [source.frames(indices, placements[0].box, placements[0].size, self.antialias)]
+        else:
+            top, left, height, width = around = _around([placement.box for placement in placements])
+            whole = source.frames(indices, None if (height, width) == source.size else around)
+        return [
+            crop_and_resize(whole, (y - top, x - left, h, w), size, antialias=self.antialias)
+            for (y, x, h, w), size, _ in placements
+        ]
 
     def _resized(self, source: Source) -> Size | None:
         return None if self.short_side is None else short_side_size(source.size, self.short_side)
+
+
+def reversed_classes(classes: Sequence[str]) -> np.ndarray:
+    """The class that a clip of each class becomes when it is played backwards: int64 (len(classes),).
+
+    Left and right, up and down, in and out, opening and closing and their like change places. A name
+    without such a word ("clapping", "thumb up") is taken to look the same backwards: only who knows the
+    classes can say whether that is so.
+
+    Raises:
+        UserError: a name says a direction and there is no class for the other one.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    for name in classes:
+        if _reversed_name(name) not in index:
+            raise UserError(
+                f"class {name!r} played backwards would be {_reversed_name(name)!r}, which is not a class; "
+                "train without reversal: --set train.reverse=0"
+            )
+    return np.array([index[_reversed_name(name)] for name in classes], np.int64)
+
+
+def _reversed_name(name: str) -> str:
+    def opposite(match: re.Match[str]) -> str:
+        word = match[0].lower()
+        gap = "_" if "_" in name else " "
+        other = _OPPOSITES[word.replace("_", " ")].replace(" ", gap)
+        return other.capitalize() if match[0][0].isupper() else other
+
+    return _DIRECTION.sub(opposite, name)
+
+
+def _around(boxes: list[Box]) -> Box:
+    """The smallest box that holds all of `boxes`."""
+    tops, lefts, heights, widths = np.array(boxes).T
+    top, left = int(tops.min()), int(lefts.min())
+    return top, left, int((tops + heights).max()) - top, int((lefts + widths).max()) - left

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from mmaction_lite.data.clips import DenseClips
+from mmaction_lite.data.clips import DenseClips, PySlowFastClips
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError, nearest
@@ -122,7 +122,8 @@ class Recipe:
         eighth frame is 4x16.
         """
         model, clips = self.model.builder.__name__, self.train.clips
-        if (slow := re.fullmatch(r"(.+)_(\d+)x\d+", model)) and isinstance(clips, DenseClips):
+        slow = re.fullmatch(r"(.+)_(\d+)x\d+", model)
+        if slow and isinstance(clips, DenseClips | PySlowFastClips):
             model, alpha = slow[1], clips.clip_len // int(slow[2])
             clips = replace(clips, clip_len=int(slow[2]), frame_interval=clips.frame_interval * alpha)
         return f"{model}_{clips}_{self.epochs}e_{self.dataset}_{self.modality}"

@@ -25,7 +25,9 @@ _TYPES = {
     kind.__name__: kind
     for kind in (
         clips.DenseClips,
+        clips.PySlowFastClips,
         clips.SegmentFrames,
+        clips.TimedClips,
         transforms.CenterCrop,
         transforms.ThreeCrop,
         transforms.TenCrop,
