@@ -272,10 +272,11 @@ def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -
             bbox_to_anchor=(-0.02, 0.98),
             ncols=len(told),
             frameon=False,
-            fontsize=9,
+            fontsize=8,
             labelcolor=INK,
-            columnspacing=1.2,
-            handlelength=1.4,
+            columnspacing=1.0,
+            handlelength=1.2,
+            handletextpad=0.5,
         )
     return {"title": title, "uri": _svg(figure), "alt": f"{title} over epochs: {'; '.join(told)}."}
 
