@@ -33,6 +33,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=0, help="Decoding processes [default: one per core].")
 ]
+HangSeconds = Annotated[
+    float, typer.Option(min=1, help="A video that takes longer than this to read is not opened again.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -111,6 +114,7 @@ def train(
     init_from: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     device: Device = "auto",
     workers: Workers = None,
+    hang_seconds: HangSeconds = 120.0,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
 ) -> None:
     """Train a recipe and leave a run folder."""
@@ -127,6 +131,7 @@ def train(
         init_from=init_from,
         device=device,
         num_workers=workers,
+        hang_seconds=hang_seconds,
         seed=seed,
         caches=Caches(track=_track),
         console=_console(),
@@ -162,6 +167,7 @@ def measure(
     ] = None,
     device: Device = "auto",
     workers: Workers = None,
+    hang_seconds: HangSeconds = 120.0,
     as_json: Json = False,
 ) -> None:
     """Measure weights on the test split (val where a data set has no other)."""
@@ -184,6 +190,7 @@ def measure(
         card.val if protocol == "val" else card.test,
         card.normalize,
         num_workers=default_workers() if workers is None else workers,
+        hang_seconds=hang_seconds,
         track=_track,
     )
     if dump is not None:

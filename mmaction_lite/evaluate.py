@@ -14,6 +14,7 @@ from mmaction_lite.data.cache import VideoCache
 from mmaction_lite.data.loader import Clip, Fault, VideoDataset, evaluation_loader
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
+from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
@@ -77,6 +78,7 @@ def evaluate(
     normalize: Normalize,
     *,
     num_workers: int = 0,
+    hang_seconds: float = HANG_SECONDS,
     cache: VideoCache | None = None,
     track: Track | None = None,
 ) -> Evaluation:
@@ -95,7 +97,7 @@ def evaluate(
     # Every video waits in a shared-memory file of its own: few at a time, or a process runs out of them.
     num_videos = max(1, min(8, _chunk(views) // views.num_views))
     pin = _device(model).type == "cuda"
-    loader = evaluation_loader(dataset, num_videos, num_workers, pin)
+    loader = evaluation_loader(dataset, num_videos, num_workers, pin, hang_seconds)
     scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
     faults: list[Fault] = []
     title = f"testing {samples.source}"

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from mmaction_lite.data.annotations import Samples, read_split
 from mmaction_lite.data.cache import Caches
-from mmaction_lite.data.loader import VideoDataset, training_loader
+from mmaction_lite.data.loader import MIX, VideoDataset, generator, training_loader
+from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.device import default_workers, pick_device
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
@@ -38,6 +39,7 @@ def train(
     init_from: Path | None = None,
     device: str = "auto",
     num_workers: int | None = None,
+    hang_seconds: float = HANG_SECONDS,
     seed: int = 0,
     caches: Caches | None = None,
     console: Console | None = None,
@@ -54,6 +56,7 @@ def train(
             number of classes is left as it is. A resumed run has started already.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         num_workers: decoding processes; None chooses.
+        hang_seconds: a video that takes a decoding process longer than this is not opened again.
         seed: of everything random.
         caches: clips in memory, to share between trainings.
         console: for messages and the progress bar; None writes to standard error.
@@ -66,6 +69,10 @@ def train(
         Interrupted: a signal came; `last.pt` is up to date.
     """
     console = console or Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     target = pick_device(device)
     if data.is_file():
         raise UserError(f"{data}: is one list; training needs a folder with a train and a val list")
@@ -82,7 +89,7 @@ def train(
     torch.manual_seed(seed)
     model = run.card.build(recipe)
     if init_from is not None and not resume:
-        console.print(str(run.start_from(init_from, model)), highlight=False, markup=False, soft_wrap=True)
+        say(str(run.start_from(init_from, model)))
     model = model.to(target)
     optimizer = recipe.optimizer.build(model)
     progress = run.begin(model, optimizer)
@@ -94,7 +101,14 @@ def train(
     val_workers = num_workers if num_workers is not None else 0 if val_cache else default_workers()
     dataset = VideoDataset(samples, recipe.train, cache, seed)
     loader = training_loader(
-        dataset, recipe.batch_size, progress.step, last_step, workers, target.type == "cuda"
+        dataset,
+        recipe.batch_size,
+        progress.step,
+        last_step,
+        workers,
+        target.type == "cuda",
+        hang_seconds,
+        say,
     )
     quarantine = Quarantine(out, len(samples))
     watch = Watch(out, samples, progress.step, last_step, steps_per_epoch, console)
@@ -108,6 +122,7 @@ def train(
             recipe.val,
             recipe.normalize,
             num_workers=val_workers,
+            hang_seconds=hang_seconds,
             cache=val_cache,
             track=lambda clips, total, title: _until_stopped(clips, stop),
         )
@@ -140,8 +155,13 @@ def train(
             pixels = batch.pixels.to(target, non_blocking=True)  # (B, V, T, H, W, C)
             labels = batch.labels.to(target, non_blocking=True).flatten()  # (B·V,)
             optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
-            logits = model(recipe.normalize(pixels.flatten(0, 1)))
-            loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            inputs, targets = recipe.normalize(pixels.flatten(0, 1)), labels
+            if recipe.mixing is not None:
+                targets = one_hot(labels, len(samples.classes)).to(inputs.dtype)
+                rng = generator(seed, MIX, step)
+                inputs, targets = recipe.mixing(inputs, targets, rng, num_views=pixels.shape[1])
+            logits = model(inputs)
+            loss = cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
             loss.backward()
             if recipe.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
@@ -165,11 +185,7 @@ def train(
             )
     run.finish()
     if quarantine.paths:
-        console.print(
-            f"{len(quarantine.paths)} of {len(samples)} clips could not be read: {quarantine.file}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"{len(quarantine.paths)} of {len(samples)} clips could not be read: {quarantine.file}")
     return progress
 
 

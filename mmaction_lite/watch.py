@@ -133,10 +133,12 @@ class Watch:
                 "top1": window["top1"] / window["read"],
                 "iteration_seconds": window["seconds"] / window["steps"],
                 "data_seconds": window["data_seconds"] / window["steps"],
+                "limited_by": "data" if window["data_seconds"] > 0.1 * window["seconds"] else "network",
             }
             self._write(row, "train")
             numbers = (
-                "loss {loss:.3f}  lr {lr:.2g}  iteration {iteration_seconds:.3f} s (data {data_seconds:.3f})"
+                "loss {loss:.3f}  lr {lr:.2g}  iteration {iteration_seconds:.3f} s "
+                "(data {data_seconds:.3f}), limited by {limited_by}"
             )
             self.progress.update(self.task, numbers=numbers.format(**row))
         self.progress.update(self.task, completed=step, epoch=epoch)

@@ -12,6 +12,7 @@ from torch import nn
 from mmaction_lite.checkpoint import load_state
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches
+from mmaction_lite.data.mixing import Mixing
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.recipes.recipe import Build, change
@@ -221,3 +222,16 @@ def test_one_list_is_not_enough_to_train(tiny, recipe, tmp_path):
     (tmp_path / "all.txt").write_text("a.mp4 0\n")
     with pytest.raises(UserError, match=r"all\.txt: is one list; training needs a folder"):
         train(recipe, tmp_path / "all.txt", tmp_path / "run")
+
+
+def test_mixing_is_part_of_a_recipe_and_of_its_resume(tiny, recipe, tmp_path, one_thread):
+    mixed = replace(recipe, mixing=Mixing(mixup_alpha=0.8, cutmix_alpha=1.0))
+    train(recipe, tiny, tmp_path / "plain")
+    train(mixed, tiny, tmp_path / "mixed")
+    train(mixed, tiny, tmp_path / "again", num_workers=2)
+    plain, first, again = (
+        load_state(tmp_path / name / "last.pt")["model"] for name in ("plain", "mixed", "again")
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], plain[name]) for name in first)
+    assert "Mixing(mixup_alpha=0.8" in (tmp_path / "mixed" / "recipe.txt").read_text()

@@ -6,10 +6,10 @@ the draw follows from (seed, draw), so a resumed run, any number of workers and 
 the same pixels.
 """
 
-import signal
-from collections.abc import Iterator
-from multiprocessing import forkserver
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from mmaction_lite.data.annotations import Samples, mirrored_classes
 from mmaction_lite.data.cache import VideoCache
 from mmaction_lite.data.sources import Source, open_source
 from mmaction_lite.data.views import Views, reversed_classes
+from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, check_shared_memory, start_loader
 from mmaction_lite.errors import VideoError
 
 # Purposes: the second word of every seed.
@@ -118,7 +119,9 @@ class VideoDataset:
         is_random = seed is not None
         self._mirrored = mirrored_classes(samples.classes) if is_random and views.flip > 0 else None
         self._reversed = reversed_classes(samples.classes) if is_random and views.reverse > 0 else None
+        self.notes: Notes | None = None
         self._broken: set[int] = set()
+        self._given_up: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -129,7 +132,7 @@ class VideoDataset:
             return self._draw(*item)
         labels = torch.from_numpy(self.samples.labels[item : item + 1])
         try:
-            with self._open(item) as source:
+            with self._noted(item), self._open(item) as source:
                 return Clip(torch.from_numpy(self.views.read(source)), labels, item, [])
         except VideoError as error:
             return Clip(None, labels, item, [Fault(str(self.samples.path(item)), str(error))])
@@ -145,7 +148,7 @@ class VideoDataset:
         for attempt in range(MAX_REDRAWS):
             if sample not in self._broken:
                 try:
-                    with self._open(sample) as source:
+                    with self._noted(sample), self._open(sample) as source:
                         clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
                         pixels, flips, reversals = self.views.draw_views(source, clip_rng, rng)
@@ -161,59 +164,68 @@ class VideoDataset:
             sample = int(generator(self.seed, REDRAW, draw, attempt=attempt).integers(len(self.samples)))
         return Clip(None, torch.empty(0, dtype=torch.int64), sample, faults)
 
+    def give_up(self, sample: int, reason: str) -> str:
+        """Do not open `sample` again, for the reason given; that as one line which begins with its path."""
+        self._given_up[sample] = f"{self.samples.path(sample)}: {reason}"
+        return self._given_up[sample]
+
+    def _noted(self, sample: int) -> AbstractContextManager[None]:
+        return self.notes.reading(sample) if self.notes else nullcontext()
+
     def _open(self, sample: int) -> Source:
+        if sample in self._given_up:
+            raise VideoError(self._given_up[sample])
         return self.cache.open(sample) if self.cache else open_source(self.samples.path(sample))
 
 
 def training_loader(
-    dataset: VideoDataset, batch_size: int, first_step: int, last_step: int, num_workers: int, pin: bool
-) -> DataLoader[Batch]:
-    """Batches of the steps [first_step, last_step), over all epochs."""
-    assert dataset.seed is not None
-    draws = Draws(len(dataset), batch_size, dataset.seed, first_step, last_step)
-    return _loader(dataset, num_workers, pin, batch_sampler=draws, collate_fn=_stack)
+    dataset: VideoDataset,
+    batch_size: int,
+    first_step: int,
+    last_step: int,
+    num_workers: int,
+    pin: bool,
+    hang_seconds: float = HANG_SECONDS,
+    report: Callable[[str], None] | None = None,
+) -> Batches[Batch]:
+    """Batches of the steps [first_step, last_step), over all epochs.
+
+    Raises:
+        UserError: shared memory is too small for these batches and workers.
+    """
+    seed, views = dataset.seed, dataset.views
+    assert seed is not None
+    num_views = views.clips.num_clips * views.repeats
+    check_shared_memory(batch_size * num_views * math.prod(views.view_shape), num_workers)
+    dataset.notes = Notes(num_workers) if num_workers else None
+
+    def make(done: int) -> DataLoader[Batch]:
+        draws = Draws(len(dataset), batch_size, seed, first_step + done, last_step)
+        return start_loader(dataset, num_workers, pin, hang_seconds, batch_sampler=draws, collate_fn=_stack)
+
+    length = last_step - first_step
+    return Batches(make, length, num_workers, dataset.notes, dataset.give_up, hang_seconds, report)
 
 
 def evaluation_loader(
-    dataset: VideoDataset, num_videos: int, num_workers: int, pin: bool
-) -> DataLoader[list[Clip]]:
+    dataset: VideoDataset,
+    num_videos: int,
+    num_workers: int,
+    pin: bool,
+    hang_seconds: float = HANG_SECONDS,
+    report: Callable[[str], None] | None = None,
+) -> Batches[list[Clip]]:
     """Every video exactly once, in order, in lists of at most `num_videos`."""
-    return _loader(dataset, num_workers, pin, batch_size=num_videos, collate_fn=list)
+    dataset.notes = Notes(num_workers) if num_workers else None
 
+    def make(done: int) -> DataLoader[list[Clip]]:
+        sampler = range(done * num_videos, len(dataset))
+        return start_loader(
+            dataset, num_workers, pin, hang_seconds, sampler=sampler, batch_size=num_videos, collate_fn=list
+        )
 
-def _loader(dataset: VideoDataset, num_workers: int, pin: bool, **options: Any) -> DataLoader[Any]:
-    context = _worker_context() if num_workers else None
-    return DataLoader(
-        dataset,  # pyright: ignore[reportArgumentType]  a Dataset by shape, not by inheritance
-        num_workers=num_workers,
-        multiprocessing_context=context,
-        worker_init_fn=_leave_interrupts_to_the_parent if num_workers else None,
-        pin_memory=pin,
-        **options,
-    )
-
-
-def _worker_context() -> Any:
-    """How workers start: never forked from here, which hangs when a decoder with threads is open here."""
-    if "forkserver" not in torch.multiprocessing.get_all_start_methods():
-        return torch.multiprocessing.get_context("spawn")
-    context = torch.multiprocessing.get_context("forkserver")
-    # The server imports PyTorch once; workers fork from it in milliseconds. They are born with Ctrl-C
-    # blocked, until they can ignore it.
-    context.set_forkserver_preload([__name__])
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return context
-
-
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    # Ctrl-C goes to every process of the terminal; the parent stops between two steps and ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    length = math.ceil(len(dataset) / num_videos)
+    return Batches(make, length, num_workers, dataset.notes, dataset.give_up, hang_seconds, report)
 
 
 def _stack(clips: list[Clip]) -> Batch:

@@ -10,6 +10,7 @@ import numpy as np
 from mmaction_lite.data.frames import Frames
 from mmaction_lite.data.transforms import Box, Size, crop_and_resize
 from mmaction_lite.data.video import Video
+from mmaction_lite.errors import VideoError
 
 
 class Source(Protocol):
@@ -80,4 +81,6 @@ def open_source(path: Path) -> Source:
     Raises:
         VideoError: the path is missing or cannot be read as either.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise VideoError(f"{path}: is neither a file nor a folder")  # opening a pipe would wait for ever
     return Frames(path) if path.is_dir() else Video(path)

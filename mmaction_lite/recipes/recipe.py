@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mmaction_lite.data.clips import DenseClips, PySlowFastClips
+from mmaction_lite.data.mixing import Mixing
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError, nearest
@@ -77,6 +78,7 @@ class Recipe:
         modality: what the pixels are.
         normalize: pixels to inputs.
         label_smoothing: share of the target spread over all classes.
+        mixing: mixup and cutmix of a batch; None for neither.
         max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
         val_every: epochs between validations; the last epoch is always validated.
         starts_from: weights that the published result starts from.
@@ -96,6 +98,7 @@ class Recipe:
     modality: str = "rgb"
     normalize: Normalize = field(default_factory=Normalize)
     label_smoothing: float = 0.0
+    mixing: Mixing | None = None
     max_grad_norm: float | None = None
     val_every: int = 1
     starts_from: str | None = None

@@ -1,0 +1,229 @@
+"""Decoding processes: how they start, what each is reading, and what happens when one hangs or dies."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, get_worker_info
+
+from mmaction_lite.errors import UserError
+
+T = TypeVar("T")
+HANG_SECONDS = 120.0
+POLL_SECONDS = 5.0
+MOST_CRASHES = 2  # of processes while they read one and the same video
+MOST_RESTARTS = 3  # without a batch in between
+PREFETCH = 2
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class Notes:
+    """What every worker is reading, in memory that all processes see.
+
+    A row per worker: its process number, the sample or -1, and since when.
+    """
+
+    def __init__(self, num_workers: int):
+        self.table = torch.full((num_workers, 3), -1.0, dtype=torch.float64).share_memory_()
+
+    @contextmanager
+    def reading(self, sample: int) -> Iterator[None]:
+        """Note that this worker reads `sample`, for as long as the block lasts."""
+        info = get_worker_info()
+        if info is None:
+            yield
+            return
+        self.table[info.id, 2] = (
+            time.time()
+        )  # before the sample: the parent must not pair it with an old time
+        self.table[info.id, 1] = sample
+        yield
+        self.table[info.id, 1] = -1
+
+    def enter(self, worker: int) -> None:
+        """Note the process number of a worker that starts."""
+        self.table[worker] = torch.tensor([os.getpid(), -1, time.time()], dtype=torch.float64)
+
+    def hung(self, seconds: float) -> list[int]:
+        """The samples that have been read for longer than `seconds`."""
+        now = time.time()
+        return [int(s) for _, s, since in self.table.tolist() if s >= 0 and now - since > seconds]
+
+    def read_by(self, pids: set[int]) -> list[int]:
+        """The samples that these processes are, or were when they died, reading."""
+        return [int(s) for pid, s, _ in self.table.tolist() if s >= 0 and int(pid) in pids]
+
+    def kill(self) -> None:
+        """End all workers at once: nothing less stops one that is blocked inside a system call."""
+        for pid, _, _ in self.table.tolist():
+            if pid > 0:
+                try:
+                    os.kill(int(pid), getattr(signal, "SIGKILL", signal.SIGTERM))
+                except ProcessLookupError:
+                    continue
+        self.table.fill_(-1)
+
+
+class Batches(Generic[T]):
+    """The batches of a `DataLoader`, each exactly once and in order, whatever its processes do.
+
+    When a worker reads one video for longer than `hang_seconds`, or dies, all workers are ended and new ones
+    start at the first batch that was not delivered. A video that hung is not opened again; nor is one
+    at which a worker died twice (the first time may have been somebody else's fault).
+
+    Args:
+        make: the loader of the batches from a given one on.
+        length: number of batches.
+        num_workers: processes that `make` starts.
+        notes: what they are reading.
+        give_up: called with a sample and the reason why it must not be opened again.
+        hang_seconds: how long reading one video may take.
+        report: called with a line when workers were started again.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], DataLoader[T]],
+        length: int,
+        num_workers: int,
+        notes: Notes | None,
+        give_up: Callable[[int, str], str],
+        hang_seconds: float,
+        report: Callable[[str], None] | None,
+    ):
+        self._make = make
+        self._length = length
+        self._num_workers = num_workers
+        self._notes = notes
+        self._give_up = give_up
+        self._hang_seconds = hang_seconds
+        self._report = report or (lambda line: print(line, file=sys.stderr))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[T]:
+        delivered, restarts, crashes = 0, 0, Counter()
+        while delivered < self._length:
+            batches = iter(self._make(delivered))
+            trouble = ""
+            while delivered < self._length and not trouble:
+                waiting_since = time.time()
+                batch = None
+                while batch is None and not trouble:
+                    try:
+                        batch = next(batches)
+                    except RuntimeError as error:
+                        trouble = self._trouble(error, time.time() - waiting_since, crashes)
+                if batch is not None:
+                    delivered, restarts = delivered + 1, 0
+                    yield batch
+            if trouble:
+                assert self._notes is not None
+                self._notes.kill()
+                restarts += 1
+                if restarts > MOST_RESTARTS:
+                    raise UserError(
+                        f"decoding processes ended {restarts} times without a batch in between, the last "
+                        f"time because {trouble}; is memory short? try fewer --workers"
+                    )
+                self._report(f"{trouble}; started the decoding processes again, no draw is lost")
+            del batches
+
+    def _trouble(self, error: RuntimeError, waited: float, crashes: Counter[int]) -> str:
+        """What keeps the workers from delivering, "" if they are only slow; raises what is not theirs."""
+        message = str(error)
+        if self._notes is None or not message.startswith("DataLoader "):
+            raise error
+        dead = re.search(r"pid\(s\) ([\d, ]+)\) exited", message)
+        if dead:
+            pids = {int(pid) for pid in dead[1].split(",")}
+            samples = self._notes.read_by(pids)
+            crashes.update(samples)
+            for sample in samples:
+                if crashes[sample] >= MOST_CRASHES:
+                    reason = f"{MOST_CRASHES} decoding processes died while they read it"
+                    return self._give_up(sample, reason)
+            return "a decoding process died"
+        hung = self._notes.hung(self._hang_seconds)
+        reason = f"reading it took more than {self._hang_seconds:g} s"
+        if hung:
+            return "; ".join([self._give_up(sample, reason) for sample in hung])
+        return "the decoding processes are stuck" if waited > 2 * self._hang_seconds else ""
+
+
+def start_loader(
+    dataset: Any, num_workers: int, pin: bool, hang_seconds: float, **options: Any
+) -> DataLoader[Any]:
+    """A `DataLoader` whose workers are safe to kill and never forked from this process."""
+    if not num_workers:
+        return DataLoader(dataset, pin_memory=pin, **options)
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        multiprocessing_context=worker_context(),
+        worker_init_fn=_enter,
+        pin_memory=pin,
+        timeout=min(POLL_SECONDS, hang_seconds / 2),
+        prefetch_factor=PREFETCH,
+        **options,
+    )
+
+
+def worker_context() -> Any:
+    """How workers start: never forked from here, which hangs when a decoder with threads is open here."""
+    if "forkserver" not in torch.multiprocessing.get_all_start_methods():
+        return torch.multiprocessing.get_context("spawn")
+    context = torch.multiprocessing.get_context("forkserver")
+    # The server imports PyTorch once; workers fork from it in milliseconds. They are born with Ctrl-C
+    # blocked, until they can ignore it.
+    context.set_forkserver_preload(["mmaction_lite.data.loader"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def leave_interrupts_to_the_parent() -> None:
+    """Ignore Ctrl-C, which goes to every process: the parent stops between two steps and ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _enter(worker: int) -> None:
+    leave_interrupts_to_the_parent()
+    info = get_worker_info()
+    assert info is not None
+    notes: Notes = info.dataset.notes  # pyright: ignore[reportAttributeAccessIssue]
+    notes.enter(worker)
+
+
+def check_shared_memory(batch_bytes: int, num_workers: int) -> None:
+    """Workers hand batches over in shared memory; a container often has 64 MB of it, and then they die of it.
+
+    Raises:
+        UserError: what the workers may have in flight does not fit.
+    """
+    if not num_workers or not SHARED_MEMORY.is_dir():
+        return
+    free, needed = shutil.disk_usage(SHARED_MEMORY).free, batch_bytes * num_workers * PREFETCH
+    if needed > free:
+        fitting = free // (batch_bytes * PREFETCH)
+        raise UserError(
+            f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {num_workers} workers with {PREFETCH} "
+            f"batches of {batch_bytes / 2**20:.0f} MiB each need {needed / 2**20:.0f} MiB; give the container more "
+            f"(docker run --shm-size=..., or --ipc=host), or use --workers {fitting}"
+        )

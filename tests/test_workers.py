@@ -1,0 +1,156 @@
+"""Drills: workers that hang or die, and shared memory that is too small."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmaction_lite.data import workers
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.loader import VideoDataset, evaluation_loader, training_loader
+from mmaction_lite.data.views import Views
+from mmaction_lite.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trapped(Views):
+    """Views that come to grief at the file `bad`: they wait in a pipe's open for ever, or end the process.
+
+    Args:
+        bad: path of the file.
+        pipe: a named pipe that nobody writes to; "" to end the process instead.
+        once: a file whose presence says that the trap has snapped; "" lets it snap every time.
+    """
+
+    bad: str
+    pipe: str = ""
+    once: str = ""
+
+    def spring(self, source):
+        if source.path != self.bad or (self.once and Path(self.once).exists()):
+            return
+        if self.once:
+            Path(self.once).touch()
+        if self.pipe:
+            Path(self.pipe).read_bytes()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def draw_views(self, source, clip_rng, rng):
+        self.spring(source)
+        return super().draw_views(source, clip_rng, rng)
+
+    def read(self, source):
+        self.spring(source)
+        return super().read(source)
+
+
+def fields(views):
+    return {name: getattr(views, name) for name in ("clips", "short_side", "crop", "flip", "antialias")}
+
+
+def trained(samples, views, num_workers, hang_seconds=2.0):
+    lines = []
+    dataset = VideoDataset(samples, views, seed=3)
+    loader = training_loader(dataset, 4, 0, 6, num_workers, False, hang_seconds, lines.append)
+    return list(loader), lines
+
+
+def bad_sample(samples):
+    return next(i for i in range(len(samples)) if samples.path(i).name == "3.mp4")
+
+
+def assert_others_are_unchanged(found, expected, bad):
+    """Every batch is there, in order, and differs only where the bad video was replaced."""
+    assert len(found) == len(expected)
+    for batch, good in zip(found, expected, strict=True):
+        assert bad not in batch.samples
+        for i, sample in enumerate(good.samples):
+            if sample != bad:
+                assert batch.samples[i] == sample
+                assert torch.equal(batch.pixels[i], good.pixels[i])
+
+
+@pytest.mark.slow
+def test_a_hanging_file_is_named_and_replaced_and_no_draw_is_lost(tiny, recipe, tmp_path):
+    samples = read_split(tiny, "train")
+    bad = bad_sample(samples)
+    os.mkfifo(tmp_path / "pipe")
+    views = Trapped(**fields(recipe.train), bad=str(samples.path(bad)), pipe=str(tmp_path / "pipe"))
+    expected, _ = trained(samples, recipe.train, 0)
+    start = time.time()
+    found, lines = trained(samples, views, 2)
+    assert time.time() - start < 40
+    assert_others_are_unchanged(found, expected, bad)
+    (line,) = lines
+    assert line.startswith(f"{samples.path(bad)}: reading it took more than 2 s; started the decoding")
+    assert {fault.path for batch in found for fault in batch.faults} == {str(samples.path(bad))}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing(tiny, recipe, tmp_path):
+    """The file it was reading is read again: once may have been anybody's fault."""
+    samples = read_split(tiny, "train")
+    bad = str(samples.path(bad_sample(samples)))
+    views = Trapped(**fields(recipe.train), bad=bad, once=str(tmp_path / "snapped"))
+    expected, _ = trained(samples, recipe.train, 0)
+    found, lines = trained(samples, views, 2, hang_seconds=10.0)
+    assert lines == ["a decoding process died; started the decoding processes again, no draw is lost"]
+    for batch, good in zip(found, expected, strict=True):
+        assert batch.samples == good.samples
+        assert torch.equal(batch.pixels, good.pixels)
+        assert not batch.faults
+
+
+@pytest.mark.slow
+def test_a_file_that_kills_every_reader_is_given_up(tiny, recipe):
+    samples = read_split(tiny, "train")
+    bad = bad_sample(samples)
+    views = Trapped(**fields(recipe.train), bad=str(samples.path(bad)))
+    expected, _ = trained(samples, recipe.train, 0)
+    found, lines = trained(samples, views, 2, hang_seconds=10.0)
+    assert_others_are_unchanged(found, expected, bad)
+    assert "2 decoding processes died while they read it" in lines[-1]
+    assert len(lines) == 2
+
+
+@pytest.mark.slow
+def test_a_test_counts_a_hanging_file_as_unreadable(tiny, recipe, tmp_path):
+    samples = read_split(tiny, "train")
+    bad = bad_sample(samples)
+    os.mkfifo(tmp_path / "pipe")
+    views = Trapped(**fields(recipe.val), bad=str(samples.path(bad)), pipe=str(tmp_path / "pipe"))
+    loader = evaluation_loader(VideoDataset(samples, views), 5, 2, False, 2.0, lambda line: None)
+    clips = [clip for clips in loader for clip in clips]
+    assert [clip.sample for clip in clips] == list(range(12))
+    assert [clip.sample for clip in clips if clip.pixels is None] == [bad]
+    assert "took more than 2 s" in clips[bad].faults[0].reason
+
+
+def test_a_pipe_in_a_data_set_is_a_fault_and_not_a_wait(tiny, recipe, tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    (tmp_path / "train.txt").write_text("a.mp4 0\n")
+    clip = VideoDataset(read_split(tmp_path, "train"), recipe.val)[0]
+    assert clip.faults[0].reason.endswith("a.mp4: is neither a file nor a folder")
+
+
+def test_errors_of_a_worker_that_are_no_faults_of_videos_come_through(tiny, recipe):
+    dataset = VideoDataset(read_split(tiny, "train"), recipe.train, seed=3)
+    loader = training_loader(dataset, 4, 0, 6, 0, False)
+    dataset.views = None  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(AttributeError):
+        list(loader)
+
+
+def test_too_little_shared_memory_is_said_before_the_first_batch(tiny, recipe, monkeypatch):
+    usage = type("Usage", (), {"free": 64 << 20})
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: usage)
+    workers.check_shared_memory(8 << 20, 4)
+    workers.check_shared_memory(100 << 20, 0)
+    with pytest.raises(
+        UserError, match=r"has 64 MiB free, and 5 workers .* of 8 MiB each need 80 MiB; .*--workers 4"
+    ):
+        workers.check_shared_memory(8 << 20, 5)
