@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite.checkpoint import write_atomically
-from mmaction_lite.data.annotations import Samples
 from mmaction_lite.data.cache import VideoCache
 from mmaction_lite.data.loader import Clip, Fault, VideoDataset, evaluation_loader
+from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.errors import UserError
+from mmaction_lite.files import write_atomically
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
 
@@ -111,7 +111,7 @@ def evaluate(
     return Evaluation(
         scores=scores,
         labels=samples.labels,
-        paths=[str(samples.path(i).absolute()) for i in range(len(samples))],
+        paths=[str(Path(samples.name(i)).absolute()) for i in range(len(samples))],
         classes=samples.classes,
         views=views,
         source=samples.source,

@@ -26,10 +26,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from mmaction_lite.checkpoint import write_atomically
 from mmaction_lite.data.sources import open_source
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import metrics
+from mmaction_lite.files import write_atomically
 
 Row = dict[str, Any]
 
@@ -334,6 +334,7 @@ def matrix_image(matrix: np.ndarray) -> str:
 
 def thumbnail(path: str) -> Row:
     """First, middle and last frame side by side as `{"uri": JPEG}`, or `{"reason": why there is none}`."""
+    path = re.sub(r"#(t|frames)=[^#]*$", "", path)  # of a part of a video, the whole is shown
     try:
         if not Path(path).exists():
             return {"reason": "not found; paths are relative to the folder where the report is made"}

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mmaction_lite.checkpoint import load_state, save_state, write_atomically
+from mmaction_lite.checkpoint import load_state, save_state
 from mmaction_lite.converters import Conversion, convert, read_checkpoint
-from mmaction_lite.data.annotations import Samples
+from mmaction_lite.data.samples import Samples
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import Evaluation
+from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card, run_weights, save_weights
 
@@ -138,5 +139,7 @@ def _fingerprint(samples: Samples) -> str:
     """The training split in a few words, which change when a path, a label or a class does."""
     number = zlib.crc32(samples.paths.bytes.tobytes())
     number = zlib.crc32(samples.paths.ends.tobytes() + samples.labels.tobytes(), number)
+    if samples.parts is not None:
+        number = zlib.crc32(samples.parts.tobytes(), number)
     number = zlib.crc32("\n".join(samples.classes).encode("utf-8", "surrogateescape"), number)
     return f"trained on {len(samples)} clips of {len(samples.classes)} classes, checksum {number:08x}"

@@ -14,9 +14,10 @@ from rich.console import Console
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from mmaction_lite.data.annotations import Samples, read_split
+from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches
 from mmaction_lite.data.loader import MIX, VideoDataset, generator, training_loader
+from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.device import default_workers, pick_device
 from mmaction_lite.errors import Interrupted, UserError

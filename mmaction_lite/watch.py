@@ -14,11 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 from torch import Tensor
 
-from mmaction_lite.checkpoint import write_atomically
-from mmaction_lite.data.annotations import Samples
 from mmaction_lite.data.loader import Fault
+from mmaction_lite.data.samples import Samples
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import Evaluation
+from mmaction_lite.files import write_atomically
 
 MAX_BROKEN_SHARE = 0.05
 
@@ -114,7 +114,7 @@ class Watch:
         step, lr, loss, right, samples = self._pending
         self._pending = None
         if not math.isfinite(float(loss)):
-            videos = ", ".join(str(self.samples.path(sample)) for sample in samples)
+            videos = ", ".join(self.samples.name(sample) for sample in samples)
             raise UserError(
                 f"the loss of step {step} is {float(loss)}: stopped before anything of it was saved; lower "
                 f"the learning rate ({lr:.4g}), or look at the videos of its batch: {videos}"

@@ -1,4 +1,7 @@
+import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -147,3 +150,162 @@ def test_missing_data_is_said(tmp_path):
     (tmp_path / "video.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is not a UTF-8 text file"):
         read_split(tmp_path / "video.txt", "train")
+
+
+def test_a_run_of_the_frames_in_a_folder(tmp_path):
+    for number in range(8):
+        touch(tmp_path, f"clips/a/{number:05}.jpg")
+    (tmp_path / "train.txt").write_text("clips/a 0 3 0\nclips/a 5 3 1\n")
+    samples = read_split(tmp_path, "train")
+    assert listed(samples) == [("clips/a", "0"), ("clips/a", "1")]
+    assert samples.part(1) == (5, 8, True)
+    assert samples.name(1) == f"{tmp_path}/clips/a#frames=5,8"
+    assert samples.place(1) == f"{tmp_path}/train.txt:2"
+
+
+SEGMENTS = [("a.mp4", "run", 1.5, 3.0), ("a.mp4", "jump", 3.0, None), ("b c.mp4", "run", None, 2.0)]
+
+
+def write_table(file):
+    names = ("path", "label", "start_seconds", "end_seconds")
+    if file.suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        columns = dict(zip(names, map(list, zip(*SEGMENTS, strict=True)), strict=True))
+        parquet.write_table(pyarrow.table(columns), file)
+    elif file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in SEGMENTS))
+    else:
+        mark = "\t" if file.suffix == ".tsv" else ","
+        rows = [names, *(["" if value is None else value for value in row] for row in SEGMENTS)]
+        file.write_text("".join(mark.join(map(str, row)) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_parts_of_long_videos_in_every_kind_of_table(tmp_path, suffix):
+    write_table(tmp_path / f"train{suffix}")
+    samples = read_split(tmp_path, "train")
+    assert listed(samples) == [(path, label) for path, label, _, _ in SEGMENTS]
+    assert samples.parts is not None
+    assert samples.parts.tolist() == [[1.5, 3.0], [3.0, np.inf], [0.0, 2.0]]
+    assert samples.name(0).endswith("a.mp4#t=1.5,3")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "train.csv",
+            "path,label,start_seconds\na.mp4,x,late\n",
+            r"train\.csv:2: .*'late'",
+        ),
+        (
+            "train.csv",
+            "path,label,start_seconds,end_seconds\na.mp4,x,5,5\n",
+            r"train\.csv:2: the part from 5 to 5",
+        ),
+        ("train.jsonl", '{"path": "a.mp4", "label": "x"}\n{"path": \n', r"train\.jsonl:2: is not JSON"),
+        ("train.jsonl", "[1]\n", r"train\.jsonl:1: .* is not an object"),
+        ("train.jsonl", '{"path": "a.mp4"}\n', r"train\.jsonl:1: .*it lacks label"),
+        ("train.jsonl", '{"path": "a.mp4", "label": ["x", "y"]}\n', r"train\.jsonl:1: .* one class name"),
+        ("train.parquet", "text", r"train\.parquet: is not a Parquet file"),
+        ("train.txt", "a.mp4 1 4 2\n", r"train\.txt:1: .* has several labels"),
+    ],
+)
+def test_mistakes_in_tables_name_file_and_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_split(tmp_path, "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_that_count_from_1_are_found_out(tmp_path):
+    (tmp_path / "classes.txt").write_text("x\ny\nz\n")
+    (tmp_path / "train.txt").write_text("a.mp4 1\nb.mp4 3\nc.mp4 2\n")
+    with pytest.raises(UserError, match=r"train\.txt:2: labels run from 1 to 3 .* seem to count from 1"):
+        read_split(tmp_path, "train")
+    (tmp_path / "train.txt").write_text("a.mp4 2\nb.mp4 1\n")  # class 0 merely has no clips
+    assert read_split(tmp_path, "train").counts().tolist() == [0, 1, 1]
+
+
+def test_class_names_of_several_words_after_a_video(tmp_path):
+    (tmp_path / "train.txt").write_text("my clips/a 1.mp4 brush hair\nb.avi jump\n")
+    assert listed(read_split(tmp_path, "train")) == [("my clips/a 1.mp4", "brush hair"), ("b.avi", "jump")]
+
+
+KINETICS = """label,youtube_id,time_start,time_end,split
+riding a bike,abc-_123456,15,25,train
+clapping,x,0,10,train
+"""
+ACTIVITYNET = {
+    "database": {
+        "q": {"subset": "training", "annotations": [{"segment": [1.0, 7.5], "label": "Surfing"}]},
+        "r": {"subset": "testing", "annotations": []},
+        "s": {
+            "subset": "validation",
+            "annotations": [{"segment": [0, 3], "label": "Surfing"}, {"segment": [4, 4], "label": "Surfing"}],
+        },
+    }
+}
+SOMETHING = [
+    {"id": "78", "label": "holding a cup", "template": "Holding [something]", "placeholders": ["a cup"]}
+]
+
+
+SPLIT_FILES = {  # file: its text, a video, and path and label of the last sample
+    "train.csv": (KINETICS, "train/riding_a_bike/abc-_123456_000015_000025.mp4", "train/clapping/x_000000_000010.mp4", "clapping"),  # noqa: E501
+    "annotations/kinetics_train.csv": (KINETICS, "videos/x_000000_000010.mp4", "videos/x_000000_000010.mp4", "clapping"),  # noqa: E501
+    "activity_net.v1-3.min.json": (json.dumps(ACTIVITYNET), "training/v_q.mp4", "training/v_q.mp4", "Surfing"),  # noqa: E501
+    "labels/train.json": (json.dumps(SOMETHING), "videos/78.webm", "videos/78.webm", "Holding something"),
+    "something-something-v1-train.csv": ("5;Holding something\n", "20bn-something-something-v1/5/1.jpg", "20bn-something-something-v1/5", "Holding something"),  # noqa: E501
+    "jester-v1-train.csv": ("5;Thumb Up\n", "20bn-jester-v1/5/1.jpg", "20bn-jester-v1/5", "Thumb Up"),
+    "Diving48_V2_train.json": ('[{"vid_name": "v1", "label": 1, "end_frame": 9}]', "rgb/v1.mp4", "rgb/v1.mp4", "1"),  # noqa: E501
+    "ucfTrainTestlist/trainlist01.txt": ("Archery/v_g01.avi 3\n", "UCF-101/Archery/v_g01.avi", "UCF-101/Archery/v_g01.avi", "Archery"),  # noqa: E501
+    "splits/wave_test_split1.txt": ("a.avi 1 \nb.avi 2 \nc.avi 0 \n", "hmdb51_org/wave/a.avi", "hmdb51_org/wave/a.avi", "wave"),  # noqa: E501
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", SPLIT_FILES)
+def test_published_files_are_read_in_place(tmp_path, file):
+    text, video, path, label = SPLIT_FILES[file]
+    touch(tmp_path, file, video)
+    (tmp_path / file).write_text(text)
+    samples = read_split(tmp_path, "train")
+    assert listed(samples)[-1] == (path, label)
+    assert any((tmp_path / video).is_relative_to(samples.path(i)) for i in range(len(samples)))
+    assert samples.root == tmp_path
+
+
+def test_published_splits_do_not_mix(tmp_path):
+    (tmp_path / "activity_net.json").write_text(json.dumps(ACTIVITYNET))
+    (tmp_path / "wave_test_split1.txt").write_text("a.avi 1\nb.avi 2\n")
+    val = read_split(tmp_path, "val")
+    assert val.parts is not None
+    assert val.parts.tolist() == [[0, 3]]  # the empty interval is left out
+    (tmp_path / "activity_net.json").write_text("{}")
+    with pytest.raises(UserError, match=r"activity_net\.json: has no 'database'"):
+        read_split(tmp_path, "train")
+
+
+@pytest.mark.slow
+def test_a_list_as_long_as_kinetics_is_read_quickly_and_kept_small(tmp_path):
+    lines = (f"train/class {i % 400}/video_{i:011}_000001_000011.mp4 {i % 400}\n" for i in range(240_000))
+    (tmp_path / "train.txt").write_text("".join(lines))
+    code = """
+import resource, sys, time
+from pathlib import Path
+from mmaction_lite.data.annotations import read_split
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+samples = read_split(Path(sys.argv[1]), "train")
+seconds = time.process_time() - start
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+assert len(samples) == 240_000
+print(seconds, grown, (samples.paths.bytes.nbytes + samples.paths.ends.nbytes) / 2**20)
+"""
+    seconds, peak, kept = map(
+        float, subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True).split()
+    )
+    print(f"240,000 rows: {seconds:.1f} s of processor time, {peak:.0f} MiB at most, {kept:.0f} MiB of paths")
+    assert seconds < 3
+    assert peak < 150
+    assert kept < 20

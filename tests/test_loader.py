@@ -11,7 +11,7 @@ from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches, VideoCache
 from mmaction_lite.data.clips import DenseClips, SegmentFrames
 from mmaction_lite.data.loader import Draws, VideoDataset, evaluation_loader, training_loader
-from mmaction_lite.data.sources import ArrayVideo, open_source
+from mmaction_lite.data.sources import ArrayVideo, open_sample, open_source
 from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError, VideoError
@@ -190,3 +190,29 @@ def test_reversed_views_carry_the_label_of_the_reversed_class(tiny, recipe):
     assert backward.pixels is not None
     assert torch.equal(forward.pixels.flip(1), backward.pixels)
     assert (1 - forward.labels).tolist() == backward.labels.tolist()
+
+
+def test_parts_of_a_video_read_like_videos_of_their_own(tiny, tmp_path, recipe):
+    """16 frames at 25 per second: a part is half of them, from the file and from memory alike."""
+    clip = next((tiny / "train" / "up").glob("*.mp4"))
+    rows = [f"{clip},up,0,0.32", f"{clip},down,0.32,", f"{clip},up,0.6,9", f"{clip},up,0.64,9"]
+    (tmp_path / "train.csv").write_text("\n".join(["path,label,start_seconds,end_seconds", *rows]))
+    samples = read_split(tmp_path, "train")
+    with open_source(clip) as source:
+        whole = source.frames(range(16))
+    for sample, frames in enumerate((whole[:8], whole[8:], whole[15:])):
+        with open_sample(samples, sample) as part:
+            assert len(part) == len(frames)
+            assert (part.frames(range(len(part))) == frames).all()
+            with pytest.raises(IndexError):
+                part.frames([len(part)])
+    with pytest.raises(VideoError, match=r"mp4#t=0\.64,9: holds no frame; the video has 16 at 25 frames"):
+        open_sample(samples, 3)
+    views = replace(recipe.val, clips=SegmentFrames(num_segments=8))
+    cache = VideoCache(samples, 24, True, 1 << 30)
+    for sample in range(3):
+        direct, cached = VideoDataset(samples, views)[sample], VideoDataset(samples, views, cache)[sample]
+        assert direct.pixels is not None
+        assert cached.pixels is not None
+        assert torch.equal(direct.pixels, cached.pixels)
+    assert VideoDataset(samples, views)[3].faults[0].path == samples.name(3)

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def rows(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if "seconds" not in name} for row in lines]
+    timed = {"iteration_seconds", "data_seconds", "limited_by"}
+    return [{name: value for name, value in row.items() if name not in timed} for row in lines]
 
 
 def die_after(monkeypatch, steps):

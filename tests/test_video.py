@@ -413,3 +413,23 @@ def test_real_clips_equal_a_linear_decode_everywhere(path: Path) -> None:
             with Video(path) as video:
                 frames = video.frames(pattern)
             assert np.array_equal(frames, np.stack([truth[index] for index in pattern])), pattern
+
+
+def test_times_of_a_file_whose_frame_rate_varies(tmp_path):
+    """Frames 40 ms apart, then 200 ms apart; B-frames, so that they are decoded in another order."""
+    times = [40 * i for i in range(20)] + [800 + 200 * i for i in range(20)]
+    for suffix in (".mp4", ".mkv"):
+        path = tmp_path / f"varying{suffix}"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"bf": "2", "b-adapt": "0"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for number, time in enumerate(times):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 6 * number, np.uint8), format="rgb24")
+                frame.pts, frame.time_base = time, Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        with Video(path) as video:
+            assert len(video) == 40
+            found = [video.index_at(seconds) for seconds in (0, 0.04, 0.041, 0.76, 0.8, 1.0, 2.3, 99)]
+        assert found == [0, 1, 2, 19, 20, 21, 28, 40], suffix

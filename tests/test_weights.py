@@ -12,10 +12,11 @@ import safetensors.torch
 import torch
 
 from mmaction_lite import load, predict
-from mmaction_lite.checkpoint import save_state, write_atomically
+from mmaction_lite.checkpoint import save_state
 from mmaction_lite.data.sources import open_source
 from mmaction_lite.data.transforms import RandomCrop
 from mmaction_lite.errors import UserError, VideoError
+from mmaction_lite.files import write_atomically
 from mmaction_lite.models import tsm_r10, tsn_r10
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.recipes.weights import Card, card_of, save_weights

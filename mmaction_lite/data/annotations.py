@@ -1,27 +1,34 @@
-"""Class folders and list files to one table of samples.
+"""Class folders, list files, tables and published annotation files to one table of samples.
 
 What a user may pass as `--data`:
 
     data/train/<class>/<clip>     class folders per split; a clip is a video file or a folder of JPEG frames
     data/<class>/<clip>           class folders without splits: every fifth clip of a class is held out
     data/train.txt                a list file per split, one `path label` a line (see `read_list`)
-    data/train.csv                a table per split, with a header that names `path` and `label`
+    data/train.csv                a table per split, with a header that names `path` and `label`;
+                                  also .tsv, .jsonl and .parquet (see `read_table`)
+    data/<published files>        as the makers of a data set publish them (see `data.published`)
     some_list.txt                 a single list file or table, for testing
 """
 
 import csv
+import io
+import json
+import math
 import os
 import re
 import shlex
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from mmaction_lite.data.published import read_published
+from mmaction_lite.data.samples import PackedStrings, Rows, Samples
 from mmaction_lite.errors import MissingSplitError, UserError, nearest
+from mmaction_lite.files import write_atomically
 
 Split = Literal["train", "val", "test"]
 # Where a split is looked for, in this order. Many data sets publish no labels for their test split.
@@ -33,59 +40,13 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .avi .mkv .mov .webm .m4v .mpg .mpeg .ts .mts .gif .flv .wmv .3gp .ogv".split()  # noqa: SIM905
 )
-LIST_SUFFIXES = (".txt", ".csv", ".tsv")
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 MOST_CLASSES = 100_000
+PART_COLUMNS = ("start_seconds", "end_seconds"), ("start_frame", "end_frame")
+_VIDEO_THEN_LABEL = re.compile(
+    r"\s*([^\"].*(?:" + "|".join(map(re.escape, sorted(VIDEO_SUFFIXES))) + r"))\s+(\S.*)", re.IGNORECASE
+)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A table of clips: path and class of each, in packed arrays.
-
-    Python objects are copied page by page into every worker as their reference counts change; arrays are
-    not, so the table costs its bytes once for any number of workers and rows.
-
-    Args:
-        paths: the paths as listed, relative to `root` or absolute.
-        labels: class index per clip, int64 (N,).
-        classes: class names, in index order.
-        root: folder that relative paths start from.
-        source: where the table comes from, in words, for messages and protocol lines.
-    """
-
-    paths: "PackedStrings"
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    root: Path
-    source: str
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def path(self, sample: int) -> Path:
-        """Where clip number `sample` lies."""
-        return self.root / self.paths[sample]
-
-    def counts(self) -> np.ndarray:
-        """Clips per class, int64 (len(classes),)."""
-        return np.bincount(self.labels, minlength=len(self.classes))
-
-
-class PackedStrings:
-    """A sequence of strings in two arrays: all bytes end to end, and where each one ends."""
-
-    def __init__(self, strings: Sequence[str]):
-        encoded = [os.fsencode(string) for string in strings]
-        self.bytes = np.frombuffer(b"".join(encoded), np.uint8)
-        self.ends = np.cumsum([len(string) for string in encoded], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, index: int) -> str:
-        end = int(self.ends[index])
-        start = int(self.ends[index - 1]) if index % len(self) else 0
-        return os.fsdecode(self.bytes[start:end].tobytes())
 
 
 def read_split(data: Path, split: Split, classes: Sequence[str] | None = None) -> Samples:
@@ -104,6 +65,9 @@ def read_split(data: Path, split: Split, classes: Sequence[str] | None = None) -
         raise UserError(f"{data}: no such file or folder; --data takes a data set folder or a list file")
     if data.is_file():
         return read_list(data, classes)
+    for name in SPLIT_NAMES[split]:
+        if (rows := read_published(data, name)) is not None:
+            return _table(rows, classes)
     for name in SPLIT_NAMES[split]:
         for file in (data / f"{name}{suffix}" for suffix in LIST_SUFFIXES):
             if file.is_file():
@@ -149,63 +113,169 @@ def read_class_folders(folder: Path, classes: Sequence[str] | None = None) -> Sa
 
 
 def read_list(file: Path, classes: Sequence[str] | None = None) -> Samples:
-    """A list file: one clip a line, `path label`, or `folder total_frames label` for JPEG folders.
+    """A list file: one clip a line, or a table, by the file's suffix (see `read_table`).
+
+    The lines of a list are all of one of these forms, decided by the first:
+
+        path label
+        folder total_frames label            JPEG folders, as MMAction2 lists them
+        folder offset total_frames label     a run of the frames in a folder that holds more
 
     Paths are relative to the list file's folder and may contain spaces, or stand in double quotes. Labels
     are all class names or all 0-based numbers; numbers get their names from `classes.txt` beside the list
-    file (one name a line). Empty lines and lines that begin with # are skipped. A `.csv` or `.tsv` file
-    has a header instead, which names the columns `path` and `label`; others are ignored.
+    file (one name a line). Empty lines and lines that begin with # are skipped.
 
     Raises:
         UserError: names file and line.
     """
-    if file.suffix in (".csv", ".tsv"):
-        return _read_table(file, classes)
-    lines = _read_text(file).splitlines()
-    paths: list[str] = []
-    labels: list[str] = []
-    numbers: list[int] = []
-    counted: bool | None = None
-    for number, line in enumerate(lines, 1):
+    if file.suffix in (".csv", ".tsv", ".jsonl", ".parquet"):
+        return read_table(file, classes)
+    rows, numbers = Rows(file), None
+    for number, line in enumerate(_read_text(file).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        path, label = _split_line(line, f"{file}:{number}")
+        path, label, is_video = _split_line(line, f"{file}:{number}")
         # `folder total_frames label` and a path with a space look alike: the first line decides.
-        match = re.fullmatch(r"(.+)\s+\d+", path)
-        if counted is None:
-            counted = match is not None and (file.parent / match[1]).is_dir()
-        if counted:
-            if match is None:
-                raise UserError(
-                    f"{file}:{number}: {line!r} lacks a frame count; expected 'folder total_frames label'"
-                )
-            path = match[1]
-        paths.append(path)
-        labels.append(label)
-        numbers.append(number)
-    if not paths:
+        if numbers is None:
+            numbers = 0 if is_video else _frame_numbers(path, file.parent)
+            rows.parts_in_frames = numbers > 0
+        if not numbers:
+            rows.add(path, label, number)
+            continue
+        match = re.fullmatch(r"(.+?)\s+" + r"\s+".join([r"(\d+)"] * numbers), path)
+        if match is None:
+            expected = "folder total_frames label" if numbers == 1 else "folder offset total_frames label"
+            raise UserError(f"{file}:{number}: {line!r} lacks a frame count; expected {expected!r}")
+        first = int(match[2]) if numbers == 2 else 0
+        rows.add(match[1], label, number, (first, first + int(match[numbers + 1])))
+    if not rows:
         raise UserError(f"{file}: has no samples; expected one 'path label' a line")
-    names, indices = _resolve_labels(labels, numbers, file, classes)
-    return Samples(PackedStrings(paths), indices, names, file.parent, str(file))
+    return _table(rows, classes)
 
 
-def _read_table(file: Path, classes: Sequence[str] | None) -> Samples:
+def _frame_numbers(path: str, folder: Path) -> int:
+    """How many numbers stand between folder of frames and label: 0, 1 (total) or 2 (offset, total)."""
+    for numbers in (2, 1):
+        match = re.fullmatch(r"(.+?)" + r"\s+\d+" * numbers, path)
+        if match and (folder / match[1]).is_dir():
+            return numbers
+    return 0
+
+
+def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
+    """A table with a header: the columns `path` and `label`; others are ignored, but for two.
+
+    `start_seconds` and `end_seconds` make a sample of a part of a long video, which need not be cut; an
+    empty cell is its beginning or end. `start_frame` and `end_frame` do the same in frames, counted from 0,
+    the last not included. The suffix says what the file is: .csv, .tsv, .jsonl (an object
+    a line) or .parquet (with the extra `parquet`).
+
+    Raises:
+        UserError: names file and line.
+    """
+    rows = Rows(file)
+    columns: tuple[str, str] | None = None
+    for number, row in _READERS[file.suffix](file):
+        place = f"{file}:{number}"
+        if missing := {"path", "label"} - row.keys():
+            raise UserError(f"{place}: the row has {list(row)}; it lacks {' and '.join(sorted(missing))}")
+        path, label = (row[name] for name in ("path", "label"))
+        if path in (None, "") or label in (None, ""):
+            raise UserError(f"{place}: lacks a path or a label: {list(row.values())}")
+        if not isinstance(label, str | int):
+            raise UserError(f"{place}: the label is {label!r}; expected one class name or number")
+        if not rows:
+            columns = next((pair for pair in PART_COLUMNS if not row.keys().isdisjoint(pair)), None)
+            rows.parts_in_frames = columns == PART_COLUMNS[1]
+        rows.add(
+            str(path).strip(), str(label).strip(), number, _part(row, columns, place) if columns else None
+        )
+    if not rows:
+        raise UserError(f"{file}: has no samples below its header")
+    return _table(rows, classes)
+
+
+def _part(row: dict[str, Any], columns: tuple[str, str], place: str) -> tuple[float, float]:
+    """Start and end of a part; where nothing is said, those of the video."""
+    texts = [row.get(name) for name in columns]
+    try:
+        start, end = (
+            default if text in (None, "") else float(text)
+            for text, default in zip(texts, (0.0, float("inf")), strict=True)
+        )
+    except ValueError:
+        raise UserError(f"{place}: {' and '.join(columns)} are {texts}; expected numbers") from None
+    if not 0 <= start < end:
+        raise UserError(f"{place}: the part from {start:g} to {end:g} is empty or begins before 0")
+    return start, end
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = csv.DictReader(_read_text(file).splitlines(), delimiter="\t" if file.suffix == ".tsv" else ",")
     if not {"path", "label"} <= set(rows.fieldnames or ()):
         raise UserError(f"{file}:1: the header names {rows.fieldnames}; expected the columns path and label")
-    paths: list[str] = []
-    labels: list[str] = []
-    numbers: list[int] = []
     for row in rows:
-        if not row["path"] or not row["label"]:
-            raise UserError(f"{file}:{rows.line_num}: lacks a path or a label: {list(row.values())}")
-        paths.append(row["path"].strip())
-        labels.append(row["label"].strip())
-        numbers.append(rows.line_num)
-    if not paths:
-        raise UserError(f"{file}: has no samples below its header")
-    names, indices = _resolve_labels(labels, numbers, file, classes)
-    return Samples(PackedStrings(paths), indices, names, file.parent, str(file))
+        yield rows.line_num, row
+
+
+def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(_read_text(file).splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{file}:{number}: is not JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{file}:{number}: {line[:60]!r} is not an object with path and label")
+            yield number, row
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows are counted from 1."""
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise UserError(f"{file}: Parquet needs pyarrow: pip install 'mmaction-lite[parquet]'") from None
+    try:
+        table = parquet.ParquetFile(file)
+    except ArrowInvalid as error:
+        raise UserError(f"{file}: is not a Parquet file ({str(error).splitlines()[0]})") from None
+    known = {"path", "label", *PART_COLUMNS[0], *PART_COLUMNS[1]}
+    number = 0
+    for batch in table.iter_batches(columns=[name for name in table.schema_arrow.names if name in known]):
+        for row in batch.to_pylist():
+            number += 1
+            yield number, row
+
+
+_READERS = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}
+
+
+def _table(rows: Rows, classes: Sequence[str] | None) -> Samples:
+    names, labels = _resolve_labels(rows, classes)
+    return Samples(
+        PackedStrings(rows.paths),
+        labels,
+        names,
+        rows.root,
+        str(rows.file),
+        np.array(rows.parts) if rows.parts else None,
+        rows.parts_in_frames,
+        np.array(rows.lines, np.int32),
+    )
+
+
+def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequence[str]) -> None:
+    """Write some of the samples as a `.csv` table that `read_table` reads, with other paths."""
+    columns = () if samples.parts is None else PART_COLUMNS[samples.parts_in_frames]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", *columns))
+    for sample, path in zip(chosen, paths, strict=True):
+        part = samples.part(sample)
+        ends = () if part is None else ("" if math.isinf(end) else f"{end:.12g}" for end in part[:2])
+        writer.writerow((path, samples.classes[samples.labels[sample]], *ends))
+    write_atomically(file, lambda out: out.write(text.getvalue().encode("utf-8", "surrogateescape")))
 
 
 def read_classes(file: Path) -> tuple[str, ...]:
@@ -220,7 +290,9 @@ def _read_text(file: Path) -> str:
         raise UserError(f"{file}: is not a UTF-8 text file ({error.reason})") from None
 
 
-def _split_line(line: str, place: str) -> tuple[str, str]:
+def _split_line(line: str, place: str) -> tuple[str, str, bool]:
+    """Path, label, and whether the path's name is a video's."""
+    match = _VIDEO_THEN_LABEL.match(line)
     if line.lstrip().startswith('"'):
         try:
             parts = shlex.split(line)
@@ -228,21 +300,29 @@ def _split_line(line: str, place: str) -> tuple[str, str]:
             raise UserError(f"{place}: {line!r}: {error}; expected '\"path\" label'") from None
         parts = [parts[0], " ".join(parts[1:])] if len(parts) > 1 else parts
     else:
-        parts = line.rsplit(maxsplit=1)
+        parts = list(match.groups()) if match else line.rsplit(maxsplit=1)
     if len(parts) != 2:
         raise UserError(f"{place}: {line!r} has no label; expected 'path label'")
-    return parts[0].strip(), parts[1]
+    path, label = parts[0].strip(), parts[1].strip()
+    if re.fullmatch(r"\d+(\s+\d+)+", label):
+        raise UserError(f"{place}: {line!r} has several labels; expected one class for each clip")
+    return path, label, match is not None or Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _resolve_labels(
-    labels: list[str], numbers: list[int], file: Path, classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names and one index per label; `numbers` are the line numbers, for messages."""
+def _resolve_labels(rows: Rows, classes: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
+    """Class names and one index per label."""
+    file, labels, numbers = rows.file, rows.labels, rows.lines
     listed = file.parent / "classes.txt"
     numbered = read_classes(listed) if listed.is_file() else classes
     if all(label.isdecimal() for label in labels):
-        top, line = max((int(label), -number) for label, number in zip(labels, numbers, strict=True))
+        values = [int(label) for label in labels]
+        top, line = max((value, -number) for value, number in zip(values, numbers, strict=True))
         count = MOST_CLASSES if numbered is None else len(numbered)
+        if top == count and min(values) > 0:
+            raise UserError(
+                f"{file}:{-line}: labels run from {min(values)} to {top} and there are {count} classes: they "
+                f"seem to count from 1; number them 0 to {count - 1}, or write class names"
+            )
         if top >= count:
             raise UserError(
                 f"{file}:{-line}: label {top} is out of range: there are {'at most ' * (numbered is None)}"
@@ -250,9 +330,9 @@ def _resolve_labels(
             )
         numbered = tuple(map(str, range(top + 1))) if numbered is None else tuple(numbered)
         if classes is None:
-            return numbered, np.array(labels, np.int64)
+            return numbered, np.array(values, np.int64)
         # The numbers are those of classes.txt, the indices those of the training split or the weights.
-        labels = [numbered[int(label)] for label in labels]
+        labels = [numbered[value] for value in values]
     elif listed.is_file() and classes is None:
         classes = numbered
     names = tuple(sorted(set(labels)) if classes is None else classes)

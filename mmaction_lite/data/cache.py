@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from mmaction_lite.data.annotations import Samples
-from mmaction_lite.data.sources import ArrayVideo, open_source
+from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.sources import ArrayVideo, open_sample
 from mmaction_lite.data.transforms import short_side_size
 from mmaction_lite.data.views import Views
 from mmaction_lite.device import available_cores
@@ -73,7 +73,7 @@ class VideoCache:
     def _probe(self, sample: int) -> tuple[int, int, int, float, str]:
         """Length, height, width and frame rate that the clip will have, or what is wrong with it."""
         try:
-            with open_source(self.samples.path(sample)) as source:
+            with open_sample(self.samples, sample) as source:
                 return len(source), *short_side_size(source.size, self.short_side), source.fps, ""
         except VideoError as error:
             return 0, 0, 0, 0.0, str(error)
@@ -82,7 +82,7 @@ class VideoCache:
         length, height, width, fps, fault = self._shapes[sample]
         if not fault:
             try:
-                with open_source(self.samples.path(sample)) as source:
+                with open_sample(self.samples, sample) as source:
                     size = (height, width)
                     self.open(sample).pixels[:] = source.frames(range(length), None, size, self.antialias)
             except VideoError as error:
@@ -125,7 +125,7 @@ def expected_bytes(samples: Samples, short_side: int) -> int:
     sizes = []
     for sample in np.linspace(0, len(samples) - 1, 16).astype(int):
         try:
-            with open_source(samples.path(sample)) as source:
+            with open_sample(samples, sample) as source:
                 height, width = short_side_size(source.size, short_side)
                 sizes.append(len(source) * height * width * 3)
         except VideoError:

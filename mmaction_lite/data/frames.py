@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmaction_lite.data.transforms import Box, Size
-from mmaction_lite.data.video import collect
+from mmaction_lite.data.video import collect, first_at
 from mmaction_lite.errors import VideoError
 
 try:
@@ -57,6 +57,12 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def index_at(self, seconds: float) -> int:
+        """See `Source`; VideoError where no frame rate was given."""
+        if math.isnan(self.fps):
+            raise VideoError(f"{self.path}: frames have no times of their own; give parts of it in frames")
+        return first_at(seconds, self.fps, len(self))
 
     @property
     def size(self) -> Size:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmaction_lite.data.annotations import Samples, mirrored_classes
+from mmaction_lite.data.annotations import mirrored_classes
 from mmaction_lite.data.cache import VideoCache
-from mmaction_lite.data.sources import Source, open_source
+from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.sources import Source, open_sample
 from mmaction_lite.data.views import Views, reversed_classes
 from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, check_shared_memory, start_loader
 from mmaction_lite.errors import VideoError
@@ -135,7 +136,7 @@ class VideoDataset:
             with self._noted(item), self._open(item) as source:
                 return Clip(torch.from_numpy(self.views.read(source)), labels, item, [])
         except VideoError as error:
-            return Clip(None, labels, item, [Fault(str(self.samples.path(item)), str(error))])
+            return Clip(None, labels, item, [Fault(self.samples.name(item), str(error))])
 
     def _draw(self, draw: int, sample: int) -> Clip:
         """A broken sample is replaced by the one that REDRAW selects, known to be broken or not.
@@ -160,13 +161,13 @@ class VideoDataset:
                     return Clip(torch.from_numpy(pixels), torch.from_numpy(labels), sample, faults)
                 except VideoError as error:
                     self._broken.add(sample)
-                    faults.append(Fault(str(self.samples.path(sample)), str(error)))
+                    faults.append(Fault(self.samples.name(sample), str(error)))
             sample = int(generator(self.seed, REDRAW, draw, attempt=attempt).integers(len(self.samples)))
         return Clip(None, torch.empty(0, dtype=torch.int64), sample, faults)
 
     def give_up(self, sample: int, reason: str) -> str:
         """Do not open `sample` again, for the reason given; that as one line which begins with its path."""
-        self._given_up[sample] = f"{self.samples.path(sample)}: {reason}"
+        self._given_up[sample] = f"{self.samples.name(sample)}: {reason}"
         return self._given_up[sample]
 
     def _noted(self, sample: int) -> AbstractContextManager[None]:
@@ -175,7 +176,7 @@ class VideoDataset:
     def _open(self, sample: int) -> Source:
         if sample in self._given_up:
             raise VideoError(self._given_up[sample])
-        return self.cache.open(sample) if self.cache else open_source(self.samples.path(sample))
+        return self.cache.open(sample) if self.cache else open_sample(self.samples, sample)
 
 
 def training_loader(

@@ -53,6 +53,7 @@ class PacketIndex:
         fps: frames per second, on average.
         promised: frames that the container lists: more than `order` in a truncated file.
         size: (height, width) upright, where known.
+        times: float64 (frames,), seconds from the first frame's to each frame's showing, if the rate varies.
     """
 
     order: np.ndarray
@@ -64,11 +65,13 @@ class PacketIndex:
     fps: float
     promised: int
     size: Size | None = None
+    times: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
         """Roughly; the stamps of a key take 120 bytes."""
-        arrays = self.order, self.rank, self.keys, self.marks
+        arrays = [self.order, self.rank, self.keys, self.marks]
+        arrays += [] if self.times is None else [self.times]
         return sum(array.nbytes for array in arrays) + 120 * len(self.stamps)
 
     def starts(self, packets: np.ndarray) -> np.ndarray:
@@ -205,6 +208,7 @@ def listed_index(path: str, stream: VideoStream) -> PacketIndex | None:
         fps=frame_rate(times, stream),
         promised=count,
         size=(stream.codec_context.height, stream.codec_context.width) if upright else None,
+        times=_uneven(_shown(times, stream), stream),
     )
 
 
@@ -229,6 +233,7 @@ def scanned_index(packets: Iterable[av.Packet], stream: VideoStream) -> tuple[Pa
     numbers = np.arange(len(facts)) if order is None else order
     shown = numbers[~np.array(hidden)[numbers]].astype(np.int32)
     keys = np.union1d([0], np.flatnonzero(keyframe)).astype(np.int32)
+    sorted_pts = np.sort(np.array(pts)[shown]) if timed and not guessed else np.empty(0)
     index = PacketIndex(
         order=shown,
         rank=np.argsort(numbers).astype(np.int32),
@@ -237,7 +242,8 @@ def scanned_index(packets: Iterable[av.Packet], stream: VideoStream) -> tuple[Pa
         stamps=[tuple(time for time in (pts[key], dts[key]) if time is not None) for key in keys.tolist()],
         marks=mark(*np.array(places).T),
         skippable=stream.codec_context.name in SKIPPABLE,
-        fps=frame_rate(np.sort(np.array(pts)[shown]) if timed and not guessed else np.empty(0), stream),
+        fps=frame_rate(sorted_pts, stream),
+        times=_uneven(sorted_pts, stream),
         promised=max(len(facts), len(stream.index_entries)) - sum(discard),
     )
     return index, order is not None
@@ -288,6 +294,28 @@ def frame_rate(times: np.ndarray, stream: VideoStream) -> float:
         return header
     measured = (len(times) - 1) / float((times[-1] - times[0]) * (stream.time_base or Fraction(1)))
     return header if abs(header - measured) < 0.01 * measured else measured
+
+
+def _shown(decoded: np.ndarray, stream: VideoStream) -> np.ndarray:
+    """The times at which frames are shown, from the sorted times at which their packets are decoded.
+
+    An encoder that reorders lets each frame be decoded when the one so many places before it is shown, and
+    the first ones before any is; of the last frames, which no packet follows, the distances are taken to be
+    the average one.
+    """
+    start = decoded[0] if stream.start_time is None else stream.start_time
+    delay = min(int((decoded < start).sum()), len(decoded) - 1)
+    step = (decoded[-1] - decoded[0]) / max(1, len(decoded) - 1)
+    return np.concatenate([decoded[delay:], decoded[-1] + step * np.arange(1, delay + 1)])
+
+
+def _uneven(times: np.ndarray, stream: VideoStream) -> np.ndarray | None:
+    """Seconds from the first of the sorted `times` (in time base) on; None where they are evenly spaced."""
+    if len(times) < 3:
+        return None
+    seconds = (times - times[0]) * float(stream.time_base or 1)
+    step = seconds[-1] / (len(seconds) - 1)
+    return None if np.abs(seconds - step * np.arange(len(seconds))).max() < 0.5 * step else seconds
 
 
 def mpeg4_picture(packet: av.Packet) -> int | None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmaction_lite.data.annotations import Samples, Split, read_split
-from mmaction_lite.data.sources import open_source
+from mmaction_lite.data.annotations import Split, read_split
+from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.sources import open_sample
 from mmaction_lite.data.transforms import Size
 from mmaction_lite.device import available_cores
 from mmaction_lite.errors import MissingSplitError, VideoError
@@ -68,7 +69,7 @@ def describe(facts: dict[str, Any]) -> str:
 
 def _check(samples: Samples, sample: int) -> Checked:
     try:
-        with open_source(samples.path(sample)) as source:
+        with open_sample(samples, sample) as source:
             last = len(source) - 1
             source.frames([0, last // 2, last])
             return Checked(len(source), source.size, source.fps)

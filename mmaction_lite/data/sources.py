@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from mmaction_lite.data.frames import Frames
+from mmaction_lite.data.samples import Part, Samples
 from mmaction_lite.data.transforms import Box, Size, crop_and_resize
-from mmaction_lite.data.video import Video
+from mmaction_lite.data.video import Video, first_at
 from mmaction_lite.errors import VideoError
 
 
@@ -27,6 +28,10 @@ class Source(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+    def index_at(self, seconds: float) -> int:
+        """The first frame that is shown at this time or later; the length where there is none."""
+        ...
 
     def __enter__(self) -> "Source": ...
 
@@ -58,6 +63,10 @@ class ArrayVideo:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def index_at(self, seconds: float) -> int:
+        """See `Source`."""
+        return first_at(seconds, self.fps, len(self))
+
     def __enter__(self) -> "ArrayVideo":
         return self
 
@@ -73,6 +82,71 @@ class ArrayVideo:
     ) -> np.ndarray:
         """uint8 (n, h, w, 3): the frames asked for, in that order, cut to `box`, resized to `size`."""
         return crop_and_resize(self.pixels[np.asarray(indices)], box, size, antialias=antialias)
+
+
+class PartOf:
+    """A part of a video, read like a video of its own.
+
+    Args:
+        source: the whole; closed with the part.
+        part: where it begins and ends; an end behind the video's is the video's.
+        name: for messages.
+
+    Raises:
+        VideoError: nothing of the video lies within the part.
+    """
+
+    def __init__(self, source: Source, part: Part, name: str):
+        self._source = source
+        whole = len(source)
+        first, end = part[:2] if part.in_frames else (source.index_at(part.start), source.index_at(part.end))
+        self._first, self._end = int(first), int(min(end, whole))
+        if self._first >= self._end:
+            unit = "" if part.in_frames else f" at {source.fps:g} frames per second"
+            raise VideoError(f"{name}: holds no frame; the video has {whole}{unit}")
+        self.fps, self.size = source.fps, source.size
+
+    def __len__(self) -> int:
+        return self._end - self._first
+
+    def index_at(self, seconds: float) -> int:
+        """See `Source`; the part begins at 0."""
+        return first_at(seconds, self.fps, len(self))
+
+    def __enter__(self) -> "PartOf":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._source.__exit__(*exception)
+
+    def frames(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        box: Box | None = None,
+        size: Size | None = None,
+        antialias: bool = True,
+    ) -> np.ndarray:
+        """uint8 (n, h, w, 3): the frames asked for, counted from the part's first."""
+        wanted = np.asarray(indices)
+        if wanted.min() < 0 or wanted.max() >= len(self):
+            raise IndexError(f"frames {wanted.min()} to {wanted.max()} of a part with {len(self)}")
+        return self._source.frames(wanted + self._first, box, size, antialias)
+
+
+def open_sample(samples: Samples, sample: int) -> Source:
+    """The video of a sample, or the part of it that the sample is.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    source, part = open_source(samples.path(sample)), samples.part(sample)
+    if part is None:
+        return source
+    try:
+        return PartOf(source, part, samples.name(sample))
+    except BaseException:
+        source.__exit__()
+        raise
 
 
 def open_source(path: Path) -> Source:

@@ -13,6 +13,7 @@ every frame tells which one it is. Where frames do not come as predicted (field 
 missing pts), the file is decoded once to learn the order, and from then on always from its beginning.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -31,6 +32,8 @@ from mmaction_lite.errors import VideoError
 
 # Reading on over this many packets without decoding them takes about as long as a seek.
 SEEK_PACKETS = 8
+# Times are written with few digits: a frame this little early counts as shown at the time asked for.
+EARLY_SECONDS = 5e-4
 
 
 class MispredictedError(Exception):
@@ -80,6 +83,13 @@ class Video:
     def __len__(self) -> int:
         """The number of frames that decode; headers may say otherwise, and edit lists hide some."""
         return len(self._index.order)
+
+    def index_at(self, seconds: float) -> int:
+        """The first frame shown at this time or later, counted from the first frame's; len where none is."""
+        times = self._index.times
+        if times is None:
+            return first_at(seconds, self.fps, len(self))
+        return min(int(np.searchsorted(times, seconds - EARLY_SECONDS)), len(self))
 
     @property
     def fps(self) -> float:
@@ -284,6 +294,11 @@ class Video:
         pixels = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def first_at(seconds: float, fps: float, length: int) -> int:
+    """`index_at` of a video of `length` frames at a constant rate."""
+    return length if math.isinf(seconds) else min(math.ceil((seconds - EARLY_SECONDS) * fps), length)
 
 
 def collect(

@@ -224,6 +224,6 @@ def check_shared_memory(batch_bytes: int, num_workers: int) -> None:
         fitting = free // (batch_bytes * PREFETCH)
         raise UserError(
             f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {num_workers} workers with {PREFETCH} "
-            f"batches of {batch_bytes / 2**20:.0f} MiB each need {needed / 2**20:.0f} MiB; give the container more "
-            f"(docker run --shm-size=..., or --ipc=host), or use --workers {fitting}"
+            f"batches of {batch_bytes / 2**20:.0f} MiB each need {needed / 2**20:.0f} MiB; give the "
+            f"container more (docker run --shm-size=..., or --ipc=host), or use --workers {fitting}"
         )

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import mmaction_lite.models as models
-from mmaction_lite.checkpoint import load_state, write_atomically
+from mmaction_lite.checkpoint import load_state
 from mmaction_lite.data import clips, transforms, views
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe
 
 # The only types that a file may name.

@@ -1,0 +1,125 @@
+"""The table of clips that every annotation file becomes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Part(NamedTuple):
+    """The piece of a video that a sample is: from `start` up to, but without, `end`.
+
+    In seconds of playing time, or, `in_frames`, in frames from 0.
+    """
+
+    start: float
+    end: float
+    in_frames: bool
+
+    def __str__(self) -> str:
+        """As it stands behind a path; seconds as in a media fragment (W3C Media Fragments URI 1.0)."""
+        return f"#{'frames' if self.in_frames else 't'}={self.start:g},{self.end:g}"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A table of clips: path and class of each, in packed arrays.
+
+    Python objects are copied page by page into every worker as their reference counts change; arrays are
+    not, so the table costs its bytes once for any number of workers and rows.
+
+    Args:
+        paths: the paths as listed, relative to `root` or absolute.
+        labels: class index per clip, int64 (N,).
+        classes: class names, in index order.
+        root: folder that relative paths start from.
+        source: where the table comes from, in words, for messages and protocol lines.
+        parts: start and end of the part of its video that each sample is, float64 (N, 2); None: all of it.
+        parts_in_frames: whether they are frame numbers, not seconds.
+        lines: the line of each sample in the file `source`, int32 (N,); None where it is no file.
+    """
+
+    paths: "PackedStrings"
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    root: Path
+    source: str
+    parts: np.ndarray | None = None
+    parts_in_frames: bool = False
+    lines: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, sample: int) -> Path:
+        """Where clip number `sample` lies."""
+        return self.root / self.paths[sample]
+
+    def part(self, sample: int) -> Part | None:
+        """The part of its file that clip number `sample` is; None for all of it."""
+        if self.parts is None:
+            return None
+        start, end = self.parts[sample].tolist()
+        return Part(start, end, self.parts_in_frames)
+
+    def name(self, sample: int) -> str:
+        """Path and part: what tells a sample from all others."""
+        part = self.part(sample)
+        return f"{self.path(sample)}{'' if part is None else part}"
+
+    def place(self, sample: int) -> str:
+        """`file:line` where the sample is listed, or its path where nothing lists it."""
+        return str(self.path(sample)) if self.lines is None else f"{self.source}:{self.lines[sample]}"
+
+    def counts(self) -> np.ndarray:
+        """Clips per class, int64 (len(classes),)."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+
+class PackedStrings:
+    """A sequence of strings in two arrays: all bytes end to end, and where each one ends."""
+
+    def __init__(self, strings: Sequence[str]):
+        encoded = [os.fsencode(string) for string in strings]
+        self.bytes = np.frombuffer(b"".join(encoded), np.uint8)
+        self.ends = np.cumsum([len(string) for string in encoded], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> str:
+        end = int(self.ends[index])
+        start = int(self.ends[index - 1]) if index % len(self) else 0
+        return os.fsdecode(self.bytes[start:end].tobytes())
+
+
+class Rows:
+    """The columns of an annotation file as it lists them.
+
+    Args:
+        file: to name in messages.
+        root: folder that its paths start from; None: the file's own.
+    """
+
+    def __init__(self, file: Path, root: Path | None = None):
+        self.file = file
+        self.root = root or file.parent
+        self.paths: list[str] = []
+        self.labels: list[str] = []
+        self.lines: list[int] = []
+        self.parts: list[tuple[float, float]] = []
+        self.parts_in_frames = False
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def add(self, path: str, label: str, line: int, part: tuple[float, float] | None = None) -> None:
+        """Append a row; all rows of a file have a part or none has."""
+        self.paths.append(path)
+        self.labels.append(label)
+        self.lines.append(line)
+        if part is not None:
+            self.parts.append(part)
