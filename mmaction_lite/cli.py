@@ -275,21 +275,73 @@ def generate(
 @data_app.command()
 def validate(
     data: Annotated[Path, typer.Argument(help="A data set as --data takes it.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for lists of what is sound and what is not; an interrupted check goes on."),
+    ] = None,
+    workers: Workers = None,
+    hang_seconds: HangSeconds = 120.0,
     as_json: Json = False,
 ) -> None:
     """Open every video of every split, decode first, middle and last frame, and list what is wrong."""
-    from mmaction_lite.data.prepare import describe, validate
+    from mmaction_lite.data.check import describe, validate
+    from mmaction_lite.device import default_workers
 
-    splits, faults = validate(data, _track)
+    workers = default_workers() if workers is None else workers
+    report = validate(data, _track, out, workers, hang_seconds)
     if as_json:
-        _print_json({"splits": splits, "faults": faults})
+        _print_json(vars(report))
     else:
-        for name, facts in splits.items():
+        for name, facts in report.splits.items():
             print(f"{name}: {describe(facts)}")
-        for fault in faults:
-            _warn(fault)
-    if faults:
+        for line in [*(f"note: {note}" for note in report.notes), *report.faults]:
+            _warn(line)
+        if out is not None:
+            print(f"{out}: lists of the sound clips, a data set for --data")
+    if report.faults:
         raise typer.Exit(1)
+
+
+@data_app.command()
+def prepare(
+    data: Annotated[Path, typer.Argument(help="A data set as --data takes it.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new one; an interrupted preparation goes on.")],
+    short_side: Annotated[int, typer.Option(min=1, help="Larger videos are reduced to it.")] = 256,
+    keyframe_every: Annotated[int, typer.Option(min=1, help="Frames between keyframes.")] = 10,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="x264's quality; smaller is better.")] = 20,
+    frames: Annotated[bool, typer.Option("--frames", help="JPEG frames instead of H.264 files.")] = False,
+    workers: Workers = None,
+    hang_seconds: HangSeconds = 1200.0,
+) -> None:
+    """Write a data set that reads faster: smaller frames, closer keyframes, or JPEG frames."""
+    from mmaction_lite.data.prepare import Form, prepare
+    from mmaction_lite.device import default_workers
+
+    form = Form(
+        kind="frames" if frames else "video", short_side=short_side, keyframe_every=keyframe_every, crf=crf
+    )
+    workers = default_workers() if workers is None else workers
+    faults = prepare(data, out, form, _track, workers, hang_seconds)
+    for fault in faults:
+        _warn(f"left out: {fault}")
+    print(f"{out}: a data set for --data, {len(faults)} videos left out")
+
+
+@data_app.command()
+def browse(
+    data: Data,
+    recipe: Annotated[str, typer.Option(help="Whose views to draw.")],
+    out: Annotated[Path, typer.Option(help="New .png file.")] = Path("clips.png"),
+    clips: Annotated[int, typer.Option(min=1, help="Training clips to show.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+) -> None:
+    """Write a contact sheet of training clips, augmented, as the network sees them."""
+    from mmaction_lite.data.annotations import read_split
+    from mmaction_lite.data.browse import browse
+    from mmaction_lite.recipes import get_recipe
+
+    count = browse(read_split(data, "train"), get_recipe(recipe).train, out, clips, seed)
+    print(f"{out}: {count} views")
 
 
 def main() -> None:

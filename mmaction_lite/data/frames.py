@@ -35,6 +35,8 @@ class Frames:
         VideoError: no such directory, or no image in it.
     """
 
+    codec = "image"
+
     def __init__(self, path: str | PathLike[str], fps: float = math.nan) -> None:
         self.path = str(path)
         self.fps = fps

@@ -1,98 +1,259 @@
-"""Looking at a data set before training on it."""
+"""Making a data set that reads faster: smaller frames, closer keyframes, or JPEG files."""
 
-import contextlib
+import io
+import json
 import math
-from collections import Counter
+import os
+import shutil
+import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
+import av
 import numpy as np
+import torch
+from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from PIL import Image
 
-from mmaction_lite.data.annotations import Split, read_split
+from mmaction_lite.data.annotations import write_table
+from mmaction_lite.data.check import read_splits
+from mmaction_lite.data.frames import Frames
 from mmaction_lite.data.samples import Samples
-from mmaction_lite.data.sources import open_sample
-from mmaction_lite.data.transforms import Size
-from mmaction_lite.device import available_cores
-from mmaction_lite.errors import MissingSplitError, VideoError
+from mmaction_lite.data.sources import open_source
+from mmaction_lite.data.tasks import run_tasks
+from mmaction_lite.data.transforms import Size, crop_and_resize, short_side_size
+from mmaction_lite.data.video import MispredictedError, Video
+from mmaction_lite.data.workers import HANG_SECONDS
+from mmaction_lite.errors import UserError, VideoError
+from mmaction_lite.files import write_atomically
 
-Track = Callable[[Iterable["Checked"], int, str], Iterable["Checked"]]
+Track = Callable[[Iterable["Prepared"], int, str], Iterable["Prepared"]]
+TIME_BASE = Fraction(1, 90_000)
+FRAME_RATE_OF_FOLDERS = 25.0
+JPEG_QUALITY = 90
 
 
-class Checked(NamedTuple):
-    """One video: its length in frames, (height, width) and frame rate, or why it cannot be read."""
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What every video becomes.
 
-    length: int = 0
-    size: Size = (0, 0)
-    fps: float = 0.0
+    Args:
+        kind: "video" (H.264 in MP4, without sound) or "frames" (folders of JPEG files).
+        short_side: larger videos are reduced to it, smaller ones keep their size.
+        keyframe_every: frames from one keyframe to the next: what a reader decodes at most to get one.
+        crf: x264's quality, smaller is better.
+    """
+
+    kind: Literal["video", "frames"] = "video"
+    short_side: int = 256
+    keyframe_every: int = 10
+    crf: int = 20
+
+    def __post_init__(self):
+        for name in ("short_side", "keyframe_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.crf <= 51:
+            raise UserError(f"crf is {self.crf}; expected 0 to 51")
+
+
+class Prepared(NamedTuple):
+    """One file: what is wrong with it, and what keeps all files from being written."""
+
     fault: str = ""
+    error: str = ""
 
 
-def validate(data: Path, track: Track) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Open every video of a data set, decode its first, middle and last frame.
+def prepare(
+    data: Path,
+    out: Path,
+    form: Form,
+    track: Track,
+    num_workers: int = 0,
+    hang_seconds: float = 10 * HANG_SECONDS,
+) -> list[str]:
+    """Write every video of a data set in another form, and lists of them that make a data set.
+
+    Frames keep their number and their times, so labels and parts stay right. Whatever is there already is
+    not made again: files get their names when they are complete. So an interrupted preparation goes on with
+    the same command, to the same result.
+
+    Args:
+        data: see `data.annotations`.
+        out: folder of the new data set.
+        form: what the videos become.
+        track: wraps an iterable to show progress: (iterable, total, title).
+        num_workers: processes.
+        hang_seconds: a file that takes longer counts as unreadable.
 
     Returns:
-        facts of the splits that are there, by name, and one line per video that cannot be read.
+        a line per video that cannot be read; it is left out of the lists and stands in `quarantine.jsonl`.
 
     Raises:
-        UserError: the annotations themselves are wrong.
+        UserError: the annotations are wrong, or the disk is full.
     """
-    train = read_split(data, "train")
-    splits: dict[str, Samples] = {"train": train}
-    others: tuple[Split, ...] = ("val", "test")
-    for split in others if data.is_dir() else ():
-        with contextlib.suppress(MissingSplitError):
-            samples = read_split(data, split, train.classes)
-            if all(samples.source != known.source for known in splits.values()):
-                splits[split] = samples
-    facts, faults = {}, []
+    splits = read_splits(data)
+    _claim(out, form)
+    sources: dict[Path, str] = {}
+    for samples in splits.values():
+        for sample in range(len(samples)):
+            sources.setdefault(samples.path(sample), _target(samples, sample, form))
+    files = list(sources)
+    work = Prepare([str(file) for file in files], [str(out / sources[file]) for file in files], form)
+    results = run_tasks(work, list(range(len(files))), num_workers, hang_seconds)
+    faults: dict[Path, str] = {}
+    for file, result in zip(files, track(results, len(files), f"preparing {data}"), strict=True):
+        if result.error:
+            raise UserError(f"{result.error}; what is done stays, the same command goes on with the rest")
+        if result.fault:
+            faults[file] = result.fault
     for name, samples in splits.items():
-        with ThreadPoolExecutor(available_cores()) as threads:
-            results = threads.map(lambda i, samples=samples: _check(samples, i), range(len(samples)))
-            checked = list(track(results, len(samples), f"checking {samples.source}"))
-        facts[name] = _facts(samples, [video for video in checked if not video.fault])
-        faults += [video.fault for video in checked if video.fault]
-    return facts, faults
+        chosen = [i for i in range(len(samples)) if samples.path(i) not in faults]
+        write_table(out / f"{name}.csv", samples, chosen, [sources[samples.path(i)] for i in chosen])
+    lines = [json.dumps({"path": str(file), "reason": reason}) + "\n" for file, reason in faults.items()]
+    classes = [f"{name}\n" for name in splits["train"].classes]
+    for name, text in (("quarantine.jsonl", lines), ("classes.txt", classes)):
+        content = "".join(text).encode("utf-8", "surrogateescape")
+        write_atomically(out / name, lambda stream, content=content: stream.write(content))
+    return list(faults.values())
 
 
-def describe(facts: dict[str, Any]) -> str:
-    """The facts of one split in a line."""
-    sides = [f"{name} {_most_common(facts[name])}" for name in ("sizes", "fps") if facts[name]]
-    counts = "{min} to {max}".format(**facts["videos_per_class"])
-    frames = "{min} to {max} frames (median {median:g})".format(**facts["frames"])
-    return (
-        f"{facts['videos']} videos of {facts['source']}, {facts['unreadable']} unreadable; "
-        f"{facts['classes']} classes of {counts} videos; {', '.join([frames, *sides])}"
-    )
+@dataclass(frozen=True)
+class Prepare:
+    """Makes one file by number: from `sources[number]` to `targets[number]`."""
+
+    sources: list[str]
+    targets: list[str]
+    form: Form
+
+    def __call__(self, number: int) -> Prepared:
+        """Write the file unless it is there."""
+        source, target = Path(self.sources[number]), Path(self.targets[number])
+        if target.exists():
+            return Prepared()
+        part = target.with_name(f".{target.name}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove(part)  # of a killed process
+            write = _write_video if self.form.kind == "video" else _write_frames
+            try:
+                write(source, part, self.form)
+            except MispredictedError:  # the file's order of frames is known from now on
+                _remove(part)
+                write(source, part, self.form)
+            part.rename(target)
+            return Prepared()
+        except VideoError as error:
+            return Prepared(fault=str(error))
+        except MispredictedError as error:
+            return Prepared(fault=f"{source}: {error}")
+        except (OSError, FFmpegError) as error:
+            return Prepared(error=f"{target}: could not be written ({error.strerror or error})")
+        finally:
+            _remove(part)
+
+    def failed(self, number: int, reason: str) -> Prepared:
+        """What is said of a file that hung or killed its process."""
+        return Prepared(fault=f"{self.sources[number]}: {reason}")
 
 
-def _check(samples: Samples, sample: int) -> Checked:
+def _claim(out: Path, form: Form) -> None:
+    """Make `out` the folder of one form: two would mix."""
+    file, text = out / "form.txt", f"{form}\n"
     try:
-        with open_sample(samples, sample) as source:
-            last = len(source) - 1
-            source.frames([0, last // 2, last])
-            return Checked(len(source), source.size, source.fps)
-    except VideoError as error:
-        return Checked(fault=str(error))
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror}); pass another folder") from None
+    if file.exists():
+        if file.read_text() != text:
+            raise UserError(f"{out}: holds {file.read_text().strip()}, not {form}; pass another folder")
+    elif any(out.iterdir()):
+        raise UserError(f"{out}: is not empty, and not an interrupted preparation; pass another folder")
+    else:
+        write_atomically(file, lambda stream: stream.write(text.encode()))
 
 
-def _facts(samples: Samples, readable: list[Checked]) -> dict[str, Any]:
-    counts = samples.counts()
-    lengths = [video.length for video in readable] or [0]
-    return {
-        "source": samples.source,
-        "videos": len(samples),
-        "unreadable": len(samples) - len(readable),
-        "classes": len(counts),
-        "videos_per_class": {"min": int(counts.min()), "max": int(counts.max())},
-        "frames": {"min": min(lengths), "median": float(np.median(lengths)), "max": max(lengths)},
-        "sizes": Counter(f"{video.size[1]}x{video.size[0]}" for video in readable),
-        # A folder of frames does not know its rate.
-        "fps": Counter(f"{video.fps:g}" for video in readable if not math.isnan(video.fps)),
-    }
+def _target(samples: Samples, sample: int, form: Form) -> str:
+    """Where the video of a sample goes, relative to the new folder; unique, the same on every run."""
+    listed = Path(samples.paths[sample])
+    path = Path(os.path.normpath(samples.path(sample)))
+    try:
+        inside = path.relative_to(Path(os.path.normpath(samples.root)))
+    except ValueError:
+        inside = Path(listed.name)
+    # Two files may differ by folder or suffix only: clip.avi, clip.mp4.
+    mark = f"{zlib.crc32(os.fsencode(str(path.absolute()))):08x}"
+    name = f"{inside.stem if inside.suffix else inside.name}_{mark}"
+    return str(Path("videos") / inside.with_name(name + (".mp4" if form.kind == "video" else "")))
 
 
-def _most_common(counted: Counter[str]) -> str:
-    shown = [f"{value} ({count})" for value, count in counted.most_common(3)]
-    return " ".join(shown) + (f" and {len(counted) - 3} more" if len(counted) > 3 else "")
+def _sized(size: Size, form: Form) -> Size:
+    """(height, width) of the new frames; even, as H.264 wants them."""
+    height, width = size if min(size) <= form.short_side else short_side_size(size, form.short_side)
+    if form.kind == "frames":
+        return height, width
+    return max(2, height // 2 * 2), max(2, width // 2 * 2)
+
+
+def _each_frame(source: Path, use: Callable[[int, float, np.ndarray], None], form: Form) -> None:
+    """Hand every frame with its number and its seconds to `use`, resized; in memory for one frame."""
+    with open_source(source) as video:
+        size = _sized(video.size, form)
+        if isinstance(video, Video):
+            for index, seconds, pixels in video.walk():
+                use(index, seconds, crop_and_resize(pixels[None], None, size)[0])
+            return
+        assert isinstance(video, Frames)
+        rate = FRAME_RATE_OF_FOLDERS if math.isnan(video.fps) else video.fps
+        for index in range(len(video)):
+            use(index, index / rate, video.frames([index], None, size)[0])
+
+
+def _write_video(source: Path, target: Path, form: Form) -> None:
+    with open_source(source) as video:
+        height, width = _sized(video.size, form)
+        rate = Fraction(FRAME_RATE_OF_FOLDERS if math.isnan(video.fps) else video.fps)
+    reformatter = VideoReformatter()
+    with av.open(str(target), "w", format="mp4") as container:
+        options = {"crf": str(form.crf), "g": str(form.keyframe_every), "sc_threshold": "0"}
+        if torch.backends.cpu.get_cpu_capability() == "AVX512":
+            # x264's AVX-512 code reads memory that nobody wrote: small frames come out different every time.
+            options["x264-params"] = "asm=AVX2"
+        stream = container.add_stream("libx264", rate=rate.limit_denominator(1001), options=options)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1  # one file per process; and the same bytes on every machine
+        stream.codec_context.time_base = TIME_BASE
+
+        def encode(index: int, seconds: float, pixels: np.ndarray) -> None:
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = reformatter.reformat(frame, format="yuv420p", threads=1)
+            frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
+            container.mux(stream.encode(frame))
+
+        _each_frame(source, encode, form)
+        container.mux(stream.encode(None))
+
+
+def _write_frames(source: Path, target: Path, form: Form) -> None:
+    target.mkdir()
+
+    def save(index: int, seconds: float, pixels: np.ndarray) -> None:
+        # By way of memory: Pillow writes to files itself, and on a full disk leaves the last bytes out.
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
+        (target / f"img_{index + 1:05}.jpg").write_bytes(stream.getbuffer())
+
+    _each_frame(source, save, form)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """What clips are read from: video files, folders of JPEG frames, arrays; one interface for all."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ class Source(Protocol):
     @property
     def size(self) -> Size:
         """(height, width) of an upright frame."""
+        ...
+
+    @property
+    def codec(self) -> str:
+        """What the frames are compressed with."""
         ...
 
     def __len__(self) -> int: ...
@@ -54,6 +60,11 @@ class ArrayVideo:
 
     pixels: np.ndarray
     fps: float = 25.0
+
+    @property
+    def codec(self) -> str:
+        """None."""
+        return "raw"
 
     @property
     def size(self) -> Size:
@@ -104,7 +115,10 @@ class PartOf:
         if self._first >= self._end:
             unit = "" if part.in_frames else f" at {source.fps:g} frames per second"
             raise VideoError(f"{name}: holds no frame; the video has {whole}{unit}")
-        self.fps, self.size = source.fps, source.size
+        self.fps, self.size, self.codec = source.fps, source.size, source.codec
+        # A list may say how many frames there are; one more or less is the field's classic mistake.
+        is_short = part.in_frames and math.isfinite(end) and end > whole
+        self.note = f"lists frames up to {end:g}, there are {whole}" if is_short else ""
 
     def __len__(self) -> int:
         return self._end - self._first

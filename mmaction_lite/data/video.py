@@ -92,6 +92,11 @@ class Video:
         return min(int(np.searchsorted(times, seconds - EARLY_SECONDS)), len(self))
 
     @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec."""
+        return self._stream.codec_context.codec.canonical_name
+
+    @property
     def fps(self) -> float:
         """Frames per second, on average over the file."""
         return self._index.fps
@@ -132,6 +137,23 @@ class Video:
             return collect(self._decode(wanted), wanted, box, size, antialias)
         except MispredictedError as error:
             raise VideoError(f"{self.path}: {error}, on every reading anew") from None
+
+    def walk(self) -> Iterator[tuple[int, float, np.ndarray]]:
+        """Every frame once and in order: its number, its seconds, its upright pixels, uint8 (H, W, 3).
+
+        The pixels are a view into memory that the next frame overwrites.
+
+        Raises:
+            VideoError: a frame does not decode.
+            MispredictedError: frames do not come as the file says; start again, their order is known now.
+        """
+        times = self._index.times
+        try:
+            for index, pixels in self._decode(np.arange(len(self))):
+                yield index, index / self.fps if times is None else float(times[index]), pixels
+        except MispredictedError:
+            self._learn()
+            raise
 
     def _check(self, index: int) -> None:
         if 0 <= index < len(self):

@@ -1,0 +1,49 @@
+"""A contact sheet: augmented training clips as the network sees them."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mmaction_lite.data.loader import Draws, VideoDataset
+from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.views import Views
+from mmaction_lite.errors import UserError
+from mmaction_lite.files import write_atomically
+
+MOST_FRAMES = 16
+CAPTION_PIXELS = 14
+
+
+def browse(samples: Samples, views: Views, out: Path, num_clips: int, seed: int = 0) -> int:
+    """Write the first training draws as a PNG picture: a row per view, up to 16 of its frames.
+
+    Returns:
+        the number of views shown.
+
+    Raises:
+        UserError: nothing can be read, or the file not be written.
+    """
+    dataset = VideoDataset(samples, views, seed=seed)
+    num_clips = min(num_clips, len(samples))
+    (draws,) = Draws(len(samples), num_clips, seed, 0, 1)
+    strips = []
+    for clip in map(dataset.__getitem__, draws):
+        if clip.pixels is None:
+            continue
+        for view, label in zip(clip.pixels.numpy(), clip.labels.tolist(), strict=True):
+            strips.append(_strip(view, f"{samples.classes[label]}   {samples.name(clip.sample)}"))
+    if not strips:
+        raise UserError(f"{samples.source}: none of {num_clips} clips can be read")
+    sheet = Image.fromarray(np.concatenate(strips))
+    write_atomically(out, lambda stream: sheet.save(stream, "PNG"))
+    return len(strips)
+
+
+def _strip(view: np.ndarray, caption: str) -> np.ndarray:
+    """uint8 (T, h, w, 3) to one row with a caption above, (h + caption, n·w, 3)."""
+    chosen = np.linspace(0, len(view) - 1, min(len(view), MOST_FRAMES)).round().astype(int)
+    row = np.concatenate(list(view[chosen]), axis=1)
+    head = Image.new("RGB", (row.shape[1], CAPTION_PIXELS), "white")
+    ImageDraw.Draw(head).text((2, 1), caption, fill="black")
+    return np.concatenate([np.asarray(head), row])

@@ -1,0 +1,298 @@
+"""Looking at a data set before training on it: which files can be read, and what they are."""
+
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmaction_lite.data.annotations import Split, read_split, write_table
+from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.sources import PartOf, open_sample
+from mmaction_lite.data.tasks import run_tasks
+from mmaction_lite.data.transforms import Size
+from mmaction_lite.data.workers import HANG_SECONDS
+from mmaction_lite.errors import MissingSplitError, UserError, VideoError
+from mmaction_lite.files import write_atomically
+
+Track = Callable[[Iterable["Checked"], int, str], Iterable["Checked"]]
+RECORD, QUARANTINE, SUMMARY, PICTURE = "checked.jsonl", "quarantine.jsonl", "summary.json", "classes.png"
+
+
+class Checked(NamedTuple):
+    """One sample: length in frames, (height, width), frame rate and codec, or why it cannot be read.
+
+    `note` is what is odd about a sample that can be read.
+    """
+
+    length: int = 0
+    size: Size = (0, 0)
+    fps: float = 0.0
+    codec: str = ""
+    fault: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a look at a data set found.
+
+    Args:
+        splits: facts by split.
+        faults: a line per sample that cannot be read.
+        notes: a line per thing that is odd but no reason not to train.
+    """
+
+    splits: dict[str, dict[str, Any]]
+    faults: list[str]
+    notes: list[str]
+
+
+def validate(
+    data: Path,
+    track: Track,
+    out: Path | None = None,
+    num_workers: int = 0,
+    hang_seconds: float = HANG_SECONDS,
+) -> Report:
+    """Open every sample of every split, decode its first, middle and last frame.
+
+    Args:
+        data: see `data.annotations`.
+        track: wraps an iterable to show progress: (iterable, total, title).
+        out: a folder for the results: `<split>.csv` lists what can be read and is a data set itself,
+            `quarantine.jsonl` the rest with the reasons, `summary.json` the facts, `classes.png` the clips of
+            each class. An interrupted validation goes on from there.
+        num_workers: processes.
+        hang_seconds: a file that takes longer counts as unreadable.
+
+    Raises:
+        UserError: the annotations themselves are wrong, or `out` cannot be written.
+    """
+    splits = read_splits(data)
+    with _Record(out) if out else nullcontext() as record:
+        checked = {
+            name: _checked(samples, record, track, num_workers, hang_seconds)
+            for name, samples in splits.items()
+        }
+    facts, faults, notes = {}, [], _duplicates(splits)
+    for name, samples in splits.items():
+        facts[name] = _facts(samples, [video for video in checked[name] if not video.fault])
+        faults += [video.fault for video in checked[name] if video.fault]
+        notes += [f"{samples.place(i)}: {video.note}" for i, video in enumerate(checked[name]) if video.note]
+        empty = [samples.classes[i] for i in np.flatnonzero(samples.counts() == 0)]
+        if empty:
+            notes.append(f"{samples.source}: no clips of {len(empty)} classes: {', '.join(empty[:5])}")
+    report = Report(facts, faults, notes)
+    if out:
+        _write(out, splits, checked, report)
+    return report
+
+
+def _checked(
+    samples: Samples, record: "_Record | None", track: Track, num_workers: int, hang_seconds: float
+) -> list[Checked]:
+    """The result of every sample, those on record and new ones."""
+    known = record.known(samples) if record else {}
+    missing = [sample for sample in range(len(samples)) if sample not in known]
+    results = run_tasks(Check(samples), missing, num_workers, hang_seconds)
+    results = track(results, len(missing), f"checking {samples.source}")
+    for sample, result in zip(missing, results, strict=True):
+        known[sample] = result
+        if record:
+            record.add(samples, sample, result)
+    return [known[sample] for sample in range(len(samples))]
+
+
+def read_splits(data: Path) -> dict[str, Samples]:
+    """The splits that are there, by name; every list once.
+
+    Raises:
+        UserError: the annotations are wrong.
+    """
+    train = read_split(data, "train")
+    splits: dict[str, Samples] = {"train": train}
+    others: tuple[Split, ...] = ("val", "test")
+    for split in others if data.is_dir() else ():
+        with suppress(MissingSplitError):
+            samples = read_split(data, split, train.classes)
+            if all(samples.source != known.source for known in splits.values()):
+                splits[split] = samples
+    return splits
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """The facts of one split in a line."""
+    sides = [f"{name} {_most_common(facts[name])}" for name in ("sizes", "fps", "codecs") if facts[name]]
+    counts = "{min} to {max}".format(**facts["videos_per_class"])
+    frames = "{min} to {max} frames (median {median:g})".format(**facts["frames"])
+    return (
+        f"{facts['videos']} videos of {facts['source']}, {facts['unreadable']} unreadable; "
+        f"{facts['classes']} classes of {counts} videos; {', '.join([frames, *sides])}"
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """Checks samples by number."""
+
+    samples: Samples
+
+    def __call__(self, number: int) -> Checked:
+        """Open it, decode its first, middle and last frame."""
+        try:
+            with open_sample(self.samples, number) as source:
+                last = len(source) - 1
+                source.frames(sorted({0, last // 2, last}))
+                note = source.note if isinstance(source, PartOf) else ""
+                return Checked(len(source), source.size, source.fps, source.codec, note=note)
+        except VideoError as error:
+            return Checked(fault=str(error))
+
+    def failed(self, number: int, reason: str) -> Checked:
+        """What is said of a sample that hung or killed its process."""
+        return Checked(fault=f"{self.samples.name(number)}: {reason}")
+
+
+class _Record:
+    """The results so far, on disk, each tied to the bytes of its file: what has changed is checked anew."""
+
+    def __init__(self, out: Path):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{out}: cannot be made ({error.strerror}); pass another --out") from None
+        self.file = out / RECORD
+        self.rows: dict[tuple[str, str], Checked] = {}
+        text = self.file.read_text(encoding="utf-8", errors="surrogateescape") if self.file.exists() else ""
+        for line in text.splitlines():
+            try:
+                name, state, length, size, *rest = json.loads(line)
+                self.rows[name, state] = Checked(length, tuple(size), *rest)
+            except (ValueError, TypeError):
+                continue  # the last line of a killed process
+        self.lines = self.file.open("a", encoding="utf-8", errors="surrogateescape", buffering=1)
+        if text and not text.endswith("\n"):
+            self.lines.write("\n")
+
+    def __enter__(self) -> "_Record":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.lines.close()
+
+    def known(self, samples: Samples) -> dict[int, Checked]:
+        """What is known about `samples`, by number."""
+        found = ((i, self.rows.get((samples.name(i), _state(samples.path(i))))) for i in range(len(samples)))
+        return {sample: checked for sample, checked in found if checked is not None}
+
+    def add(self, samples: Samples, sample: int, checked: Checked) -> None:
+        """Write one result."""
+        row = [samples.name(sample), _state(samples.path(sample)), *checked]
+        self.lines.write(json.dumps(row) + "\n")
+
+
+def _state(path: Path) -> str:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _duplicates(splits: dict[str, Samples]) -> list[str]:
+    """A line for each pair of splits that share samples."""
+    lines = []
+    names = list(splits)
+    places = {
+        split: {str(Path(samples.name(i)).absolute()): i for i in range(len(samples))}
+        for split, samples in splits.items()
+    }
+    for number, one in enumerate(names):
+        if twice := len(splits[one]) - len(places[one]):
+            lines.append(f"{splits[one].source}: {twice} samples are listed more than once")
+        for other in names[number + 1 :]:
+            shared = sorted(places[one].keys() & places[other].keys())
+            if shared:
+                at = [splits[split].place(places[split][shared[0]]) for split in (one, other)]
+                lines.append(
+                    f"{len(shared)} samples are both in {one} and in {other}, the first at {' and '.join(at)}"
+                )
+    return lines
+
+
+def _facts(samples: Samples, readable: list[Checked]) -> dict[str, Any]:
+    counts = samples.counts()
+    lengths = [video.length for video in readable] or [0]
+    return {
+        "source": samples.source,
+        "videos": len(samples),
+        "unreadable": len(samples) - len(readable),
+        "classes": len(counts),
+        "videos_per_class": {"min": int(counts.min()), "max": int(counts.max())},
+        "frames": {"min": min(lengths), "median": float(np.median(lengths)), "max": max(lengths)},
+        "sizes": Counter(f"{video.size[1]}x{video.size[0]}" for video in readable),
+        # A folder of frames does not know its rate.
+        "fps": Counter(f"{video.fps:g}" for video in readable if not math.isnan(video.fps)),
+        "codecs": Counter(video.codec for video in readable),
+    }
+
+
+def _write(out: Path, splits: dict[str, Samples], checked: dict[str, list[Checked]], report: Report) -> None:
+    unreadable = []
+    for name, samples in splits.items():
+        sound = [i for i, video in enumerate(checked[name]) if not video.fault]
+        write_table(out / f"{name}.csv", samples, sound, [str(samples.path(i).absolute()) for i in sound])
+        unreadable += [
+            {"path": samples.name(i), "listed": samples.place(i), "reason": video.fault}
+            for i, video in enumerate(checked[name])
+            if video.fault
+        ]
+    # The classes keep their order, also where all clips of one are broken.
+    classes = "".join(f"{name}\n" for name in splits["train"].classes)
+    lines = "".join(json.dumps(row) + "\n" for row in unreadable)
+    summary = json.dumps({"splits": report.splits, "notes": report.notes}, indent=1) + "\n"
+    for file, text in (("classes.txt", classes), (QUARANTINE, lines), (SUMMARY, summary)):
+        data = text.encode("utf-8", "surrogateescape")
+        write_atomically(out / file, lambda stream, data=data: stream.write(data))
+    picture = _histogram(splits)
+    write_atomically(out / PICTURE, lambda stream: stream.write(picture))
+
+
+def _histogram(splits: dict[str, Samples]) -> bytes:
+    """PNG: the clips of every class as a bar, the largest class first, a colour per split."""
+    from matplotlib.figure import Figure
+
+    classes = splits["train"].classes
+    order = np.argsort(-splits["train"].counts(), kind="stable")
+    figure = Figure(figsize=(max(6.0, min(24.0, 0.25 * len(classes))), 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    below = np.zeros(len(classes))
+    for name, samples in splits.items():
+        counts = samples.counts()[order]
+        axes.bar(
+            range(len(classes)), counts, bottom=below, label=name, width=1.0 if len(classes) > 60 else 0.8
+        )
+        below += counts
+    axes.set_ylabel("clips")
+    axes.margins(x=0.01)
+    if len(classes) <= 60:
+        axes.set_xticks(range(len(classes)), [classes[i] for i in order], rotation=90, fontsize=8)
+    else:
+        axes.set_xlabel(f"{len(classes)} classes, by the number of training clips")
+    axes.legend(frameon=False)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    return stream.getvalue()
+
+
+def _most_common(counted: Counter[str]) -> str:
+    shown = [f"{value} ({count})" for value, count in counted.most_common(3)]
+    return " ".join(shown) + (f" and {len(counted) - 3} more" if len(counted) > 3 else "")

@@ -1,0 +1,211 @@
+"""Checking and re-writing data sets; killed halfway, they come to the same result."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.browse import browse
+from mmaction_lite.data.check import validate
+from mmaction_lite.data.prepare import Form, prepare
+from mmaction_lite.data.sources import open_sample
+from mmaction_lite.data.video import Video
+from mmaction_lite.errors import UserError
+
+
+def plain(items, total, title):
+    return items
+
+
+def contents(folder):
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.fixture
+def damaged(tiny, tmp_path):
+    """`tiny` as lists, with a broken file and one that is in two splits."""
+    root = tmp_path / "damaged"
+    root.mkdir()
+    clips = {split: sorted((tiny / split).rglob("*.mp4")) for split in ("train", "val")}
+    (root / "broken.mp4").write_text("nothing")
+    rows = [f'"{clip}" {clip.parent.name}\n' for clip in clips["train"]]
+    (root / "train.txt").write_text("".join([*rows, "broken.mp4 up\n"]))
+    (root / "val.txt").write_text(
+        "".join(f'"{c}" {c.parent.name}\n' for c in [*clips["val"], clips["train"][0]])
+    )
+    return root
+
+
+def test_validate_writes_clean_lists_and_says_what_is_odd(damaged, tmp_path):
+    report = validate(damaged, plain, tmp_path / "out")
+    assert len(report.faults) == 1
+    assert report.faults[0].startswith(f"{damaged}/broken.mp4: ")
+    assert report.splits["train"]["codecs"] == {"h264": 12}
+    (note,) = (note for note in report.notes if "1 samples are both in train and in val" in note)
+    assert "val.txt:7" in note
+    clean = read_split(tmp_path / "out", "train")
+    assert len(clean) == 12
+    assert clean.classes == ("down", "up")
+    (row,) = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines())
+    assert (row["path"], row["listed"]) == (f"{damaged}/broken.mp4", f"{damaged}/train.txt:13")
+    with Image.open(tmp_path / "out" / "classes.png") as picture:
+        assert picture.size[0] > 300
+
+
+def test_validate_goes_on_and_checks_anew_what_has_changed(damaged, tmp_path, monkeypatch):
+    validate(damaged, plain, tmp_path / "out")
+    record = tmp_path / "out" / "checked.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(lines[:5]) + lines[5][:20])  # killed while it wrote the sixth
+    sizes = []
+    again = validate(damaged, lambda items, total, title: (sizes.append(total), items)[1], tmp_path / "out")
+    assert sizes == [13 - 5, 7 - 1]  # one of val is known from train
+    assert again == validate(damaged, plain)
+    source = next(path for path in read_split(tmp_path / "out", "val").root.parent.rglob("broken.mp4"))
+    source.write_bytes(Path(read_split(tmp_path / "out", "train").path(0)).read_bytes())
+    assert validate(damaged, plain, tmp_path / "out").faults == []
+
+
+def test_a_frame_count_that_is_wrong_is_noted_with_its_line(tmp_path):
+    for number in range(3):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "a" / f"{number}.jpg")
+    (tmp_path / "train.txt").write_text("a 3 0\na 4 0\n")
+    report = validate(tmp_path, plain)
+    assert f"{tmp_path}/train.txt:2: lists frames up to 4, there are 3" in report.notes
+
+
+def test_prepared_videos_keep_their_frames_and_get_keyframes(tiny, tmp_path):
+    assert prepare(tiny, tmp_path / "out", Form(short_side=24, keyframe_every=5), plain) == []
+    before, after = read_split(tiny, "train"), read_split(tmp_path / "out", "train")
+    assert after.labels.tolist() == before.labels.tolist()
+    assert after.classes == before.classes
+    for sample in (0, 7):
+        with open_sample(before, sample) as old, open_sample(after, sample) as new:
+            assert (len(new), new.size, new.fps) == (len(old), (24, 32), old.fps)
+            difference = old.frames(range(16), None, (24, 32)).astype(int) - new.frames(range(16))
+            assert np.abs(difference).mean() < 4
+        with av.open(str(after.path(sample))) as container:
+            keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+        assert [i for i, key in enumerate(keys) if key] == [0, 5, 10, 15]
+
+
+def test_prepared_frames_read_like_the_videos(tiny, tmp_path):
+    prepare(tiny, tmp_path / "out", Form(kind="frames", short_side=100), plain)
+    samples = read_split(tmp_path / "out", "val")
+    with open_sample(samples, 0) as new, open_sample(read_split(tiny, "val"), 0) as old:
+        assert (len(new), new.size) == (16, old.size)
+        assert np.abs(old.frames(range(16)).astype(int) - new.frames(range(16))).mean() < 6
+
+
+def test_parts_stay_where_they_are(tiny, tmp_path):
+    clip = next((tiny / "train" / "up").glob("*.mp4"))
+    (tmp_path / "in").mkdir()
+    rows = f"path,label,start_seconds,end_seconds\n{clip},x,0.2,0.4\n{clip},y,0.4,\n"
+    (tmp_path / "in" / "train.csv").write_text(rows)
+    prepare(tmp_path / "in", tmp_path / "out", Form(), plain)
+    samples = read_split(tmp_path / "out", "train")
+    assert samples.paths[0] == samples.paths[1]
+    assert samples.parts is not None
+    assert samples.parts.tolist() == [[0.2, 0.4], [0.4, np.inf]]
+
+
+def test_a_folder_in_use_is_left_alone(tiny, tmp_path):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.txt").touch()
+    with pytest.raises(UserError, match=r"used: is not empty, and not an interrupted preparation"):
+        prepare(tiny, tmp_path / "used", Form(), plain)
+    prepare(tiny, tmp_path / "out", Form(short_side=24), plain)
+    with pytest.raises(UserError, match=r"out: holds .*short_side=24.*, not .*short_side=32"):
+        prepare(tiny, tmp_path / "out", Form(short_side=32), plain)
+
+
+@pytest.mark.parametrize("kind", ["video", "frames"])
+def test_a_full_disk_ends_it_and_the_same_command_goes_on(damaged, tmp_path, kind):
+    """A limit on the size of files makes writing fail as a full disk does."""
+    form = Form(kind=kind, crf=1, keyframe_every=1)
+    prepare(damaged, tmp_path / "whole", form, plain)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sizes = [file.stat().st_size for file in (tmp_path / "whole" / "videos").rglob("*") if file.is_file()]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 1, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"could not be written .*the same command goes on with the rest"):
+            prepare(damaged, tmp_path / "out", form, plain)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert not (tmp_path / "out" / "train.csv").exists()
+    faults = prepare(damaged, tmp_path / "out", form, plain)
+    assert len(faults) == 1
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["prepare", "--crf", "18"], ["validate"]])
+def test_killed_at_any_moment_it_comes_to_the_same_result(damaged, tmp_path, command):
+    name, *options = command
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def start(out):
+        place = [str(out)] if name == "prepare" else ["--out", str(out)]
+        arguments = ["data", name, str(damaged), *place, *options, "--workers", "2"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "mmaction_lite", *arguments],
+            start_new_session=True,
+            stderr=subprocess.PIPE,
+        )
+
+    start(whole).communicate()
+    for _ in range(3):
+        process = start(killed)
+        until = time.time() + 30
+        count = len(list(killed.rglob("*.mp4"))) + lines_of(killed / "checked.jsonl")
+        while time.time() < until and process.poll() is None:
+            if len(list(killed.rglob("*.mp4"))) + lines_of(killed / "checked.jsonl") > count + 2:
+                break
+            time.sleep(0.01)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    last = start(killed)
+    _, error = last.communicate()
+    assert last.returncode == (1 if name == "validate" else 0), error
+    assert len(read_split(killed, "train")) == 12
+    results = [{k: v for k, v in contents(out).items() if k != "checked.jsonl"} for out in (whole, killed)]
+    assert results[0].keys() == results[1].keys()
+    assert results[0] == results[1]
+
+
+def lines_of(file):
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
+
+
+def test_browse_shows_the_training_draws(tiny, tmp_path, recipe):
+    samples = read_split(tiny, "train")
+    assert browse(samples, recipe.train, tmp_path / "sheet.png", 5) == 5
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (4 * 28, 5 * (20 + 14))
+
+
+def test_walk_gives_the_frames_of_a_linear_read(tiny):
+    path = next((tiny / "val").rglob("*.mp4"))
+    with Video(path) as video:
+        walked = [(index, seconds, pixels.copy()) for index, seconds, pixels in video.walk()]
+        assert [index for index, _, _ in walked] == list(range(16))
+        assert walked[5][1] == pytest.approx(0.2)
+        assert (np.stack([pixels for _, _, pixels in walked]) == video.frames(range(16))).all()
