@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+benchmark_app = typer.Typer(help="Measure speed.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(benchmark_app, name="benchmark")
 
 Data = Annotated[Path, typer.Option("--data", help="Class folders, or list files; see the README.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -264,12 +266,31 @@ def report(
 def generate(
     out: Annotated[Path, typer.Argument(help="Folder; an interrupted generation goes on.")],
     frames: Annotated[bool, typer.Option("--frames", help="JPEG frames instead of H.264 files.")] = False,
+    scenes: Annotated[
+        int, typer.Option(min=0, help="Instead: so many clips as costly to decode as those of Kinetics.")
+    ] = 0,
+    keyframe_every: Annotated[
+        int | None, typer.Option(min=1, help="Of --scenes: frames between keyframes [default: x264's, 250].")
+    ] = None,
 ) -> None:
     """Write the data set `motions`: ten actions that only the order of the frames tells apart."""
     from mmaction_lite.demo import generate_motions
 
+    if scenes:
+        generate_scenes_like_kinetics(out, scenes, keyframe_every)
+        print(f"{out}: train and val, nothing to learn and everything to decode")
+        return
     generate_motions(out, "frames" if frames else "video", _console())
     print(f"{out}: train, val and test as class folders and as list files")
+
+
+def generate_scenes_like_kinetics(out: Path, clips: int, keyframe_every: int | None) -> None:
+    """With a progress bar."""
+    from mmaction_lite.data.scenes import generate_scenes
+    from mmaction_lite.device import default_workers
+
+    for _ in _track(generate_scenes(out, clips, keyframe_every, default_workers()), clips, "writing clips"):
+        pass
 
 
 @data_app.command()
@@ -342,6 +363,51 @@ def browse(
 
     count = browse(read_split(data, "train"), get_recipe(recipe).train, out, clips, seed)
     print(f"{out}: {count} views")
+
+
+@benchmark_app.command("loader")
+def benchmark_loader(
+    recipe: Annotated[
+        str, typer.Option(help="Whose training views to draw.")
+    ] = "tsn_r50_1x1x3_100e_kinetics400_rgb",
+    data: Annotated[
+        Path | None, typer.Option(help="Your data [default: generated clips like those of Kinetics].")
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Clips to time.")] = 32,
+    device: Device = "auto",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Time opening, decoding, cropping, augmenting, collating and copying of clips, and what limits them."""
+    from mmaction_lite.benchmark import measure_loader
+    from mmaction_lite.data.annotations import read_split
+    from mmaction_lite.device import default_workers, pick_device
+    from mmaction_lite.recipes import get_recipe
+
+    if data is None:
+        data = Path("data/scenes")
+        generate_scenes_like_kinetics(data, 16, None)
+    report = measure_loader(
+        read_split(data, "train"),
+        get_recipe(recipe),
+        pick_device(device),
+        clips,
+        default_workers() if workers is None else workers,
+        _track,
+    )
+    if as_json:
+        return _print_json(report.to_json())
+    print(f"{report.data}, {report.recipe}: {report.clips} clips, {report.unreadable} unreadable")
+    table = Table("stage", "CPU ms per clip (median)", box=None)
+    rows = [*report.stages.items(), ("whole path, file to pixels", report.whole)]
+    rows += [(f"open and decode: {name}", value) for name, value in report.peers.items()]
+    for name, value in rows:
+        table.add_row(name, f"{value:.2f}")
+    Console().print(table)
+    print(
+        f"{report.clips_per_second:.1f} clips/s from {report.workers} decoding processes; "
+        f"limited by: {report.limited_by}"
+    )
 
 
 def main() -> None:

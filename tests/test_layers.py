@@ -24,6 +24,7 @@ ALLOWED = {
     "train": {"errors", "recipes", "data", "optim", "device", "evaluate", "run", "watch"},
     "recognize": {"errors", "recipes", "data", "device", "evaluate"},
     "report": {"errors", "data", "evaluate", "checkpoint", "files"},
+    "benchmark": {"errors", "recipes", "data", "device"},
     "demo": {"errors", "recipes", "data", "evaluate", "train", "recognize", "report"},
     "__init__": {"recipes", "recognize"},
     "__main__": {"cli"},

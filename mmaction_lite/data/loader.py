@@ -202,7 +202,7 @@ def training_loader(
 
     def make(done: int) -> DataLoader[Batch]:
         draws = Draws(len(dataset), batch_size, seed, first_step + done, last_step)
-        return start_loader(dataset, num_workers, pin, hang_seconds, batch_sampler=draws, collate_fn=_stack)
+        return start_loader(dataset, num_workers, pin, hang_seconds, batch_sampler=draws, collate_fn=stack)
 
     length = last_step - first_step
     return Batches(make, length, num_workers, dataset.notes, dataset.give_up, hang_seconds, report)
@@ -229,7 +229,8 @@ def evaluation_loader(
     return Batches(make, length, num_workers, dataset.notes, dataset.give_up, hang_seconds, report)
 
 
-def _stack(clips: list[Clip]) -> Batch:
+def stack(clips: list[Clip]) -> Batch:
+    """One batch of training clips."""
     # A clip for which every redraw failed is left out; by then the share of broken videos ends the run.
     pixels = [clip.pixels for clip in clips if clip.pixels is not None]
     read = [clip for clip in clips if clip.pixels is not None]

@@ -124,7 +124,7 @@ class Views:
         """
         views, flips, reversals = [], [], []
         frame_size = self._resized(source) or source.size
-        for indices in self._indices(source, clip_rng):
+        for indices in self.indices(source, clip_rng):
             placements = [self.crop.plan(*frame_size, rng)[0] for _ in range(self.repeats)]
             for pixels in self._cut(source, indices, placements):
                 flips.append(rng.random() < self.flip)
@@ -143,7 +143,7 @@ class Views:
         Crops overlap: whole frames are fewer bytes than their crops, so `crops` cuts them after the
         transfer to the device.
         """
-        indices = self._indices(source)
+        indices = self.indices(source)
         pixels = source.frames(indices.reshape(-1), None, self._resized(source), self.antialias)
         return pixels.reshape(*indices.shape, *pixels.shape[1:])
 
@@ -185,8 +185,8 @@ class Views:
             f"antialias {'on' if self.antialias else 'off'}){self.clips.rule}, {averaged}"
         )
 
-    def _indices(self, source: Source, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Frames of every clip, int64 (num_clips, T)."""
+    def indices(self, source: Source, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Frames of every clip, int64 (num_clips, T); random ones if a generator is given."""
         if isinstance(self.clips, TimedSampler):
             return self.clips(len(source), rng, fps=source.fps)
         return self.clips(len(source), rng)

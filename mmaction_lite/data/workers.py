@@ -119,15 +119,15 @@ class Batches(Generic[T]):
             trouble = ""
             while delivered < self._length and not trouble:
                 waiting_since = time.time()
-                batch = None
-                while batch is None and not trouble:
+                batch = waiting = object()
+                while batch is waiting and not trouble:
                     try:
                         batch = next(batches)
                     except RuntimeError as error:
                         trouble = self._trouble(error, time.time() - waiting_since, crashes)
-                if batch is not None:
+                if batch is not waiting:
                     delivered, restarts = delivered + 1, 0
-                    yield batch
+                    yield batch  # pyright: ignore[reportReturnType]
             if trouble:
                 assert self._notes is not None
                 self._notes.kill()

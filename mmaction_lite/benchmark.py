@@ -1,0 +1,264 @@
+"""How fast clips come, and what limits them."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from mmaction_lite.data import packets
+from mmaction_lite.data.loader import (
+    AUGMENT,
+    CLIP,
+    Clip,
+    Draws,
+    VideoDataset,
+    generator,
+    stack,
+    training_loader,
+)
+from mmaction_lite.data.packets import IndexCache
+from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.sources import open_sample
+from mmaction_lite.data.transforms import FixedPlan, crop_and_resize
+from mmaction_lite.device import available_cores
+from mmaction_lite.errors import UserError, VideoError
+from mmaction_lite.recipes.recipe import Recipe
+
+Read = Callable[[str, list[int]], object]
+Draw = tuple[int, int]
+Track = Callable[[Iterable[Draw], int, str], Iterable[Draw]]
+STAGES = ("open", "decode", "resize and crop", "augment", "collate", "copy to device")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderReport:
+    """What `measure_loader` found. All times are medians of processor milliseconds per clip, one thread.
+
+    Args:
+        data: where the clips come from.
+        recipe: whose views were drawn.
+        clips: how many were timed.
+        unreadable: how many draws met a broken file and were left out.
+        stages: by stage; "decode" goes from packets to whole RGB frames.
+        whole: of the path that trainings take, from the file to pixels; it crops before it resizes, keeps
+            one whole frame at a time and so takes less than its stages one after another.
+        peers: other readers that are installed, same files and frames, opening and decoding to RGB only;
+            "ours" is `open` and `decode` of this package in alternation with them.
+        clips_per_second: of the whole loader, by wall clock.
+        workers: its processes.
+        limited_by: the stage that takes most of the processors' time.
+        environment: of the measurement.
+    """
+
+    data: str
+    recipe: str
+    clips: int
+    unreadable: int
+    stages: dict[str, float]
+    whole: float
+    peers: dict[str, float]
+    clips_per_second: float
+    workers: int
+    limited_by: str
+    environment: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """For `json.dumps`."""
+        return asdict(self)
+
+
+def measure_loader(
+    samples: Samples,
+    recipe: Recipe,
+    device: torch.device,
+    num_clips: int,
+    num_workers: int,
+    track: Track,
+    seed: int = 0,
+) -> LoaderReport:
+    """Time the stages of the training loader one by one, the path as a whole, and other readers beside it.
+
+    Every file counts as new, as in an epoch over a large data set: what is known of its packets is forgotten.
+
+    Raises:
+        UserError: nothing can be read.
+    """
+    dataset = VideoDataset(samples, recipe.train, seed=seed)
+    num_clips = max(1, num_clips)
+    batch_size = min(recipe.batch_size, len(samples), num_clips)
+    steps = Draws(len(samples), batch_size, seed, 0, -(-num_clips // batch_size))
+    draws = [draw for step in steps for draw in step][:num_clips]
+    readers = _readers()
+    times: dict[str, list[float]] = {name: [] for name in (*STAGES, "whole", *readers)}
+    clips: list[Clip] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    known, packets.index_cache = packets.index_cache, IndexCache(0)
+    try:
+        for draw, sample in track(draws, len(draws), "timing the loader"):
+            try:
+                # In turns, so that a busy machine disturbs all alike.
+                clip = _timed(times["whole"], lambda: dataset[draw, sample])  # noqa: B023
+                if clip.faults:
+                    continue
+                indices = _time_stages(times, samples, recipe, draw, sample, seed)
+                for name, read in readers.items():
+                    if samples.parts is None and samples.path(sample).is_file():
+                        _timed(times[name], lambda: read(str(samples.path(sample)), indices))  # noqa: B023
+                clips.append(clip)
+            except VideoError:
+                continue
+        if not clips:
+            raise UserError(f"{samples.source}: none of {len(draws)} clips can be read")
+        for first in range(0, len(clips), batch_size):
+            part = clips[first : first + batch_size]
+            batch = _timed(times["collate"], lambda: stack(part), len(part))  # noqa: B023
+            _timed(times["copy to device"], lambda: batch.pixels.to(device, copy=True), len(part))  # noqa: B023
+    finally:
+        torch.set_num_threads(threads)
+        packets.index_cache = known
+    stages = {name: statistics.median(times[name]) for name in STAGES}
+    return LoaderReport(
+        data=samples.source,
+        recipe=recipe.name,
+        clips=len(clips),
+        unreadable=len(draws) - len(clips),
+        stages=stages,
+        whole=statistics.median(times["whole"]),
+        peers={name: statistics.median(times[name]) for name in readers if times[name]},
+        clips_per_second=_throughput(samples, recipe, batch_size, num_workers, len(draws), seed),
+        workers=num_workers,
+        limited_by=max(stages, key=lambda name: stages[name]),
+        environment=environment(device),
+    )
+
+
+def _time_stages(
+    times: dict[str, list[float]], samples: Samples, recipe: Recipe, draw: int, sample: int, seed: int
+) -> list[int]:
+    """Time one draw stage by stage; the frames it needs."""
+    views = recipe.train
+    rng = generator(seed, AUGMENT, draw)
+    source = _timed(times["open"], lambda: open_sample(samples, sample))
+    with source:
+        indices = views.indices(source, generator(seed, CLIP, draw))
+        height, width = source.size
+        crop = views.crop
+        placements = [
+            (crop.plan(height, width) if isinstance(crop, FixedPlan) else crop.plan(height, width, rng))[0]
+            for _ in range(views.repeats)
+        ]
+        wanted = indices.reshape(-1).tolist()
+        frames = _timed(times["decode"], lambda: source.frames(wanted))
+    crops = _timed(
+        times["resize and crop"],
+        lambda: [crop_and_resize(frames, p.box, p.size, antialias=views.antialias) for p in placements],
+    )
+
+    def augment() -> None:
+        for crop in crops:
+            pixels = np.ascontiguousarray(crop[:, :, ::-1]) if views.flip else crop
+            for transform in views.augment:
+                pixels = transform(pixels, rng)
+
+    _timed(times["augment"], augment)
+    return wanted
+
+
+def _timed(milliseconds: list[float], run: Callable[[], Any], count: int = 1) -> Any:
+    """What `run` gives; its processor time per clip is appended."""
+    start = time.process_time()
+    result = run()
+    milliseconds.append(1000 * (time.process_time() - start) / count)
+    return result
+
+
+def _throughput(
+    samples: Samples, recipe: Recipe, batch_size: int, num_workers: int, num_clips: int, seed: int
+) -> float:
+    """Clips per second of the running loader; its first batches, for which processes start, do not count."""
+    warm = max(1, 2 * num_workers)
+    steps = warm + max(2, -(-num_clips // batch_size))
+    loader = training_loader(
+        VideoDataset(samples, recipe.train, seed=seed), batch_size, 0, steps, num_workers, pin=False
+    )
+    start, clips = 0.0, 0
+    for number, batch in enumerate(loader, 1):
+        if number > warm:
+            clips += len(batch.samples)
+        elif number == warm:
+            start = time.perf_counter()
+    return clips / (time.perf_counter() - start)
+
+
+def _readers() -> dict[str, Read]:
+    """Our reader and those of others that are installed, each decoding with one thread."""
+    readers: dict[str, Read] = {"ours": _read_planned, "PyAV, linear": _read_linear}
+    for module, read in (("decord", _read_decord), ("torchcodec.decoders", _read_torchcodec)):
+        try:
+            import_module(module)
+        except (ImportError, OSError, RuntimeError):
+            continue
+        readers[module.partition(".")[0]] = read
+    return readers
+
+
+def _read_planned(path: str, indices: list[int]) -> object:
+    from mmaction_lite.data.video import Video
+
+    with Video(path) as video:
+        return video.frames(indices)
+
+
+def _read_linear(path: str, indices: list[int]) -> object:
+    wanted, last, found = set(indices), max(indices), {}
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for index, frame in enumerate(container.decode(stream)):
+            if index in wanted:
+                found[index] = frame.to_ndarray(format="rgb24", threads=1)
+            if index == last:
+                break
+    return np.stack([found[index] for index in indices])
+
+
+def _read_decord(path: str, indices: list[int]) -> object:
+    return import_module("decord").VideoReader(path, num_threads=1).get_batch(indices).asnumpy()
+
+
+def _read_torchcodec(path: str, indices: list[int]) -> object:
+    decoder = import_module("torchcodec.decoders").VideoDecoder(
+        path, num_ffmpeg_threads=1, dimension_order="NHWC"
+    )
+    return decoder.get_frames_at(indices).data.numpy()
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a measurement depends on besides the code."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": _processor(),
+        "cores": available_cores(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "av": av.__version__,
+        "system": platform.system(),
+    }
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or os.uname().machine
