@@ -17,7 +17,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def blocks(text):
+    return re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = blocks(README)
 # What makes the published recipe on the page small enough for a test; later settings win.
 SMALL = ["epochs=1", "batch_size=4", "model.width=8"]
 SMALL += [f"{views}.crop.size=(32,32)" for views in ("train", "val", "test")]
@@ -56,16 +62,7 @@ def test_every_command_and_every_python_block_runs(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(
         motions.generate, "__kwdefaults__", (motions.generate.__kwdefaults__ or {}) | {"splits": splits}
     )
-    for number in range(20):
-        write_video(tmp_path / "my_clips" / ("up", "down")[number % 2] / f"{number}.mp4", brightening(number))
-    write_video(tmp_path / "some_clip.mp4", brightening(0))
-    image_weights = {
-        name.removeprefix("backbone."): tensor
-        for name, tensor in tsm_r50(num_classes=2, width=8).state_dict().items()
-        if name.startswith("backbone.")
-    }
-    torch.save(image_weights, tmp_path / "resnet50.pth")  # torchvision's names, without its classifier
-
+    write_clips_and_weights(tmp_path)
     commands = 0
     for language, text in BLOCKS:
         if language == "python" and (name := re.match(r"# (\w+\.py)", text)):
@@ -83,9 +80,36 @@ def test_every_command_and_every_python_block_runs(tmp_path, monkeypatch, capsys
     run(command, capsys)
 
 
+def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_clips_and_weights(tmp_path)
+    tutorial = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    lines = [line for language, text in blocks(tutorial) if language == "bash" for line in text.splitlines()]
+    for line in lines:
+        run(line, capsys)
+    assert len(lines) == 8
+    assert (tmp_path / "clips.png").stat().st_size > 1000
+    assert (tmp_path / "runs" / "doors" / "report.html").exists()
+
+
+def write_clips_and_weights(folder):
+    """What a user has before the first command."""
+    for number in range(20):
+        write_video(folder / "my_clips" / ("up", "down")[number % 2] / f"{number}.mp4", brightening(number))
+    write_video(folder / "some_clip.mp4", brightening(0))
+    image_weights = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in tsm_r50(num_classes=2, width=8).state_dict().items()
+        if name.startswith("backbone.")
+    }
+    torch.save(image_weights, folder / "resnet50.pth")  # torchvision's names, without its classifier
+
+
 def run(line, capsys):
     program, *arguments = shlex.split(line)
     assert program == "mmaction-lite"
+    if arguments[0] == "benchmark":
+        arguments += ["--workers", "0"]
     if arguments[0] == "train" and "motions" not in line:
         arguments += SMALL
     with pytest.MonkeyPatch.context() as patch:

@@ -8,11 +8,12 @@ networks, 5-D in the others.
 from functools import partial
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .recompute import activate_then
-from .temporal import convolve_time, shift, shift_and_project
+from .temporal import convolve_time, products_work, shift, shift_and_project
 
 
 class Unit(Protocol):
@@ -76,8 +77,17 @@ class Conv3d(nn.Conv3d):
             return functional.conv2d(x, self.weight.squeeze(2), self.bias, stride_s, self.padding[1])
         if self.kernel_size[1] == 1 and stride_s == 1:
             return convolve_time(x, self.weight, self.bias, clips, stride_t, self.path)
-        clip = super().forward(x.unflatten(0, (clips, -1)).transpose(1, 2))
-        return clip.transpose(1, 2).flatten(0, 1)
+        clip = x.unflatten(0, (clips, -1)).transpose(1, 2)
+        return self._over_clip(clip).transpose(1, 2).flatten(0, 1)
+
+    def _over_clip(self, clip: Tensor) -> Tensor:
+        """Map (B, C, T, H, W) to (B, C', T', H', W')."""
+        if torch.is_grad_enabled() or not products_work(clip) or clip.dtype != torch.float32:
+            return super().forward(clip)
+        # For small inputs PyTorch would take a convolution of its own, which needs twice oneDNN's time.
+        return torch.ops.aten.mkldnn_convolution(
+            clip, self.weight, self.bias, self.padding, self.stride, self.dilation, 1
+        )
 
 
 class Conv2plus1d(nn.Module):

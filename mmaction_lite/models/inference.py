@@ -63,7 +63,7 @@ def _store_channels_last(conv: Conv2d | Conv3d) -> None:
     """Spare every call the copy into the layout that the kernels want."""
     if isinstance(conv, Conv2d):
         conv.weight.data = conv.weight.data.to(memory_format=torch.channels_last)
-    elif conv.kernel_size[0] == 1:  # stays a free view in four dimensions; over frames it does not pay
+    else:
         conv.weight.data = conv.weight.data.to(memory_format=torch.channels_last_3d)
 
 

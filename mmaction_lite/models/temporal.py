@@ -90,10 +90,13 @@ def _sum_of_taps(x: Tensor, matrices: Tensor, bias: Tensor | None, taps: Sequenc
     return out.flatten(0, 1).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # pyright: ignore
 
 
-def _products_work(x: Tensor) -> bool:
-    """Whether matrix products are worth a try: on processors, and never while a graph is traced or cast."""
+def products_work(x: Tensor) -> bool:
+    """Whether our own ways are worth a try: on processors, and never while a graph is traced or cast."""
     return (
-        x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
+        x.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
     )
 
 
@@ -117,7 +120,7 @@ def convolve_time(
     """
     taps = weight.shape[2]
     in_training = torch.is_grad_enabled()
-    if stride == 1 and (path == "products" or (path == "auto" and in_training and _products_work(x))):
+    if stride == 1 and (path == "products" or (path == "auto" and in_training and products_work(x))):
         matrices = weight.flatten(2).permute(2, 1, 0).contiguous()
         middle = taps // 2
         order = sorted(range(taps), key=lambda tap: abs(tap - middle))
@@ -159,7 +162,7 @@ def shift_and_project(
         path: "products" folds the shift into the convolution, "native" moves the channels first, "auto"
             chooses the products on processors, in eager mode.
     """
-    if path == "products" or (path == "auto" and _products_work(x)):
+    if path == "products" or (path == "auto" and products_work(x)):
         taps = [(0, 0, 2 * share, x.shape[1]), (1, 0, 0, share), (-1, 0, share, 2 * share)]
         return _sum_of_taps(x, weight.flatten(1).T.unsqueeze(0), bias, taps, clips)
     return functional.conv2d(shift(x, clips, share), weight, bias)
