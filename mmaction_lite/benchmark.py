@@ -95,7 +95,7 @@ def measure_loader(
     dataset = VideoDataset(samples, recipe.train, seed=seed)
     num_clips = max(1, num_clips)
     batch_size = min(recipe.batch_size, len(samples), num_clips)
-    steps = Draws(len(samples), batch_size, seed, 0, -(-num_clips // batch_size))
+    steps = Draws(samples.labels, batch_size, seed, 0, -(-num_clips // batch_size))
     draws = [draw for step in steps for draw in step][:num_clips]
     readers = _readers()
     times: dict[str, list[float]] = {name: [] for name in (*STAGES, "whole", *readers)}

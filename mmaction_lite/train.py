@@ -110,6 +110,7 @@ def train(
         target.type == "cuda",
         hang_seconds,
         say,
+        recipe.class_balance,
     )
     quarantine = Quarantine(out, len(samples))
     watch = Watch(out, samples, progress.step, last_step, steps_per_epoch, console)

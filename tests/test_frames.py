@@ -1,4 +1,5 @@
 from pathlib import Path
+from zipfile import ZipFile
 
 import barcode
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 
 from mmaction_lite.data import frames as frames_module
 from mmaction_lite.data.frames import Frames
+from mmaction_lite.data.sources import open_source
 from mmaction_lite.data.transforms import crop_and_resize
 from mmaction_lite.errors import VideoError
 
@@ -73,7 +75,7 @@ def test_damaged_directories(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="is not a directory of frames"):
         Frames(folder / "1.jpg")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(VideoError, match="no image in this directory"):
+    with pytest.raises(VideoError, match="no image in it"):
         Frames(tmp_path / "empty")
 
 
@@ -96,3 +98,44 @@ def test_frames_of_two_sizes_are_an_error(folder: Path) -> None:
     Image.new("RGB", (64, 48)).save(folder / "4.jpg")
     with Frames(folder) as video, pytest.raises(VideoError, match=r"4\.jpg: is 48x64"):
         video.frames([0, 3])
+
+
+def test_a_zip_file_of_frames_reads_like_the_folder(tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in (1, 2, 10):
+        Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(folder / f"{number}.jpg")
+    with ZipFile(tmp_path / "clip.zip", "w") as archive:
+        for number in (10, 2, 1):
+            archive.write(folder / f"{number}.jpg", f"clip/{number}.jpg")
+    with open_source(folder) as plain, open_source(tmp_path / "clip.zip") as zipped:
+        assert len(zipped) == 3
+        assert zipped.size == (24, 32)
+        assert (zipped.frames([2, 0, 1]) == plain.frames([2, 0, 1])).all()
+    (tmp_path / "bad.zip").write_bytes(b"PK nothing")
+    with pytest.raises(VideoError, match=r"bad\.zip: is not a zip file"):
+        open_source(tmp_path / "bad.zip")
+
+
+@pytest.mark.parametrize("turbo", [True, False])
+def test_large_frames_are_decoded_at_a_reduced_scale(tmp_path, monkeypatch, turbo):
+    if not turbo:
+        monkeypatch.setattr(frames_module, "simplejpeg", None)
+    wave = np.sin(np.arange(512) / 40)
+    image = (127 + 100 * wave[:384, None, None] * wave[None, :, None] + np.zeros(3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "1.jpg", quality=95)
+    shapes = []
+    decode = frames_module.decode_image
+    monkeypatch.setattr(
+        frames_module,
+        "decode_image",
+        lambda *arguments: (shapes.append(decode(*arguments).shape[:2]), decode(*arguments))[1],
+    )
+    with open_source(tmp_path) as source:
+        small = source.frames([0], None, (90, 120)).astype(int)
+        cut = source.frames([0], (0, 0, 384, 512), (90, 120)).astype(int)
+        exact = source.frames([0], None, (90, 120), antialias=False).astype(int)
+    assert shapes == [(96, 128), (384, 512), (384, 512)]
+    assert np.abs(small - cut).max() <= 3
+    assert np.abs(exact - cut).max() <= 6

@@ -1,6 +1,10 @@
 import multiprocessing
+import os
 import resource
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
@@ -10,7 +14,7 @@ import torch
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches, VideoCache
 from mmaction_lite.data.clips import DenseClips, SegmentFrames
-from mmaction_lite.data.loader import Draws, VideoDataset, evaluation_loader, training_loader
+from mmaction_lite.data.loader import Draws, VideoDataset, epoch_order, evaluation_loader, training_loader
 from mmaction_lite.data.sources import ArrayVideo, open_sample, open_source
 from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views import Views
@@ -30,15 +34,15 @@ def equal(one, other):
 
 
 def test_order_is_a_new_permutation_every_epoch_and_can_begin_anywhere():
-    steps = list(Draws(11, 4, seed=0, first_step=0, last_step=6))
+    steps = list(Draws(np.zeros(11, int), 4, seed=0, first_step=0, last_step=6))
     draws = [draw for step in steps for draw, _ in step]
     assert draws == list(range(24))
     epochs = [[s for step in steps[i : i + 2] for _, s in step] for i in (0, 2, 4)]
     for epoch in epochs:
         assert len(set(epoch)) == 8
     assert epochs[0] != epochs[1]
-    assert list(Draws(11, 4, seed=0, first_step=3, last_step=6)) == steps[3:]
-    assert list(Draws(11, 4, seed=1, first_step=0, last_step=6)) != steps
+    assert list(Draws(np.zeros(11, int), 4, seed=0, first_step=3, last_step=6)) == steps[3:]
+    assert list(Draws(np.zeros(11, int), 4, seed=1, first_step=0, last_step=6)) != steps
 
 
 def test_batches_depend_on_seed_and_draw_alone(tiny, recipe):
@@ -216,3 +220,94 @@ def test_parts_of_a_video_read_like_videos_of_their_own(tiny, tmp_path, recipe):
         assert cached.pixels is not None
         assert torch.equal(direct.pixels, cached.pixels)
     assert VideoDataset(samples, views)[3].faults[0].path == samples.name(3)
+
+
+def test_class_balance_evens_out_the_classes():
+    labels = np.repeat([0, 1, 3], [90, 9, 1])  # no sample of class 2
+    plain, root, even = (epoch_order(labels, balance, np.random.default_rng(0)) for balance in (0, 0.5, 1))
+    assert sorted(plain) == list(range(100))
+    assert sorted(np.bincount(labels[even]).tolist()) == [0, 33, 33, 34]
+    assert np.bincount(labels[root]).tolist() == [70, 22, 0, 8]  # in proportion to 9.49, 3 and 1
+    assert len(set(even[labels[even] == 0])) >= 33  # of a large class nothing comes twice
+    counts = np.bincount(even[labels[even] == 1], minlength=99)[90:]
+    assert counts.max() - counts.min() <= 1
+    assert (epoch_order(labels, 1, np.random.default_rng(0)) == even).all()
+    assert (epoch_order(labels, 1, np.random.default_rng(1)) != even).any()
+
+
+@pytest.mark.slow
+def test_ten_per_cent_broken_files_do_not_change_the_good_draws(tiny, recipe, tmp_path):
+    """A list of 60 clips, 6 of them broken in different ways; workers find them at different times."""
+    clips = sorted((tiny / "train").rglob("*.mp4"))
+    lines = []
+    for number in range(60):
+        file = tmp_path / f"{number}.mp4"
+        data = clips[number % 12].read_bytes()
+        if number % 10 == 7:
+            data = (b"", data[: len(data) // 3], b"text", data[len(data) // 2 :], b"\0" * 500, b"RIFF")[
+                number // 10
+            ]
+        file.write_bytes(data)
+        lines.append(f"{file.name} {clips[number % 12].parent.name}\n")
+    (tmp_path / "train.txt").write_text("".join(lines))
+    samples = read_split(tmp_path, "train")
+    runs = []
+    for workers in (0, 2):
+        loader = training_loader(VideoDataset(samples, recipe.train, seed=3), 4, 0, 30, workers, pin=False)
+        runs.append(list(loader))
+    for one, other in zip(*runs, strict=True):
+        assert one.samples == other.samples
+        assert torch.equal(one.pixels, other.pixels)
+    broken = {str(samples.path(i)) for i in range(60) if i % 10 == 7}
+    assert {fault.path for batch in runs[0] for fault in batch.faults} == broken
+    assert {fault.path for batch in runs[1] for fault in batch.faults} == broken
+    order = [sample for step in Draws(samples.labels, 4, 3, 0, 30) for _, sample in step]
+    drawn = [sample for batch in runs[0] for sample in batch.samples]
+    assert all(a == b for a, b in zip(order, drawn, strict=True) if a % 10 != 7)
+
+
+@pytest.mark.slow
+def test_a_file_that_vanishes_during_a_run_is_replaced(tiny, recipe, tmp_path):
+    for clip in (tiny / "train").rglob("*.mp4"):
+        copy = tmp_path / "train" / clip.relative_to(tiny / "train")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(clip.read_bytes())
+    samples = read_split(tmp_path, "train")
+    gone = samples.path(5)
+    faults = []
+    for number, batch in enumerate(
+        training_loader(VideoDataset(samples, recipe.train, seed=3), 4, 0, 30, 2, pin=False)
+    ):
+        if number == 3:
+            gone.unlink()
+        faults += batch.faults
+    assert {fault.path for fault in faults} == {str(gone)}
+    assert "no such file" in faults[0].reason
+
+
+@pytest.mark.slow
+def test_memory_of_a_worker_stays_flat(tiny, recipe):
+    """Over 2,000 draws, after the first 200."""
+    code = """
+import sys
+from pathlib import Path
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.loader import VideoDataset
+from test_loader import small_views
+samples = read_split(Path(sys.argv[1]), "train")
+dataset = VideoDataset(samples, small_views(), seed=0)
+resident = []
+for draw in range(2000):
+    dataset[draw, draw % len(samples)]
+    if draw in (199, 1999):
+        resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20)
+print(*resident)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    output = subprocess.check_output([sys.executable, "-c", code, str(tiny)], text=True, env=environment)
+    early, late = map(float, output.split())
+    assert late - early < 8, (early, late)
+
+
+def small_views():
+    return Views(clips=SegmentFrames(num_segments=4), crop=RandomResizedCrop(size=(20, 28)))

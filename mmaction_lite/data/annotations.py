@@ -379,7 +379,7 @@ def _is_clip(entry: os.DirEntry[str]) -> bool:
     if entry.is_dir():
         with os.scandir(entry.path) as inside:
             return any(Path(file.name).suffix.lower() in IMAGE_SUFFIXES for file in inside)
-    return Path(entry.name).suffix.lower() in VIDEO_SUFFIXES
+    return Path(entry.name).suffix.lower() in VIDEO_SUFFIXES | {".zip"}
 
 
 def _hold_out(samples: Samples, held_out: bool) -> Samples:

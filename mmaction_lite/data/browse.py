@@ -26,7 +26,7 @@ def browse(samples: Samples, views: Views, out: Path, num_clips: int, seed: int 
     """
     dataset = VideoDataset(samples, views, seed=seed)
     num_clips = min(num_clips, len(samples))
-    (draws,) = Draws(len(samples), num_clips, seed, 0, 1)
+    (draws,) = Draws(samples.labels, num_clips, seed, 0, 1)
     strips = []
     for clip in map(dataset.__getitem__, draws):
         if clip.pixels is None:

@@ -1,10 +1,13 @@
-"""A directory of JPEG frames, read like a video file."""
+"""A directory or a zip file of JPEG frames, read like a video file."""
 
+import io
 import math
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from PIL import Image
@@ -23,16 +26,16 @@ IMAGES = JPEG | {".png", ".bmp", ".webp"}
 
 
 class Frames:
-    """A directory whose images are the frames of one video; the interface of `Video`.
+    """A directory or a .zip file whose images are the frames of one video; the interface of `Video`.
 
     Frames are in natural order of their names (`2.jpg` before `10.jpg`) and all of one size.
 
     Args:
-        path: the directory; files in it that are no images do not count.
+        path: the directory or zip file; files in it that are no images do not count.
         fps: frames per second; image files do not tell it.
 
     Raises:
-        VideoError: no such directory, or no image in it.
+        VideoError: no such directory, not a zip file, or no image in it.
     """
 
     codec = "image"
@@ -40,13 +43,21 @@ class Frames:
     def __init__(self, path: str | PathLike[str], fps: float = math.nan) -> None:
         self.path = str(path)
         self.fps = fps
-        if not Path(path).is_dir():
+        self._zip = None
+        if Path(path).suffix.lower() == ".zip" and Path(path).is_file():
+            try:
+                self._zip = ZipFile(path)
+            except (BadZipFile, OSError) as error:
+                raise VideoError(f"{path}: is not a zip file ({error})") from None
+            names = self._zip.namelist()
+        elif Path(path).is_dir():
+            names = [entry.name for entry in Path(path).iterdir()]
+        else:
             raise VideoError(f"{path}: is not a directory of frames")
-        self._files = sorted(
-            (file for file in Path(path).iterdir() if file.suffix.lower() in IMAGES), key=natural_key
-        )
-        if not self._files:
-            raise VideoError(f"{path}: no image in this directory ({', '.join(sorted(IMAGES))})")
+        self._names = sorted((name for name in names if Path(name).suffix.lower() in IMAGES), key=natural_key)
+        if not self._names:
+            self.close()
+            raise VideoError(f"{path}: no image in it ({', '.join(sorted(IMAGES))})")
 
     def __enter__(self) -> "Frames":
         return self
@@ -55,10 +66,12 @@ class Frames:
         self.close()
 
     def close(self) -> None:
-        """Nothing stays open between reads."""
+        """Close the zip file; of a directory nothing stays open between reads."""
+        if self._zip:
+            self._zip.close()
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._names)
 
     def index_at(self, seconds: float) -> int:
         """See `Source`; VideoError where no frame rate was given."""
@@ -70,47 +83,69 @@ class Frames:
     def size(self) -> Size:
         """(height, width) of the frames, from the header of the first."""
         try:
-            with Image.open(self._files[0]) as image:
+            with Image.open(io.BytesIO(self._load(0))) as image:
                 return image.height, image.width
         except OSError as error:
-            raise VideoError(f"{self._files[0]}: is no image ({error})") from None
+            raise VideoError(f"{self._name(0)}: is no image ({error})") from None
 
     def frames(
         self, indices: Iterable[int], box: Box | None = None, size: Size | None = None, antialias: bool = True
     ) -> np.ndarray:
-        """Exactly the frames asked for, each file read once; see `Video.frames`."""
-        wanted = np.asarray(list(indices), dtype=np.int64)
-        return collect(self._decode(wanted), wanted, box, size, antialias)
+        """Exactly the frames asked for, each file read once; see `Video.frames`.
 
-    def _decode(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        Whole frames that are at least twice as large as `size` are decoded at a reduced scale, which is an
+        antialiased reduction by itself; not when `antialias` is off, for then other pixels are wanted.
+        """
+        wanted = np.asarray(list(indices), dtype=np.int64)
+        least = size if antialias and box is None else None
+        return collect(self._decode(wanted, least), wanted, box, size, antialias)
+
+    def _decode(self, wanted: np.ndarray, least: Size | None) -> Iterator[tuple[int, np.ndarray]]:
         shape = None
         for index in np.unique(wanted).tolist():
             if not 0 <= index < len(self):
                 raise IndexError(
                     f"{self.path}: frame {index} was asked for; the video has frames 0 to {len(self) - 1}"
                 )
-            pixels = read_image(self._files[index])
+            pixels = decode_image(self._load(index), self._name(index), least)
             shape = shape or pixels.shape
             if pixels.shape != shape:
                 raise VideoError(
-                    f"{self._files[index]}: is {pixels.shape[0]}x{pixels.shape[1]}, "
+                    f"{self._name(index)}: is {pixels.shape[0]}x{pixels.shape[1]}, "
                     f"the frames before it are {shape[0]}x{shape[1]}"
                 )
             yield index, pixels
 
+    def _name(self, index: int) -> str:
+        return f"{self.path}/{self._names[index]}"
 
-def read_image(file: Path) -> np.ndarray:
-    """uint8 (height, width, 3) RGB; VideoError when the file is no sound image."""
+    def _load(self, index: int) -> bytes:
+        try:
+            return self._zip.read(self._names[index]) if self._zip else Path(self._name(index)).read_bytes()
+        except (OSError, BadZipFile, zlib.error) as error:
+            raise VideoError(f"{self._name(index)}: cannot be read ({error})") from None
+
+
+def decode_image(data: bytes, name: str, least: Size | None = None) -> np.ndarray:
+    """uint8 (height, width, 3) RGB; JPEG at the smallest scale that is no smaller than `least`, if given.
+
+    Raises:
+        VideoError: it is no sound image.
+    """
     try:
-        if simplejpeg and file.suffix.lower() in JPEG:
-            return simplejpeg.decode_jpeg(file.read_bytes(), "RGB")
-        with Image.open(file) as image:
+        if simplejpeg and Path(name).suffix.lower() in JPEG:
+            # The smallest of TurboJPEG's scales is 1/8.
+            height, width = least or (0, 0)
+            return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, min_factor=1)
+        with Image.open(io.BytesIO(data)) as image:
+            if least:
+                image.draft("RGB", (least[1], least[0]))
             return np.array(image.convert("RGB"))
     except (OSError, ValueError) as error:
-        raise VideoError(f"{file}: is no sound image ({error})") from None
+        raise VideoError(f"{name}: is no sound image ({error})") from None
 
 
-def natural_key(file: Path) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """Sorts the numbers in names by value."""
-    parts = re.split(r"(\d+)", file.name)
+    parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

@@ -72,10 +72,27 @@ class Draws:
 
     Every epoch shuffles anew and drops its last `num_samples % batch_size` samples. One pass runs over
     all epochs, so that workers never wait at an epoch's end.
+
+    Args:
+        labels: class of every sample, int64 (N,).
+        batch_size: draws of a step.
+        seed: of the training.
+        first_step: where to begin.
+        last_step: where to end.
+        class_balance: see `epoch_order`.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, first_step: int, last_step: int):
-        self.num_samples = num_samples
+    def __init__(
+        self,
+        labels: np.ndarray,
+        batch_size: int,
+        seed: int,
+        first_step: int,
+        last_step: int,
+        class_balance: float = 0.0,
+    ):
+        self.labels = labels
+        self.class_balance = class_balance
         self.batch_size = batch_size
         self.seed = seed
         self.steps = range(first_step, last_step)
@@ -84,16 +101,43 @@ class Draws:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        steps_per_epoch = self.num_samples // self.batch_size
+        steps_per_epoch = len(self.labels) // self.batch_size
         epoch, order = -1, np.empty(0, np.int64)
         for step in self.steps:
             if step // steps_per_epoch != epoch:
                 epoch = step // steps_per_epoch
-                order = generator(self.seed, ORDER, epoch).permutation(self.num_samples)
+                order = epoch_order(self.labels, self.class_balance, generator(self.seed, ORDER, epoch))
             first = (step % steps_per_epoch) * self.batch_size
             draw = step * self.batch_size
             samples = order[first : first + self.batch_size]
             yield [(draw + i, int(sample)) for i, sample in enumerate(samples)]
+
+
+def epoch_order(labels: np.ndarray, class_balance: float, rng: np.random.Generator) -> np.ndarray:
+    """The samples of one epoch in their order, int64 (N,).
+
+    Args:
+        labels: class of every sample, int64 (N,).
+        class_balance: 0 takes every sample once. 1 takes every class equally often: samples of large
+            classes have to wait for another epoch, those of small ones come several times. In between, a
+            class of n samples gets a share in proportion to n ** (1 - class_balance).
+        rng: of the epoch.
+    """
+    if class_balance == 0:
+        return rng.permutation(len(labels))
+    counts = np.bincount(labels)
+    shares = np.where(counts > 0, counts.clip(1).astype(float) ** (1 - class_balance), 0)
+    wanted = len(labels) * shares / shares.sum()
+    takes = np.floor(wanted).astype(int)
+    # The rest goes to the largest remainders, in random order among equals.
+    rest = np.lexsort((rng.random(len(takes)), takes - wanted))[: len(labels) - takes.sum()]
+    takes[rest] += 1
+    chosen = []
+    for label in np.flatnonzero(takes):
+        members = np.flatnonzero(labels == label)
+        rounds = [rng.permutation(members) for _ in range(-(-takes[label] // len(members)))]
+        chosen.append(np.concatenate(rounds)[: takes[label]])
+    return rng.permutation(np.concatenate(chosen))
 
 
 class VideoDataset:
@@ -188,8 +232,9 @@ def training_loader(
     pin: bool,
     hang_seconds: float = HANG_SECONDS,
     report: Callable[[str], None] | None = None,
+    class_balance: float = 0.0,
 ) -> Batches[Batch]:
-    """Batches of the steps [first_step, last_step), over all epochs.
+    """Batches of the steps [first_step, last_step), over all epochs; for `class_balance` see `epoch_order`.
 
     Raises:
         UserError: shared memory is too small for these batches and workers.
@@ -201,7 +246,8 @@ def training_loader(
     dataset.notes = Notes(num_workers) if num_workers else None
 
     def make(done: int) -> DataLoader[Batch]:
-        draws = Draws(len(dataset), batch_size, seed, first_step + done, last_step)
+        labels = dataset.samples.labels
+        draws = Draws(labels, batch_size, seed, first_step + done, last_step, class_balance)
         return start_loader(dataset, num_workers, pin, hang_seconds, batch_sampler=draws, collate_fn=stack)
 
     length = last_step - first_step

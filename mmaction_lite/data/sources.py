@@ -164,11 +164,11 @@ def open_sample(samples: Samples, sample: int) -> Source:
 
 
 def open_source(path: Path) -> Source:
-    """A video file or a folder of JPEG frames.
+    """A video file, or a folder or .zip file of JPEG frames.
 
     Raises:
         VideoError: the path is missing or cannot be read as either.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise VideoError(f"{path}: is neither a file nor a folder")  # opening a pipe would wait for ever
-    return Frames(path) if path.is_dir() else Video(path)
+    return Frames(path) if path.is_dir() or path.suffix.lower() == ".zip" else Video(path)

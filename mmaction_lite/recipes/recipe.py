@@ -78,6 +78,7 @@ class Recipe:
         modality: what the pixels are.
         normalize: pixels to inputs.
         label_smoothing: share of the target spread over all classes.
+        class_balance: 0 draws every clip once an epoch, 1 every class equally often; see `epoch_order`.
         mixing: mixup and cutmix of a batch; None for neither.
         max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
         val_every: epochs between validations; the last epoch is always validated.
@@ -98,6 +99,7 @@ class Recipe:
     modality: str = "rgb"
     normalize: Normalize = field(default_factory=Normalize)
     label_smoothing: float = 0.0
+    class_balance: float = 0.0
     mixing: Mixing | None = None
     max_grad_norm: float | None = None
     val_every: int = 1
@@ -114,6 +116,8 @@ class Recipe:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_grad_norm is not None and self.max_grad_norm <= 0:
             raise UserError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0, or none")
+        if not 0 <= self.class_balance <= 1:
+            raise UserError(f"class_balance is {self.class_balance}; expected 0 to 1")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing is {self.label_smoothing}; expected a share below 1")
 
