@@ -331,6 +331,10 @@ def prepare(
     keyframe_every: Annotated[int, typer.Option(min=1, help="Frames between keyframes.")] = 10,
     crf: Annotated[int, typer.Option(min=0, max=51, help="x264's quality; smaller is better.")] = 20,
     frames: Annotated[bool, typer.Option("--frames", help="JPEG frames instead of H.264 files.")] = False,
+    shard: Annotated[int, typer.Option(min=0, help="Pack so many clips into each tar file; 0: none.")] = 0,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="ray: on the cluster of RAY_ADDRESS, or a local one.")
+    ] = "local",
     workers: Workers = None,
     hang_seconds: HangSeconds = 1200.0,
 ) -> None:
@@ -339,13 +343,40 @@ def prepare(
     from mmaction_lite.device import default_workers
 
     form = Form(
-        kind="frames" if frames else "video", short_side=short_side, keyframe_every=keyframe_every, crf=crf
+        kind="frames" if frames else "video",
+        short_side=short_side,
+        keyframe_every=keyframe_every,
+        crf=crf,
+        shard=shard,
     )
     workers = default_workers() if workers is None else workers
-    faults = prepare(data, out, form, _track, workers, hang_seconds)
+    faults = prepare(data, out, form, _track, workers, hang_seconds, engine)
     for fault in faults:
         _warn(f"left out: {fault}")
     print(f"{out}: a data set for --data, {len(faults)} videos left out")
+
+
+@data_app.command()
+def index(
+    shards: Annotated[
+        list[Path], typer.Argument(help="Tar files with clips; an index is written beside each.")
+    ],
+    out: Annotated[Path, typer.Option(help="New .csv table of their clips, such as my_data/train.csv.")],
+    url: Annotated[
+        str | None, typer.Option(help="Where the tar files will be, if not here: https://…, s3://…")
+    ] = None,
+) -> None:
+    """Index tar files of clips, so that they are read in any order, from here or from a server."""
+    from mmaction_lite.data.annotations import VIDEO_SUFFIXES, write_rows
+    from mmaction_lite.data.shards import index_shards
+
+    if url is not None:
+        at = {str(shard): f"{url.rstrip('/')}/{shard.name}" for shard in shards}
+    else:
+        at = {str(shard): str(shard.absolute()) for shard in shards}
+    rows = [(f"{at[tar]}/{member}", label) for tar, member, label in index_shards(shards, VIDEO_SUFFIXES)]
+    write_rows(out, rows)
+    print(f"{out}: {len(rows)} clips in {len(shards)} tar files")
 
 
 @data_app.command()

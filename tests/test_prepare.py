@@ -209,3 +209,16 @@ def test_walk_gives_the_frames_of_a_linear_read(tiny):
         assert [index for index, _, _ in walked] == list(range(16))
         assert walked[5][1] == pytest.approx(0.2)
         assert (np.stack([pixels for _, _, pixels in walked]) == video.frames(range(16))).all()
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_result(damaged, tmp_path):
+    """In a process of its own: Ray leaves threads and settings behind."""
+    pytest.importorskip("ray")
+    program = [sys.executable, "-m", "mmaction_lite", "data", "prepare", str(damaged)]
+    for engine in ("local", "ray"):
+        command = [*program, str(tmp_path / engine), "--shard", "6", "--short-side", "24", "--engine", engine]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "1 videos left out" in done.stdout
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")

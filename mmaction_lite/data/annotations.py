@@ -268,13 +268,19 @@ def _table(rows: Rows, classes: Sequence[str] | None) -> Samples:
 def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequence[str]) -> None:
     """Write some of the samples as a `.csv` table that `read_table` reads, with other paths."""
     columns = () if samples.parts is None else PART_COLUMNS[samples.parts_in_frames]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label", *columns))
+    rows = []
     for sample, path in zip(chosen, paths, strict=True):
         part = samples.part(sample)
         ends = () if part is None else ("" if math.isinf(end) else f"{end:.12g}" for end in part[:2])
-        writer.writerow((path, samples.classes[samples.labels[sample]], *ends))
+        rows.append((path, samples.classes[samples.labels[sample]], *ends))
+    write_rows(file, rows, columns)
+
+
+def write_rows(file: Path, rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> None:
+    """Write a `.csv` table of path, label and further columns."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("path", "label", *columns), *rows])
     write_atomically(file, lambda out: out.write(text.getvalue().encode("utf-8", "surrogateescape")))
 
 

@@ -4,7 +4,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -33,6 +33,7 @@ class Frames:
     Args:
         path: the directory or zip file; files in it that are no images do not count.
         fps: frames per second; image files do not tell it.
+        images: names and bytes of the images, where they are in memory already; `path` is then a name only.
 
     Raises:
         VideoError: no such directory, not a zip file, or no image in it.
@@ -40,11 +41,19 @@ class Frames:
 
     codec = "image"
 
-    def __init__(self, path: str | PathLike[str], fps: float = math.nan) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        fps: float = math.nan,
+        images: Sequence[tuple[str, bytes]] | None = None,
+    ) -> None:
         self.path = str(path)
         self.fps = fps
         self._zip = None
-        if Path(path).suffix.lower() == ".zip" and Path(path).is_file():
+        self._images = {Path(name).name: data for name, data in images or ()}
+        if images:
+            names = list(self._images)
+        elif Path(path).suffix.lower() == ".zip" and Path(path).is_file():
             try:
                 self._zip = ZipFile(path)
             except (BadZipFile, OSError) as error:
@@ -120,6 +129,8 @@ class Frames:
         return f"{self.path}/{self._names[index]}"
 
     def _load(self, index: int) -> bytes:
+        if self._images:
+            return self._images[self._names[index]]
         try:
             return self._zip.read(self._names[index]) if self._zip else Path(self._name(index)).read_bytes()
         except (OSError, BadZipFile, zlib.error) as error:

@@ -5,6 +5,7 @@ the frames is read GOP by GOP when it is first needed, from the packets of that 
 through once, without decoding. Where packets do not tell the order either, `Video` learns it by decoding all.
 """
 
+import io
 import math
 import threading
 from collections import OrderedDict
@@ -143,15 +144,19 @@ class IndexCache:
 index_cache = IndexCache(INDEX_CACHE_BYTES)
 
 
-def open_stream(path: str) -> tuple[InputContainer, VideoStream]:
-    """Open `path` and its best video stream, with one decoding thread; VideoError when that fails."""
-    if not Path(path).is_file():
+def open_stream(path: str, data: bytes | None = None) -> tuple[InputContainer, VideoStream]:
+    """Open `path`, or the file whose bytes are `data`, and its best video stream, with one decoding thread.
+
+    Raises:
+        VideoError: it is no video.
+    """
+    if data is None and not Path(path).is_file():
         what = "is a directory, not a video file" if Path(path).is_dir() else "no such file"
         raise VideoError(f"{path}: {what}")
-    if not Path(path).stat().st_size:
+    if not (Path(path).stat().st_size if data is None else len(data)):
         raise VideoError(f"{path}: the file is empty (0 bytes)")
     try:
-        container = av.open(path)
+        container = av.open(path if data is None else io.BytesIO(data), "r")
     except FFmpegError as error:
         raise VideoError(
             f"{path}: cannot be opened as a video, it is none or is cut short ({error.strerror})"
@@ -178,7 +183,7 @@ def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]
         return  # as at the end of a truncated file; who needs more packets finds out
 
 
-def listed_index(path: str, stream: VideoStream) -> PacketIndex | None:
+def listed_index(path: str, stream: VideoStream, data: bytes | None = None) -> PacketIndex | None:
     """The index that an MP4 file's own list of packets gives, its order still unread; None where in doubt."""
     count = len(stream.index_entries)
     if "mp4" not in stream.container.format.name or not one_frame_per_packet(stream) or not count:
@@ -188,7 +193,7 @@ def listed_index(path: str, stream: VideoStream) -> PacketIndex | None:
     if count != stream.frames or (flags & INDEX_DISCARD).any():
         return None
     begin, end = int(positions.min()), int((positions + sizes).max())
-    with Path(path).open("rb") as file:
+    with Path(path).open("rb") if data is None else io.BytesIO(data) as file:
         boxes = file.read(begin)
         if file.seek(0, 2) < end:
             return None

@@ -24,8 +24,9 @@ from mmaction_lite.data.annotations import write_table
 from mmaction_lite.data.check import read_splits
 from mmaction_lite.data.frames import Frames
 from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.shards import read_facts, write_shard
 from mmaction_lite.data.sources import open_source
-from mmaction_lite.data.tasks import run_tasks
+from mmaction_lite.data.tasks import Engine, run_tasks
 from mmaction_lite.data.transforms import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.video import MispredictedError, Video
 from mmaction_lite.data.workers import HANG_SECONDS
@@ -47,12 +48,14 @@ class Form:
         short_side: larger videos are reduced to it, smaller ones keep their size.
         keyframe_every: frames from one keyframe to the next: what a reader decodes at most to get one.
         crf: x264's quality, smaller is better.
+        shard: clips in a tar file; 0 leaves every clip a file of its own.
     """
 
     kind: Literal["video", "frames"] = "video"
     short_side: int = 256
     keyframe_every: int = 10
     crf: int = 20
+    shard: int = 0
 
     def __post_init__(self):
         for name in ("short_side", "keyframe_every"):
@@ -76,6 +79,7 @@ def prepare(
     track: Track,
     num_workers: int = 0,
     hang_seconds: float = 10 * HANG_SECONDS,
+    engine: Engine = "local",
 ) -> list[str]:
     """Write every video of a data set in another form, and lists of them that make a data set.
 
@@ -90,6 +94,7 @@ def prepare(
         track: wraps an iterable to show progress: (iterable, total, title).
         num_workers: processes.
         hang_seconds: a file that takes longer counts as unreadable.
+        engine: "local", or "ray" for a Ray cluster that sees the same folders.
 
     Returns:
         a line per video that cannot be read; it is left out of the lists and stands in `quarantine.jsonl`.
@@ -97,21 +102,35 @@ def prepare(
     Raises:
         UserError: the annotations are wrong, or the disk is full.
     """
-    splits = read_splits(data)
+    splits, out = read_splits(data), out.absolute()
     _claim(out, form)
     sources: dict[Path, str] = {}
     for samples in splits.values():
         for sample in range(len(samples)):
             sources.setdefault(samples.path(sample), _target(samples, sample, form))
     files = list(sources)
-    work = Prepare([str(file) for file in files], [str(out / sources[file]) for file in files], form)
-    results = run_tasks(work, list(range(len(files))), num_workers, hang_seconds)
-    faults: dict[Path, str] = {}
+    shards = _shards(splits, sources, out, form)
+    faults = {}
+    for tar in shards:
+        if tar.exists():  # packed before an interruption; its clips are files no more
+            faults |= {Path(file): reason for file, reason in read_facts(tar)["faults"].items()}
+    packed = {file for tar, members in shards.items() if tar.exists() for file in members}
+    files = [file for file in files if file not in packed]
+    work = Prepare([str(file.absolute()) for file in files], [str(out / sources[f]) for f in files], form)
+    results = run_tasks(work, list(range(len(files))), num_workers, hang_seconds, engine)
     for file, result in zip(files, track(results, len(files), f"preparing {data}"), strict=True):
         if result.error:
             raise UserError(f"{result.error}; what is done stays, the same command goes on with the rest")
         if result.fault:
             faults[file] = result.fault
+    for tar, members in shards.items():
+        sound = [file for file in members if file not in faults]
+        if not tar.exists():
+            found = {str(file): faults[file] for file in members if file in faults}
+            write_shard(tar, out, [sources[file] for file in sound], {"faults": found})
+        for file in sound:
+            _remove(out / sources[file])
+            sources[file] = f"{tar.relative_to(out)}/{sources[file]}"
     for name, samples in splits.items():
         chosen = [i for i in range(len(samples)) if samples.path(i) not in faults]
         write_table(out / f"{name}.csv", samples, chosen, [sources[samples.path(i)] for i in chosen])
@@ -176,6 +195,23 @@ def _claim(out: Path, form: Form) -> None:
         raise UserError(f"{out}: is not empty, and not an interrupted preparation; pass another folder")
     else:
         write_atomically(file, lambda stream: stream.write(text.encode()))
+
+
+def _shards(
+    splits: dict[str, Samples], sources: dict[Path, str], out: Path, form: Form
+) -> dict[Path, list[Path]]:
+    """The tar files to come, each with the files whose clips go into it."""
+    if not form.shard:
+        return {}
+    shards: dict[Path, list[Path]] = {}
+    left = dict.fromkeys(sources)
+    for name, samples in splits.items():
+        own = [file for file in dict.fromkeys(map(samples.path, range(len(samples)))) if file in left]
+        for number, first in enumerate(range(0, len(own), form.shard)):
+            shards[out / "shards" / f"{name}-{number:05}.tar"] = own[first : first + form.shard]
+        for file in own:
+            del left[file]
+    return shards
 
 
 def _target(samples: Samples, sample: int, form: Form) -> str:

@@ -56,7 +56,8 @@ class Samples:
 
     def path(self, sample: int) -> Path:
         """Where clip number `sample` lies."""
-        return self.root / self.paths[sample]
+        listed = self.paths[sample]
+        return Path(listed) if "://" in listed else self.root / listed
 
     def part(self, sample: int) -> Part | None:
         """The part of its file that clip number `sample` is; None for all of it."""

@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mmaction_lite.data.frames import Frames
+from mmaction_lite.data.frames import IMAGES, Frames
 from mmaction_lite.data.samples import Part, Samples
+from mmaction_lite.data.shards import is_packed, read_packed
 from mmaction_lite.data.transforms import Box, Size, crop_and_resize
 from mmaction_lite.data.video import Video, first_at
 from mmaction_lite.errors import VideoError
@@ -164,11 +165,16 @@ def open_sample(samples: Samples, sample: int) -> Source:
 
 
 def open_source(path: Path) -> Source:
-    """A video file, or a folder or .zip file of JPEG frames.
+    """A video file, or a folder or .zip file of JPEG frames; also one in a tar file or on a server.
 
     Raises:
         VideoError: the path is missing or cannot be read as either.
     """
+    if is_packed(path):
+        (name, data), *others = read_packed(path)
+        if others or Path(name).suffix.lower() in IMAGES:
+            return Frames(path, images=[(name, data), *others])
+        return Video(path, data)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise VideoError(f"{path}: is neither a file nor a folder")  # opening a pipe would wait for ever
     return Frames(path) if path.is_dir() or path.suffix.lower() == ".zip" else Video(path)

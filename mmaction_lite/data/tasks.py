@@ -1,12 +1,18 @@
 """The same work on every file of a data set, in as many processes as there are cores."""
 
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import Generic, Protocol, TypeVar
+from itertools import islice
+from typing import Generic, Literal, Protocol, TypeVar
 
 from torch.utils.data import DataLoader
 
 from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, start_loader
+from mmaction_lite.errors import UserError
 
+Engine = Literal["local", "ray"]
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -44,9 +50,26 @@ class _Tasks(Generic[R]):
 
 
 def run_tasks(
-    work: Work[R], numbers: list[int], num_workers: int, hang_seconds: float = HANG_SECONDS
-) -> Batches[R]:
-    """The results of the pieces `numbers`, in that order, as they come; for hanging ones see `Batches`."""
+    work: Work[R],
+    numbers: list[int],
+    num_workers: int,
+    hang_seconds: float = HANG_SECONDS,
+    engine: Engine = "local",
+) -> Iterable[R]:
+    """The results of the pieces `numbers`, in that order, as they come; for hanging ones see `Batches`.
+
+    Args:
+        work: what to do.
+        numbers: of the pieces.
+        num_workers: processes here; on Ray, the cluster has its own number.
+        hang_seconds: how long a piece may take.
+        engine: "ray" uses the cluster of RAY_ADDRESS, or starts a local one.
+
+    Raises:
+        UserError: Ray is not installed.
+    """
+    if engine == "ray":
+        return _on_ray(work, numbers, hang_seconds)
     tasks = _Tasks(work)
     tasks.notes = Notes(num_workers) if num_workers else None
 
@@ -62,3 +85,41 @@ def run_tasks(
 
 def _only(results: list[R]) -> R:
     return results[0]
+
+
+def _on_ray(work: Work[R], numbers: list[int], hang_seconds: float) -> Iterator[R]:
+    try:
+        import ray
+        from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+    except ImportError:
+        raise UserError("--engine ray needs Ray: pip install 'mmaction-lite[ray]'") from None
+    started = not ray.is_initialized()
+    if started:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        # A piece is tried once more when its process dies, and given up after that.
+        run = ray.remote(max_retries=1)(_one)
+        shared = ray.put(work)
+        ahead = 4 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        left = iter(numbers)
+        waiting = deque((number, run.remote(shared, number)) for number in islice(left, ahead))
+        while waiting:
+            number, result = waiting.popleft()
+            waiting.extend((other, run.remote(shared, other)) for other in islice(left, 1))
+            # The oldest piece began long ago, or waits for older ones that were given up by now.
+            done, _ = ray.wait([result], timeout=2 * hang_seconds)
+            if not done:
+                ray.cancel(result, force=True)
+                yield work.failed(number, f"took more than {hang_seconds:g} s")
+                continue
+            try:
+                yield ray.get(result)
+            except (WorkerCrashedError, OutOfMemoryError) as error:
+                yield work.failed(number, f"its process died ({type(error).__name__})")
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _one(work: Work[R], number: int) -> R:
+    return work(number)

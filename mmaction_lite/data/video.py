@@ -14,6 +14,7 @@ missing pts), the file is decoded once to learn the order, and from then on alwa
 """
 
 import math
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -50,27 +51,32 @@ class Video:
 
     Args:
         path: a local file.
+        data: its bytes, where they are in memory already; `path` is then a name only.
 
     Raises:
         VideoError: the file is missing, is no video, or holds no video stream.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], data: bytes | None = None) -> None:
         self.path = str(path)
-        self._container, self._stream = open_stream(self.path)
+        self._data = data
+        self._container, self._stream = open_stream(self.path, data)
         self._packets: Iterator[av.Packet] = demux(self._container, self._stream)
         self._position = 0  # the number of the packet that `_packets` gives next
         self._reformatter = VideoReformatter()
         try:
-            status = Path(path).stat()
-            self._key = str(Path(path).absolute()), status.st_mtime_ns, status.st_size
+            if data is None:
+                status = Path(path).stat()
+                self._key = str(Path(path).absolute()), status.st_mtime_ns, status.st_size
+            else:
+                self._key = self.path, zlib.crc32(data), len(data)
             self._index = packet_index.index_cache.get(self._key) or self._make_index()
         except BaseException:
             self.close()
             raise
 
     def __reduce__(self) -> tuple:
-        return Video, (self.path,)
+        return Video, (self.path, self._data)
 
     def __enter__(self) -> "Video":
         return self
@@ -276,11 +282,11 @@ class Video:
 
     def _reopen(self) -> None:
         self._container.close()
-        self._container, self._stream = open_stream(self.path)
+        self._container, self._stream = open_stream(self.path, self._data)
         self._packets, self._position = demux(self._container, self._stream), 0
 
     def _make_index(self) -> PacketIndex:
-        listed = packet_index.listed_index(self.path, self._stream)
+        listed = packet_index.listed_index(self.path, self._stream, self._data)
         return self._remember(listed) if listed else self._scan()
 
     def _remember(self, index: PacketIndex) -> PacketIndex:

@@ -1,0 +1,196 @@
+"""Many clips in one tar file, here or on a server, each read by its place in it.
+
+A path such as `shards/train-00000.tar/videos/a.mp4` names a member. Beside every tar file lies
+`<name>.tar.index.json` with the place of each member, so a clip is one read of its own bytes, in any order,
+and the length of a data set is known. A member is a video file, or a folder of images. Over HTTP(S), S3 and
+what else fsspec reaches, the same parts are read (with the extra `remote`).
+"""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmaction_lite.data.frames import IMAGES
+from mmaction_lite.errors import UserError, VideoError
+from mmaction_lite.files import write_atomically
+
+Places = dict[str, list[tuple[str, int, int]]]
+"""By member: name, first byte and number of bytes of its file, or of each of its images."""
+
+INDEX_SUFFIX = ".index.json"
+INDICES_IN_MEMORY = 64
+_MEMBER = re.compile(r"(.+\.tar)/(.+)")
+_REMOTE = re.compile(r"(\w{2,}):/+(.+)")
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is a URL, also one of which `Path` has left a single slash."""
+    return bool(_REMOTE.match(str(path)))
+
+
+def url(path: str | Path) -> str:
+    """The URL of a path for which `is_remote` holds."""
+    match = _REMOTE.match(str(path))
+    assert match
+    return f"{match[1]}://{match[2]}"
+
+
+def is_packed(path: str | Path) -> bool:
+    """Whether a path names a member of a tar file, or a remote file: what is read into memory first."""
+    return is_remote(path) or bool(_MEMBER.match(str(path)) and not Path(path).exists())
+
+
+def read_packed(path: str | Path) -> list[tuple[str, bytes]]:
+    """Name and bytes of a member's file, or of each of its images.
+
+    Raises:
+        VideoError: no such file or member, no index, or the server does not answer.
+    """
+    match = _MEMBER.match(str(path))
+    if not match:
+        return [(str(path), _read(str(path), 0, None))]
+    tar, member = match.groups()
+    members = _members(tar)
+    if member not in members:
+        raise VideoError(f"{path}: {tar} has no such member; {len(members)} are in its index")
+    places = members[member]
+    first = min(offset for _, offset, _ in places)
+    end = max(offset + size for _, offset, size in places)
+    data = _read(tar, first, end - first)  # a folder's images lie together: one read
+    if len(data) < end - first:
+        raise VideoError(f"{path}: lies behind the end of {tar}; is the tar file cut short?")
+    return [(f"{tar}/{name}", data[offset - first : offset - first + size]) for name, offset, size in places]
+
+
+@lru_cache(INDICES_IN_MEMORY)
+def _members(tar: str) -> Places:
+    try:
+        content = json.loads(_read(tar + INDEX_SUFFIX, 0, None))
+        return {
+            name: [(file, int(a), int(b)) for file, a, b in places]
+            for name, places in content["members"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise VideoError(
+            f"{tar}{INDEX_SUFFIX}: is damaged; write it anew with mmaction-lite data index"
+        ) from None
+
+
+def _read(path: str, first: int, size: int | None) -> bytes:
+    """`size` bytes from `first` on; None for all."""
+    try:
+        if not is_remote(path):
+            with Path(path).open("rb") as file:
+                file.seek(first)
+                return file.read(-1 if size is None else size)
+        import fsspec
+
+        fs, place = fsspec.core.url_to_fs(url(path))
+        return fs.cat_file(place, start=first, end=None if size is None else first + size)
+    except ImportError as error:
+        raise UserError(f"{path}: needs {error.name}: pip install 'mmaction-lite[remote]'") from None
+    except FileNotFoundError:
+        hint = "; write it with mmaction-lite data index" if path.endswith(INDEX_SUFFIX) else ""
+        raise VideoError(f"{path}: no such file{hint}") from None
+    except Exception as error:  # every kind of server fails in its own way
+        raise VideoError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+
+
+def write_shard(tar: Path, folder: Path, members: Iterable[str], facts: dict[str, Any]) -> None:
+    """Pack files and folders of images of `folder` into a tar file with its index; both whole or not there.
+
+    The bytes depend on names and contents alone. The tar file gets its name last.
+
+    Args:
+        tar: the new file.
+        folder: where the members lie.
+        members: their paths in it.
+        facts: kept in the index beside the places.
+    """
+
+    def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.mtime, info.uid, info.gid, info.uname, info.gname, info.mode = 0, 0, 0, "", "", 0o644
+        return info
+
+    def write(stream: Any) -> None:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for member in members:
+                source = folder / member
+                files = [source] if source.is_file() else sorted(source.iterdir())
+                for file in files:
+                    archive.add(file, str(PurePosixPath(file.relative_to(folder))), filter=plain)
+        stream.flush()
+        stream.seek(0)
+        write_index(tar, places_in(stream), facts)
+
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(tar, write)
+
+
+def write_index(tar: Path, members: Places, facts: dict[str, Any]) -> None:
+    """Write the index of a tar file beside it."""
+    content = json.dumps({"members": members, **facts}).encode()
+    write_atomically(tar.with_name(tar.name + INDEX_SUFFIX), lambda stream: stream.write(content))
+
+
+def read_facts(tar: Path) -> dict[str, Any]:
+    """The whole index of a tar file that `write_shard` wrote."""
+    return json.loads(tar.with_name(tar.name + INDEX_SUFFIX).read_text())
+
+
+def places_in(stream: Any) -> Places:
+    """Where the members of an open tar file lie; images of a folder together are one member.
+
+    Raises:
+        UserError: it is not a tar file.
+    """
+    places: Places = {}
+    try:
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            for info in archive:
+                if info.isfile():
+                    name = info.name.removeprefix("./")
+                    is_image = Path(name).suffix.lower() in IMAGES
+                    member = str(PurePosixPath(name).parent) if is_image else name
+                    places.setdefault(member, []).append((name, info.offset_data, info.size))
+    except tarfile.TarError as error:
+        raise UserError(
+            f"{getattr(stream, 'name', 'file')}: is not an uncompressed tar file ({error})"
+        ) from None
+    return places
+
+
+def index_shards(tars: list[Path], video_suffixes: frozenset[str]) -> list[tuple[str, str, str]]:
+    """Write the indexes of tar files; tar file, member and label of every clip in them.
+
+    A clip's label is the text of a file beside it with the suffix `.cls` (as in WebDataset shards), or the
+    name of the folder that it lies in.
+
+    Raises:
+        UserError: a file is not a tar file, or a clip has no label.
+    """
+    rows = []
+    for tar in tars:
+        with tar.open("rb") as stream:
+            members = places_in(stream)
+            for member, places in members.items():
+                is_folder = len(places) > 1 or places[0][0] != member
+                if not is_folder and Path(member).suffix.lower() not in video_suffixes:
+                    continue
+                stem = member if is_folder else str(PurePosixPath(member).with_suffix(""))
+                label = PurePosixPath(member).parent.name
+                if f"{stem}.cls" in members:
+                    (_, first, size), *_ = members[f"{stem}.cls"]
+                    stream.seek(first)
+                    label = stream.read(size).decode("utf-8", "replace").strip()
+                if not label:
+                    raise UserError(
+                        f"{tar}: {member} has no label: it lies in no folder and has no {stem}.cls"
+                    )
+                rows.append((str(tar), member, label))
+        write_index(tar, members, {})
+    return rows

@@ -1,0 +1,192 @@
+import json
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmaction_lite.cli import app
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.loader import VideoDataset, training_loader
+from mmaction_lite.data.prepare import Form, prepare
+from mmaction_lite.data.shards import _members
+from mmaction_lite.data.sources import open_sample, open_source
+from mmaction_lite.errors import UserError, VideoError
+
+
+class RangeHandler(SimpleHTTPRequestHandler):
+    """A file server that answers requests for parts of files, as real ones do, and counts bytes."""
+
+    sent = 0
+
+    def do_GET(self):
+        wanted = self.headers.get("Range")
+        path = self.translate_path(self.path)
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123
+                data = file.read()
+        except OSError:
+            self.send_error(404)
+            return
+        first, end = 0, len(data)
+        if wanted:
+            a, b = wanted.removeprefix("bytes=").split("-")
+            first, end = int(a), min(int(b) + 1 if b else end, end)
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(end - first))
+        self.send_header("Accept-Ranges", "bytes")
+        if wanted:
+            self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(data)}")
+        self.end_headers()
+        self.wfile.write(data[first:end])
+        RangeHandler.sent += end - first
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of a server of `tmp_path`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(RangeHandler, directory=tmp_path)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture
+def packed(tiny, tmp_path):
+    """`tiny` in two tar files of folders of classes, as somebody else packed it."""
+    clips = sorted((tiny / "train").rglob("*.mp4"))
+    for number in range(2):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            for clip in clips[number::2]:
+                archive.add(clip, f"./{clip.parent.name}/{clip.name}")
+    return tmp_path, clips
+
+
+def assert_same_clips(samples, clips):
+    by_name = {clip.name: clip for clip in clips}
+    assert len(samples) == len(clips)
+    for sample in range(len(samples)):
+        clip = by_name[samples.path(sample).name]
+        assert samples.classes[samples.labels[sample]] == clip.parent.name
+        with open_sample(samples, sample) as shard, open_source(clip) as plain:
+            assert (len(shard), shard.fps, shard.size) == (len(plain), plain.fps, plain.size)
+            assert (shard.frames([3, 15, 0]) == plain.frames([3, 15, 0])).all()
+
+
+def test_indexed_tar_files_read_like_the_files(packed, tiny, recipe):
+    folder, clips = packed
+    tars = [str(folder / f"{number}.tar") for number in range(2)]
+    app(["data", "index", *tars, "--out", str(folder / "train.csv")], standalone_mode=False)
+    samples = read_split(folder, "train")
+    assert_same_clips(samples, clips)
+    loader = training_loader(VideoDataset(samples, recipe.train, seed=0), 4, 0, 6, 2, pin=False)
+    assert sum(len(batch.samples) for batch in loader) == 24
+
+
+def test_tar_files_on_a_server_are_read_by_parts(packed, server):
+    folder, clips = packed
+    tars = [str(folder / f"{number}.tar") for number in range(2)]
+    arguments = ["data", "index", *tars, "--out", str(folder / "train.csv"), "--url", server]
+    app(arguments, standalone_mode=False)
+    samples = read_split(folder, "train")
+    assert samples.name(0).startswith("http")
+    assert_same_clips(samples, clips)
+    sizes = sum(clip.stat().st_size for clip in clips)
+    RangeHandler.sent = 0
+    for sample in range(len(samples)):
+        open_sample(samples, sample).__exit__()
+    assert RangeHandler.sent == sizes  # indexes are known, of each clip came its bytes and no more
+    (folder / "train.csv").write_text(f"path,label\n{server}/0.tar/none.mp4,x\n{server}/9.tar/a.mp4,x\n")
+    samples = read_split(folder, "train")
+    with pytest.raises(VideoError, match=r"none\.mp4: .*0\.tar has no such member; 6 are in its index"):
+        open_sample(samples, 0)
+    with pytest.raises(VideoError, match=r"9\.tar\.index\.json: no such file; .*data index"):
+        open_sample(samples, 1)
+
+
+def test_labels_of_webdataset_shards(tiny, tmp_path):
+    clip = next((tiny / "train" / "up").glob("*.mp4"))
+    (tmp_path / "label").write_text("going up\n")
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.add(clip, "000.mp4")
+        archive.add(tmp_path / "label", "000.cls")
+    command = ["data", "index", str(tmp_path / "0.tar"), "--out", str(tmp_path / "train.csv")]
+    app(command, standalone_mode=False)
+    assert read_split(tmp_path, "train").classes == ("going up",)
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.add(clip, "000.mp4")
+    with pytest.raises(UserError, match=r"0\.tar: 000\.mp4 has no label"):
+        app(command, standalone_mode=False)
+    (tmp_path / "0.tar").write_bytes(b"\1" * 2000)
+    with pytest.raises(UserError, match=r"0\.tar: is not an uncompressed tar file"):
+        app(command, standalone_mode=False)
+
+
+@pytest.mark.parametrize("kind", ["video", "frames"])
+def test_prepared_shards_go_on_after_an_interruption(tiny, tmp_path, kind, monkeypatch):
+    (tmp_path / "in").mkdir()
+    clips = sorted((tiny / "train").rglob("*.mp4"))
+    (tmp_path / "in" / "broken.mp4").write_bytes(b"text")
+    lines = [f'"{clip}" {clip.parent.name}\n' for clip in clips]
+    (tmp_path / "in" / "train.txt").write_text("".join([*lines[:3], "broken.mp4 up\n", *lines[3:]]))
+    form = Form(kind=kind, shard=5, short_side=24)
+
+    def stop_after_a_shard(items, total, title):
+        return items
+
+    faults = prepare(tmp_path / "in", tmp_path / "whole", form, stop_after_a_shard)
+    assert len(faults) == 1
+    tars = sorted(path.name for path in (tmp_path / "whole" / "shards").glob("*.tar"))
+    assert tars == ["train-00000.tar", "train-00001.tar", "train-00002.tar"]
+    assert not [path for path in (tmp_path / "whole" / "videos").rglob("*") if path.is_file()]
+    samples = read_split(tmp_path / "whole", "train")
+    assert len(samples) == 12
+    with open_sample(samples, 4) as shard, open_source(clips[4]) as plain:
+        assert (len(shard), shard.size) == (16, (24, 32))
+        difference = shard.frames(range(16)).astype(int) - plain.frames(range(16), None, (24, 32))
+        assert np.abs(difference).mean() < 6
+
+    # Killed after the first of the tar files: the others are made, and all is as if nothing had happened.
+    prepare(tmp_path / "in", tmp_path / "again", form, stop_after_a_shard)
+    for file in ("train.csv", "shards/train-00001.tar", "shards/train-00002.tar"):
+        (tmp_path / "again" / file).unlink()
+    assert prepare(tmp_path / "in", tmp_path / "again", form, stop_after_a_shard) == faults
+    for file in ("train.csv", "quarantine.jsonl", *(f"shards/{tar}" for tar in tars)):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_truncated_tar_file_and_a_damaged_index_are_said(packed):
+    folder, _ = packed
+    app(["data", "index", str(folder / "0.tar"), "--out", str(folder / "train.csv")], standalone_mode=False)
+    samples = read_split(folder, "train")
+    index = json.loads((folder / "0.tar.index.json").read_text())["members"]
+    starts = [index[str(samples.path(i).relative_to(folder / "0.tar"))][0][1] for i in range(len(samples))]
+    (folder / "0.tar").write_bytes((folder / "0.tar").read_bytes()[:6000])
+    with pytest.raises(VideoError, match=r"lies behind the end of .*0\.tar"):
+        open_sample(samples, int(np.argmax(starts)))
+    (folder / "0.tar.index.json").write_text("[]")
+    _members.cache_clear()
+    with pytest.raises(VideoError, match=r"0\.tar\.index\.json: is damaged"):
+        open_sample(samples, 0)
+
+
+def test_folders_of_images_in_a_tar_file(tmp_path):
+    for number in (1, 2, 10):
+        (tmp_path / "run" / "a").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 24), (number, 0, 0)).save(tmp_path / "run" / "a" / f"{number}.png")
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.add(tmp_path / "run", "run")
+    app(
+        ["data", "index", str(tmp_path / "0.tar"), "--out", str(tmp_path / "train.csv")],
+        standalone_mode=False,
+    )
+    samples = read_split(tmp_path, "train")
+    assert samples.classes == ("run",)
+    with open_sample(samples, 0) as source:
+        assert source.frames([0, 1, 2])[:, 0, 0, 0].tolist() == [1, 2, 10]
