@@ -11,6 +11,14 @@ import numpy as np
 import pytest
 
 from mmaction_lite.data import packets
+from mmaction_lite.data.clips import (
+    ClipSampler,
+    DenseClips,
+    PySlowFastClips,
+    SegmentFrames,
+    TimedClips,
+    TimedSampler,
+)
 from mmaction_lite.data.packets import IndexCache, PacketIndex
 from mmaction_lite.data.transforms import crop_and_resize
 from mmaction_lite.data.video import Video
@@ -408,6 +416,40 @@ def test_real_clips_equal_a_linear_decode_everywhere(path: Path) -> None:
         assert all(
             np.array_equal(video.frames([index])[0], truth[index]) for index in range(0, len(truth), 17)
         )
+    assert_sets_equal(path, truth, 16)
+
+
+@needs_shared
+@pytest.mark.slow
+def test_tricky_files_give_every_set_of_frames_asked_for(subtests: pytest.Subtests) -> None:
+    """With those of the real clips, more than 1,000 random sets."""
+    paths = tricky("README", "broken", "audio_only")
+    assert 16 * (len(paths) + len(REAL)) > 1000
+    for path in paths:
+        with subtests.test(path.name):
+            assert_sets_equal(path, list(linear(path)), 16)
+
+
+def assert_sets_equal(path: Path, truth: list[np.ndarray], count: int) -> None:
+    """Training and test clips of every sampler, and `count` random sets, from fresh and from open videos."""
+    rng = np.random.default_rng(len(truth))
+    samplers: list[ClipSampler] = [SegmentFrames(num_segments=number) for number in (3, 8)]
+    samplers += [DenseClips(clip_len=n, frame_interval=i) for n, i in ((4, 16), (8, 8), (32, 2))]
+    samplers += [PySlowFastClips(clip_len=8, frame_interval=8), TimedClips(clip_len=8, target_fps=10)]
+    sets = []
+    for sampler in samplers:
+        for draws in (rng, None):
+            rate = {"fps": 30.0} if isinstance(sampler, TimedSampler) else {}
+            sets.append(sampler(len(truth), draws, **rate).reshape(-1))
+    sets += [rng.integers(len(truth), size=rng.integers(1, 9)) for _ in range(count)]
+    with Video(path) as opened:
+        for number, indices in enumerate(sets):
+            if number % 2:
+                frames = opened.frames(indices)
+            else:
+                with Video(path) as fresh:
+                    frames = fresh.frames(indices)
+            assert all(np.array_equal(f, truth[i]) for f, i in zip(frames, indices, strict=True)), indices
     for seed in range(5):
         for pattern in patterns(len(truth), seed):
             with Video(path) as video:

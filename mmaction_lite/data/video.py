@@ -370,6 +370,11 @@ def collect(
         if not (0 <= top < top + h <= height and 0 <= left < left + w <= width):
             raise ValueError(f"box (top, left, height, width) {box} is outside the {height}x{width} frame")
         cut = frame[top : top + h, left : left + w]
+        if size is None or size == (h, w):
+            if result is None:
+                result = np.empty((len(indices), h, w, cut.shape[2]), np.uint8)
+            result[indices == index] = cut
+            continue
         if group is None:
             group = np.empty((max(1, GROUP_BYTES // cut.nbytes), *cut.shape), np.uint8)
         group[len(waiting)] = cut
