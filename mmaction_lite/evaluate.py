@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmaction_lite.data.cache import VideoCache
 from mmaction_lite.data.loader import Clip, Fault, VideoDataset, evaluation_loader
-from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS
@@ -111,7 +111,7 @@ def evaluate(
     return Evaluation(
         scores=scores,
         labels=samples.labels,
-        paths=[str(Path(samples.name(i)).absolute()) for i in range(len(samples))],
+        paths=[absolute(samples.name(i)) for i in range(len(samples))],
         classes=samples.classes,
         views=views,
         source=samples.source,

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmaction_lite.cli import app
 from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.check import validate
 from mmaction_lite.data.loader import VideoDataset, training_loader
 from mmaction_lite.data.prepare import Form, prepare
 from mmaction_lite.data.shards import _members
@@ -102,6 +103,12 @@ def test_tar_files_on_a_server_are_read_by_parts(packed, server):
     for sample in range(len(samples)):
         open_sample(samples, sample).__exit__()
     assert RangeHandler.sent == sizes  # indexes are known, of each clip came its bytes and no more
+    report = validate(folder, lambda items, total, title: items, folder / "checked")
+    assert not report.faults
+    checked = read_split(folder / "checked", "train")
+    assert [checked.name(i) for i in range(12)] == [samples.name(i) for i in range(12)]
+    prepare(folder, folder / "prepared", Form(), lambda items, total, title: items)
+    assert len(read_split(folder / "prepared", "train")) == 12
     (folder / "train.csv").write_text(f"path,label\n{server}/0.tar/none.mp4,x\n{server}/9.tar/a.mp4,x\n")
     samples = read_split(folder, "train")
     with pytest.raises(VideoError, match=r"none\.mp4: .*0\.tar has no such member; 6 are in its index"):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmaction_lite.data.annotations import Split, read_split, write_table
-from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.sources import PartOf, open_sample
 from mmaction_lite.data.tasks import run_tasks
 from mmaction_lite.data.transforms import Size
@@ -199,9 +199,10 @@ class _Record:
 
 
 def _state(path: Path) -> str:
-    """What changes when a file does."""
+    """What changes when a file does; of a member of a tar file, when that does."""
+    tar = next((folder for folder in path.parents if folder.suffix == ".tar"), None)
     try:
-        status = path.stat()
+        status = (path if tar is None else tar).stat()
     except OSError:
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
@@ -212,7 +213,7 @@ def _duplicates(splits: dict[str, Samples]) -> list[str]:
     lines = []
     names = list(splits)
     places = {
-        split: {str(Path(samples.name(i)).absolute()): i for i in range(len(samples))}
+        split: {absolute(samples.name(i)): i for i in range(len(samples))}
         for split, samples in splits.items()
     }
     for number, one in enumerate(names):
@@ -249,7 +250,7 @@ def _write(out: Path, splits: dict[str, Samples], checked: dict[str, list[Checke
     unreadable = []
     for name, samples in splits.items():
         sound = [i for i, video in enumerate(checked[name]) if not video.fault]
-        write_table(out / f"{name}.csv", samples, sound, [str(samples.path(i).absolute()) for i in sound])
+        write_table(out / f"{name}.csv", samples, sound, [absolute(samples.path(i)) for i in sound])
         unreadable += [
             {"path": samples.name(i), "listed": samples.place(i), "reason": video.fault}
             for i, video in enumerate(checked[name])

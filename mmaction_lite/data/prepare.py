@@ -23,7 +23,7 @@ from PIL import Image
 from mmaction_lite.data.annotations import write_table
 from mmaction_lite.data.check import read_splits
 from mmaction_lite.data.frames import Frames
-from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.shards import read_facts, write_shard
 from mmaction_lite.data.sources import open_source
 from mmaction_lite.data.tasks import Engine, run_tasks
@@ -116,7 +116,7 @@ def prepare(
             faults |= {Path(file): reason for file, reason in read_facts(tar)["faults"].items()}
     packed = {file for tar, members in shards.items() if tar.exists() for file in members}
     files = [file for file in files if file not in packed]
-    work = Prepare([str(file.absolute()) for file in files], [str(out / sources[f]) for f in files], form)
+    work = Prepare([absolute(file) for file in files], [str(out / sources[f]) for f in files], form)
     results = run_tasks(work, list(range(len(files))), num_workers, hang_seconds, engine)
     for file, result in zip(files, track(results, len(files), f"preparing {data}"), strict=True):
         if result.error:

@@ -1,12 +1,26 @@
 """The table of clips that every annotation file becomes."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+_REMOTE = re.compile(r"(\w{2,}):/+(.+)")
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is a URL, also one of which `Path` has left a single slash."""
+    return bool(_REMOTE.match(str(path)))
+
+
+def absolute(path: str | Path) -> str:
+    """A path that means the same from every folder: absolute, or a URL."""
+    remote = _REMOTE.match(str(path))
+    return f"{remote[1]}://{remote[2]}" if remote else str(Path(path).absolute())
 
 
 class Part(NamedTuple):
@@ -69,11 +83,12 @@ class Samples:
     def name(self, sample: int) -> str:
         """Path and part: what tells a sample from all others."""
         part = self.part(sample)
-        return f"{self.path(sample)}{'' if part is None else part}"
+        path = self.path(sample)
+        return f"{absolute(path) if is_remote(path) else path}{'' if part is None else part}"
 
     def place(self, sample: int) -> str:
         """`file:line` where the sample is listed, or its path where nothing lists it."""
-        return str(self.path(sample)) if self.lines is None else f"{self.source}:{self.lines[sample]}"
+        return self.name(sample) if self.lines is None else f"{self.source}:{self.lines[sample]}"
 
     def counts(self) -> np.ndarray:
         """Clips per class, int64 (len(classes),)."""

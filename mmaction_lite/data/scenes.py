@@ -32,6 +32,7 @@ def generate_scenes(
         keyframe_every: frames between keyframes; None leaves it to x264: 250.
         num_workers: processes.
     """
+    out.mkdir(parents=True, exist_ok=True)
     numbers = list(range(num_clips + max(1, num_clips // 4)))
     yield from run_tasks(Scenes(out, num_clips, keyframe_every), numbers, num_workers)
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmaction_lite.data.frames import IMAGES
+from mmaction_lite.data.samples import absolute, is_remote
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
 
@@ -24,19 +25,6 @@ Places = dict[str, list[tuple[str, int, int]]]
 INDEX_SUFFIX = ".index.json"
 INDICES_IN_MEMORY = 64
 _MEMBER = re.compile(r"(.+\.tar)/(.+)")
-_REMOTE = re.compile(r"(\w{2,}):/+(.+)")
-
-
-def is_remote(path: str | Path) -> bool:
-    """Whether a path is a URL, also one of which `Path` has left a single slash."""
-    return bool(_REMOTE.match(str(path)))
-
-
-def url(path: str | Path) -> str:
-    """The URL of a path for which `is_remote` holds."""
-    match = _REMOTE.match(str(path))
-    assert match
-    return f"{match[1]}://{match[2]}"
 
 
 def is_packed(path: str | Path) -> bool:
@@ -89,7 +77,7 @@ def _read(path: str, first: int, size: int | None) -> bytes:
                 return file.read(-1 if size is None else size)
         import fsspec
 
-        fs, place = fsspec.core.url_to_fs(url(path))
+        fs, place = fsspec.core.url_to_fs(absolute(path))
         return fs.cat_file(place, start=first, end=None if size is None else first + size)
     except ImportError as error:
         raise UserError(f"{path}: needs {error.name}: pip install 'mmaction-lite[remote]'") from None

@@ -22,6 +22,7 @@ T = TypeVar("T")
 HANG_SECONDS = 120.0
 POLL_SECONDS = 5.0
 MOST_CRASHES = 2  # of processes while they read one and the same video
+STUCK_SECONDS = 60.0  # without a batch and with nobody reading; starting on a busy machine takes a while, too
 MOST_RESTARTS = 3  # without a batch in between
 PREFETCH = 2
 SHARED_MEMORY = Path("/dev/shm")
@@ -159,7 +160,8 @@ class Batches(Generic[T]):
         reason = f"reading it took more than {self._hang_seconds:g} s"
         if hung:
             return "; ".join([self._give_up(sample, reason) for sample in hung])
-        return "the decoding processes are stuck" if waited > 2 * self._hang_seconds else ""
+        is_stuck = waited > max(STUCK_SECONDS, 2 * self._hang_seconds)
+        return "the decoding processes are stuck" if is_stuck else ""
 
 
 def start_loader(
