@@ -2,14 +2,14 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, nearest
 
 Group = dict[str, Any]
 
@@ -22,7 +22,7 @@ class SGD:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     nesterov: bool = False
-    groups: Literal["uniform", "tsm"] = "uniform"
+    groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
 
     def __post_init__(self):
         _check_rates(self)
@@ -42,7 +42,7 @@ class AdamW:
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
-    groups: Literal["uniform", "tsm"] = "uniform"
+    groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
 
     def __post_init__(self):
         _check_rates(self)
@@ -66,6 +66,17 @@ def uniform_groups(model: nn.Module, weight_decay: float) -> list[Group]:
     """One group: every parameter that is trained, with the same lr and decay."""
     params = [p for p in model.parameters() if p.requires_grad]
     return [{"params": params, "lr_scale": 1.0, "weight_decay": weight_decay}]
+
+
+def no_decay_groups(model: nn.Module, weight_decay: float) -> list[Group]:
+    """Weight decay for matrices and kernels alone: none on biases and norms, which have one dimension."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    parts = [p for p in params if p.ndim > 1], [p for p in params if p.ndim <= 1]
+    return [
+        {"params": part, "lr_scale": 1.0, "weight_decay": decay}
+        for part, decay in zip(parts, (weight_decay, 0.0), strict=True)
+        if part
+    ]
 
 
 def tsm_groups(model: nn.Module, weight_decay: float) -> list[Group]:
@@ -98,6 +109,7 @@ def _tsm_factors(module: nn.Module, is_bias: bool) -> tuple[float, bool]:
 
 GROUPS: dict[str, Callable[[nn.Module, float], list[Group]]] = {
     "uniform": uniform_groups,
+    "no_decay": no_decay_groups,
     "tsm": tsm_groups,
 }
 
@@ -160,6 +172,37 @@ class OneCycle:
 
 Optimizer = SGD | AdamW
 Schedule = Steps | Cosine | OneCycle
+
+
+def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Stop the training of modules; returns those whose running statistics must stay as well.
+
+    Args:
+        model: the network.
+        names: of modules or parameters as `named_parameters` spells them, or beginnings at a dot:
+            "backbone.stages.0", "backbone".
+
+    Raises:
+        UserError: there is none of that name, or nothing is left to train.
+    """
+    for name in names:
+        frozen = [p for full, p in model.named_parameters() if f"{full}.".startswith(f"{name}.")]
+        if not frozen:
+            valid = {
+                ".".join(full.split(".")[:depth])
+                for full, _ in model.named_parameters()
+                for depth in (1, 2, 3)
+            }
+            raise UserError(f"freeze: the network has nothing named {name!r}; {nearest(name, valid)}")
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UserError(f"freeze: {', '.join(names)} leave nothing to train")
+    return [
+        module
+        for full, module in model.named_modules()
+        if any(f"{full}.".startswith(f"{name}.") for name in names)
+    ]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -1,11 +1,12 @@
 """A run folder: what a training leaves behind, and how it goes on after an interruption."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
 from mmaction_lite.checkpoint import load_state, save_state
@@ -16,6 +17,10 @@ from mmaction_lite.evaluate import Evaluation
 from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card, run_weights, save_weights
+
+States = Mapping[str, Any]
+"""What a training goes on from besides the network, by the name it is saved under: each has `state_dict` and
+`load_state_dict`, as optimizers do."""
 
 
 @dataclass
@@ -70,8 +75,8 @@ class Run:
         self.card = self.card.starting_from(file.name, conversion.arguments)
         return conversion
 
-    def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Make the folder, or fill network and optimizer from `last.pt`; where the training stands.
+    def begin(self, model: nn.Module, states: States) -> Progress:
+        """Make the folder, or fill network and `states` from `last.pt`; where the training stands.
 
         Raises:
             UserError: the folder cannot be made or written to.
@@ -85,16 +90,15 @@ class Run:
                 ) from None
             write_atomically(self.out / "recipe.txt", lambda file: file.write(self.text.encode()))
             progress = Progress()
-            self.save_last(
-                progress, model, optimizer
-            )  # so that a run can be resumed from its first moment on
+            self.save_last(progress, model, states)  # so that a run can be resumed from its first moment on
             return progress
         model.load_state_dict(self._saved["model"])
-        optimizer.load_state_dict(self._saved["optimizer"])
+        for name, state in states.items():
+            state.load_state_dict(self._saved[name])
         progress, self._saved = Progress(**self._saved["progress"]), None
         return progress
 
-    def save_last(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save_last(self, progress: Progress, model: nn.Module, states: States) -> None:
         """Write `last.pt`, from which the run can go on.
 
         Raises:
@@ -107,7 +111,8 @@ class Run:
                     "lower the learning rate, or set max_grad_norm"
                 )
         state = self._state(progress, model)
-        save_state(self.out / "last.pt", state | {"optimizer": optimizer.state_dict()})
+        state |= {name: part.state_dict() for name, part in states.items()}
+        save_state(self.out / "last.pt", state)
 
     def save_best(self, progress: Progress, model: nn.Module, result: Evaluation) -> None:
         """Write `best.pt` and the scores it reached on the validation split."""

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches
@@ -22,13 +23,15 @@ from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.device import default_workers, pick_device
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
-from mmaction_lite.optim import set_lr
+from mmaction_lite.optim import freeze, set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card
 from mmaction_lite.run import Progress, Run
 from mmaction_lite.watch import Quarantine, Watch
 
 T = TypeVar("T")
+# Ctrl-C, an end asked for politely, and what batch systems send some time before the end of a job.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 def train(
@@ -75,6 +78,10 @@ def train(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     target = pick_device(device)
+    if recipe.precision == "float16" and target.type == "cpu":
+        raise UserError(
+            "precision float16 needs a GPU; on a processor use float32, or bfloat16 where it has that"
+        )
     if data.is_file():
         raise UserError(f"{data}: is one list; training needs a folder with a train and a val list")
     samples = read_split(data, "train")
@@ -92,8 +99,15 @@ def train(
     if init_from is not None and not resume:
         say(str(run.start_from(init_from, model)))
     model = model.to(target)
+    still = freeze(model, recipe.freeze)
     optimizer = recipe.optimizer.build(model)
-    progress = run.begin(model, optimizer)
+    scaler = torch.amp.GradScaler(target.type, enabled=recipe.precision == "float16")
+    states: dict[str, Any] = {"optimizer": optimizer, "scaler": scaler}
+    average = None
+    if recipe.ema_decay is not None:
+        average = states["average"] = _average(model, recipe.ema_decay)
+    progress = run.begin(model, states)
+    judged = model if average is None else average.module
 
     caches = caches or Caches()
     cache = caches.of(samples, recipe.train)
@@ -119,7 +133,7 @@ def train(
     def validate() -> None:
         """Score the validation split, keep the weights if they are the best so far."""
         result = evaluate(
-            model,
+            judged,
             val_samples,
             recipe.val,
             recipe.normalize,
@@ -128,15 +142,15 @@ def train(
             cache=val_cache,
             track=lambda clips, total, title: _until_stopped(clips, stop),
         )
-        model.train()
+        _train_mode(model, still)
         if stop.is_set():  # the scores are not complete; a resumed run begins with this validation
             return
         watch.validated(progress.step, result)
         progress.validated_step = progress.step
         if result.metrics["top1"] > progress.best_top1:
             progress.best_top1, progress.best_step = result.metrics["top1"], progress.step
-            run.save_best(progress, model, result)
-        run.save_last(progress, model, optimizer)
+            run.save_best(progress, judged, result)
+        run.save_last(progress, model, states)
 
     def is_due(step: int) -> bool:
         epoch, inside = divmod(step, steps_per_epoch)
@@ -145,7 +159,7 @@ def train(
     with watch, _stop_signals(console) as stop:
         if is_due(progress.step) and progress.validated_step < progress.step:
             validate()
-        model.train()
+        _train_mode(model, still)
         began = perf_counter()
         for step, batch in enumerate(_until_stopped(loader, stop), progress.step):
             data_seconds = perf_counter() - began
@@ -157,30 +171,27 @@ def train(
             pixels = batch.pixels.to(target, non_blocking=True)  # (B, V, T, H, W, C)
             labels = batch.labels.to(target, non_blocking=True).flatten()  # (B·V,)
             optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
-            inputs, targets = recipe.normalize(pixels.flatten(0, 1)), labels
-            if recipe.mixing is not None:
-                targets = one_hot(labels, len(samples.classes)).to(inputs.dtype)
-                rng = generator(seed, MIX, step)
-                inputs, targets = recipe.mixing(inputs, targets, rng, num_views=pixels.shape[1])
-            logits = model(inputs)
-            loss = cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-            loss.backward()
+            rng = generator(seed, MIX, step)
+            loss, right = _add_gradients(model, recipe, pixels, labels, len(samples.classes), rng, scaler)
             if recipe.max_grad_norm is not None:
+                scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
+            if average is not None:
+                average.update_parameters(model)
 
             progress.step = step + 1
-            right = (logits.argmax(1) == labels).float().mean()
             watch.step(progress.step, lr, loss, right, batch.samples, began, data_seconds)
             if progress.step % steps_per_epoch == 0:
                 watch.settle()
-                run.save_last(progress, model, optimizer)
+                run.save_last(progress, model, states)
                 if is_due(progress.step):
                     validate()
             began = perf_counter()
         watch.settle()
         if progress.step < last_step or progress.validated_step < last_step:
-            run.save_last(progress, model, optimizer)
+            run.save_last(progress, model, states)
             raise Interrupted(
                 f"stopped at step {progress.step} of {last_step}, saved; "
                 "go on with the same command and --resume"
@@ -191,6 +202,65 @@ def train(
     return progress
 
 
+def _add_gradients(
+    model: nn.Module,
+    recipe: Recipe,
+    pixels: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    rng: np.random.Generator,
+    scaler: torch.amp.GradScaler,
+) -> tuple[Tensor, Tensor]:
+    """Forward and backward pass of one step, in parts of `clips_per_device`.
+
+    Args:
+        model: the network, whose gradients grow.
+        recipe: see there.
+        pixels: uint8 (B, V, T, H, W, C).
+        labels: int64 (B·V,).
+        num_classes: of the data.
+        rng: for mixing; every part is mixed alike.
+        scaler: scales the loss where precision is float16.
+
+    Returns:
+        the mean loss and the share of the clips that are right, 0-d.
+    """
+    num_views = pixels.shape[1]
+    size = len(labels)
+    if recipe.clips_per_device is not None:  # whole videos, and pairs of them where they are mixed
+        unit = num_views * (1 if recipe.mixing is None else 2)
+        size = max(unit, recipe.clips_per_device // unit * unit)
+    loss, right = torch.zeros((), device=labels.device), torch.zeros((), device=labels.device)
+    state = rng.bit_generator.state
+    for part, truth in zip(pixels.flatten(0, 1).split(size), labels.split(size), strict=True):
+        inputs, targets = recipe.normalize(part), truth
+        if recipe.mixing is not None:
+            targets = one_hot(truth, num_classes).to(inputs.dtype)
+            rng.bit_generator.state = state
+            inputs, targets = recipe.mixing(inputs, targets, rng, num_views=num_views)
+        dtype = getattr(torch, recipe.precision)
+        with torch.autocast(labels.device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(inputs)
+        share = len(truth) / len(labels)
+        part_loss = cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing) * share
+        scaler.scale(part_loss).backward()
+        loss += part_loss.detach()
+        right += (logits.argmax(1) == truth).float().mean() * share
+    return loss, right
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential average of weights and running statistics, which begins with those of the first step."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _train_mode(model: nn.Module, still: list[nn.Module]) -> None:
+    """Training mode, but for what is frozen: its running statistics stay."""
+    model.train()
+    for module in still:
+        module.train(False)
+
+
 def _seed_step(seed: int, step: int) -> None:
     """Give PyTorch's generator (dropout) a state that depends on the step alone, so none must be saved."""
     words = np.random.SeedSequence((seed, step)).generate_state(2, np.uint32)
@@ -199,7 +269,7 @@ def _seed_step(seed: int, step: int) -> None:
 
 @contextmanager
 def _stop_signals(console: Console) -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a flag that is read between two steps; a second acts at once."""
+    """Turn the first of the signals into a flag that is read between two steps; a second acts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -214,7 +284,7 @@ def _stop_signals(console: Console) -> Iterator[threading.Event]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
     try:
         yield stop
     finally:

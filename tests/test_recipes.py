@@ -8,8 +8,8 @@ import torch
 
 from mmaction_lite import get_recipe, list_recipes
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import tsm_r50
-from mmaction_lite.optim import OneCycle, Steps, set_lr
+from mmaction_lite.models import tsm_r10, tsm_r50
+from mmaction_lite.optim import AdamW, OneCycle, Steps, set_lr
 from mmaction_lite.recipes.recipe import Build, change
 
 RECIPES = list_recipes()
@@ -179,3 +179,12 @@ def test_a_builder_is_no_model_of_a_recipe():
     recipe = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
     with pytest.raises(UserError, match=r"model is tsm_r50; .*Build\(tsm_r50\)"):
         replace(recipe, model=tsm_r50)  # pyright: ignore[reportArgumentType]
+
+
+def test_groups_without_decay_on_norms_and_biases():
+    model = tsm_r10(num_classes=2, width=8)
+    decayed, kept = AdamW(lr=0.1, weight_decay=0.3, groups="no_decay").build(model).param_groups
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert all(p.ndim == 1 for p in kept["params"])
+    assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))

@@ -83,15 +83,16 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
     assert files[0] == files[1]
 
 
-def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch, number):
     recipe = replace(recipe, epochs=3)
     train(recipe, tiny, tmp_path / "whole")
     finish_step = Watch.step
 
-    def step(self, number, *arguments):
-        finish_step(self, number, *arguments)
-        if number == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def step(self, done, *arguments):
+        finish_step(self, done, *arguments)
+        if done == 5:
+            os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
         patch.setattr(Watch, "step", step)
@@ -99,7 +100,7 @@ def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch)
             Interrupted, match=r"stopped at step 5 of 9, saved; go on with the same command and --resume"
         ):
             train(recipe, tiny, tmp_path / "run")
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == signal.SIG_DFL
     train(recipe, tiny, tmp_path / "run", resume=True)
     whole, stopped = (load_state(tmp_path / name / "last.pt")["model"] for name in ("whole", "run"))
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
@@ -236,3 +237,79 @@ def test_mixing_is_part_of_a_recipe_and_of_its_resume(tiny, recipe, tmp_path, on
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], plain[name]) for name in first)
     assert "Mixing(mixup_alpha=0.8" in (tmp_path / "mixed" / "recipe.txt").read_text()
+
+
+def weights_of(run):
+    return load_state(run / "last.pt")["model"]
+
+
+def test_parts_of_a_batch_add_up_to_it(tiny, recipe, tmp_path):
+    """Exactly so where nothing sees the batch as a whole: no dropout, running statistics that stay."""
+    recipe = replace(recipe, model=Build(Plain), epochs=1)
+    train(recipe, tiny, tmp_path / "whole")
+    train(replace(recipe, clips_per_device=1), tiny, tmp_path / "parts")
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
+    mixed = replace(recipe, mixing=Mixing(mixup_alpha=0.8, cutmix_alpha=0.0))
+    train(mixed, tiny, tmp_path / "mixed")
+    train(
+        replace(mixed, clips_per_device=3), tiny, tmp_path / "mixed_parts"
+    )  # 2 at a time: pairs stay together
+    one, other = weights_of(tmp_path / "mixed"), weights_of(tmp_path / "mixed_parts")
+    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+    assert any(not torch.allclose(one[name], whole[name], atol=1e-4) for name in one)
+
+
+class Plain(nn.Module):
+    """Without batch statistics."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 8, 3, 2)
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3, 4)))
+
+
+def test_frozen_modules_keep_weights_and_statistics(tiny, recipe, tmp_path):
+    frozen = replace(recipe, freeze=("backbone.conv1", "backbone.bn1"))
+    train(frozen, tiny, tmp_path / "run")
+    torch.manual_seed(0)
+    start, end = frozen.model(num_classes=2).state_dict(), weights_of(tmp_path / "run")
+    for name in start:
+        still = any(name.startswith(f"{frozen_name}.") for frozen_name in frozen.freeze)
+        assert torch.equal(start[name], end[name]) == still, name
+    with pytest.raises(UserError, match=r"freeze: the network has nothing named 'backbone\.con'; nearest: "):
+        train(replace(recipe, freeze=("backbone.con",)), tiny, tmp_path / "other")
+    with pytest.raises(UserError, match="leave nothing to train"):
+        train(replace(recipe, freeze=("backbone", "fc")), tiny, tmp_path / "other")
+
+
+def test_averaged_weights_are_validated_kept_and_resumed(tiny, recipe, tmp_path, monkeypatch):
+    recipe = replace(recipe, ema_decay=0.7)
+    train(recipe, tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        die_after(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tiny, tmp_path / "run")
+    train(recipe, tiny, tmp_path / "run", resume=True)
+    whole, run = (load_state(tmp_path / name / "last.pt") for name in ("whole", "run"))
+    assert all(torch.equal(whole["average"][name], run["average"][name]) for name in whole["average"])
+    last = load_state(tmp_path / "whole" / "best.pt")["model"]
+    assert any(not torch.equal(last[name], whole["model"][name]) for name in last)
+    model = load(tmp_path / "whole" / "best.pt")
+    card = card_of(model)
+    result = evaluate(model, read_split(tiny, "val", card.classes), card.val, card.normalize)
+    with np.load(tmp_path / "whole" / "val.npz") as saved:
+        assert (saved["scores"] == result.scores).all()
+
+
+def test_precision(tiny, recipe, tmp_path):
+    train(change(recipe, ["precision=bfloat16", "epochs=1"]), tiny, tmp_path / "run")
+    state = load_state(tmp_path / "run" / "last.pt")["model"]
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in state.values())
+    with pytest.raises(UserError, match="precision float16 needs a GPU"):
+        train(change(recipe, ["precision=float16"]), tiny, tmp_path / "other", device="cpu")
+    with pytest.raises(UserError, match="'half' is not one of float32, bfloat16, float16"):
+        change(recipe, ["precision=half"])

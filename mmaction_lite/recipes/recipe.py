@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pprint import pformat
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
@@ -80,6 +80,13 @@ class Recipe:
         label_smoothing: share of the target spread over all classes.
         class_balance: 0 draws every clip once an epoch, 1 every class equally often; see `epoch_order`.
         mixing: mixup and cutmix of a batch; None for neither.
+        precision: of the network's arithmetic in training; weights stay float32. "float16" needs a GPU, and
+            scales the loss; "bfloat16" is slow on processors without it.
+        clips_per_device: clips that enter the network together; more are taken in parts whose gradients
+            add up. Batch normalisation sees one part at a time. None takes all at once.
+        freeze: names of modules, or beginnings of them, whose weights and running statistics stay.
+        ema_decay: validate and keep an exponential average of the weights, of which each step leaves this
+            share; None for the weights themselves.
         max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
         val_every: epochs between validations; the last epoch is always validated.
         starts_from: weights that the published result starts from.
@@ -101,6 +108,10 @@ class Recipe:
     label_smoothing: float = 0.0
     class_balance: float = 0.0
     mixing: Mixing | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    clips_per_device: int | None = None
+    freeze: tuple[str, ...] = ()
+    ema_decay: float | None = None
     max_grad_norm: float | None = None
     val_every: int = 1
     starts_from: str | None = None
@@ -116,6 +127,12 @@ class Recipe:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_grad_norm is not None and self.max_grad_norm <= 0:
             raise UserError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0, or none")
+        if self.clips_per_device is not None and self.clips_per_device < 1:
+            raise UserError(f"clips_per_device is {self.clips_per_device}; it must be at least 1, or none")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise UserError(
+                f"ema_decay is {self.ema_decay}; expected a share below 1, such as 0.999, or none"
+            )
         if not 0 <= self.class_balance <= 1:
             raise UserError(f"class_balance is {self.class_balance}; expected 0 to 1")
         if not 0 <= self.label_smoothing < 1:
