@@ -15,6 +15,8 @@ from torch.nn import functional
 from .recompute import activate_then
 from .temporal import convolve_time, products_work, shift, shift_and_project
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+
 
 class Unit(Protocol):
     """Makes one convolution of a block, without bias and with "same" padding."""
@@ -82,7 +84,8 @@ class Conv3d(nn.Conv3d):
 
     def _over_clip(self, clip: Tensor) -> Tensor:
         """Map (B, C, T, H, W) to (B, C', T', H', W')."""
-        if torch.is_grad_enabled() or not products_work(clip) or clip.dtype != torch.float32:
+        plainly = torch.is_grad_enabled() or clip.dtype != torch.float32 or not HAS_ONEDNN
+        if plainly or not products_work(clip):
             return super().forward(clip)
         # For small inputs PyTorch would take a convolution of its own, which needs twice oneDNN's time.
         return torch.ops.aten.mkldnn_convolution(

@@ -93,10 +93,7 @@ def _sum_of_taps(x: Tensor, matrices: Tensor, bias: Tensor | None, taps: Sequenc
 def products_work(x: Tensor) -> bool:
     """Whether our own ways are worth a try: on processors, and never while a graph is traced or cast."""
     return (
-        x.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
+        x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
     )
 
 
