@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,10 +22,9 @@ from PIL import Image
 
 from mmaction_lite.data.annotations import write_table
 from mmaction_lite.data.check import read_splits
-from mmaction_lite.data.frames import Frames
 from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.shards import read_facts, write_shard
-from mmaction_lite.data.sources import open_source
+from mmaction_lite.data.sources import Source, open_source
 from mmaction_lite.data.tasks import Engine, run_tasks
 from mmaction_lite.data.transforms import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.video import MispredictedError, Video
@@ -159,12 +158,11 @@ class Prepare:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove(part)  # of a killed process
-            write = _write_video if self.form.kind == "video" else _write_frames
             try:
-                write(source, part, self.form)
+                self._write(source, part)
             except MispredictedError:  # the file's order of frames is known from now on
                 _remove(part)
-                write(source, part, self.form)
+                self._write(source, part)
             part.rename(target)
             return Prepared()
         except VideoError as error:
@@ -175,6 +173,10 @@ class Prepare:
             return Prepared(error=f"{target}: could not be written ({error.strerror or error})")
         finally:
             _remove(part)
+
+    def _write(self, source: Path, part: Path) -> None:
+        with open_source(source) as video:
+            (_write_video if self.form.kind == "video" else _write_frames)(video, part, self.form)
 
     def failed(self, number: int, reason: str) -> Prepared:
         """What is said of a file that hung or killed its process."""
@@ -236,24 +238,24 @@ def _sized(size: Size, form: Form) -> Size:
     return max(2, height // 2 * 2), max(2, width // 2 * 2)
 
 
-def _each_frame(source: Path, use: Callable[[int, float, np.ndarray], None], form: Form) -> None:
-    """Hand every frame with its number and its seconds to `use`, resized; in memory for one frame."""
-    with open_source(source) as video:
-        size = _sized(video.size, form)
-        if isinstance(video, Video):
-            for index, seconds, pixels in video.walk():
-                use(index, seconds, crop_and_resize(pixels[None], None, size)[0])
-            return
-        assert isinstance(video, Frames)
-        rate = FRAME_RATE_OF_FOLDERS if math.isnan(video.fps) else video.fps
+def _rate(video: Source) -> float:
+    return FRAME_RATE_OF_FOLDERS if math.isnan(video.fps) else video.fps
+
+
+def _each_frame(video: Source, form: Form) -> Iterator[tuple[int, float, np.ndarray]]:
+    """Every frame with its number and its seconds, resized; in memory for one frame."""
+    size = _sized(video.size, form)
+    if isinstance(video, Video):
+        for index, seconds, pixels in video.walk():
+            yield index, seconds, crop_and_resize(pixels[None], None, size)[0]
+    else:
         for index in range(len(video)):
-            use(index, index / rate, video.frames([index], None, size)[0])
+            yield index, index / _rate(video), video.frames([index], None, size)[0]
 
 
-def _write_video(source: Path, target: Path, form: Form) -> None:
-    with open_source(source) as video:
-        height, width = _sized(video.size, form)
-        rate = Fraction(FRAME_RATE_OF_FOLDERS if math.isnan(video.fps) else video.fps)
+def _write_video(video: Source, target: Path, form: Form) -> None:
+    height, width = _sized(video.size, form)
+    rate = Fraction(_rate(video))
     reformatter = VideoReformatter()
     with av.open(str(target), "w", format="mp4") as container:
         options = {"crf": str(form.crf), "g": str(form.keyframe_every), "sc_threshold": "0"}
@@ -266,26 +268,21 @@ def _write_video(source: Path, target: Path, form: Form) -> None:
         stream.codec_context.thread_count = 1  # one file per process; and the same bytes on every machine
         stream.codec_context.time_base = TIME_BASE
 
-        def encode(index: int, seconds: float, pixels: np.ndarray) -> None:
+        for _, seconds, pixels in _each_frame(video, form):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame = reformatter.reformat(frame, format="yuv420p", threads=1)
             frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
             container.mux(stream.encode(frame))
-
-        _each_frame(source, encode, form)
         container.mux(stream.encode(None))
 
 
-def _write_frames(source: Path, target: Path, form: Form) -> None:
+def _write_frames(video: Source, target: Path, form: Form) -> None:
     target.mkdir()
-
-    def save(index: int, seconds: float, pixels: np.ndarray) -> None:
+    for index, _, pixels in _each_frame(video, form):
         # By way of memory: Pillow writes to files itself, and on a full disk leaves the last bytes out.
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
         (target / f"img_{index + 1:05}.jpg").write_bytes(stream.getbuffer())
-
-    _each_frame(source, save, form)
 
 
 def _remove(part: Path) -> None:
