@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from mmaction_lite.data.loader import (
 )
 from mmaction_lite.data.packets import IndexCache
 from mmaction_lite.data.samples import Samples
-from mmaction_lite.data.sources import open_sample
-from mmaction_lite.data.transforms import FixedPlan, crop_and_resize
+from mmaction_lite.data.sources import ArrayVideo, open_sample
+from mmaction_lite.data.video import Video
 from mmaction_lite.device import available_cores
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.recipes.recipe import Recipe
@@ -70,10 +70,6 @@ class LoaderReport:
     workers: int
     limited_by: str
     environment: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """For `json.dumps`."""
-        return asdict(self)
 
 
 def measure_loader(
@@ -151,26 +147,20 @@ def _time_stages(
     source = _timed(times["open"], lambda: open_sample(samples, sample))
     with source:
         indices = views.indices(source, generator(seed, CLIP, draw))
-        height, width = source.size
-        crop = views.crop
-        placements = [
-            (crop.plan(height, width) if isinstance(crop, FixedPlan) else crop.plan(height, width, rng))[0]
-            for _ in range(views.repeats)
-        ]
         wanted = indices.reshape(-1).tolist()
         frames = _timed(times["decode"], lambda: source.frames(wanted))
+    decoded = ArrayVideo(frames)
+    places = [views.placements(decoded, rng) for _ in indices]
+    numbers = np.arange(len(wanted)).reshape(indices.shape)
     crops = _timed(
         times["resize and crop"],
-        lambda: [crop_and_resize(frames, p.box, p.size, antialias=views.antialias) for p in placements],
+        lambda: [
+            crop
+            for clip, placements in zip(numbers, places, strict=True)
+            for crop in views.cut(decoded, clip, placements)
+        ],
     )
-
-    def augment() -> None:
-        for crop in crops:
-            pixels = np.ascontiguousarray(crop[:, :, ::-1]) if views.flip else crop
-            for transform in views.augment:
-                pixels = transform(pixels, rng)
-
-    _timed(times["augment"], augment)
+    _timed(times["augment"], lambda: [views.alter(crop, rng) for crop in crops])
     return wanted
 
 
@@ -201,8 +191,13 @@ def _throughput(
 
 
 def _readers() -> dict[str, Read]:
-    """Our reader and those of others that are installed, each decoding with one thread."""
-    readers: dict[str, Read] = {"ours": _read_planned, "PyAV, linear": _read_linear}
+    """Our reader and those of others, each decoding with one thread."""
+    return {"ours": read_planned, "PyAV, linear": read_linear} | installed_readers()
+
+
+def installed_readers() -> dict[str, Read]:
+    """The readers of other packages that are installed, by the package."""
+    readers: dict[str, Read] = {}
     for module, read in (("decord", _read_decord), ("torchcodec.decoders", _read_torchcodec)):
         try:
             import_module(module)
@@ -212,14 +207,14 @@ def _readers() -> dict[str, Read]:
     return readers
 
 
-def _read_planned(path: str, indices: list[int]) -> object:
-    from mmaction_lite.data.video import Video
-
+def read_planned(path: str, indices: list[int]) -> object:
+    """RGB frames by this package."""
     with Video(path) as video:
         return video.frames(indices)
 
 
-def _read_linear(path: str, indices: list[int]) -> object:
+def read_linear(path: str, indices: list[int]) -> object:
+    """RGB frames by decoding from the file's beginning."""
     wanted, last, found = set(indices), max(indices), {}
     with av.open(path) as container:
         stream = container.streams.video[0]

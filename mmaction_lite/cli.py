@@ -427,7 +427,7 @@ def benchmark_loader(
         _track,
     )
     if as_json:
-        return _print_json(report.to_json())
+        return _print_json(vars(report))
     print(f"{report.data}, {report.recipe}: {report.clips} clips, {report.unreadable} unreadable")
     table = Table("stage", "CPU ms per clip (median)", box=None)
     rows = [*report.stages.items(), ("whole path, file to pixels", report.whole)]

@@ -16,19 +16,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
-from importlib import import_module
 from pathlib import Path
 
 import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from mmaction_lite.benchmark import Read, installed_readers, read_linear, read_planned
 from mmaction_lite.data import packets
 from mmaction_lite.data.packets import IndexCache
 from mmaction_lite.data.video import Video
-
-Read = Callable[[str, list[int]], object]
-
 
 KNOWN = IndexCache(2**20)
 
@@ -59,40 +56,14 @@ PATTERNS = {
 }
 
 
-def read_planned(path: str, indices: list[int]) -> object:
+def read_anew(path: str, indices: list[int]) -> object:
     packets.index_cache = IndexCache(0)  # every file is new, as in an epoch over a large data set
-    with Video(path) as video:
-        return video.frames(indices)
+    return read_planned(path, indices)
 
 
 def read_known(path: str, indices: list[int]) -> object:
     packets.index_cache = KNOWN
-    with Video(path) as video:
-        return video.frames(indices)
-
-
-def read_linear(path: str, indices: list[int]) -> object:
-    wanted, last, found = set(indices), max(indices), {}
-    with av.open(path) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        for index, frame in enumerate(container.decode(stream)):
-            if index in wanted:
-                found[index] = frame.to_ndarray(format="rgb24", threads=1)
-            if index == last:
-                break
-    return np.stack([found[index] for index in indices])
-
-
-def read_decord(path: str, indices: list[int]) -> object:
-    return import_module("decord").VideoReader(path, num_threads=1).get_batch(indices).asnumpy()
-
-
-def read_torchcodec(path: str, indices: list[int]) -> object:
-    decoder = import_module("torchcodec.decoders").VideoDecoder(
-        path, num_ffmpeg_threads=1, dimension_order="NHWC"
-    )
-    return decoder.get_frames_at(indices).data.numpy()
+    return read_planned(path, indices)
 
 
 def floor_of(path: str) -> Read:
@@ -167,15 +138,6 @@ def generate(path: Path) -> Path:
     return path
 
 
-def installed(module: str) -> bool:
-    try:
-        import_module(module)
-    except (ImportError, OSError, RuntimeError) as error:
-        print(f"{module}: not installed ({type(error).__name__})")
-        return False
-    return True
-
-
 def measure(path: str, readers: dict[str, Read], indices: list[list[int]]) -> dict[str, list[float]]:
     """CPU milliseconds by reader, one per list of indices, the readers taking turns."""
     milliseconds: dict[str, list[float]] = {name: [] for name in readers}
@@ -200,12 +162,11 @@ def main() -> None:
             path = encode(source, Path(folder, f"gop{distance}.mp4"), distance)
             readers: dict[str, Read] = {
                 "floor": floor_of(path),
-                "planned": read_planned,
+                "planned": read_anew,
                 "index known": read_known,
                 "linear": read_linear,
             }
-            others: dict[str, Read] = {"decord": read_decord, "torchcodec": read_torchcodec}
-            readers |= {name: read for name, read in others.items() if installed(name)}
+            readers |= installed_readers()
             with Video(path) as video:
                 length, (height, width) = len(video), video.size
             size = Path(path).stat().st_size / 1000

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from mmaction_lite.data.annotations import mirrored_classes, read_split
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.opposites import mirrored_classes
 from mmaction_lite.errors import UserError
 
 

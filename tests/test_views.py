@@ -6,9 +6,10 @@ import pytest
 from mmaction_lite.data.augment import ColorJitter, RandomErasing
 from mmaction_lite.data.clips import DenseClips, PySlowFastClips, TimedClips
 from mmaction_lite.data.motions import CLASSES
+from mmaction_lite.data.opposites import reversed_classes
 from mmaction_lite.data.sources import ArrayVideo, open_source
 from mmaction_lite.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, ScaleJitterCrop
-from mmaction_lite.data.views import Views, reversed_classes
+from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError
 
 PLAIN = Views(clips=DenseClips(clip_len=4, frame_interval=2, num_clips=2), crop=RandomCrop(size=(20, 28)))

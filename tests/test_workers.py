@@ -13,7 +13,7 @@ from mmaction_lite.data import workers
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.loader import VideoDataset, evaluation_loader, training_loader
 from mmaction_lite.data.views import Views
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, VideoError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,3 +154,16 @@ def test_too_little_shared_memory_is_said_before_the_first_batch(tiny, recipe, m
         UserError, match=r"has 64 MiB free, and 5 workers .* of 8 MiB each need 80 MiB; .*--workers 4"
     ):
         workers.check_shared_memory(8 << 20, 5)
+
+
+def test_a_fault_ends_the_reading_that_was_noted(monkeypatch):
+    """Or a worker that rests after a broken file would seem to hang in it."""
+    monkeypatch.setattr(workers, "get_worker_info", lambda: type("Info", (), {"id": 1}))
+    notes = workers.Notes(2)
+    try:
+        with notes.reading(7):
+            assert notes.hung(-1.0) == [7]
+            raise VideoError("broken")
+    except VideoError:
+        pass
+    assert notes.hung(-1.0) == []

@@ -352,33 +352,6 @@ def _resolve_labels(rows: Rows, classes: Sequence[str] | None) -> tuple[tuple[st
     return names, np.array([index[label] for label in labels], np.int64)
 
 
-def mirrored_classes(classes: Sequence[str]) -> np.ndarray:
-    """The class that a clip of each class becomes when it is mirrored: int64 (len(classes),).
-
-    A class is its own mirror image unless its name says a side: left and right change places, and so do
-    clockwise and counterclockwise.
-
-    Raises:
-        UserError: a name says a side and there is no class for the other one.
-    """
-    index = {name: i for i, name in enumerate(classes)}
-    for name in classes:
-        if _mirrored_name(name) not in index:
-            raise UserError(
-                f"class {name!r} mirrored would be {_mirrored_name(name)!r}, which is not a class; "
-                "train without mirroring: --set train.flip=0"
-            )
-    return np.array([index[_mirrored_name(name)] for name in classes], np.int64)
-
-
-def _mirrored_name(name: str) -> str:
-    swap = {"left": "right", "clockwise": "counterclockwise"}
-    swap |= {other: side for side, other in swap.items()}
-    return re.sub(
-        r"(?<![a-z])(left|right|clockwise|counterclockwise)(?![a-z])", lambda match: swap[match[0]], name
-    )
-
-
 def _is_clip(entry: os.DirEntry[str]) -> bool:
     if entry.name.startswith("."):
         return False

@@ -8,20 +8,18 @@ the same pixels.
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from mmaction_lite.data.annotations import mirrored_classes
 from mmaction_lite.data.cache import VideoCache
+from mmaction_lite.data.opposites import mirrored_classes, reversed_classes
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.sources import Source, open_sample
-from mmaction_lite.data.views import Views, reversed_classes
-from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, check_shared_memory, start_loader
+from mmaction_lite.data.views import Views
+from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, check_shared_memory
 from mmaction_lite.errors import VideoError
 
 # Purposes: the second word of every seed.
@@ -164,9 +162,8 @@ class VideoDataset:
         is_random = seed is not None
         self._mirrored = mirrored_classes(samples.classes) if is_random and views.flip > 0 else None
         self._reversed = reversed_classes(samples.classes) if is_random and views.reverse > 0 else None
-        self.notes: Notes | None = None
+        self.notes = Notes()
         self._broken: set[int] = set()
-        self._given_up: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -177,7 +174,7 @@ class VideoDataset:
             return self._draw(*item)
         labels = torch.from_numpy(self.samples.labels[item : item + 1])
         try:
-            with self._noted(item), self._open(item) as source:
+            with self.notes.reading(item), self._open(item) as source:
                 return Clip(torch.from_numpy(self.views.read(source)), labels, item, [])
         except VideoError as error:
             return Clip(None, labels, item, [Fault(self.samples.name(item), str(error))])
@@ -193,7 +190,7 @@ class VideoDataset:
         for attempt in range(MAX_REDRAWS):
             if sample not in self._broken:
                 try:
-                    with self._noted(sample), self._open(sample) as source:
+                    with self.notes.reading(sample), self._open(sample) as source:
                         clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
                         pixels, flips, reversals = self.views.draw_views(source, clip_rng, rng)
@@ -209,17 +206,9 @@ class VideoDataset:
             sample = int(generator(self.seed, REDRAW, draw, attempt=attempt).integers(len(self.samples)))
         return Clip(None, torch.empty(0, dtype=torch.int64), sample, faults)
 
-    def give_up(self, sample: int, reason: str) -> str:
-        """Do not open `sample` again, for the reason given; that as one line which begins with its path."""
-        self._given_up[sample] = f"{self.samples.name(sample)}: {reason}"
-        return self._given_up[sample]
-
-    def _noted(self, sample: int) -> AbstractContextManager[None]:
-        return self.notes.reading(sample) if self.notes else nullcontext()
-
     def _open(self, sample: int) -> Source:
-        if sample in self._given_up:
-            raise VideoError(self._given_up[sample])
+        if sample in self.notes.given_up:
+            raise VideoError(f"{self.samples.name(sample)}: {self.notes.given_up[sample]}")
         return self.cache.open(sample) if self.cache else open_sample(self.samples, sample)
 
 
@@ -243,15 +232,14 @@ def training_loader(
     assert seed is not None
     num_views = views.clips.num_clips * views.repeats
     check_shared_memory(batch_size * num_views * math.prod(views.view_shape), num_workers)
-    dataset.notes = Notes(num_workers) if num_workers else None
 
-    def make(done: int) -> DataLoader[Batch]:
+    def remaining(done: int) -> dict[str, Any]:
         labels = dataset.samples.labels
         draws = Draws(labels, batch_size, seed, first_step + done, last_step, class_balance)
-        return start_loader(dataset, num_workers, pin, hang_seconds, batch_sampler=draws, collate_fn=stack)
+        return {"batch_sampler": draws, "collate_fn": stack}
 
-    length = last_step - first_step
-    return Batches(make, length, num_workers, dataset.notes, dataset.give_up, hang_seconds, report)
+    length, name = last_step - first_step, dataset.samples.name
+    return Batches(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
 
 
 def evaluation_loader(
@@ -263,16 +251,13 @@ def evaluation_loader(
     report: Callable[[str], None] | None = None,
 ) -> Batches[list[Clip]]:
     """Every video exactly once, in order, in lists of at most `num_videos`."""
-    dataset.notes = Notes(num_workers) if num_workers else None
 
-    def make(done: int) -> DataLoader[list[Clip]]:
+    def remaining(done: int) -> dict[str, Any]:
         sampler = range(done * num_videos, len(dataset))
-        return start_loader(
-            dataset, num_workers, pin, hang_seconds, sampler=sampler, batch_size=num_videos, collate_fn=list
-        )
+        return {"sampler": sampler, "batch_size": num_videos, "collate_fn": list}
 
-    length = math.ceil(len(dataset) / num_videos)
-    return Batches(make, length, num_workers, dataset.notes, dataset.give_up, hang_seconds, report)
+    length, name = math.ceil(len(dataset) / num_videos), dataset.samples.name
+    return Batches(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
 
 
 def stack(clips: list[Clip]) -> Batch:

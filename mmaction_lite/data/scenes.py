@@ -101,7 +101,7 @@ def _cut(scene: np.ndarray, top: float, left: float) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-    """Blocks of four sizes on top of each other: float32 (HEIGHT + MARGIN + 1, WIDTH + MARGIN + 1, 3)."""
+    """Blocks of three sizes on top of each other: float32 (HEIGHT + MARGIN + 1, WIDTH + MARGIN + 1, 3)."""
     height, width = HEIGHT + MARGIN + 1, WIDTH + MARGIN + 1
     total = np.zeros((height, width, 3), np.float32)
     for side, weight in ((64, 0.5), (24, 0.3), (8, 0.2)):

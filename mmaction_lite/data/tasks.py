@@ -3,13 +3,10 @@
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from itertools import islice
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from torch.utils.data import DataLoader
-
-from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, start_loader
+from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes
 from mmaction_lite.errors import UserError
 
 Engine = Literal["local", "ray"]
@@ -34,19 +31,13 @@ class _Tasks(Generic[R]):
 
     def __init__(self, work: Work[R]):
         self.work = work
-        self.notes: Notes | None = None
-        self._given_up: dict[int, str] = {}
+        self.notes = Notes()
 
     def __getitem__(self, number: int) -> R:
-        if number in self._given_up:
-            return self.work.failed(number, self._given_up[number])
-        with self.notes.reading(number) if self.notes else nullcontext():
+        if number in self.notes.given_up:
+            return self.work.failed(number, self.notes.given_up[number])
+        with self.notes.reading(number):
             return self.work(number)
-
-    def give_up(self, number: int, reason: str) -> str:
-        """Do not try piece `number` again."""
-        self._given_up[number] = reason
-        return f"number {number}: {reason}"
 
 
 def run_tasks(
@@ -70,17 +61,14 @@ def run_tasks(
     """
     if engine == "ray":
         return _on_ray(work, numbers, hang_seconds)
-    tasks = _Tasks(work)
-    tasks.notes = Notes(num_workers) if num_workers else None
 
-    def make(done: int) -> DataLoader[R]:
-        options = {"sampler": numbers[done:], "batch_size": 1, "collate_fn": _only}
-        return start_loader(tasks, num_workers, False, hang_seconds, **options)
+    def remaining(done: int) -> dict[str, Any]:
+        return {"sampler": numbers[done:], "batch_size": 1, "collate_fn": _only}
 
     def say_nothing(line: str) -> None:
         """What hung is in the results."""
 
-    return Batches(make, len(numbers), num_workers, tasks.notes, tasks.give_up, hang_seconds, say_nothing)
+    return Batches(_Tasks(work), remaining, len(numbers), num_workers, hang_seconds, str, say_nothing)
 
 
 def _only(results: list[R]) -> R:

@@ -1,7 +1,5 @@
 """Views: which clips and which crops of a video a model sees, in training and in every test protocol."""
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -22,44 +20,6 @@ from mmaction_lite.data.transforms import (
     short_side_size,
 )
 from mmaction_lite.errors import UserError
-
-# Words that change places when a video is played backwards, longest match first.
-_OPPOSITES = {
-    "left": "right",
-    "up": "down",
-    "upwards": "downwards",
-    "upward": "downward",
-    "clockwise": "counterclockwise",
-    "forward": "backward",
-    "forwards": "backwards",
-    "in": "out",
-    "into": "out of",
-    "inwards": "outwards",
-    "towards": "away from",
-    "approaching": "moving away from",
-    "opening": "closing",
-    "open": "close",
-    "pushing": "pulling",
-    "push": "pull",
-    "putting": "taking",
-    "folding": "unfolding",
-    "fold": "unfold",
-    "covering": "uncovering",
-    "rising": "falling",
-    "lifting": "lowering",
-    "entering": "leaving",
-    "growing": "shrinking",
-    "grow": "shrink",
-    "appearing": "vanishing",
-    "appear": "vanish",
-}
-_OPPOSITES |= {other: word for word, other in _OPPOSITES.items()}
-_DIRECTION = re.compile(
-    r"(?<![a-z])(?<!thumb[ _])(?<!thumbs[ _])("
-    + "|".join(sorted(_OPPOSITES, key=len, reverse=True)).replace(" ", "[ _]")
-    + r")(?![a-z]|[ _](hand|arm|leg|foot|eye|ear)s?(?![a-z]))",
-    re.IGNORECASE,
-)
 
 
 class Drawn(NamedTuple):
@@ -89,7 +49,7 @@ class Views:
         antialias: see `crop_and_resize`.
         average: what is averaged over the views of a video, "probability" (after softmax) or "score"
             (logits).
-        reverse: probability of playing a training view backwards; see `reversed_classes`.
+        reverse: probability of playing a training view backwards; see `opposites.reversed_classes`.
         augment: what happens to the pixels of a training view, in this order, after crop and flip; the
             same for all its frames.
         repeats: training views of each drawn clip, each with its own box, flip and augmentation (repeated
@@ -122,21 +82,30 @@ class Views:
 
         `clip_rng` chooses the frames, `rng` everything else.
         """
-        views, flips, reversals = [], [], []
-        frame_size = self._resized(source) or source.size
-        for indices in self.indices(source, clip_rng):
-            placements = [self.crop.plan(*frame_size, rng)[0] for _ in range(self.repeats)]
-            for pixels in self._cut(source, indices, placements):
-                flips.append(rng.random() < self.flip)
-                # Nothing is drawn for what is switched off: other draws stay what they were without it.
-                reversals.append(self.reverse > 0 and rng.random() < self.reverse)
-                # Ten times faster than a reversed view of NumPy, whose pixels are copied byte by byte.
-                pixels = torch.from_numpy(pixels).flip(2).numpy() if flips[-1] else pixels
-                pixels = pixels[::-1] if reversals[-1] else pixels
-                for transform in self.augment:
-                    pixels = transform(pixels, rng)
-                views.append(pixels)
+        altered = [
+            self.alter(pixels, rng)
+            for indices in self.indices(source, clip_rng)
+            for pixels in self.cut(source, indices, self.placements(source, rng))
+        ]
+        views, flips, reversals = zip(*altered, strict=True)
         return Drawn(np.stack(views), np.array(flips), np.array(reversals))
+
+    def placements(self, source: Source, rng: np.random.Generator) -> list[Placement]:
+        """Random places of the views of one training clip, one for each of `repeats`."""
+        frame_size = self._resized(source) or source.size
+        return [self.crop.plan(*frame_size, rng)[0] for _ in range(self.repeats)]
+
+    def alter(self, pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, bool, bool]:
+        """A cut training view, uint8 (T, h, w, C), altered; whether it is mirrored, whether reversed."""
+        is_mirrored = rng.random() < self.flip
+        # Nothing is drawn for what is switched off: other draws stay what they were without it.
+        is_reversed = self.reverse > 0 and rng.random() < self.reverse
+        # Ten times faster than a reversed view of NumPy, whose pixels are copied byte by byte.
+        pixels = torch.from_numpy(pixels).flip(2).numpy() if is_mirrored else pixels
+        pixels = pixels[::-1] if is_reversed else pixels
+        for transform in self.augment:
+            pixels = transform(pixels, rng)
+        return pixels, is_mirrored, is_reversed
 
     def read(self, source: Source) -> np.ndarray:
         """Test clips before cropping, uint8 (num_clips, T, H, W, C).
@@ -192,7 +161,7 @@ class Views:
             return self.clips(len(source), rng, fps=source.fps)
         return self.clips(len(source), rng)
 
-    def _cut(self, source: Source, indices: np.ndarray, placements: list[Placement]) -> list[np.ndarray]:
+    def cut(self, source: Source, indices: np.ndarray, placements: list[Placement]) -> list[np.ndarray]:
         """One clip at each of `placements`, uint8 (T, h, w, C) each; decoded once, each resampled once."""
         resized = self._resized(source)
         if resized is not None:
@@ -209,36 +178,6 @@ class Views:
 
     def _resized(self, source: Source) -> Size | None:
         return None if self.short_side is None else short_side_size(source.size, self.short_side)
-
-
-def reversed_classes(classes: Sequence[str]) -> np.ndarray:
-    """The class that a clip of each class becomes when it is played backwards: int64 (len(classes),).
-
-    Left and right, up and down, in and out, opening and closing and their like change places. A name
-    without such a word ("clapping", "thumb up") is taken to look the same backwards: only who knows the
-    classes can say whether that is so.
-
-    Raises:
-        UserError: a name says a direction and there is no class for the other one.
-    """
-    index = {name: i for i, name in enumerate(classes)}
-    for name in classes:
-        if _reversed_name(name) not in index:
-            raise UserError(
-                f"class {name!r} played backwards would be {_reversed_name(name)!r}, which is not a class; "
-                "train without reversal: --set train.reverse=0"
-            )
-    return np.array([index[_reversed_name(name)] for name in classes], np.int64)
-
-
-def _reversed_name(name: str) -> str:
-    def opposite(match: re.Match[str]) -> str:
-        word = match[0].lower()
-        gap = "_" if "_" in name else " "
-        other = _OPPOSITES[word.replace("_", " ")].replace(" ", gap)
-        return other.capitalize() if match[0][0].isupper() else other
-
-    return _DIRECTION.sub(opposite, name)
 
 
 def _around(boxes: list[Box]) -> Box:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, get_worker_info
@@ -29,13 +29,17 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 class Notes:
-    """What every worker is reading, in memory that all processes see.
+    """What every worker is reading, in memory that all processes see, and what must not be read again.
 
-    A row per worker: its process number, the sample or -1, and since when.
+    `table` has a row per worker: its process number, the sample or -1, and since when. `given_up` holds the
+    reasons by sample; only the parent writes it, and workers get it when they start.
     """
 
-    def __init__(self, num_workers: int):
-        self.table = torch.full((num_workers, 3), -1.0, dtype=torch.float64).share_memory_()
+    def __init__(self, num_workers: int = 0):
+        self.table = torch.full((num_workers, 3), -1.0, dtype=torch.float64)
+        self.given_up: dict[int, str] = {}
+        if num_workers:
+            self.table.share_memory_()
 
     @contextmanager
     def reading(self, sample: int) -> Iterator[None]:
@@ -44,12 +48,13 @@ class Notes:
         if info is None:
             yield
             return
-        self.table[info.id, 2] = (
-            time.time()
-        )  # before the sample: the parent must not pair it with an old time
+        # The time comes first: the parent must not pair the sample with an old one.
+        self.table[info.id, 2] = time.time()
         self.table[info.id, 1] = sample
-        yield
-        self.table[info.id, 1] = -1
+        try:
+            yield
+        finally:
+            self.table[info.id, 1] = -1
 
     def enter(self, worker: int) -> None:
         """Note the process number of a worker that starts."""
@@ -75,6 +80,12 @@ class Notes:
         self.table.fill_(-1)
 
 
+class Noting(Protocol):
+    """A data set whose reading can be watched: it reads in `notes.reading` and heeds `notes.given_up`."""
+
+    notes: Notes
+
+
 class Batches(Generic[T]):
     """The batches of a `DataLoader`, each exactly once and in order, whatever its processes do.
 
@@ -83,32 +94,36 @@ class Batches(Generic[T]):
     at which a worker died twice (the first time may have been somebody else's fault).
 
     Args:
-        make: the loader of the batches from a given one on.
+        dataset: what is read.
+        remaining: the arguments of the `DataLoader` that gives the batches from a given one on.
         length: number of batches.
-        num_workers: processes that `make` starts.
-        notes: what they are reading.
-        give_up: called with a sample and the reason why it must not be opened again.
+        num_workers: processes.
         hang_seconds: how long reading one video may take.
-        report: called with a line when workers were started again.
+        name: of a sample, for `report`.
+        report: called with a line when workers were started again; None prints it to standard error.
+        pin: whether batches come in page-locked memory.
     """
 
     def __init__(
         self,
-        make: Callable[[int], DataLoader[T]],
+        dataset: Noting,
+        remaining: Callable[[int], dict[str, Any]],
         length: int,
         num_workers: int,
-        notes: Notes | None,
-        give_up: Callable[[int, str], str],
         hang_seconds: float,
+        name: Callable[[int], str],
         report: Callable[[str], None] | None,
+        pin: bool = False,
     ):
-        self._make = make
+        self._dataset = dataset
+        self._remaining = remaining
         self._length = length
         self._num_workers = num_workers
-        self._notes = notes
-        self._give_up = give_up
         self._hang_seconds = hang_seconds
+        self._name = name
         self._report = report or (lambda line: print(line, file=sys.stderr))
+        self._pin = pin
+        self._notes = dataset.notes = Notes(num_workers)
 
     def __len__(self) -> int:
         return self._length
@@ -116,7 +131,7 @@ class Batches(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         delivered, restarts, crashes = 0, 0, Counter()
         while delivered < self._length:
-            batches = iter(self._make(delivered))
+            batches = iter(self._start(delivered))
             trouble = ""
             while delivered < self._length and not trouble:
                 waiting_since = time.time()
@@ -130,7 +145,6 @@ class Batches(Generic[T]):
                     delivered, restarts = delivered + 1, 0
                     yield batch  # pyright: ignore[reportReturnType]
             if trouble:
-                assert self._notes is not None
                 self._notes.kill()
                 restarts += 1
                 if restarts > MOST_RESTARTS:
@@ -141,10 +155,27 @@ class Batches(Generic[T]):
                 self._report(f"{trouble}; started the decoding processes again, no draw is lost")
             del batches
 
+    def _start(self, delivered: int) -> DataLoader[T]:
+        """A loader of the remaining batches whose workers are safe to kill, and never forked from here."""
+        options = self._remaining(delivered) | {"pin_memory": self._pin}
+        if self._num_workers:
+            options |= {
+                "num_workers": self._num_workers,
+                "multiprocessing_context": _worker_context(),
+                "worker_init_fn": _enter,
+                "timeout": min(POLL_SECONDS, self._hang_seconds / 2),
+                "prefetch_factor": PREFETCH,
+            }
+        return DataLoader(self._dataset, **options)  # pyright: ignore[reportArgumentType]  by its shape
+
+    def _give_up(self, sample: int, reason: str) -> str:
+        self._notes.given_up[sample] = reason
+        return f"{self._name(sample)}: {reason}"
+
     def _trouble(self, error: RuntimeError, waited: float, crashes: Counter[int]) -> str:
         """What keeps the workers from delivering, "" if they are only slow; raises what is not theirs."""
         message = str(error)
-        if self._notes is None or not message.startswith("DataLoader "):
+        if not self._num_workers or not message.startswith("DataLoader "):
             raise error
         dead = re.search(r"pid\(s\) ([\d, ]+)\) exited", message)
         if dead:
@@ -164,25 +195,7 @@ class Batches(Generic[T]):
         return "the decoding processes are stuck" if is_stuck else ""
 
 
-def start_loader(
-    dataset: Any, num_workers: int, pin: bool, hang_seconds: float, **options: Any
-) -> DataLoader[Any]:
-    """A `DataLoader` whose workers are safe to kill and never forked from this process."""
-    if not num_workers:
-        return DataLoader(dataset, pin_memory=pin, **options)
-    return DataLoader(
-        dataset,
-        num_workers=num_workers,
-        multiprocessing_context=worker_context(),
-        worker_init_fn=_enter,
-        pin_memory=pin,
-        timeout=min(POLL_SECONDS, hang_seconds / 2),
-        prefetch_factor=PREFETCH,
-        **options,
-    )
-
-
-def worker_context() -> Any:
+def _worker_context() -> Any:
     """How workers start: never forked from here, which hangs when a decoder with threads is open here."""
     if "forkserver" not in torch.multiprocessing.get_all_start_methods():
         return torch.multiprocessing.get_context("spawn")
@@ -198,7 +211,7 @@ def worker_context() -> Any:
     return context
 
 
-def leave_interrupts_to_the_parent() -> None:
+def _leave_interrupts_to_the_parent() -> None:
     """Ignore Ctrl-C, which goes to every process: the parent stops between two steps and ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -206,7 +219,7 @@ def leave_interrupts_to_the_parent() -> None:
 
 
 def _enter(worker: int) -> None:
-    leave_interrupts_to_the_parent()
+    _leave_interrupts_to_the_parent()
     info = get_worker_info()
     assert info is not None
     notes: Notes = info.dataset.notes  # pyright: ignore[reportAttributeAccessIssue]
