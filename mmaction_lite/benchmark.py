@@ -51,6 +51,7 @@ class LoaderReport:
         stages: by stage; "decode" goes from packets to whole RGB frames.
         whole: of the path that trainings take, from the file to pixels; it crops before it resizes, keeps
             one whole frame at a time and so takes less than its stages one after another.
+        whole_to_decode: what that takes in proportion to opening and decoding alone, clip by clip.
         peers: other readers that are installed, same files and frames, opening and decoding to RGB only;
             "ours" is `open` and `decode` of this package in alternation with them.
         clips_per_second: of the whole loader, by wall clock.
@@ -65,6 +66,7 @@ class LoaderReport:
     unreadable: int
     stages: dict[str, float]
     whole: float
+    whole_to_decode: float
     peers: dict[str, float]
     clips_per_second: float
     workers: int
@@ -91,7 +93,7 @@ def measure_loader(
     dataset = VideoDataset(samples, recipe.train, seed=seed)
     num_clips = max(1, num_clips)
     batch_size = min(recipe.batch_size, len(samples), num_clips)
-    steps = Draws(samples.labels, batch_size, seed, 0, -(-num_clips // batch_size))
+    steps = Draws(samples, batch_size, seed, 0, -(-num_clips // batch_size))
     draws = [draw for step in steps for draw in step][:num_clips]
     readers = _readers()
     times: dict[str, list[float]] = {name: [] for name in (*STAGES, "whole", *readers)}
@@ -103,13 +105,14 @@ def measure_loader(
         for draw, sample in track(draws, len(draws), "timing the loader"):
             try:
                 # In turns, so that a busy machine disturbs all alike.
-                clip = _timed(times["whole"], lambda: dataset[draw, sample])  # noqa: B023
+                clip = _timed(whole := [], lambda: dataset[draw, sample])  # noqa: B023
                 if clip.faults:
                     continue
                 indices = _time_stages(times, samples, recipe, draw, sample, seed)
                 for name, read in readers.items():
                     if samples.parts is None and samples.path(sample).is_file():
                         _timed(times[name], lambda: read(str(samples.path(sample)), indices))  # noqa: B023
+                times["whole"] += whole
                 clips.append(clip)
             except VideoError:
                 continue
@@ -130,6 +133,10 @@ def measure_loader(
         unreadable=len(draws) - len(clips),
         stages=stages,
         whole=statistics.median(times["whole"]),
+        whole_to_decode=statistics.median(
+            whole / (opened + decoded)
+            for whole, opened, decoded in zip(times["whole"], times["open"], times["decode"], strict=True)
+        ),
         peers={name: statistics.median(times[name]) for name in readers if times[name]},
         clips_per_second=_throughput(samples, recipe, batch_size, num_workers, len(draws), seed),
         workers=num_workers,

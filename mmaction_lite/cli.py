@@ -121,6 +121,7 @@ def train(
 ) -> None:
     """Train a recipe and leave a run folder."""
     from mmaction_lite.data.cache import Caches
+    from mmaction_lite.metrics import TITLES
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.recipe import change
     from mmaction_lite.train import train
@@ -138,7 +139,8 @@ def train(
         caches=Caches(track=_track),
         console=_console(),
     )
-    print(f"{done.step} steps done; best val top-1 {done.best_top1:.1%} at step {done.best_step}: {out}")
+    best = f"best val {TITLES[done.metric]} {done.best_score:.1%} at step {done.best_step}"
+    print(f"{done.step} steps done; {best}: {out}")
 
 
 @app.command()
@@ -176,6 +178,7 @@ def measure(
     from mmaction_lite.data.annotations import read_split
     from mmaction_lite.device import default_workers, pick_device
     from mmaction_lite.evaluate import evaluate
+    from mmaction_lite.metrics import describe
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.weights import card_of, load
 
@@ -191,6 +194,7 @@ def measure(
         samples,
         card.val if protocol == "val" else card.test,
         card.normalize,
+        activation=card.activation,
         num_workers=default_workers() if workers is None else workers,
         hang_seconds=hang_seconds,
         track=_track,
@@ -205,8 +209,7 @@ def measure(
         )
     for fault in result.faults:
         _warn(f"counted as wrong: {fault.reason}")
-    top5 = "  top-5 {top5:.2%}" if len(card.classes) > 5 else ""
-    print(f"top-1 {{top1:.2%}}{top5}  mean class {{mean_class:.2%}}".format(**result.metrics))
+    print(describe(result.metrics, len(card.classes), digits=2))
     print(result.protocol)
 
 
@@ -435,6 +438,7 @@ def benchmark_loader(
     for name, value in rows:
         table.add_row(name, f"{value:.2f}")
     Console().print(table)
+    print(f"the whole path takes {report.whole_to_decode:.2f} of opening and decoding alone, clip by clip")
     print(
         f"{report.clips_per_second:.1f} clips/s from {report.workers} decoding processes; "
         f"limited by: {report.limited_by}"

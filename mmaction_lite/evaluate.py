@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,12 +17,14 @@ from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
+from mmaction_lite.metrics import metrics
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
 
 # Inputs that enter the model together, as floats; bounds the memory of a test with many views.
 CHUNK_BYTES = 96 << 20
 
+Activation = Literal["softmax", "sigmoid"]
 Track = Callable[[Iterable[list[Clip]], int, str], Iterable[list[Clip]]]
 
 
@@ -32,7 +35,7 @@ class Evaluation:
     Args:
         scores: float32 (N, K), averaged over views as `views` says; a row of NaN is an unreadable video,
             which every metric counts as wrong.
-        labels: int64 (N,).
+        labels: int64 (N,), or multi-label bool (N, K).
         paths: one per video.
         classes: names in the order of the scores.
         views: the protocol.
@@ -50,8 +53,19 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """See `metrics`."""
+        """See `metrics.metrics`."""
         return metrics(self.scores, self.labels)
+
+    @property
+    def loss(self) -> float:
+        """Cross entropy of the averaged probabilities: of the true class, or the mean over all classes."""
+        readable = ~np.isnan(self.scores).any(1)
+        scores, labels = self.scores[readable], self.labels[readable]
+        if labels.ndim == 1:
+            right = scores[np.arange(len(labels)), labels]
+        else:
+            right = np.where(labels, scores, 1 - scores)
+        return float(-np.log(np.maximum(right, 1e-12)).mean()) + 0.0  # no -0.000
 
     @property
     def protocol(self) -> str:
@@ -77,6 +91,7 @@ def evaluate(
     views: Views,
     normalize: Normalize,
     *,
+    activation: Activation = "softmax",
     num_workers: int = 0,
     hang_seconds: float = HANG_SECONDS,
     cache: VideoCache | None = None,
@@ -105,12 +120,12 @@ def evaluate(
         faults += [fault for clip in clips for fault in clip.faults]
         read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
         if read:
-            scores[list(read)] = score(model, list(read.values()), views, normalize)
+            scores[list(read)] = score(model, list(read.values()), views, normalize, activation)
     if len(faults) == len(samples):
         raise UserError(f"{samples.source}: none of {len(samples)} videos can be read; {faults[0].reason}")
     return Evaluation(
         scores=scores,
-        labels=samples.labels,
+        labels=samples.targets(),
         paths=[absolute(samples.name(i)) for i in range(len(samples))],
         classes=samples.classes,
         views=views,
@@ -119,42 +134,34 @@ def evaluate(
     )
 
 
-def score(model: nn.Module, videos: list[Tensor], views: Views, normalize: Normalize) -> np.ndarray:
+def score(
+    model: nn.Module,
+    videos: list[Tensor],
+    views: Views,
+    normalize: Normalize,
+    activation: Activation = "softmax",
+) -> np.ndarray:
     """Scores of a few videos under a protocol: float32 (N, K), from what `Views.read` gave for each."""
     device = _device(model)
     pixels = torch.cat([views.crops(clips.to(device, non_blocking=True)) for clips in videos])
     logits = torch.cat([model(normalize(part)) for part in pixels.split(_chunk(views))])
-    averaged = average_views(logits.unflatten(0, (len(videos), views.num_views)), views.average)
-    return averaged.cpu().numpy()
+    logits = logits.unflatten(0, (len(videos), views.num_views))
+    return average_views(logits, views.average, activation).cpu().numpy()
 
 
-def average_views(logits: Tensor, average: str) -> Tensor:
-    """(B, V, K) logits to (B, K): the mean over views of probabilities, or of scores and then softmax.
+def average_views(logits: Tensor, average: str, activation: Activation = "softmax") -> Tensor:
+    """(B, V, K) logits to (B, K): the mean over views of probabilities, or the probabilities of mean scores.
 
     Either way the result is a probability, so that files of different protocols can be compared. The
-    only function of the project that averages views.
+    only function of the project that averages views. `activation` makes a probability of a score: softmax
+    where one class excludes the others, sigmoid where each stands for itself.
     """
     logits = logits.float()
-    return logits.softmax(-1).mean(1) if average == "probability" else logits.mean(1).softmax(-1)
 
+    def probabilities(scores: Tensor) -> Tensor:
+        return scores.softmax(-1) if activation == "softmax" else scores.sigmoid()
 
-def metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """top1, top5 and mean_class accuracy, from 0 to 1.
-
-    mean_class is the mean over the classes that have videos of the share that is right (top-1). Rows of
-    NaN count as wrong; a true class counts as within the top k when fewer than k classes score at least
-    as high, so that ties are no gain.
-    """
-    own = scores[np.arange(len(labels)), labels]
-    # A comparison with NaN is false, so unreadable videos need their own place behind all others.
-    rank = np.where(np.isnan(own), np.inf, (scores >= own[:, None]).sum(1) - 1)
-    right = rank == 0
-    present = np.unique(labels)
-    return {
-        "top1": float(right.mean()),
-        "top5": float((rank < 5).mean()),
-        "mean_class": float(np.mean([right[labels == label].mean() for label in present])),
-    }
+    return probabilities(logits).mean(1) if average == "probability" else probabilities(logits.mean(1))
 
 
 def _chunk(views: Views) -> int:

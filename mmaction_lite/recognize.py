@@ -72,7 +72,7 @@ def predictions(model: nn.Module, videos: Sequence[Input]) -> Iterator[Predictio
     for video in videos:
         with _source(video) as source:
             clips = torch.from_numpy(card.test.read(source))
-        scores = score(model, [clips], card.test, card.normalize)[0]
+        scores = score(model, [clips], card.test, card.normalize, card.activation)[0]
         order = np.argsort(-scores, kind="stable")
         yield Prediction(
             labels=tuple(card.classes[i] for i in order), scores=scores[order], protocol=str(card.test)

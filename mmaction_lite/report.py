@@ -28,8 +28,15 @@ from PIL import Image
 
 from mmaction_lite.data.sources import open_source
 from mmaction_lite.errors import UserError
-from mmaction_lite.evaluate import metrics
 from mmaction_lite.files import write_atomically
+from mmaction_lite.metrics import (
+    TITLES,
+    average_precision,
+    class_metrics,
+    confusion,
+    metrics,
+    most_confused,
+)
 
 Row = dict[str, Any]
 
@@ -45,45 +52,6 @@ SVG_COLOURS = (
     ":root{--ink:#4b5563;--grid:#d9dde3}"
     "@media(prefers-color-scheme:dark){:root{--ink:#aeb6c2;--grid:#343b46}}"
 )
-
-
-# Metrics -----------------------------------------------------------------------------------------------
-
-
-def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts, int64 (K, K): row = true class, column = predicted class. Both inputs are int (N,)."""
-    pairs = labels.astype(np.int64) * num_classes + predictions
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-@dataclass(frozen=True, eq=False)
-class ClassMetrics:
-    """Per class, arrays (K,): videos int64; recall, precision, f1 float64, NaN where nothing is divided."""
-
-    videos: np.ndarray
-    recall: np.ndarray
-    precision: np.ndarray
-    f1: np.ndarray
-
-
-def class_metrics(matrix: np.ndarray, videos: np.ndarray) -> ClassMetrics:
-    """Recall (the class's accuracy), precision and F1 of every class.
-
-    Args:
-        matrix: confusion matrix (K, K) of the videos that could be read.
-        videos: int (K,), videos of each class, unreadable ones included: they count as wrong.
-    """
-    hits, predicted = np.diag(matrix), matrix.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        return ClassMetrics(videos, hits / videos, hits / predicted, 2 * hits / (videos + predicted))
-
-
-def most_confused(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """The commonest mistakes of a confusion matrix (K, K): (true, predicted, videos), most videos first."""
-    mistakes = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:most]
-    pairs = ((*divmod(int(cell), len(matrix)), int(mistakes.flat[cell])) for cell in order)
-    return [pair for pair in pairs if pair[2]]
 
 
 # Reading a run folder ----------------------------------------------------------------------------------
@@ -149,14 +117,15 @@ def read_scores(file: Path) -> Scores:
             protocol = str(arrays["protocol"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{file}: damaged score file ({error}); {again}") from error
-    if labels.shape != (len(paths),) or scores.shape != (len(paths), len(class_names)):
+    shapes = (len(paths),), (len(paths), len(class_names))
+    if labels.shape not in shapes or (labels.ndim == 2 and labels.dtype != bool) or scores.shape != shapes[1]:
         raise UserError(
             f"{file}: {len(paths)} paths and {len(class_names)} class names do not fit "
             f"labels of shape {labels.shape} and scores of shape {scores.shape}; {again}"
         )
     if not len(labels):
         raise UserError(f"{file}: holds no video; {again}")
-    if not 0 <= labels.min() <= labels.max() < len(class_names):
+    if labels.ndim == 1 and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise UserError(
             f"{file}: labels run from {labels.min()} to {labels.max()}, "
             f"expected 0 to {len(class_names) - 1}; correct the annotations and {again}"
@@ -418,7 +387,7 @@ def _last_validation(run: RunFolder) -> Row:
     """The summary of a run without score file: the last validation that `metrics.jsonl` tells of."""
     row = run.validation[-1] if run.validation else {}
     source = f"last validation, epoch {row['epoch']:.4g}, in metrics.jsonl" if row else "nothing tested yet"
-    keys = ("top1", "top5", "mean_class", "videos", "unreadable", "protocol")
+    keys = (*TITLES, "videos", "unreadable", "protocol")
     return {"source": source} | {key: row.get(key) for key in keys}
 
 
@@ -428,14 +397,28 @@ def _results(table: Scores) -> Row:
     labels, scores = table.labels[readable], table.scores[readable]
     paths = [table.paths[n] for n in np.flatnonzero(readable)]
     names = table.class_names
-    matrix = confusion(labels, scores.argmax(axis=1), len(names))
-    classes = class_metrics(matrix, np.bincount(table.labels, minlength=len(names)))
-    summary = {
-        "source": table.file.name,
-        "videos": len(table.labels),
-        "unreadable": len(table.labels) - len(labels),
-        "protocol": table.protocol,
-    } | metrics(table.scores, table.labels)
+    is_multi_label = labels.ndim == 2
+    if is_multi_label:
+        predicted = scores >= 0.5
+        matrix = np.diag((labels & predicted).sum(0))  # of two classes of a video neither is a mistake
+        classes = class_metrics(np.diag(matrix), predicted.sum(0), table.labels.sum(0))
+    else:
+        matrix = confusion(labels, scores.argmax(axis=1), len(names))
+        videos = np.bincount(table.labels, minlength=len(names))
+        classes = class_metrics(np.diag(matrix), matrix.sum(0), videos)
+    precision = (
+        average_precision(table.scores, table.labels) if is_multi_label else np.full(len(names), np.nan)
+    )
+    summary = (
+        {
+            "source": table.file.name,
+            "videos": len(table.labels),
+            "unreadable": len(table.labels) - len(labels),
+            "protocol": table.protocol,
+        }
+        | dict.fromkeys(TITLES)
+        | metrics(table.scores, table.labels)
+    )
     if len(names) <= 5:
         summary["top5"] = None  # always 100 %
     favourite_mistake = (matrix - np.diag(np.diag(matrix))).argmax(axis=1)
@@ -447,18 +430,21 @@ def _results(table: Scores) -> Row:
             "recall": classes.recall[k],
             "precision": classes.precision[k],
             "f1": classes.f1[k],
+            "average_precision": precision[k],
             "mistake": names[j] if j != k and matrix[k, j] else "",
             "mistakes": int(matrix[k, j]) if j != k else 0,
         }
         for k, (name, j) in enumerate(zip(names, favourite_mistake, strict=True))
     ]
-    true_scores = scores[np.arange(len(labels)), labels]
+    # Of several true classes, the one that the network believes least.
+    is_true = labels if is_multi_label else labels[:, None] == np.arange(len(names))
+    true_scores = np.where(is_true, scores, np.inf).min(axis=1)
     order = np.argsort(true_scores, kind="stable")
-    mistakes = order[scores.argmax(axis=1)[order] != labels[order]]
+    mistakes = order[~is_true[order, scores.argmax(axis=1)[order]] & is_true[order].any(axis=1)]
     worst = [
         {
             "path": paths[n],
-            "true": names[labels[n]],
+            "true": ", ".join(names[k] for k in np.flatnonzero(is_true[n])),
             "true_score": float(true_scores[n]),
             "predicted": names[scores[n].argmax()],
             "predicted_score": float(scores[n].max()),
@@ -468,6 +454,7 @@ def _results(table: Scores) -> Row:
     ]
     is_numbered = len(names) <= LARGEST_NUMBERED_MATRIX
     return {
+        "is_multi_label": is_multi_label,
         "summary": summary,
         "class_names": names,
         "matrix": matrix.tolist() if is_numbered else None,

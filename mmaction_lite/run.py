@@ -25,12 +25,13 @@ States = Mapping[str, Any]
 
 @dataclass
 class Progress:
-    """How far a training is: steps done, the last one validated, the best one with its accuracy."""
+    """How far a training is: steps done, the last one validated, the best one with its score and metric."""
 
     step: int = 0
     validated_step: int = 0
-    best_top1: float = -1.0
+    best_score: float = -1.0
     best_step: int = 0
+    metric: str = "top1"
 
 
 class Run:
@@ -146,5 +147,7 @@ def _fingerprint(samples: Samples) -> str:
     number = zlib.crc32(samples.paths.ends.tobytes() + samples.labels.tobytes(), number)
     if samples.parts is not None:
         number = zlib.crc32(samples.parts.tobytes(), number)
+    for column in (samples.label_ends, samples.weights):
+        number = number if column is None else zlib.crc32(column.tobytes(), number)
     number = zlib.crc32("\n".join(samples.classes).encode("utf-8", "surrogateescape"), number)
     return f"trained on {len(samples)} clips of {len(samples.classes)} classes, checksum {number:08x}"

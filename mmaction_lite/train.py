@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmaction_lite.data.annotations import read_split
@@ -23,6 +22,7 @@ from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.device import default_workers, pick_device
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
+from mmaction_lite.loss import balanced_weights, clip_losses, dense, hits
 from mmaction_lite.optim import freeze, set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card
@@ -86,6 +86,7 @@ def train(
         raise UserError(f"{data}: is one list; training needs a folder with a train and a val list")
     samples = read_split(data, "train")
     val_samples = read_split(data, "val", samples.classes)
+    class_weights = _class_weights(recipe, samples, target)
     steps_per_epoch = len(samples) // recipe.batch_size
     last_step = recipe.epochs * steps_per_epoch
     if steps_per_epoch == 0:
@@ -137,6 +138,7 @@ def train(
             val_samples,
             recipe.val,
             recipe.normalize,
+            activation=run.card.activation,
             num_workers=val_workers,
             hang_seconds=hang_seconds,
             cache=val_cache,
@@ -147,8 +149,9 @@ def train(
             return
         watch.validated(progress.step, result)
         progress.validated_step = progress.step
-        if result.metrics["top1"] > progress.best_top1:
-            progress.best_top1, progress.best_step = result.metrics["top1"], progress.step
+        progress.metric, score = next(iter(result.metrics.items()))
+        if score > progress.best_score:
+            progress.best_score, progress.best_step = score, progress.step
             run.save_best(progress, judged, result)
         run.save_last(progress, model, states)
 
@@ -169,10 +172,12 @@ def train(
             set_lr(optimizer, lr)
 
             pixels = batch.pixels.to(target, non_blocking=True)  # (B, V, T, H, W, C)
-            labels = batch.labels.to(target, non_blocking=True).flatten()  # (B·V,)
+            labels = batch.labels.to(target, non_blocking=True).flatten(0, 1)  # (B·V,) or (B·V, K)
+            if recipe.mixing is not None:
+                labels = dense(labels, len(samples.classes))
             optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
             rng = generator(seed, MIX, step)
-            loss, right = _add_gradients(model, recipe, pixels, labels, len(samples.classes), rng, scaler)
+            loss, right = _add_gradients(model, recipe, pixels, labels, class_weights, rng, scaler)
             if recipe.max_grad_norm is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
@@ -207,7 +212,7 @@ def _add_gradients(
     recipe: Recipe,
     pixels: Tensor,
     labels: Tensor,
-    num_classes: int,
+    class_weights: Tensor | None,
     rng: np.random.Generator,
     scaler: torch.amp.GradScaler,
 ) -> tuple[Tensor, Tensor]:
@@ -217,8 +222,8 @@ def _add_gradients(
         model: the network, whose gradients grow.
         recipe: see there.
         pixels: uint8 (B, V, T, H, W, C).
-        labels: int64 (B·V,).
-        num_classes: of the data.
+        labels: int64 (B·V,), or where clips are mixed or have several classes float32 (B·V, K).
+        class_weights: float32 (K,).
         rng: for mixing; every part is mixed alike.
         scaler: scales the loss where precision is float16.
 
@@ -235,18 +240,37 @@ def _add_gradients(
     for part, truth in zip(pixels.flatten(0, 1).split(size), labels.split(size), strict=True):
         inputs, targets = recipe.normalize(part), truth
         if recipe.mixing is not None:
-            targets = one_hot(truth, num_classes).to(inputs.dtype)
             rng.bit_generator.state = state
-            inputs, targets = recipe.mixing(inputs, targets, rng, num_views=num_views)
+            inputs, targets = recipe.mixing(inputs, truth, rng, num_views=num_views)
         dtype = getattr(torch, recipe.precision)
         with torch.autocast(labels.device.type, dtype, enabled=dtype != torch.float32):
             logits = model(inputs)
         share = len(truth) / len(labels)
-        part_loss = cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing) * share
+        losses = clip_losses(logits, targets, recipe.loss, recipe.label_smoothing, class_weights)
+        part_loss = losses.mean() * share
         scaler.scale(part_loss).backward()
         loss += part_loss.detach()
-        right += (logits.argmax(1) == truth).float().mean() * share
+        right += hits(logits, truth).mean() * share
     return loss, right
+
+
+def _class_weights(recipe: Recipe, samples: Samples, device: torch.device) -> Tensor | None:
+    """Weights of the classes in the loss, float32 (K,); checks that the loss fits the labels."""
+    if samples.is_multi_label and recipe.loss == "cross_entropy":
+        raise UserError(
+            f"{samples.source}: clips have any number of classes, and cross entropy is for exactly one; "
+            "use --set loss=binary_cross_entropy"
+        )
+    weights = recipe.class_weights
+    if weights is None:
+        return None
+    if weights == "balanced":
+        return torch.from_numpy(balanced_weights(samples.counts())).to(device)
+    if len(weights) != len(samples.classes):
+        raise UserError(
+            f"{len(weights)} class_weights for {len(samples.classes)} classes of {samples.source}"
+        )
+    return torch.tensor(weights, device=device)
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:

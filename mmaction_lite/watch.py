@@ -8,7 +8,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
@@ -19,6 +18,7 @@ from mmaction_lite.data.samples import Samples
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import Evaluation
 from mmaction_lite.files import write_atomically
+from mmaction_lite.metrics import describe
 
 MAX_BROKEN_SHARE = 0.05
 
@@ -146,22 +146,18 @@ class Watch:
     def validated(self, step: int, result: Evaluation) -> None:
         """Write the row of a validation and print it."""
         epoch = step / self.steps_per_epoch
-        own = result.scores[np.arange(len(result.labels)), result.labels]
         row = {
             "step": step,
             "epoch": epoch,
             "split": "val",
-            "loss": float(-np.log(np.maximum(own[~np.isnan(own)], 1e-12)).mean()) + 0.0,  # no -0.000
+            "loss": result.loss,
             **result.metrics,
             "videos": len(result.labels),
             "unreadable": len(result.faults),
             "protocol": result.protocol,
         }
         self._write(row, "val")
-        shown = {"top-1": "top1", "top-5": "top5", "mean class": "mean_class"}
-        if len(result.classes) <= 5:  # the true class is always among five
-            del shown["top-5"]
-        numbers = ", ".join(f"{title} {row[name]:.1%}" for title, name in shown.items())
+        numbers = describe(result.metrics, len(result.classes))
         self.progress.console.print(
             f"epoch {epoch:g}: val {numbers}, loss {row['loss']:.3f}", highlight=False, soft_wrap=True
         )

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations import read_list, read_split, write_table
 from mmaction_lite.data.opposites import mirrored_classes
 from mmaction_lite.errors import UserError
 
@@ -167,7 +167,7 @@ def test_a_run_of_the_frames_in_a_folder(tmp_path):
 SEGMENTS = [("a.mp4", "run", 1.5, 3.0), ("a.mp4", "jump", 3.0, None), ("b c.mp4", "run", None, 2.0)]
 
 
-def write_table(file):
+def write_parts(file):
     names = ("path", "label", "start_seconds", "end_seconds")
     if file.suffix == ".parquet":
         pyarrow = pytest.importorskip("pyarrow")
@@ -184,7 +184,7 @@ def write_table(file):
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_parts_of_long_videos_in_every_kind_of_table(tmp_path, suffix):
-    write_table(tmp_path / f"train{suffix}")
+    write_parts(tmp_path / f"train{suffix}")
     samples = read_split(tmp_path, "train")
     assert listed(samples) == [(path, label) for path, label, _, _ in SEGMENTS]
     assert samples.parts is not None
@@ -208,9 +208,12 @@ def test_parts_of_long_videos_in_every_kind_of_table(tmp_path, suffix):
         ("train.jsonl", '{"path": "a.mp4", "label": "x"}\n{"path": \n', r"train\.jsonl:2: is not JSON"),
         ("train.jsonl", "[1]\n", r"train\.jsonl:1: .* is not an object"),
         ("train.jsonl", '{"path": "a.mp4"}\n', r"train\.jsonl:1: .*it lacks label"),
-        ("train.jsonl", '{"path": "a.mp4", "label": ["x", "y"]}\n', r"train\.jsonl:1: .* one class name"),
+        ("train.jsonl", '{"path": "a.mp4", "label": {"x": 1}}\n', r"train\.jsonl:1: .* expected class names"),
+        ("train.jsonl", '{"path": "a.mp4", "labels": [1.5]}\n', r"train\.jsonl:1: .* expected class names"),
+        ("train.csv", "path,label,weight\na.mp4,x,1\nb.mp4,x,-1\n", r"train\.csv:3: the weight is '-1'"),
+        ("train.csv", "path,labels\na.mp4,\nb.mp4,\n", r"train\.csv: no clip has a class"),
+        ("train.txt", "a.mp4 0 4\nb.mp4 900000\n", r"train\.txt:2: label 900000 is out of range"),
         ("train.parquet", "text", r"train\.parquet: is not a Parquet file"),
-        ("train.txt", "a.mp4 1 4 2\n", r"train\.txt:1: .* has several labels"),
     ],
 )
 def test_mistakes_in_tables_name_file_and_line(tmp_path, name, text, message):
@@ -218,6 +221,54 @@ def test_mistakes_in_tables_name_file_and_line(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message) as caught:
         read_split(tmp_path, "train")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train.txt", 'a.mp4 1 2\nb c.mp4 0\n"d 1.mp4" 2 0\n'),
+        ("train.csv", "path,labels,weight\na.mp4,1|2,\nb c.mp4,0,3\nd 1.mp4,2|0,0.5\n"),
+        ("train.tsv", "path\tlabels\na.mp4\ty|z\nb c.mp4\tx\nd 1.mp4\tz | x\n"),
+        (
+            "train.jsonl",
+            '{"path": "a.mp4", "labels": ["y", "z"]}\n{"path": "b c.mp4", "label": ["x"]}\n'
+            '{"path": "d 1.mp4", "labels": ["z", "x"]}\n',
+        ),
+    ],
+)
+def test_clips_of_several_classes(tmp_path, name, text):
+    (tmp_path / "classes.txt").write_text("x\ny\nz\n")
+    (tmp_path / name).write_text(text)
+    samples = read_split(tmp_path, "train")
+    assert samples.is_multi_label
+    assert len(samples) == 3
+    assert [samples.class_names(i) for i in range(3)] == [["y", "z"], ["x"], ["z", "x"]]
+    assert samples.targets().astype(int).tolist() == [[0, 1, 1], [1, 0, 0], [1, 0, 1]]
+    assert samples.target(2).tolist() == [1, 0, 1]
+    assert samples.counts().tolist() == [2, 1, 2]
+    if "weight" in text:
+        assert samples.weights is not None
+        assert samples.weights.tolist() == [1, 3, 0.5]
+    write_table(tmp_path / "again.csv", samples, [2, 0], ["d.mp4", "a.mp4"])
+    again = read_list(tmp_path / "again.csv")
+    assert [again.class_names(i) for i in range(2)] == [["z", "x"], ["y", "z"]]
+    assert (again.weights is None) == (samples.weights is None)
+
+
+def test_a_clip_may_have_no_class_at_all(tmp_path):
+    (tmp_path / "train.csv").write_text("path,labels\na.mp4,\nb.mp4,open|close\n")
+    samples = read_split(tmp_path, "train")
+    assert samples.classes == ("close", "open")
+    assert samples.targets().tolist() == [[False, False], [True, True]]
+
+
+def test_a_quoted_folder_of_frames_keeps_its_count(tmp_path):
+    (tmp_path / "my frames").mkdir()
+    (tmp_path / "train.txt").write_text('"my frames" 12 1\n"my frames" 10 0\n')
+    samples = read_split(tmp_path, "train")
+    assert not samples.is_multi_label
+    assert samples.parts is not None
+    assert samples.parts.tolist() == [[0, 12], [0, 10]]
 
 
 def test_labels_that_count_from_1_are_found_out(tmp_path):

@@ -11,7 +11,8 @@ from mmaction_lite.data.clips import DenseClips
 from mmaction_lite.data.transforms import CenterCrop, Normalize, TenCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError
-from mmaction_lite.evaluate import average_views, evaluate, metrics
+from mmaction_lite.evaluate import average_views, evaluate
+from mmaction_lite.metrics import average_precision, metrics
 
 
 class Brightness(nn.Module):
@@ -45,6 +46,17 @@ def test_metrics_are_what_the_definitions_say():
     assert metrics(wide, np.arange(8))["top5"] == 5 / 8
 
 
+def test_average_precision_by_hand():
+    """Class 0: its videos are first and third: (1/1 + 2/3) / 2. Class 1: tied with another: 1/2."""
+    scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.5, 0.2], [0.7, 0.1, 0.3], [np.nan] * 3], np.float32)
+    labels = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]], bool)
+    np.testing.assert_allclose(average_precision(scores, labels), [5 / 6, 1 / 2, np.nan])
+    found = metrics(scores, labels)
+    assert found == {"mean_average_precision": pytest.approx(2 / 3), "top1": 2 / 4}
+    labels[3, 0] = True  # an unreadable video is found by no class
+    np.testing.assert_allclose(average_precision(scores, labels)[0], (1 + 2 / 3) / 3)
+
+
 def test_unreadable_videos_count_as_wrong():
     scores = np.array([[0.9, 0.1], [np.nan, np.nan]], np.float32)
     assert metrics(scores, np.array([0, 0])) == {"top1": 0.5, "top5": 0.5, "mean_class": 0.5}
@@ -54,6 +66,10 @@ def test_average_of_probabilities_and_of_scores():
     logits = torch.tensor([[[4.0, 0.0], [0.0, 1.0]]])
     torch.testing.assert_close(average_views(logits, "probability"), logits.softmax(-1).mean(1))
     torch.testing.assert_close(average_views(logits, "score"), torch.tensor([[2.0, 0.5]]).softmax(-1))
+    torch.testing.assert_close(average_views(logits, "probability", "sigmoid"), logits.sigmoid().mean(1))
+    torch.testing.assert_close(
+        average_views(logits, "score", "sigmoid"), torch.tensor([[2.0, 0.5]]).sigmoid()
+    )
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -15,6 +15,7 @@ from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches, VideoCache
 from mmaction_lite.data.clips import DenseClips, SegmentFrames
 from mmaction_lite.data.loader import Draws, VideoDataset, epoch_order, evaluation_loader, training_loader
+from mmaction_lite.data.samples import PackedStrings, Samples
 from mmaction_lite.data.sources import ArrayVideo, open_sample, open_source
 from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views import Views
@@ -34,15 +35,15 @@ def equal(one, other):
 
 
 def test_order_is_a_new_permutation_every_epoch_and_can_begin_anywhere():
-    steps = list(Draws(np.zeros(11, int), 4, seed=0, first_step=0, last_step=6))
+    steps = list(Draws(numbered(11), 4, seed=0, first_step=0, last_step=6))
     draws = [draw for step in steps for draw, _ in step]
     assert draws == list(range(24))
     epochs = [[s for step in steps[i : i + 2] for _, s in step] for i in (0, 2, 4)]
     for epoch in epochs:
         assert len(set(epoch)) == 8
     assert epochs[0] != epochs[1]
-    assert list(Draws(np.zeros(11, int), 4, seed=0, first_step=3, last_step=6)) == steps[3:]
-    assert list(Draws(np.zeros(11, int), 4, seed=1, first_step=0, last_step=6)) != steps
+    assert list(Draws(numbered(11), 4, seed=0, first_step=3, last_step=6)) == steps[3:]
+    assert list(Draws(numbered(11), 4, seed=1, first_step=0, last_step=6)) != steps
 
 
 def test_batches_depend_on_seed_and_draw_alone(tiny, recipe):
@@ -224,15 +225,55 @@ def test_parts_of_a_video_read_like_videos_of_their_own(tiny, tmp_path, recipe):
 
 def test_class_balance_evens_out_the_classes():
     labels = np.repeat([0, 1, 3], [90, 9, 1])  # no sample of class 2
-    plain, root, even = (epoch_order(labels, balance, np.random.default_rng(0)) for balance in (0, 0.5, 1))
+    samples = numbered(100, labels=labels)
+
+    def order(balance, seed=0):
+        return epoch_order(samples, samples.draw_weights(balance), np.random.default_rng(seed))
+
+    plain, root, even = (order(balance) for balance in (0, 0.5, 1))
     assert sorted(plain) == list(range(100))
     assert sorted(np.bincount(labels[even]).tolist()) == [0, 33, 33, 34]
-    assert np.bincount(labels[root]).tolist() == [70, 22, 0, 8]  # in proportion to 9.49, 3 and 1
+    in_proportion = np.array([9.487, 3, 0, 1]) * 100 / 13.487
+    assert np.abs(np.bincount(labels[root]) - in_proportion).max() < 1
     assert len(set(even[labels[even] == 0])) >= 33  # of a large class nothing comes twice
     counts = np.bincount(even[labels[even] == 1], minlength=99)[90:]
     assert counts.max() - counts.min() <= 1
-    assert (epoch_order(labels, 1, np.random.default_rng(0)) == even).all()
-    assert (epoch_order(labels, 1, np.random.default_rng(1)) != even).any()
+    assert (order(1) == even).all()
+    assert (order(1, seed=1) != even).any()
+
+
+def test_weights_say_how_often_a_clip_comes():
+    weights = np.array([0, 1, 1, 2, 0.5, 0.5])
+    samples = numbered(6, labels=np.array([0, 0, 0, 1, 2, 3]), weights=weights)
+    seen = np.zeros(6)
+    for seed in range(300):
+        takes = np.bincount(
+            epoch_order(samples, samples.draw_weights(0), np.random.default_rng(seed)), minlength=6
+        )
+        assert (np.abs(takes - 6 * weights / 5) < 1).all()
+        seen += takes
+    np.testing.assert_allclose(seen / 300, 6 * weights / 5, atol=0.1)
+
+
+def test_a_clip_of_several_classes_is_as_rare_as_its_rarest():
+    labels, ends = np.array([0, 0, 0, 1, 0, 1, 2]), np.array([1, 2, 4, 4, 6, 7])
+    samples = numbered(6, labels=labels, label_ends=ends)
+    assert samples.counts().tolist() == [4, 2, 1, 0]
+    weights = samples.draw_weights(1)
+    assert weights is not None
+    np.testing.assert_allclose(weights, [1 / 4, 1 / 4, 1 / 2, 1 / 4, 1 / 2, 1])
+    assert samples.targets().astype(int).tolist() == [samples.target(i).tolist() for i in range(6)]
+    assert samples.targets()[3].sum() == 0
+
+
+def test_processes_share_every_step():
+    whole = list(Draws(numbered(11), 4, seed=0, first_step=0, last_step=6))
+    for number in (2, 4):
+        pieces = [
+            list(Draws(numbered(11), 4, seed=0, first_step=0, last_step=6, share=(rank, number)))
+            for rank in range(number)
+        ]
+        assert [[draw for piece in step for draw in piece] for step in zip(*pieces, strict=True)] == whole
 
 
 @pytest.mark.slow
@@ -261,7 +302,7 @@ def test_ten_per_cent_broken_files_do_not_change_the_good_draws(tiny, recipe, tm
     broken = {str(samples.path(i)) for i in range(60) if i % 10 == 7}
     assert {fault.path for batch in runs[0] for fault in batch.faults} == broken
     assert {fault.path for batch in runs[1] for fault in batch.faults} == broken
-    order = [sample for step in Draws(samples.labels, 4, 3, 0, 30) for _, sample in step]
+    order = [sample for step in Draws(samples, 4, 3, 0, 30) for _, sample in step]
     drawn = [sample for batch in runs[0] for sample in batch.samples]
     assert all(a == b for a, b in zip(order, drawn, strict=True) if a % 10 != 7)
 
@@ -307,6 +348,13 @@ print(*resident)
     output = subprocess.check_output([sys.executable, "-c", code, str(tiny)], text=True, env=environment)
     early, late = map(float, output.split())
     assert late - early < 8, (early, late)
+
+
+def numbered(count, **columns):
+    """Samples that are only numbers, all of one class."""
+    labels = np.zeros(count, np.int64)
+    paths = PackedStrings([str(number) for number in range(count)])
+    return replace(Samples(paths, labels, ("a", "b", "c", "d"), Path(), "numbers"), **columns)
 
 
 def small_views():

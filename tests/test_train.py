@@ -17,6 +17,8 @@ from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.recipes.recipe import Build, change
 from mmaction_lite.recipes.weights import card_of, load
+from mmaction_lite.recognize import predict
+from mmaction_lite.report import write_report
 from mmaction_lite.train import train
 from mmaction_lite.watch import Watch
 
@@ -313,3 +315,54 @@ def test_precision(tiny, recipe, tmp_path):
         train(change(recipe, ["precision=float16"]), tiny, tmp_path / "other", device="cpu")
     with pytest.raises(UserError, match="'half' is not one of float32, bfloat16, float16"):
         change(recipe, ["precision=half"])
+
+
+def several_labels(tiny, folder):
+    """Lists of the clips with the classes "bright" or "dark", and "clip" for all but one."""
+    for split in ("train", "val"):
+        rows = ["path,labels"]
+        for i, clip in enumerate(sorted((tiny / split).rglob("*.mp4"))):
+            name = {"up": "bright", "down": "dark"}[clip.parent.name]
+            rows.append(f"{clip},{name}" + ("|clip" if i else ""))
+        (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_several_labels_from_list_to_report(tiny, recipe, tmp_path):
+    data = several_labels(tiny, tmp_path)
+    with pytest.raises(UserError, match=r"train\.csv: clips have any number of classes, .*loss=binary_cross"):
+        train(recipe, data, tmp_path / "run")
+    recipe = replace(recipe, loss="binary_cross_entropy", epochs=12, label_smoothing=0.0)
+    mixed = replace(recipe, mixing=Mixing(), epochs=1)
+    train(mixed, data, tmp_path / "mixed")
+    done = train(recipe, data, tmp_path / "run")
+    assert done.metric == "mean_average_precision"
+    assert done.best_score > 0.95
+    last = rows(tmp_path / "run")[-1]
+    assert last["mean_average_precision"] > 0.9
+    assert last["loss"] < 0.7
+    model = load(tmp_path / "run")
+    assert card_of(model).activation == "sigmoid"
+    assert card_of(model).classes == ("bright", "clip", "dark")
+    clip = next((tiny / "val" / "up").iterdir())
+    prediction = predict(model, clip)
+    assert prediction.scores.sum() > 1.2  # each class by itself
+    assert set(prediction.labels[:2]) == {"bright", "clip"}
+    page = write_report([tmp_path / "run"], None).read_text()
+    assert "mean average precision" in page
+    assert "Average precision" in page
+    assert "Confusion matrix</h3>" not in page
+
+
+def test_class_weights_change_what_is_learned(tiny, recipe, tmp_path):
+    plain = train(replace(recipe, class_weights="balanced", epochs=1), tiny, tmp_path / "balanced")
+    train(replace(recipe, epochs=1), tiny, tmp_path / "plain")
+    train(replace(recipe, class_weights=(0.0, 1.0), epochs=1), tiny, tmp_path / "one")
+    assert plain.step == 3
+    weights = [load_state(tmp_path / name / "last.pt")["model"] for name in ("plain", "balanced", "one")]
+    assert all(
+        torch.equal(weights[0][name], weights[1][name]) for name in weights[0]
+    )  # as many of each class
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    with pytest.raises(UserError, match="3 class_weights for 2 classes"):
+        train(replace(recipe, class_weights=(1.0, 1.0, 1.0)), tiny, tmp_path / "wrong")

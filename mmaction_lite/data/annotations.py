@@ -42,6 +42,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 MOST_CLASSES = 100_000
+LABEL_SEPARATOR = "|"
 PART_COLUMNS = ("start_seconds", "end_seconds"), ("start_frame", "end_frame")
 _VIDEO_THEN_LABEL = re.compile(
     r"\s*([^\"].*(?:" + "|".join(map(re.escape, sorted(VIDEO_SUFFIXES))) + r"))\s+(\S.*)", re.IGNORECASE
@@ -118,6 +119,7 @@ def read_list(file: Path, classes: Sequence[str] | None = None) -> Samples:
     The lines of a list are all of one of these forms, decided by the first:
 
         path label
+        path label label label               several classes, by their numbers, in any line; videos only
         folder total_frames label            JPEG folders, as MMAction2 lists them
         folder offset total_frames label     a run of the frames in a folder that holds more
 
@@ -140,7 +142,8 @@ def read_list(file: Path, classes: Sequence[str] | None = None) -> Samples:
             numbers = 0 if is_video else _frame_numbers(path, file.parent)
             rows.parts_in_frames = numbers > 0
         if not numbers:
-            rows.add(path, label, number)
+            is_several = re.fullmatch(r"\d+(\s+\d+)+", label)
+            rows.add(path, label.split() if is_several else label, number)
             continue
         match = re.fullmatch(r"(.+?)\s+" + r"\s+".join([r"(\d+)"] * numbers), path)
         if match is None:
@@ -163,36 +166,61 @@ def _frame_numbers(path: str, folder: Path) -> int:
 
 
 def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
-    """A table with a header: the columns `path` and `label`; others are ignored, but for two.
+    """A table with a header: the columns `path` and `label`; others are ignored, but for these.
 
-    `start_seconds` and `end_seconds` make a sample of a part of a long video, which need not be cut; an
-    empty cell is its beginning or end. `start_frame` and `end_frame` do the same in frames, counted from 0,
-    the last not included. The suffix says what the file is: .csv, .tsv, .jsonl (an object
-    a line) or .parquet (with the extra `parquet`).
+    `labels` in place of `label` holds any number of classes, also none: a list in .jsonl and .parquet, names
+    or numbers with | between them in the others. `weight`, 0 or above, makes a clip come more or less often
+    in training, in proportion. `start_seconds` and `end_seconds` make a sample of a part of a long video,
+    which need not be cut; an empty cell is its beginning or end. `start_frame` and `end_frame` do the same in
+    frames, counted from 0, the last not included. The suffix says what the file is: .csv, .tsv, .jsonl (an
+    object a line) or .parquet (with the extra `parquet`).
 
     Raises:
         UserError: names file and line.
     """
     rows = Rows(file)
     columns: tuple[str, str] | None = None
+    is_weighted = False
     for number, row in _READERS[file.suffix](file):
         place = f"{file}:{number}"
-        if missing := {"path", "label"} - row.keys():
+        name = "labels" if "labels" in row else "label"
+        if missing := {"path", name} - row.keys():
             raise UserError(f"{place}: the row has {list(row)}; it lacks {' and '.join(sorted(missing))}")
-        path, label = (row[name] for name in ("path", "label"))
-        if path in (None, "") or label in (None, ""):
+        path, label = row["path"], row[name]
+        if path in (None, "") or label is None or (label == "" and name == "label"):
             raise UserError(f"{place}: lacks a path or a label: {list(row.values())}")
-        if not isinstance(label, str | int):
-            raise UserError(f"{place}: the label is {label!r}; expected one class name or number")
         if not rows:
             columns = next((pair for pair in PART_COLUMNS if not row.keys().isdisjoint(pair)), None)
             rows.parts_in_frames = columns == PART_COLUMNS[1]
-        rows.add(
-            str(path).strip(), str(label).strip(), number, _part(row, columns, place) if columns else None
-        )
+            is_weighted = "weight" in row
+        part = _part(row, columns, place) if columns else None
+        weight = _weight(row, place) if is_weighted else None
+        rows.add(str(path).strip(), _labels(label, name, place), number, part, weight)
     if not rows:
         raise UserError(f"{file}: has no samples below its header")
     return _table(rows, classes)
+
+
+def _labels(value: Any, column: str, place: str) -> str | list[str]:
+    """The class in the column `label`, or those in `labels`."""
+    if column == "labels" and isinstance(value, str):
+        value = [label for label in value.split(LABEL_SEPARATOR) if label.strip()]
+    if isinstance(value, list) and all(isinstance(label, str | int) for label in value):
+        return [str(label).strip() for label in value]
+    if column == "label" and isinstance(value, str | int):
+        return str(value).strip()
+    raise UserError(f"{place}: the {column} are {value!r}; expected class names or numbers")
+
+
+def _weight(row: dict[str, Any], place: str) -> float:
+    text = row.get("weight")
+    try:
+        weight = 1.0 if text in (None, "") else float(text)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise UserError(f"{place}: the weight is {text!r}; expected a number, 0 or above")
+    return weight
 
 
 def _part(row: dict[str, Any], columns: tuple[str, str], place: str) -> tuple[float, float]:
@@ -212,7 +240,8 @@ def _part(row: dict[str, Any], columns: tuple[str, str], place: str) -> tuple[fl
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = csv.DictReader(_read_text(file).splitlines(), delimiter="\t" if file.suffix == ".tsv" else ",")
-    if not {"path", "label"} <= set(rows.fieldnames or ()):
+    names = set(rows.fieldnames or ())
+    if "path" not in names or names.isdisjoint({"label", "labels"}):
         raise UserError(f"{file}:1: the header names {rows.fieldnames}; expected the columns path and label")
     for row in rows:
         yield rows.line_num, row
@@ -240,7 +269,7 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         table = parquet.ParquetFile(file)
     except ArrowInvalid as error:
         raise UserError(f"{file}: is not a Parquet file ({str(error).splitlines()[0]})") from None
-    known = {"path", "label", *PART_COLUMNS[0], *PART_COLUMNS[1]}
+    known = {"path", "label", "labels", "weight", *PART_COLUMNS[0], *PART_COLUMNS[1]}
     number = 0
     for batch in table.iter_batches(columns=[name for name in table.schema_arrow.names if name in known]):
         for row in batch.to_pylist():
@@ -262,25 +291,36 @@ def _table(rows: Rows, classes: Sequence[str] | None) -> Samples:
         np.array(rows.parts) if rows.parts else None,
         rows.parts_in_frames,
         np.array(rows.lines, np.int32),
+        np.array(rows.label_ends, np.int64) if rows.is_multi_label else None,
+        np.array(rows.weights) if rows.weights else None,
     )
 
 
 def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequence[str]) -> None:
     """Write some of the samples as a `.csv` table that `read_table` reads, with other paths."""
-    columns = () if samples.parts is None else PART_COLUMNS[samples.parts_in_frames]
+    columns = [
+        "labels" if samples.is_multi_label else "label",
+        *(() if samples.parts is None else PART_COLUMNS[samples.parts_in_frames]),
+        *(() if samples.weights is None else ("weight",)),
+    ]
+    if samples.is_multi_label and (split := [n for n in samples.classes if LABEL_SEPARATOR in n]):
+        raise UserError(
+            f"{file}: the class name {split[0]!r} holds {LABEL_SEPARATOR!r}, which parts names there"
+        )
     rows = []
     for sample, path in zip(chosen, paths, strict=True):
         part = samples.part(sample)
         ends = () if part is None else ("" if math.isinf(end) else f"{end:.12g}" for end in part[:2])
-        rows.append((path, samples.classes[samples.labels[sample]], *ends))
+        weight = () if samples.weights is None else (f"{samples.weights[sample]:.12g}",)
+        rows.append((path, LABEL_SEPARATOR.join(samples.class_names(sample)), *ends, *weight))
     write_rows(file, rows, columns)
 
 
-def write_rows(file: Path, rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> None:
-    """Write a `.csv` table of path, label and further columns."""
+def write_rows(file: Path, rows: Sequence[Sequence[str]], columns: Sequence[str] = ("label",)) -> None:
+    """Write a `.csv` table of a path and further columns."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("path", "label", *columns), *rows])
+    writer.writerows([("path", *columns), *rows])
     write_atomically(file, lambda out: out.write(text.getvalue().encode("utf-8", "surrogateescape")))
 
 
@@ -304,20 +344,24 @@ def _split_line(line: str, place: str) -> tuple[str, str, bool]:
             parts = shlex.split(line)
         except ValueError as error:
             raise UserError(f"{place}: {line!r}: {error}; expected '\"path\" label'") from None
-        parts = [parts[0], " ".join(parts[1:])] if len(parts) > 1 else parts
+        # What stands between a quoted folder and its label are numbers of frames.
+        is_video = Path(parts[0]).suffix.lower() in VIDEO_SUFFIXES
+        at = 1 if is_video else -1
+        parts = [" ".join(parts[:at]), " ".join(parts[at:])] if len(parts) > 1 else parts
     else:
         parts = list(match.groups()) if match else line.rsplit(maxsplit=1)
     if len(parts) != 2:
         raise UserError(f"{place}: {line!r} has no label; expected 'path label'")
     path, label = parts[0].strip(), parts[1].strip()
-    if re.fullmatch(r"\d+(\s+\d+)+", label):
-        raise UserError(f"{place}: {line!r} has several labels; expected one class for each clip")
     return path, label, match is not None or Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _resolve_labels(rows: Rows, classes: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names and one index per label."""
-    file, labels, numbers = rows.file, rows.labels, rows.lines
+    """Class names and an index for each label."""
+    file, labels = rows.file, rows.labels
+    numbers = np.repeat(rows.lines, np.diff(rows.label_ends, prepend=0)).tolist()
+    if not labels:
+        raise UserError(f"{file}: no clip has a class")
     listed = file.parent / "classes.txt"
     numbered = read_classes(listed) if listed.is_file() else classes
     if all(label.isdecimal() for label in labels):

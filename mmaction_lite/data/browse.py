@@ -26,13 +26,15 @@ def browse(samples: Samples, views: Views, out: Path, num_clips: int, seed: int 
     """
     dataset = VideoDataset(samples, views, seed=seed)
     num_clips = min(num_clips, len(samples))
-    (draws,) = Draws(samples.labels, num_clips, seed, 0, 1)
+    (draws,) = Draws(samples, num_clips, seed, 0, 1)
     strips = []
     for clip in map(dataset.__getitem__, draws):
         if clip.pixels is None:
             continue
-        for view, label in zip(clip.pixels.numpy(), clip.labels.tolist(), strict=True):
-            strips.append(_strip(view, f"{samples.classes[label]}   {samples.name(clip.sample)}"))
+        for view, label in zip(clip.pixels.numpy(), clip.labels, strict=True):
+            labels = label.nonzero().flatten() if samples.is_multi_label else [label]
+            names = ", ".join(samples.classes[int(i)] for i in labels)
+            strips.append(_strip(view, f"{names}   {samples.name(clip.sample)}"))
     if not strips:
         raise UserError(f"{samples.source}: none of {num_clips} clips can be read")
     sheet = Image.fromarray(np.concatenate(strips))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmaction_lite.data.cache import VideoCache
-from mmaction_lite.data.opposites import mirrored_classes, reversed_classes
+from mmaction_lite.data.opposites import exchanged, mirrored_classes, reversed_classes
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.sources import Source, open_sample
 from mmaction_lite.data.views import Views
@@ -46,8 +46,8 @@ class Clip(NamedTuple):
     """One item of a data set.
 
     `pixels` is uint8: (V, T, h, w, C) in training, (num_clips, T, H, W, C) before cropping in testing,
-    None where nothing could be read. `labels`, int64 (V,), is one per training view, for a mirrored view
-    may show another class.
+    None where nothing could be read. `labels`, int64 (V,) or multi-label float32 (V, K), is one per training
+    view, for a mirrored view may show another class.
     """
 
     pixels: Tensor | None
@@ -57,7 +57,8 @@ class Clip(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Clips of one training step: uint8 (B, V, T, h, w, C), labels int64 (B, V), sample numbers (B,)."""
+    """Clips of one training step: uint8 (B, V, T, h, w, C), sample numbers (B,), and labels, int64 (B, V) or
+    multi-label float32 (B, V, K)."""
 
     pixels: Tensor
     labels: Tensor
@@ -72,70 +73,66 @@ class Draws:
     all epochs, so that workers never wait at an epoch's end.
 
     Args:
-        labels: class of every sample, int64 (N,).
-        batch_size: draws of a step.
+        samples: the table of clips.
+        batch_size: draws of a step, over all processes.
         seed: of the training.
         first_step: where to begin.
         last_step: where to end.
-        class_balance: see `epoch_order`.
+        class_balance: see `Samples.draw_weights`.
+        share: (rank, number) of the training processes: each takes its piece of every step.
     """
 
     def __init__(
         self,
-        labels: np.ndarray,
+        samples: Samples,
         batch_size: int,
         seed: int,
         first_step: int,
         last_step: int,
         class_balance: float = 0.0,
+        share: tuple[int, int] = (0, 1),
     ):
-        self.labels = labels
-        self.class_balance = class_balance
+        self.samples = samples
+        self.weights = samples.draw_weights(class_balance)
         self.batch_size = batch_size
         self.seed = seed
         self.steps = range(first_step, last_step)
+        rank, number = share
+        self.piece = range(batch_size * rank // number, batch_size * (rank + 1) // number)
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        steps_per_epoch = len(self.labels) // self.batch_size
+        steps_per_epoch = len(self.samples) // self.batch_size
         epoch, order = -1, np.empty(0, np.int64)
         for step in self.steps:
             if step // steps_per_epoch != epoch:
                 epoch = step // steps_per_epoch
-                order = epoch_order(self.labels, self.class_balance, generator(self.seed, ORDER, epoch))
+                order = epoch_order(self.samples, self.weights, generator(self.seed, ORDER, epoch))
             first = (step % steps_per_epoch) * self.batch_size
             draw = step * self.batch_size
-            samples = order[first : first + self.batch_size]
-            yield [(draw + i, int(sample)) for i, sample in enumerate(samples)]
+            yield [(draw + i, int(order[first + i])) for i in self.piece]
 
 
-def epoch_order(labels: np.ndarray, class_balance: float, rng: np.random.Generator) -> np.ndarray:
+def epoch_order(samples: Samples, weights: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """The samples of one epoch in their order, int64 (N,).
 
     Args:
-        labels: class of every sample, int64 (N,).
-        class_balance: 0 takes every sample once. 1 takes every class equally often: samples of large
-            classes have to wait for another epoch, those of small ones come several times. In between, a
-            class of n samples gets a share in proportion to n ** (1 - class_balance).
+        samples: the table of clips.
+        weights: how often each comes, in proportion, float64 (N,). It comes as often as its share of N says,
+            rounded down or up by chance, and so does every class. None: every sample comes once.
         rng: of the epoch.
     """
-    if class_balance == 0:
-        return rng.permutation(len(labels))
-    counts = np.bincount(labels)
-    shares = np.where(counts > 0, counts.clip(1).astype(float) ** (1 - class_balance), 0)
-    wanted = len(labels) * shares / shares.sum()
-    takes = np.floor(wanted).astype(int)
-    # The rest goes to the largest remainders, in random order among equals.
-    rest = np.lexsort((rng.random(len(takes)), takes - wanted))[: len(labels) - takes.sum()]
-    takes[rest] += 1
-    chosen = []
-    for label in np.flatnonzero(takes):
-        members = np.flatnonzero(labels == label)
-        rounds = [rng.permutation(members) for _ in range(-(-takes[label] // len(members)))]
-        chosen.append(np.concatenate(rounds)[: takes[label]])
-    return rng.permutation(np.concatenate(chosen))
+    order = rng.permutation(len(samples))
+    if weights is None:
+        return order
+    # Systematic sampling: N equally spaced points on the line of all weights, class after class.
+    if not samples.is_multi_label:
+        order = order[np.argsort(samples.labels[order], kind="stable")]
+    ends = np.cumsum(weights[order])
+    points = (np.arange(len(samples)) + rng.random()) * (ends[-1] / len(samples))
+    return rng.permutation(order[np.searchsorted(ends, points, side="right").clip(max=len(samples) - 1)])
 
 
 class VideoDataset:
@@ -172,7 +169,7 @@ class VideoDataset:
         """A training clip for (draw, sample), a test clip for a sample number."""
         if isinstance(item, tuple):
             return self._draw(*item)
-        labels = torch.from_numpy(self.samples.labels[item : item + 1])
+        labels = torch.from_numpy(self.samples.target(item)[None])
         try:
             with self.notes.reading(item), self._open(item) as source:
                 return Clip(torch.from_numpy(self.views.read(source)), labels, item, [])
@@ -194,11 +191,10 @@ class VideoDataset:
                         clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
                         pixels, flips, reversals = self.views.draw_views(source, clip_rng, rng)
-                    labels = np.full(len(flips), self.samples.labels[sample])
-                    if self._mirrored is not None:
-                        labels[flips] = self._mirrored[labels[flips]]
-                    if self._reversed is not None:
-                        labels[reversals] = self._reversed[labels[reversals]]
+                    labels = np.stack([self.samples.target(sample)] * len(flips))
+                    for altered, opposites in ((flips, self._mirrored), (reversals, self._reversed)):
+                        if opposites is not None:
+                            labels[altered] = exchanged(labels[altered], opposites)
                     return Clip(torch.from_numpy(pixels), torch.from_numpy(labels), sample, faults)
                 except VideoError as error:
                     self._broken.add(sample)
@@ -222,8 +218,9 @@ def training_loader(
     hang_seconds: float = HANG_SECONDS,
     report: Callable[[str], None] | None = None,
     class_balance: float = 0.0,
+    share: tuple[int, int] = (0, 1),
 ) -> Batches[Batch]:
-    """Batches of the steps [first_step, last_step), over all epochs; for `class_balance` see `epoch_order`.
+    """Batches of the steps [first_step, last_step), over all epochs; for the last two arguments see `Draws`.
 
     Raises:
         UserError: shared memory is too small for these batches and workers.
@@ -231,11 +228,10 @@ def training_loader(
     seed, views = dataset.seed, dataset.views
     assert seed is not None
     num_views = views.clips.num_clips * views.repeats
-    check_shared_memory(batch_size * num_views * math.prod(views.view_shape), num_workers)
+    check_shared_memory(batch_size * num_views * math.prod(views.view_shape) // share[1], num_workers)
 
     def remaining(done: int) -> dict[str, Any]:
-        labels = dataset.samples.labels
-        draws = Draws(labels, batch_size, seed, first_step + done, last_step, class_balance)
+        draws = Draws(dataset.samples, batch_size, seed, first_step + done, last_step, class_balance, share)
         return {"batch_sampler": draws, "collate_fn": stack}
 
     length, name = last_step - first_step, dataset.samples.name
@@ -250,7 +246,12 @@ def evaluation_loader(
     hang_seconds: float = HANG_SECONDS,
     report: Callable[[str], None] | None = None,
 ) -> Batches[list[Clip]]:
-    """Every video exactly once, in order, in lists of at most `num_videos`."""
+    """Every video exactly once, in order, in lists of at most `num_videos`.
+
+    Raises:
+        UserError: shared memory is too small for these lists and workers.
+    """
+    check_shared_memory(num_videos * dataset.views.video_bytes, num_workers)
 
     def remaining(done: int) -> dict[str, Any]:
         sampler = range(done * num_videos, len(dataset))

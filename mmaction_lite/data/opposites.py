@@ -49,6 +49,11 @@ _DIRECTION = re.compile(
 )
 
 
+def exchanged(labels: np.ndarray, opposites: np.ndarray) -> np.ndarray:
+    """The labels of altered clips: int64 (N,), or multi-label float32 (N, K); `opposites` int64 (K,)."""
+    return opposites[labels] if labels.ndim == 1 else labels[:, opposites]
+
+
 def mirrored_classes(classes: Sequence[str]) -> np.ndarray:
     """The class that a clip of each class becomes when it is mirrored: int64 (len(classes),).
 

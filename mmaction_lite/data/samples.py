@@ -47,13 +47,16 @@ class Samples:
 
     Args:
         paths: the paths as listed, relative to `root` or absolute.
-        labels: class index per clip, int64 (N,).
+        labels: class index per clip, int64 (N,); with `label_ends`, those of all clips end to end.
         classes: class names, in index order.
         root: folder that relative paths start from.
         source: where the table comes from, in words, for messages and protocol lines.
         parts: start and end of the part of its video that each sample is, float64 (N, 2); None: all of it.
         parts_in_frames: whether they are frame numbers, not seconds.
         lines: the line of each sample in the file `source`, int32 (N,); None where it is no file.
+        label_ends: where in `labels` each clip's end, int64 (N,): a clip has any number of classes, also
+            none. None: every clip has one.
+        weights: how often each clip is drawn, in proportion, float64 (N,); None: all alike.
     """
 
     paths: "PackedStrings"
@@ -64,9 +67,43 @@ class Samples:
     parts: np.ndarray | None = None
     parts_in_frames: bool = False
     lines: np.ndarray | None = None
+    label_ends: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.paths)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a clip may have several classes, or none."""
+        return self.label_ends is not None
+
+    def labels_of(self, sample: int) -> np.ndarray:
+        """The classes of clip number `sample`, int64 (k,)."""
+        if self.label_ends is None:
+            return self.labels[sample : sample + 1]
+        start = self.label_ends[sample - 1] if sample else 0
+        return self.labels[start : self.label_ends[sample]]
+
+    def class_names(self, sample: int) -> list[str]:
+        """The names of its classes."""
+        return [self.classes[label] for label in self.labels_of(sample)]
+
+    def target(self, sample: int) -> np.ndarray:
+        """What a network should say: the class, int64 (), or, multi-label, float32 (K,) of ones and zeros."""
+        if self.label_ends is None:
+            return np.asarray(self.labels[sample])
+        target = np.zeros(len(self.classes), np.float32)
+        target[self.labels_of(sample)] = 1
+        return target
+
+    def targets(self) -> np.ndarray:
+        """Of all clips: the classes, int64 (N,), or, multi-label, which there are, bool (N, K)."""
+        if self.label_ends is None:
+            return self.labels
+        targets = np.zeros((len(self), len(self.classes)), bool)
+        targets[np.repeat(np.arange(len(self)), np.diff(self.label_ends, prepend=0)), self.labels] = True
+        return targets
 
     def path(self, sample: int) -> Path:
         """Where clip number `sample` lies."""
@@ -93,6 +130,23 @@ class Samples:
     def counts(self) -> np.ndarray:
         """Clips per class, int64 (len(classes),)."""
         return np.bincount(self.labels, minlength=len(self.classes))
+
+    def draw_weights(self, class_balance: float) -> np.ndarray | None:
+        """How often each clip is to be drawn, in proportion, float64 (N,); None: all alike.
+
+        Args:
+            class_balance: 0 leaves `weights`. 1 makes all classes equally frequent; in between, a class of n
+                clips is as frequent as n ** (1 - class_balance). A clip of several classes counts as one of
+                its rarest (Gupta et al. 2019, arXiv:1908.03195, section 5.1), one of none as of the largest.
+        """
+        if class_balance == 0:
+            return self.weights
+        rarity = self.counts().clip(1).astype(float) ** -class_balance
+        if self.label_ends is None:
+            rarity = rarity[self.labels]
+        else:
+            rarity = np.array([rarity[self.labels_of(i)].max(initial=rarity.min()) for i in range(len(self))])
+        return rarity if self.weights is None else rarity * self.weights
 
 
 class PackedStrings:
@@ -125,17 +179,34 @@ class Rows:
         self.root = root or file.parent
         self.paths: list[str] = []
         self.labels: list[str] = []
+        self.label_ends: list[int] = []
+        self.is_multi_label = False
         self.lines: list[int] = []
         self.parts: list[tuple[float, float]] = []
         self.parts_in_frames = False
+        self.weights: list[float] = []
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def add(self, path: str, label: str, line: int, part: tuple[float, float] | None = None) -> None:
-        """Append a row; all rows of a file have a part or none has."""
+    def add(
+        self,
+        path: str,
+        label: str | Sequence[str],
+        line: int,
+        part: tuple[float, float] | None = None,
+        weight: float | None = None,
+    ) -> None:
+        """Append a row; all rows of a file have a part or none has, and so for the weight."""
         self.paths.append(path)
-        self.labels.append(label)
+        if isinstance(label, str):
+            self.labels.append(label)
+        else:
+            self.labels.extend(label)
+            self.is_multi_label = True
+        self.label_ends.append(len(self.labels))
         self.lines.append(line)
         if part is not None:
             self.parts.append(part)
+        if weight is not None:
+            self.weights.append(weight)

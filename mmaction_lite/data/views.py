@@ -143,6 +143,12 @@ class Views:
         """(T, h, w, C) of one view."""
         return (self.clips.clip_len, *self.crop.size, 3)
 
+    @property
+    def video_bytes(self) -> int:
+        """Size of what `read` gives for a video whose frames are 16:9."""
+        side = self.short_side or min(self.crop.size)
+        return self.clips.num_clips * self.clips.clip_len * side * (side * 16 // 9) * 3
+
     def __str__(self) -> str:
         """The protocol in words, as it stands beside every number."""
         (height, width), crops = self.crop.size, self.crop.num_crops

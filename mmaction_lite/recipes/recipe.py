@@ -18,6 +18,7 @@ from mmaction_lite.data.mixing import Mixing
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.loss import LossName
 from mmaction_lite.optim import Optimizer, Schedule
 
 T = TypeVar("T")
@@ -77,8 +78,13 @@ class Recipe:
         batch_size: clips in the loss of one step, over all devices.
         modality: what the pixels are.
         normalize: pixels to inputs.
+        loss: "cross_entropy" of one class, or "binary_cross_entropy" of every class by itself, which clips
+            with several classes need.
         label_smoothing: share of the target spread over all classes.
-        class_balance: 0 draws every clip once an epoch, 1 every class equally often; see `epoch_order`.
+        class_weights: of the loss's terms, in the order of the classes; "balanced" makes all classes
+            equally important.
+        class_balance: 0 draws every clip once an epoch, 1 every class equally often; see
+            `Samples.draw_weights`.
         mixing: mixup and cutmix of a batch; None for neither.
         precision: of the network's arithmetic in training; weights stay float32. "float16" needs a GPU, and
             scales the loss; "bfloat16" is slow on processors without it.
@@ -105,7 +111,9 @@ class Recipe:
     batch_size: int
     modality: str = "rgb"
     normalize: Normalize = field(default_factory=Normalize)
+    loss: LossName = "cross_entropy"
     label_smoothing: float = 0.0
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     class_balance: float = 0.0
     mixing: Mixing | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -135,6 +143,8 @@ class Recipe:
             )
         if not 0 <= self.class_balance <= 1:
             raise UserError(f"class_balance is {self.class_balance}; expected 0 to 1")
+        if isinstance(self.class_weights, tuple) and not all(w >= 0 for w in self.class_weights):
+            raise UserError(f"class_weights are {self.class_weights}; expected numbers, 0 or above")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing is {self.label_smoothing}; expected a share below 1")
 

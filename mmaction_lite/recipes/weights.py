@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -51,6 +51,7 @@ class Card:
         test: protocol of the test, and of every prediction.
         recipe: name of the training recipe, with what was changed.
         started_from: file of the weights that the training started from, if any.
+        activation: what makes probabilities of the logits: softmax, or sigmoid for each class by itself.
     """
 
     builder: str
@@ -61,6 +62,7 @@ class Card:
     test: Views
     recipe: str
     started_from: str | None = None
+    activation: Literal["softmax", "sigmoid"] = "softmax"
 
     @classmethod
     def of(cls, recipe: Recipe, classes: tuple[str, ...]) -> "Card":
@@ -78,6 +80,7 @@ class Card:
             val=recipe.val,
             test=recipe.test,
             recipe=recipe.name + changed,
+            activation="softmax" if recipe.loss == "cross_entropy" else "sigmoid",
         )
         try:
             same = cls.from_json(card.to_json()) == card
