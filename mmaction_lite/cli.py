@@ -176,7 +176,8 @@ def measure(
 ) -> None:
     """Measure weights on the test split (val where a data set has no other)."""
     from mmaction_lite.data.annotations import read_split
-    from mmaction_lite.device import default_workers, pick_device
+    from mmaction_lite.device import default_workers
+    from mmaction_lite.distributed import join
     from mmaction_lite.evaluate import evaluate
     from mmaction_lite.metrics import describe
     from mmaction_lite.recipes import get_recipe
@@ -186,20 +187,22 @@ def measure(
         raise UserError(
             f"--dump {dump}: expected a file name ending in .npz in a folder that can be written to"
         )
-    model = load(weights, get_recipe(recipe) if recipe else None).to(pick_device(device))
+    model = load(weights, get_recipe(recipe) if recipe else None)
     card = card_of(model)
     samples = read_split(data, protocol, card.classes)
-    result = evaluate(
-        model,
-        samples,
-        card.val if protocol == "val" else card.test,
-        card.normalize,
-        activation=card.activation,
-        num_workers=default_workers() if workers is None else workers,
-        hang_seconds=hang_seconds,
-        track=_track,
-    )
-    if dump is not None:
+    with join(device) as team:
+        result = evaluate(
+            model.to(team.device),
+            samples,
+            card.val if protocol == "val" else card.test,
+            card.normalize,
+            activation=card.activation,
+            num_workers=default_workers(team.local_number) if workers is None else workers,
+            hang_seconds=hang_seconds,
+            track=_track if team.is_first else None,
+            team=team,
+        )
+    if dump is not None and team.is_first:
         result.save(dump)
     numbers = result.metrics | {"videos": len(samples), "unreadable": len(result.faults)}
     if as_json:
@@ -450,6 +453,8 @@ def main() -> None:
     # Threads that wait for each other's share of a small layer should sleep, not spin: on a busy machine a
     # training step of the demo's network takes a quarter of the processor time. Read when PyTorch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         sys.exit(app(standalone_mode=False))
     except UsageError as error:

@@ -35,6 +35,6 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers() -> int:
-    """One decoding process per core, at most 16."""
-    return min(available_cores(), 16)
+def default_workers(processes: int = 1) -> int:
+    """One decoding process per core for each of the training `processes` of a machine, at most 16."""
+    return max(1, min(available_cores() // processes, 16))

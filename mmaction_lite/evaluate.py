@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.data.cache import VideoCache
-from mmaction_lite.data.loader import Clip, Fault, VideoDataset, evaluation_loader
+from mmaction_lite.data.loader import Clip, Fault, VideoDataset, evaluation_loader, piece
 from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS
+from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.metrics import metrics
@@ -96,8 +97,11 @@ def evaluate(
     hang_seconds: float = HANG_SECONDS,
     cache: VideoCache | None = None,
     track: Track | None = None,
+    team: Team | None = None,
 ) -> Evaluation:
     """Score every video of `samples` under the protocol `views`, on the device that `model` is on.
+
+    Of several processes each scores its piece of the videos, every video once, and all get all scores.
 
     The model is put into evaluation mode and left there. Of a network of the package runs a copy with its
     normalisations folded, see `optimize_for_inference`.
@@ -112,7 +116,8 @@ def evaluate(
     # Every video waits in a shared-memory file of its own: few at a time, or a process runs out of them.
     num_videos = max(1, min(8, _chunk(views) // views.num_views))
     pin = _device(model).type == "cuda"
-    loader = evaluation_loader(dataset, num_videos, num_workers, pin, hang_seconds)
+    share = (0, 1) if team is None else team.share
+    loader = evaluation_loader(dataset, num_videos, num_workers, pin, hang_seconds, share=share)
     scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
     faults: list[Fault] = []
     title = f"testing {samples.source}"
@@ -121,6 +126,10 @@ def evaluate(
         read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
         if read:
             scores[list(read)] = score(model, list(read.values()), views, normalize, activation)
+    if team is not None:
+        pieces = team.gather((scores[piece(len(samples), share)], faults))
+        scores = np.concatenate([part for part, _ in pieces])
+        faults = [fault for _, part in pieces for fault in part]
     if len(faults) == len(samples):
         raise UserError(f"{samples.source}: none of {len(samples)} videos can be read; {faults[0].reason}")
     return Evaluation(

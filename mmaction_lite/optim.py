@@ -1,35 +1,39 @@
 """Optimizers, parameter groups and learning-rate schedules, as small frozen descriptions."""
 
 import math
+import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError, nearest
 
 Group = dict[str, Any]
+BatchNormMode = Literal["train", "frozen", "partial", "sync"]
+_LAYER = re.compile(r"\b(?:layer(?P<stage>\d+)|(?:blocks|lateral|layers)\.(?P<block>\d+))\b")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
-    """SGD with momentum; `lr` belongs to the recipe's `batch_size`."""
+    """SGD with momentum; `lr` belongs to the recipe's `batch_size`, `layer_decay` see `decay_layers`."""
 
     lr: float
     momentum: float = 0.9
     weight_decay: float = 1e-4
     nesterov: bool = False
     groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
+    layer_decay: float = 1.0
 
     def __post_init__(self):
         _check_rates(self)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over the parameter groups of `model`."""
-        groups = GROUPS[self.groups](model, self.weight_decay)
+        groups = decay_layers(model, GROUPS[self.groups](model, self.weight_decay), self.layer_decay)
         return torch.optim.SGD(
             groups, self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=_can_fuse(model)
         )
@@ -37,19 +41,20 @@ class SGD:
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW:
-    """AdamW (Loshchilov & Hutter 2019)."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); the arguments as for `SGD`."""
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
     groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
+    layer_decay: float = 1.0
 
     def __post_init__(self):
         _check_rates(self)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over the parameter groups of `model`."""
-        groups = GROUPS[self.groups](model, self.weight_decay)
+        groups = decay_layers(model, GROUPS[self.groups](model, self.weight_decay), self.layer_decay)
         return torch.optim.AdamW(groups, self.lr, betas=self.betas, fused=_can_fuse(model))
 
 
@@ -57,6 +62,8 @@ def _check_rates(optimizer: "SGD | AdamW") -> None:
     for name in ("lr", "weight_decay"):
         if not 0 <= getattr(optimizer, name) < math.inf:
             raise UserError(f"optimizer.{name} is {getattr(optimizer, name)}; expected a number, 0 or above")
+    if not 0 < optimizer.layer_decay <= 1:
+        raise UserError(f"optimizer.layer_decay is {optimizer.layer_decay}; expected above 0, at most 1")
     momenta = (optimizer.momentum,) if isinstance(optimizer, SGD) else optimizer.betas
     if not all(0 <= momentum < 1 for momentum in momenta):
         raise UserError(f"optimizer: momentum or betas are {momenta}; expected 0 or above, below 1")
@@ -105,6 +112,45 @@ def _tsm_factors(module: nn.Module, is_bias: bool) -> tuple[float, bool]:
     if isinstance(module, nn.modules.conv._ConvNd):
         return (2.0, False) if is_bias else (1.0, True)
     return (1.0, False)
+
+
+def decay_layers(model: nn.Module, groups: list[Group], decay: float) -> list[Group]:
+    """Groups in which every layer below the classifier has `decay` times the lr of the one above it.
+
+    Layers are those of `layer_numbers`. Early ones, which see what all videos have in common, change least
+    in a fine-tuning (Howard & Ruder 2018, arXiv:1801.06146, section 3.2).
+    """
+    if decay == 1:
+        return groups
+    numbers = layer_numbers(model)
+    top = max(numbers.values())
+    split: dict[tuple[int, int], Group] = {}
+    for index, group in enumerate(groups):
+        for parameter in group["params"]:
+            number = numbers[parameter]
+            lr_scale = group["lr_scale"] * decay ** (top - number)
+            part = split.setdefault((index, number), group | {"params": [], "lr_scale": lr_scale})
+            part["params"].append(parameter)
+    return list(split.values())
+
+
+def layer_numbers(model: nn.Module) -> dict[nn.Parameter, int]:
+    """The depth of every parameter: 0 in the stem, then stage or block by stage or block, the head last."""
+    depths: dict[nn.Parameter, int | None] = {}
+    deepest: dict[str, int] = {}  # inside each module that has numbered parts, so far
+    for name, parameter in model.named_parameters():
+        found = _LAYER.search(name)
+        if found:
+            depth = int(found["stage"]) if found["stage"] else int(found["block"]) + 1
+            inside = name[: found.start()]
+            deepest[inside] = max(depth, deepest.get(inside, 0))
+            depths[parameter] = depth
+        elif name.startswith("backbone."):
+            depths[parameter] = deepest.get(name.rsplit(".", 2)[0] + ".", 0)
+        else:
+            depths[parameter] = None
+    head = 1 + max((depth for depth in depths.values() if depth is not None), default=-1)
+    return {parameter: head if depth is None else depth for parameter, depth in depths.items()}
 
 
 GROUPS: dict[str, Callable[[nn.Module, float], list[Group]]] = {
@@ -203,6 +249,44 @@ def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
         for full, module in model.named_modules()
         if any(f"{full}.".startswith(f"{name}.") for name in names)
     ]
+
+
+def set_batch_norm(model: nn.Module, mode: BatchNormMode) -> list[nn.Module]:
+    """Which batch normalisations keep their running statistics; returns those that must stay in eval mode.
+
+    Args:
+        model: the network.
+        mode: "train" and "sync": none. "frozen": all, their weights are trained. "partial": all but the
+            first, weights and statistics (Wang et al. 2016, arXiv:1608.00859, section 3.2).
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if mode == "frozen":
+        return list(norms)
+    if mode == "partial":
+        for norm in norms[1:]:
+            norm.requires_grad_(False)
+        return list(norms[1:])
+    return []
+
+
+@torch.no_grad()
+def measure_statistics(model: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Set the running statistics of all batch normalisations to the mean over `inputs`, one batch each.
+
+    "Precise" batch normalisation (Wu & Johnson 2021, arXiv:2105.07576, section 3): the running averages of a
+    training belong to weights that have changed since. Other modules run as in evaluation.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+        norm.train()
+    for batch in inputs:
+        model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

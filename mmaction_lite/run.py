@@ -2,12 +2,13 @@
 
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmaction_lite.checkpoint import load_state, save_state
 from mmaction_lite.converters import Conversion, convert, read_checkpoint
@@ -25,13 +26,15 @@ States = Mapping[str, Any]
 
 @dataclass
 class Progress:
-    """How far a training is: steps done, the last one validated, the best one with its score and metric."""
+    """How far a training is: steps done, the last one validated, the best one with its score and metric, and
+    how many validations since then brought nothing."""
 
     step: int = 0
     validated_step: int = 0
     best_score: float = -1.0
     best_step: int = 0
     metric: str = "top1"
+    without_gain: int = 0
 
 
 class Run:
@@ -43,13 +46,21 @@ class Run:
         seed: of everything random; a resumed run must have the same.
         samples: the training split; a resumed run must have the same.
         resume: whether to go on.
+        writes: whether this process writes; of several only the first does.
+
+    A context manager: files are written in the background, and complete when the block ends.
 
     Raises:
         UserError: the folder is in use, or does not belong to this recipe and seed.
     """
 
-    def __init__(self, out: Path, recipe: Recipe, seed: int, samples: Samples, resume: bool):
+    def __init__(
+        self, out: Path, recipe: Recipe, seed: int, samples: Samples, resume: bool, writes: bool = True
+    ):
         self.out = out
+        self.writes = writes
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
         self.card = Card.of(recipe, samples.classes)
         self.text = f"# {recipe.name}, seed {seed}\n# {_fingerprint(samples)}\n{recipe}\n"
         if resume:
@@ -60,6 +71,18 @@ class Run:
             self._saved = None
             if out.exists() and (not out.is_dir() or any(out.iterdir())):
                 raise UserError(f"{out}: is already used; pass --resume to go on with it, or another --out")
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.shutdown()
+
+    def settle(self) -> None:
+        """Wait until what is being written is complete; raises what went wrong with it."""
+        if self._writing is not None:
+            self._writing, writing = None, self._writing
+            writing.result()
 
     def start_from(self, file: Path, model: nn.Module) -> Conversion:
         """Fill `model` from a checkpoint of any origin, or a run folder's best; see `converters.convert`.
@@ -82,7 +105,7 @@ class Run:
         Raises:
             UserError: the folder cannot be made or written to.
         """
-        if self._saved is None:
+        if self._saved is None and self.writes:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -90,8 +113,10 @@ class Run:
                     f"{self.out}: cannot be made ({error.strerror}); pass another --out"
                 ) from None
             write_atomically(self.out / "recipe.txt", lambda file: file.write(self.text.encode()))
+        if self._saved is None:
             progress = Progress()
             self.save_last(progress, model, states)  # so that a run can be resumed from its first moment on
+            self.settle()
             return progress
         model.load_state_dict(self._saved["model"])
         for name, state in states.items():
@@ -100,10 +125,11 @@ class Run:
         return progress
 
     def save_last(self, progress: Progress, model: nn.Module, states: States) -> None:
-        """Write `last.pt`, from which the run can go on.
+        """Write `last.pt`, from which the run can go on: from a copy, while the training continues.
 
         Raises:
             UserError: a weight is not finite, from which no run could go on.
+            OSError: the file before this one could not be written.
         """
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -113,16 +139,25 @@ class Run:
                 )
         state = self._state(progress, model)
         state |= {name: part.state_dict() for name, part in states.items()}
-        save_state(self.out / "last.pt", state)
+        self._write("last.pt", state)
 
     def save_best(self, progress: Progress, model: nn.Module, result: Evaluation) -> None:
         """Write `best.pt` and the scores it reached on the validation split."""
-        save_state(self.out / "best.pt", self._state(progress, model))
-        result.save(self.out / "val.npz")
+        self._write("best.pt", self._state(progress, model))
+        if self.writes:
+            result.save(self.out / "val.npz")
 
     def finish(self) -> None:
         """Write the best weights as `weights.safetensors`, the file to keep and to share."""
-        save_weights(self.out / "weights.safetensors", load_state(self.out / "best.pt")["model"], self.card)
+        self.settle()
+        if self.writes:
+            best = load_state(self.out / "best.pt")["model"]
+            save_weights(self.out / "weights.safetensors", best, self.card)
+
+    def _write(self, name: str, state: dict[str, Any]) -> None:
+        self.settle()
+        if self.writes:
+            self._writing = self._thread.submit(save_state, self.out / name, _copied(state))
 
     def _state(self, progress: Progress, model: nn.Module) -> dict[str, object]:
         return {
@@ -139,6 +174,17 @@ class Run:
                     f"{self.out}: cannot resume: the run was started with {then.strip()!r}, now it is "
                     f"{now.strip()!r}; start anew with another --out"
                 )
+
+
+def _copied(state: Any) -> Any:
+    """The same dictionaries and lists with copies of the tensors, in the memory of the processor."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {name: _copied(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(map(_copied, state))
+    return state
 
 
 def _fingerprint(samples: Samples) -> str:

@@ -1,5 +1,6 @@
 """The training loop, top to bottom."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -14,19 +15,23 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations import Split, read_split
 from mmaction_lite.data.cache import Caches
-from mmaction_lite.data.loader import MIX, VideoDataset, generator, training_loader
+from mmaction_lite.data.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
 from mmaction_lite.data.samples import Samples
-from mmaction_lite.data.workers import HANG_SECONDS
-from mmaction_lite.device import default_workers, pick_device
+from mmaction_lite.data.workers import HANG_SECONDS, Batches
+from mmaction_lite.device import default_workers
+from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
-from mmaction_lite.loss import balanced_weights, clip_losses, dense, hits
-from mmaction_lite.optim import freeze, set_lr
+from mmaction_lite.gradients import Gradients
+from mmaction_lite.loss import balanced_weights, dense
+from mmaction_lite.models.resnet import recompute_blocks
+from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card
-from mmaction_lite.run import Progress, Run
+from mmaction_lite.run import Progress as RunProgress
+from mmaction_lite.run import Run
 from mmaction_lite.watch import Quarantine, Watch
 
 T = TypeVar("T")
@@ -44,10 +49,11 @@ def train(
     device: str = "auto",
     num_workers: int | None = None,
     hang_seconds: float = HANG_SECONDS,
+    save_seconds: float = 600.0,
     seed: int = 0,
     caches: Caches | None = None,
     console: Console | None = None,
-) -> Progress:
+) -> RunProgress:
     """Train `recipe` on the train split of `data`, validate on its val split, leave a run folder at `out`.
 
     Args:
@@ -61,6 +67,7 @@ def train(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         num_workers: decoding processes; None chooses.
         hang_seconds: a video that takes a decoding process longer than this is not opened again.
+        save_seconds: `last.pt` is written this often, besides at every epoch's end.
         seed: of everything random.
         caches: clips in memory, to share between trainings.
         console: for messages and the progress bar; None writes to standard error.
@@ -72,67 +79,117 @@ def train(
         UserError: the message says what is wrong with data, folder, device or loss.
         Interrupted: a signal came; `last.pt` is up to date.
     """
-    console = console or Console(stderr=True)
+    with join(device) as team:
+        console = (console or Console(stderr=True)) if team.is_first else Console(quiet=True)
+        resume = resume or _was_restarted(out)
+        samples = _read(data, "train")
+        val_samples = read_split(data, "val", samples.classes)
+        run = Run(out, recipe, seed, samples, resume, team.is_first)
+        team.wait()  # nobody writes before all have looked
+        with run:
+            return _train(
+                recipe,
+                samples,
+                val_samples,
+                run,
+                team,
+                init_from=None if resume else init_from,
+                num_workers=num_workers,
+                hang_seconds=hang_seconds,
+                save_seconds=save_seconds,
+                seed=seed,
+                caches=caches or Caches(),
+                console=console,
+            )
+
+
+def _train(
+    recipe: Recipe,
+    samples: Samples,
+    val_samples: Samples,
+    run: Run,
+    team: Team,
+    *,
+    init_from: Path | None,
+    num_workers: int | None,
+    hang_seconds: float,
+    save_seconds: float,
+    seed: int,
+    caches: Caches,
+    console: Console,
+) -> RunProgress:
+    """As `train`, once data, folder and processes are known."""
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    target = pick_device(device)
-    if recipe.precision == "float16" and target.type == "cpu":
-        raise UserError(
-            "precision float16 needs a GPU; on a processor use float32, or bfloat16 where it has that"
-        )
-    if data.is_file():
-        raise UserError(f"{data}: is one list; training needs a folder with a train and a val list")
-    samples = read_split(data, "train")
-    val_samples = read_split(data, "val", samples.classes)
-    class_weights = _class_weights(recipe, samples, target)
+    device = team.device
+    _check_fit(recipe, samples, team)
     steps_per_epoch = len(samples) // recipe.batch_size
     last_step = recipe.epochs * steps_per_epoch
-    if steps_per_epoch == 0:
-        raise UserError(
-            f"{samples.source}: {len(samples)} clips are fewer than one batch of {recipe.batch_size}; "
-            f"lower it, for example with --set batch_size={len(samples)}"
-        )
-    run = Run(out, recipe, seed, samples, resume)
     torch.manual_seed(seed)
     model = run.card.build(recipe)
-    if init_from is not None and not resume:
+    if init_from is not None:
         say(str(run.start_from(init_from, model)))
-    model = model.to(target)
-    still = freeze(model, recipe.freeze)
+    model = model.to(device)
+    still = freeze(model, recipe.freeze) + set_batch_norm(model, recipe.batch_norm)
+    if recipe.batch_norm == "sync":
+        if team.number > 1 and device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        else:
+            say(f"batch_norm sync: on {team} it is plain batch normalisation")
+    if recipe.recompute:
+        recompute_blocks(model)
     optimizer = recipe.optimizer.build(model)
-    scaler = torch.amp.GradScaler(target.type, enabled=recipe.precision == "float16")
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     states: dict[str, Any] = {"optimizer": optimizer, "scaler": scaler}
     average = None
     if recipe.ema_decay is not None:
         average = states["average"] = _average(model, recipe.ema_decay)
     progress = run.begin(model, states)
     judged = model if average is None else average.module
-
-    caches = caches or Caches()
-    cache = caches.of(samples, recipe.train)
-    val_cache = caches.of(val_samples, recipe.val) if cache else None
-    workers = num_workers if num_workers is not None else 0 if cache else default_workers()
-    val_workers = num_workers if num_workers is not None else 0 if val_cache else default_workers()
-    dataset = VideoDataset(samples, recipe.train, cache, seed)
-    loader = training_loader(
-        dataset,
-        recipe.batch_size,
-        progress.step,
-        last_step,
-        workers,
-        target.type == "cuda",
-        hang_seconds,
-        say,
-        recipe.class_balance,
+    if recipe.compile is not None:
+        model.compile(mode=recipe.compile)
+    gradients = Gradients(
+        team.wrap(model), recipe, _class_weights(recipe, samples, device), scaler, team.number == 1, say
     )
-    quarantine = Quarantine(out, len(samples))
-    watch = Watch(out, samples, progress.step, last_step, steps_per_epoch, console)
-    _announce(recipe, run.card, samples, val_samples, model, target, workers, console)
+
+    cache = caches.of(samples, recipe.train) if team.number == 1 else None
+    val_cache = caches.of(val_samples, recipe.val) if cache else None
+    free_workers = default_workers(team.local_number) if num_workers is None else num_workers
+    workers = 0 if cache and num_workers is None else free_workers
+    val_workers = 0 if val_cache and num_workers is None else free_workers
+    dataset = VideoDataset(samples, recipe.train, cache, seed)
+
+    def clips_of(first_step: int, end_step: int) -> Batches[Batch]:
+        return training_loader(
+            dataset,
+            recipe.batch_size,
+            first_step,
+            end_step,
+            workers,
+            device.type == "cuda",
+            hang_seconds,
+            say,
+            recipe.class_balance,
+            team.share,
+        )
+
+    loader = clips_of(progress.step, last_step)
+    quarantine = Quarantine(run.out, len(samples), team.is_first)
+    watch = Watch(run.out, samples, progress.step, last_step, steps_per_epoch, console, team)
+    _announce(recipe, run.card, samples, val_samples, model, team, workers, console)
 
     def validate() -> None:
         """Score the validation split, keep the weights if they are the best so far."""
+        if recipe.precise_bn_clips:
+            batches = clips_of(
+                progress.step, progress.step + -(-recipe.precise_bn_clips // recipe.batch_size)
+            )
+            measure_statistics(judged, (recipe.normalize(b.pixels.to(device).flatten(0, 1)) for b in batches))
+            team.average_statistics(judged)
+        else:
+            team.share_statistics(judged)
         result = evaluate(
             judged,
             val_samples,
@@ -142,16 +199,18 @@ def train(
             num_workers=val_workers,
             hang_seconds=hang_seconds,
             cache=val_cache,
-            track=lambda clips, total, title: _until_stopped(clips, stop),
+            track=(lambda clips, total, title: _until_stopped(clips, stop)) if team.number == 1 else None,
+            team=team,
         )
         _train_mode(model, still)
-        if stop.is_set():  # the scores are not complete; a resumed run begins with this validation
-            return
+        if stop.is_set() and team.number == 1:
+            return  # the scores are not complete; a resumed run begins with this validation
         watch.validated(progress.step, result)
         progress.validated_step = progress.step
         progress.metric, score = next(iter(result.metrics.items()))
+        progress.without_gain += 1
         if score > progress.best_score:
-            progress.best_score, progress.best_step = score, progress.step
+            progress.best_score, progress.best_step, progress.without_gain = score, progress.step, 0
             run.save_best(progress, judged, result)
         run.save_last(progress, model, states)
 
@@ -159,25 +218,41 @@ def train(
         epoch, inside = divmod(step, steps_per_epoch)
         return step > 0 and inside == 0 and (epoch % recipe.val_every == 0 or epoch == recipe.epochs)
 
+    def is_over() -> bool:
+        return progress.validated_step == last_step or (
+            recipe.patience is not None and progress.without_gain >= recipe.patience
+        )
+
     with watch, _stop_signals(console) as stop:
         if is_due(progress.step) and progress.validated_step < progress.step:
             validate()
         _train_mode(model, still)
-        began = perf_counter()
-        for step, batch in enumerate(_until_stopped(loader, stop), progress.step):
+        faults: list[Fault] = []
+        began = saved = perf_counter()
+        batches = () if is_over() else _until_stopped(loader, stop) if team.number == 1 else loader
+        for step, batch in enumerate(batches, progress.step):
             data_seconds = perf_counter() - began
-            quarantine.add(batch.faults)
-            _seed_step(seed, step)
+            faults += batch.faults
+            is_stopping, is_saving, is_faulty = team.any(
+                stop.is_set(), perf_counter() - saved > save_seconds, bool(faults)
+            )
+            if is_faulty:
+                quarantine.add([fault for found in team.gather(faults) for fault in found])
+                faults = []
+            if is_stopping:
+                break
+            if not batch.samples:
+                raise UserError(f"step {step}: none of its clips can be read; {batch.faults[0].reason}")
+            _seed_step(seed, step, team.rank)
             lr = recipe.optimizer.lr * recipe.schedule.factor(step / steps_per_epoch, recipe.epochs)
             set_lr(optimizer, lr)
 
-            pixels = batch.pixels.to(target, non_blocking=True)  # (B, V, T, H, W, C)
-            labels = batch.labels.to(target, non_blocking=True).flatten(0, 1)  # (B·V,) or (B·V, K)
+            pixels = batch.pixels.to(device, non_blocking=True)  # (B, V, T, H, W, C)
+            labels = batch.labels.to(device, non_blocking=True).flatten(0, 1)  # (B·V,) or (B·V, K)
             if recipe.mixing is not None:
                 labels = dense(labels, len(samples.classes))
             optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
-            rng = generator(seed, MIX, step)
-            loss, right = _add_gradients(model, recipe, pixels, labels, class_weights, rng, scaler)
+            loss, right = gradients.add(pixels, labels, generator(seed, MIX, step))
             if recipe.max_grad_norm is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
@@ -188,88 +263,78 @@ def train(
 
             progress.step = step + 1
             watch.step(progress.step, lr, loss, right, batch.samples, began, data_seconds)
-            if progress.step % steps_per_epoch == 0:
+            is_epoch_over = progress.step % steps_per_epoch == 0
+            if is_epoch_over or is_saving:
                 watch.settle()
                 run.save_last(progress, model, states)
-                if is_due(progress.step):
-                    validate()
+                saved = perf_counter()
+            if is_due(progress.step):
+                validate()
+                if is_over():
+                    break
             began = perf_counter()
         watch.settle()
-        if progress.step < last_step or progress.validated_step < last_step:
+        if not is_over():
             run.save_last(progress, model, states)
+            run.settle()
             raise Interrupted(
                 f"stopped at step {progress.step} of {last_step}, saved; "
                 "go on with the same command and --resume"
             )
     run.finish()
+    if progress.step < last_step:
+        say(f"ended at step {progress.step}: {recipe.patience} validations in a row brought nothing better")
     if quarantine.paths:
         say(f"{len(quarantine.paths)} of {len(samples)} clips could not be read: {quarantine.file}")
     return progress
 
 
-def _add_gradients(
-    model: nn.Module,
-    recipe: Recipe,
-    pixels: Tensor,
-    labels: Tensor,
-    class_weights: Tensor | None,
-    rng: np.random.Generator,
-    scaler: torch.amp.GradScaler,
-) -> tuple[Tensor, Tensor]:
-    """Forward and backward pass of one step, in parts of `clips_per_device`.
-
-    Args:
-        model: the network, whose gradients grow.
-        recipe: see there.
-        pixels: uint8 (B, V, T, H, W, C).
-        labels: int64 (B·V,), or where clips are mixed or have several classes float32 (B·V, K).
-        class_weights: float32 (K,).
-        rng: for mixing; every part is mixed alike.
-        scaler: scales the loss where precision is float16.
-
-    Returns:
-        the mean loss and the share of the clips that are right, 0-d.
-    """
-    num_views = pixels.shape[1]
-    size = len(labels)
-    if recipe.clips_per_device is not None:  # whole videos, and pairs of them where they are mixed
-        unit = num_views * (1 if recipe.mixing is None else 2)
-        size = max(unit, recipe.clips_per_device // unit * unit)
-    loss, right = torch.zeros((), device=labels.device), torch.zeros((), device=labels.device)
-    state = rng.bit_generator.state
-    for part, truth in zip(pixels.flatten(0, 1).split(size), labels.split(size), strict=True):
-        inputs, targets = recipe.normalize(part), truth
-        if recipe.mixing is not None:
-            rng.bit_generator.state = state
-            inputs, targets = recipe.mixing(inputs, truth, rng, num_views=num_views)
-        dtype = getattr(torch, recipe.precision)
-        with torch.autocast(labels.device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(inputs)
-        share = len(truth) / len(labels)
-        losses = clip_losses(logits, targets, recipe.loss, recipe.label_smoothing, class_weights)
-        part_loss = losses.mean() * share
-        scaler.scale(part_loss).backward()
-        loss += part_loss.detach()
-        right += hits(logits, truth).mean() * share
-    return loss, right
+def _read(data: Path, split: Split) -> Samples:
+    if data.is_file():
+        raise UserError(f"{data}: is one list; training needs a folder with a train and a val list")
+    return read_split(data, split)
 
 
-def _class_weights(recipe: Recipe, samples: Samples, device: torch.device) -> Tensor | None:
-    """Weights of the classes in the loss, float32 (K,); checks that the loss fits the labels."""
+def _was_restarted(out: Path) -> bool:
+    """Whether `torchrun` or SLURM started this command again, and there is something to go on from."""
+    counts = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+    return any(count != "0" for count in counts) and (out / "last.pt").is_file()
+
+
+def _check_fit(recipe: Recipe, samples: Samples, team: Team) -> None:
+    """Whether batches, processes and device go with each other; the messages say what to change."""
+    if recipe.precision == "float16" and team.device.type == "cpu":
+        raise UserError(
+            "precision float16 needs a GPU; on a processor use float32, or bfloat16 where it has that"
+        )
+    if len(samples) < recipe.batch_size:
+        raise UserError(
+            f"{samples.source}: {len(samples)} clips are fewer than one batch of {recipe.batch_size}; "
+            f"lower it, for example with --set batch_size={len(samples)}"
+        )
     if samples.is_multi_label and recipe.loss == "cross_entropy":
         raise UserError(
             f"{samples.source}: clips have any number of classes, and cross entropy is for exactly one; "
             "use --set loss=binary_cross_entropy"
         )
+    weights, num_classes = recipe.class_weights, len(samples.classes)
+    if isinstance(weights, tuple) and len(weights) != num_classes:
+        raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
+    unit = team.number * (1 if recipe.mixing is None else 2)
+    if team.number > 1 and recipe.batch_size % unit:
+        raise UserError(
+            f"batch_size {recipe.batch_size} cannot be divided evenly over {team.number} processes"
+            f"{'' if recipe.mixing is None else ', in pairs for mixing'}; use a multiple of {unit}"
+        )
+
+
+def _class_weights(recipe: Recipe, samples: Samples, device: torch.device) -> Tensor | None:
+    """Weights of the classes in the loss, float32 (K,); None where there are none."""
     weights = recipe.class_weights
     if weights is None:
         return None
     if weights == "balanced":
         return torch.from_numpy(balanced_weights(samples.counts())).to(device)
-    if len(weights) != len(samples.classes):
-        raise UserError(
-            f"{len(weights)} class_weights for {len(samples.classes)} classes of {samples.source}"
-        )
     return torch.tensor(weights, device=device)
 
 
@@ -285,9 +350,9 @@ def _train_mode(model: nn.Module, still: list[nn.Module]) -> None:
         module.train(False)
 
 
-def _seed_step(seed: int, step: int) -> None:
-    """Give PyTorch's generator (dropout) a state that depends on the step alone, so none must be saved."""
-    words = np.random.SeedSequence((seed, step)).generate_state(2, np.uint32)
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Give PyTorch's generator (dropout) a state that depends on step and process, so none must be saved."""
+    words = np.random.SeedSequence((seed, step, rank)).generate_state(2, np.uint32)
     torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
@@ -336,17 +401,20 @@ def _announce(
     samples: Samples,
     val_samples: Samples,
     model: nn.Module,
-    device: torch.device,
+    team: Team,
     workers: int,
     console: Console,
 ) -> None:
     """Say what will run."""
     counts = samples.counts()
+    changed = {setting.partition("=")[0] for setting in recipe.modified}
+    lr_note = "" if "optimizer.lr" in changed else " (the recipe's own)"
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     lines = [
         f"{recipe.name}{' (modified: ' + ', '.join(recipe.modified) + ')' if recipe.modified else ''}",
-        f"on {device}, {workers} decoding processes; {trained / 1e6:.2f} M trained parameters; "
-        f"batch {recipe.batch_size}, lr {recipe.optimizer.lr:g}, {recipe.epochs} epochs",
+        f"on {team}, {workers} decoding processes each; {trained / 1e6:.2f} M trained parameters, "
+        f"{recipe.precision}; batch {_batch(recipe, team)}, lr {recipe.optimizer.lr:g}{lr_note}, "
+        f"{recipe.epochs} epochs",
         f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with "
         f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})",
         f"val: {val_samples.source}: {len(val_samples)} clips; {recipe.val}",
@@ -356,7 +424,6 @@ def _announce(
         lines.append(f"note: no training clips for {len(empty)} classes: {', '.join(empty[:5])}")
     if Path(val_samples.source).stem.startswith("test"):
         lines.append("note: the best epoch is chosen on the test split, for there is no val split")
-    changed = {setting.partition("=")[0] for setting in recipe.modified}
     if "batch_size" in changed and "optimizer.lr" not in changed:
         lines.append(
             f"note: lr {recipe.optimizer.lr:g} goes with the recipe's own batch size, and you changed that; "
@@ -367,3 +434,12 @@ def _announce(
             f"note: the published result starts from {recipe.starts_from} weights; pass them as --init-from"
         )
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _batch(recipe: Recipe, team: Team) -> str:
+    """The clips of a step, and how they reach the loss."""
+    own = recipe.batch_size // team.number
+    parts = [f"{team.number} × {own}"] if team.number > 1 else []
+    if recipe.clips_per_device is not None and recipe.clips_per_device < own:
+        parts.append(f"{recipe.clips_per_device} at a time")
+    return f"{recipe.batch_size}" + (f" ({', '.join(parts)})" if parts else "")

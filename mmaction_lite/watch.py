@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmaction_lite.data.loader import Fault
 from mmaction_lite.data.samples import Samples
+from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import Evaluation
 from mmaction_lite.files import write_atomically
@@ -33,6 +34,7 @@ class Watch:
         last_step: where it ends.
         steps_per_epoch: for the fraction of epochs in every row.
         console: where the progress bar goes.
+        team: the processes whose numbers are averaged; the first one writes.
     """
 
     def __init__(
@@ -43,14 +45,17 @@ class Watch:
         last_step: int,
         steps_per_epoch: int,
         console: Console,
+        team: Team,
     ):
+        self.team = team
         self.samples = samples
         self.steps_per_epoch = steps_per_epoch
         self.every = max(1, min(steps_per_epoch // 5, 50))
         self.file = out / "metrics.jsonl"
         # Rows that an interrupted run wrote after its last checkpoint are about to be written again.
-        _rewrite(self.file, lambda row: row["step"] <= first_step)
-        self.board = SummaryWriter(str(out), purge_step=first_step + 1)
+        if team.is_first:
+            _rewrite(self.file, lambda row: row["step"] <= first_step)
+        self.board = SummaryWriter(str(out), purge_step=first_step + 1, write_to_disk=team.is_first)
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]:.1f}"),
             BarColumn(),
@@ -124,7 +129,8 @@ class Watch:
         self._window["top1"] += float(right)
         epoch = step / self.steps_per_epoch
         if step % self.every == 0 or step % self.steps_per_epoch == 0:
-            window, self._window = self._window, defaultdict(float)
+            windows, self._window = self.team.gather(dict(self._window)), defaultdict(float)
+            window = {name: sum(each[name] for each in windows) for name in windows[0]}
             row = {
                 "step": step,
                 "epoch": round(epoch, 4),
@@ -163,6 +169,8 @@ class Watch:
         )
 
     def _write(self, row: dict[str, Any], part: str) -> None:
+        if not self.team.is_first:
+            return
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in row.items():
@@ -176,14 +184,16 @@ class Quarantine:
     Args:
         out: the run folder.
         num_videos: of the training split.
+        writes: whether this process writes; of several only the first does.
         max_share: the training stops when more than this share is broken.
     """
 
-    def __init__(self, out: Path, num_videos: int, max_share: float = MAX_BROKEN_SHARE):
+    def __init__(self, out: Path, num_videos: int, writes: bool = True, max_share: float = MAX_BROKEN_SHARE):
         self.file = out / "quarantine.jsonl"
         self.num_videos = num_videos
+        self.writes = writes
         self.max_share = max_share
-        self.paths = {row["path"] for row in _rewrite(self.file, lambda row: True)}
+        self.paths = {row["path"] for row in _rewrite(self.file, lambda row: True)} if writes else set()
 
     def add(self, faults: Sequence[Fault]) -> None:
         """Note faults.
@@ -194,8 +204,9 @@ class Quarantine:
         for fault in faults:
             if fault.path not in self.paths:
                 self.paths.add(fault.path)
-                with self.file.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(fault._asdict()) + "\n")
+                if self.writes:
+                    with self.file.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(fault._asdict()) + "\n")
         if faults and len(self.paths) > self.max_share * self.num_videos:
             raise UserError(
                 f"{len(self.paths)} of {self.num_videos} videos cannot be read, more than "

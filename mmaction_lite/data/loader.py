@@ -97,8 +97,7 @@ class Draws:
         self.batch_size = batch_size
         self.seed = seed
         self.steps = range(first_step, last_step)
-        rank, number = share
-        self.piece = range(batch_size * rank // number, batch_size * (rank + 1) // number)
+        self.own = range(batch_size)[piece(batch_size, share)]
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -112,7 +111,13 @@ class Draws:
                 order = epoch_order(self.samples, self.weights, generator(self.seed, ORDER, epoch))
             first = (step % steps_per_epoch) * self.batch_size
             draw = step * self.batch_size
-            yield [(draw + i, int(order[first + i])) for i in self.piece]
+            yield [(draw + i, int(order[first + i])) for i in self.own]
+
+
+def piece(length: int, share: tuple[int, int]) -> slice:
+    """The part of `length` things that process `rank` of `number` takes, for `share` (rank, number)."""
+    rank, number = share
+    return slice(length * rank // number, length * (rank + 1) // number)
 
 
 def epoch_order(samples: Samples, weights: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
@@ -245,19 +250,22 @@ def evaluation_loader(
     pin: bool,
     hang_seconds: float = HANG_SECONDS,
     report: Callable[[str], None] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Batches[list[Clip]]:
-    """Every video exactly once, in order, in lists of at most `num_videos`.
+    """Every video of this process's piece exactly once, in order, in lists of at most `num_videos`.
 
     Raises:
         UserError: shared memory is too small for these lists and workers.
     """
     check_shared_memory(num_videos * dataset.views.video_bytes, num_workers)
 
+    own = range(len(dataset))[piece(len(dataset), share)]
+
     def remaining(done: int) -> dict[str, Any]:
-        sampler = range(done * num_videos, len(dataset))
+        sampler = own[done * num_videos :]
         return {"sampler": sampler, "batch_size": num_videos, "collate_fn": list}
 
-    length, name = math.ceil(len(dataset) / num_videos), dataset.samples.name
+    length, name = math.ceil(len(own) / num_videos), dataset.samples.name
     return Batches(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
 
 

@@ -1,12 +1,15 @@
 """Activations that are made again in the backward pass instead of being kept for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 
 def activate_then(
@@ -33,6 +36,29 @@ def activate_then(
     activated = _Activated(x.detach(), norm, activation, y)
     with saved_tensors_hooks(activated.pack, activated.unpack):
         return layer(activation(y))
+
+
+def again(block: nn.Module, x: Tensor, clips: int) -> Tensor:
+    """`block(x, clips)`, whose inner activations are all made again in the backward pass.
+
+    Running statistics see the batch once, and random numbers are the same both times.
+    """
+    return checkpoint(
+        block, x, clips, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block))
+    )
+
+
+@contextmanager
+def _keep_statistics(block: nn.Module) -> Iterator[None]:
+    """Normalise by the batch, and leave the running statistics as they are."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class _Activated:

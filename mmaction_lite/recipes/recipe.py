@@ -19,7 +19,7 @@ from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.loss import LossName
-from mmaction_lite.optim import Optimizer, Schedule
+from mmaction_lite.optim import BatchNormMode, Optimizer, Schedule
 
 T = TypeVar("T")
 
@@ -90,11 +90,18 @@ class Recipe:
             scales the loss; "bfloat16" is slow on processors without it.
         clips_per_device: clips that enter the network together; more are taken in parts whose gradients
             add up. Batch normalisation sees one part at a time. None takes all at once.
+        recompute: keep only what enters each block of a network, and make the rest again in the backward
+            pass: a third more time, a fraction of the memory, the same numbers.
+        compile: `torch.compile` of the network, in one of its modes.
+        batch_norm: "train"; "sync": statistics over the clips of all GPUs; "frozen": running statistics stay;
+            "partial": all but the first normalisation stay as they are, weights included.
+        precise_bn_clips: before a validation, running statistics are measured anew on so many training clips.
         freeze: names of modules, or beginnings of them, whose weights and running statistics stay.
         ema_decay: validate and keep an exponential average of the weights, of which each step leaves this
             share; None for the weights themselves.
         max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
         val_every: epochs between validations; the last epoch is always validated.
+        patience: the training ends after so many validations in a row without a better one; None goes on.
         starts_from: weights that the published result starts from.
         reported: the published result.
         modified: what `--set` changed, as given, in alphabetical order.
@@ -118,10 +125,15 @@ class Recipe:
     mixing: Mixing | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     clips_per_device: int | None = None
+    recompute: bool = False
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
+    batch_norm: BatchNormMode = "train"
+    precise_bn_clips: int = 0
     freeze: tuple[str, ...] = ()
     ema_decay: float | None = None
     max_grad_norm: float | None = None
     val_every: int = 1
+    patience: int | None = None
     starts_from: str | None = None
     reported: Reported | None = None
     modified: tuple[str, ...] = ()
@@ -137,6 +149,14 @@ class Recipe:
             raise UserError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0, or none")
         if self.clips_per_device is not None and self.clips_per_device < 1:
             raise UserError(f"clips_per_device is {self.clips_per_device}; it must be at least 1, or none")
+        if self.recompute and self.compile is not None:
+            raise UserError(
+                "recompute and compile exclude each other: a compiler chooses itself what to keep"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise UserError(f"patience is {self.patience}; it must be at least 1, or none")
+        if self.precise_bn_clips < 0:
+            raise UserError(f"precise_bn_clips is {self.precise_bn_clips}; it must be 0 or above")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise UserError(
                 f"ema_decay is {self.ema_decay}; expected a share below 1, such as 0.999, or none"

@@ -1,0 +1,112 @@
+"""The gradients of one step: in parts that fit the device, mixed, in the recipe's precision."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmaction_lite.distributed import without_exchange
+from mmaction_lite.errors import UserError
+from mmaction_lite.loss import clip_losses, hits
+from mmaction_lite.recipes.recipe import Recipe
+
+
+class Gradients:
+    """Forward and backward pass of a step, in as many parts as the device's memory needs.
+
+    Args:
+        model: the network as training calls it.
+        recipe: see there.
+        class_weights: of the loss, float32 (K,).
+        scaler: scales the loss where precision is float16.
+        may_shrink: whether parts are halved when memory runs out. Of several processes none may: the others
+            would wait for its gradients.
+        say: called with a line when parts were halved.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        class_weights: Tensor | None,
+        scaler: torch.amp.GradScaler,
+        may_shrink: bool,
+        say: Callable[[str], None],
+    ):
+        self.model = model
+        self.recipe = recipe
+        self.class_weights = class_weights
+        self.scaler = scaler
+        self.may_shrink = may_shrink
+        self.say = say
+        self.clips_per_part = recipe.clips_per_device
+
+    def add(self, pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Set the gradients of the network's parameters, which must have none.
+
+        Args:
+            pixels: uint8 (B, V, T, H, W, C).
+            labels: int64 (B·V,), or where clips are mixed or have several classes float32 (B·V, K).
+            rng: for mixing; every part is mixed alike.
+
+        Returns:
+            the mean loss and the share of the clips that are right, 0-d.
+
+        Raises:
+            UserError: the device's memory does not even hold the smallest part.
+        """
+        num_views = pixels.shape[1]
+        unit = num_views * (
+            1 if self.recipe.mixing is None else 2
+        )  # whole videos; pairs where they are mixed
+        while True:
+            size = len(labels)
+            if self.clips_per_part is not None:
+                size = min(size, max(unit, self.clips_per_part // unit * unit))
+            state = rng.bit_generator.state
+            try:
+                return self._add(pixels.flatten(0, 1), labels, rng, size, num_views)
+            except torch.OutOfMemoryError as error:
+                halved = size // 2 // unit * unit
+                if not self.may_shrink or halved == 0:
+                    raise UserError(
+                        f"the device's memory does not hold {size} clips at once; try --set clips_per_device="
+                        f"{max(halved, unit)}, --set recompute=true, or smaller clips "
+                        f"({str(error).splitlines()[0]})"
+                    ) from None
+            self.clips_per_part = halved
+            rng.bit_generator.state = state
+            self.model.zero_grad()
+            torch.cuda.empty_cache()
+            self.say(
+                f"the device's memory does not hold {size} clips at once: going on with {halved} at a time, "
+                f"whose gradients add up (batch normalisation now sees {halved} clips), as with --set "
+                f"clips_per_device={halved}"
+            )
+
+    def _add(
+        self, pixels: Tensor, labels: Tensor, rng: np.random.Generator, size: int, num_views: int
+    ) -> tuple[Tensor, Tensor]:
+        recipe, device = self.recipe, labels.device
+        loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        state = rng.bit_generator.state
+        dtype = getattr(torch, recipe.precision)
+        for first in range(0, len(labels), size):
+            part, truth = pixels[first : first + size], labels[first : first + size]
+            inputs, targets = recipe.normalize(part), truth
+            if recipe.mixing is not None:
+                rng.bit_generator.state = state
+                inputs, targets = recipe.mixing(inputs, truth, rng, num_views=num_views)
+            is_last = first + size >= len(labels)
+            with nullcontext() if is_last else without_exchange(self.model):
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    logits = self.model(inputs)
+                losses = clip_losses(logits, targets, recipe.loss, recipe.label_smoothing, self.class_weights)
+                share = len(truth) / len(labels)
+                part_loss = losses.mean() * share
+                self.scaler.scale(part_loss).backward()
+            loss += part_loss.detach()
+            right += hits(logits, truth).mean() * share
+        return loss, right
