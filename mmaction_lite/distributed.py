@@ -4,6 +4,7 @@
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from mmaction_lite.device import pick_device
@@ -84,10 +87,10 @@ class Team:
         if self.number == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        # Running statistics are not sent at every step: `share_statistics` does it before they are used.
-        return DistributedDataParallel(
-            model, ids, broadcast_buffers=False, gradient_as_bucket_view=True, process_group=None
-        )
+        with warnings.catch_warnings(category=FutureWarning, action="ignore"):
+            # The newer name of `broadcast_buffers` is not known to the oldest PyTorch. Running statistics are
+            # not sent at every step: `share_statistics` does it before they are used.
+            return DistributedDataParallel(model, ids, broadcast_buffers=False)
 
     def share_statistics(self, model: nn.Module) -> None:
         """Give all processes the first one's running statistics, which are those that are saved."""
@@ -134,8 +137,13 @@ def join(device: str) -> Iterator[Team]:
         target = torch.device("cuda", local_rank)
         torch.cuda.set_device(target)
     backend = "nccl" if target.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    # torchrun keeps one store for all its attempts: without a prefix, processes that were started again find
+    # the addresses of those that died.
+    store, rank, _ = next(rendezvous("env://"))
+    store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    timeout = timedelta(minutes=30)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=number, timeout=timeout)
     try:
-        yield Team(dist.get_rank(), number, int(os.environ["LOCAL_WORLD_SIZE"]), target)
+        yield Team(rank, number, int(os.environ["LOCAL_WORLD_SIZE"]), target)
     finally:
         dist.destroy_process_group()

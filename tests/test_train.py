@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -9,12 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from mmaction_lite.checkpoint import load_state
+from mmaction_lite import run as run_module
+from mmaction_lite.checkpoint import load_state, save_state
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches
 from mmaction_lite.data.mixing import Mixing
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
+from mmaction_lite.models import tsm_r10
+from mmaction_lite.models.recognizer import fold_time
+from mmaction_lite.optim import AdamW, measure_statistics
 from mmaction_lite.recipes.recipe import Build, change
 from mmaction_lite.recipes.weights import card_of, load
 from mmaction_lite.recognize import predict
@@ -366,3 +372,147 @@ def test_class_weights_change_what_is_learned(tiny, recipe, tmp_path):
     assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
     with pytest.raises(UserError, match="3 class_weights for 2 classes"):
         train(replace(recipe, class_weights=(1.0, 1.0, 1.0)), tiny, tmp_path / "wrong")
+
+
+def trained(recipe, tiny, out, **options):
+    """The weights after a training without validation in between."""
+    train(recipe, tiny, out, **options)
+    return load_state(out / "last.pt")["model"]
+
+
+def test_blocks_made_again_change_no_number(tiny, recipe, tmp_path):
+    recipe = replace(recipe, epochs=1)
+    plain = trained(recipe, tiny, tmp_path / "plain")
+    again = trained(replace(recipe, recompute=True), tiny, tmp_path / "again")
+    assert all(torch.equal(plain[name], again[name]) for name in plain)  # running statistics included
+    with pytest.raises(UserError, match="recompute and compile exclude each other"):
+        replace(recipe, recompute=True, compile="default")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_training_gives_the_same_numbers(tiny, recipe, tmp_path):
+    recipe = replace(recipe, epochs=1, model=Build(tsm_r10, width=8, dropout=0.0))
+    plain = trained(recipe, tiny, tmp_path / "plain")
+    compiled = trained(replace(recipe, compile="default"), tiny, tmp_path / "compiled")
+    assert plain.keys() == compiled.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(tensor, compiled[name], rtol=1e-3, atol=1e-4)
+
+
+def test_batch_normalisation_modes(tiny, recipe, tmp_path, capsys):
+    start = tmp_path / "start"
+    train(replace(recipe, epochs=1), tiny, start)
+    before = load_state(start / "best.pt")["model"]
+    norms = [name.rpartition(".")[0] for name in before if name.endswith("running_mean")]
+
+    def changed(mode, part):
+        after = trained(
+            replace(recipe, epochs=1, batch_norm=mode), tiny, tmp_path / mode, init_from=start / "best.pt"
+        )
+        return [not torch.equal(before[f"{norm}.{part}"], after[f"{norm}.{part}"]) for norm in norms]
+
+    assert all(changed("train", "running_mean"))
+    assert not any(changed("frozen", "running_mean"))
+    weights = [load_state(tmp_path / "frozen" / "last.pt")["model"][f"{norm}.weight"] for norm in norms]
+    assert all(not torch.equal(before[f"{n}.weight"], w) for n, w in zip(norms, weights, strict=True))
+    assert changed("partial", "running_mean") == [True] + [False] * (len(norms) - 1)
+    weights = [load_state(tmp_path / "partial" / "last.pt")["model"][f"{norm}.weight"] for norm in norms]
+    assert [torch.equal(before[f"{n}.weight"], w) for n, w in zip(norms, weights, strict=True)] == [False] + [
+        True
+    ] * (len(norms) - 1)
+    assert all(changed("sync", "running_mean"))
+    assert "batch_norm sync: on cpu it is plain batch normalisation" in capsys.readouterr().err
+
+
+def test_precise_statistics_are_the_mean_over_batches(tiny, recipe, tmp_path):
+    plain = trained(replace(recipe, epochs=1), tiny, tmp_path / "plain")
+    precise = trained(replace(recipe, epochs=1, precise_bn_clips=8), tiny, tmp_path / "precise")
+    for name, tensor in plain.items():
+        is_statistic = "running" in name or "num_batches" in name
+        assert torch.equal(tensor, precise[name]) != is_statistic, name
+    model, inputs = tsm_r10(num_classes=2, width=8).train(), [torch.randn(4, 3, 4, 20, 28) for _ in range(3)]
+    with torch.no_grad():
+        seen = [model.get_submodule("backbone.conv1")(fold_time(x), 4) for x in inputs]
+    measure_statistics(model, inputs)
+    expected = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(model.state_dict()["backbone.bn1.running_mean"], expected)
+    assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+
+
+def test_a_training_ends_when_nothing_improves(tiny, recipe, tmp_path, capsys):
+    """With an lr of 0 and running statistics that stay, no validation is better than the first."""
+    stuck = replace(recipe, optimizer=AdamW(lr=0.0), epochs=9, patience=2, batch_norm="frozen")
+    done = train(stuck, tiny, tmp_path / "run")
+    assert (done.step, done.best_step, done.without_gain) == (9, 3, 2)
+    assert "ended at step 9: 2 validations in a row brought nothing better" in capsys.readouterr().err
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+    assert train(stuck, tiny, tmp_path / "run", resume=True).step == 9
+
+
+class Greedy(nn.Module):
+    """Runs out of memory with more than two clips at once."""
+
+    def __init__(self, num_classes: int = 2):
+        super().__init__()
+        self.fc = nn.Linear(3, num_classes)
+
+    def forward(self, x):
+        if self.training and len(x) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.fc(x.mean((2, 3, 4)))
+
+
+def test_parts_shrink_until_they_fit(tiny, recipe, tmp_path, capsys):
+    greedy = replace(recipe, model=Build(Greedy), epochs=1)
+    halved = trained(greedy, tiny, tmp_path / "halved")
+    assert "going on with 2 at a time" in capsys.readouterr().err
+    asked = trained(replace(greedy, clips_per_device=2), tiny, tmp_path / "asked")
+    assert all(torch.equal(halved[name], asked[name]) for name in asked)
+    views = replace(recipe.train, repeats=3)
+    with pytest.raises(UserError, match="does not hold 3 clips at once; try --set clips_per_device"):
+        train(replace(greedy, train=views), tiny, tmp_path / "none")
+
+
+def test_last_weights_are_written_as_often_as_asked(tiny, recipe, tmp_path, monkeypatch):
+    """And what is written is what they were then, whatever the training does meanwhile."""
+    slow, saved = threading.Event(), []
+
+    def save(path, state):
+        slow.wait(10)
+        saved.append((path.name, state["progress"]["step"], state["model"]["fc.weight"].clone()))
+        save_state(path, state)
+
+    monkeypatch.setattr(run_module, "save_state", save)
+    finish_step = Watch.step
+
+    def step(self, number, *arguments):
+        finish_step(self, number, *arguments)
+        if number == 2:
+            slow.set()
+
+    monkeypatch.setattr(Watch, "step", step)
+    slow.set()
+    train(replace(recipe, epochs=1), tiny, tmp_path / "run", save_seconds=0)
+    assert [number for name, number, _ in saved if name == "last.pt"][:4] == [0, 1, 2, 3]
+    steps = {number: weight for name, number, weight in saved if name == "last.pt"}
+    assert not torch.equal(steps[1], steps[2])
+    saved.clear()
+    train(replace(recipe, epochs=2), tiny, tmp_path / "plain")
+    assert [number for name, number, _ in saved if name == "last.pt"] == [0, 3, 3, 6, 6]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_last(
+    tiny, recipe, tmp_path, monkeypatch
+):
+    def full(path, state):
+        if state["progress"]["step"] > 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save_state(path, state)
+
+    monkeypatch.setattr(run_module, "save_state", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(replace(recipe, epochs=3), tiny, tmp_path / "run")
+    monkeypatch.undo()
+    assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 3
+    assert train(replace(recipe, epochs=3), tiny, tmp_path / "run", resume=True).step == 9

@@ -51,14 +51,17 @@ def again(block: nn.Module, x: Tensor, clips: int) -> Tensor:
 @contextmanager
 def _keep_statistics(block: nn.Module) -> Iterator[None]:
     """Normalise by the batch, and leave the running statistics as they are."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked = count
 
 
 class _Activated:
