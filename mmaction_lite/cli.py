@@ -82,7 +82,8 @@ def list_(
     table = Table("recipe", "epochs", "batch", "reported top-1 / top-5", "source", box=None)
     for name, recipe in recipes.items():
         reported = recipe.reported
-        numbers = (f"{reported.top1:.2f} / {reported.top5:.2f}", reported.source) if reported else ("", "")
+        shown = [f"{x:.2f}" for x in (reported.top1, reported.top5) if x is not None] if reported else []
+        numbers = (" / ".join(shown), reported.source if reported else "")
         table.add_row(name, str(recipe.epochs), str(recipe.batch_size), *numbers)
     Console(width=max(140, Console().width)).print(table)
 
@@ -112,6 +113,9 @@ def train(
             "--set", metavar="FIELD=VALUE", help="Change a field, as in optimizer.lr=0.01; repeatable."
         ),
     ] = None,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Train as suits few clips of your own, from --init-from.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
     init_from: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     device: Device = "auto",
@@ -123,11 +127,17 @@ def train(
     from mmaction_lite.data.cache import Caches
     from mmaction_lite.metrics import TITLES
     from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.recipes.finetune import finetune as adapt
     from mmaction_lite.recipes.recipe import change
-    from mmaction_lite.train import train
+    from mmaction_lite.train import read_training, train
 
+    chosen = get_recipe(recipe)
+    if finetune:
+        if init_from is None and not resume:
+            raise UserError("--finetune starts from trained weights; pass them as --init-from")
+        chosen = adapt(chosen, len(read_training(data)))
     done = train(
-        change(get_recipe(recipe), settings or []),
+        change(chosen, settings or []),
         data,
         out,
         resume=resume,

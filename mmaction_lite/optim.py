@@ -182,20 +182,27 @@ class Steps:
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """Half a cosine from 1 at epoch `begin` to 0 at the end, times an optional linear warm-up.
+    """Half a cosine from 1 at epoch `begin` to 0 at the end, with an optional linear warm-up.
 
-    The warm-up rises step by step from `warmup_start` at the first step to 1 at epoch `warmup_epochs`.
+    The warm-up goes step by step from `warmup_start` at the first step to epoch `warmup_epochs`: as a factor
+    of the cosine, up to 1, or, `is_straight`, in its place, up to the value that the cosine has there.
     """
 
     warmup_epochs: int = 0
     warmup_start: float = 0.1
     begin: int = 0
+    is_straight: bool = False
 
     def factor(self, epoch: float, epochs: int) -> float:
         """What lr is multiplied with at `epoch`, a fraction counted from 0, of `epochs`."""
         rise = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
+        if self.is_straight and rise < 1:
+            return self.warmup_start + (self._cosine(self.warmup_epochs, epochs) - self.warmup_start) * rise
+        return (self.warmup_start + (1 - self.warmup_start) * rise) * self._cosine(epoch, epochs)
+
+    def _cosine(self, epoch: float, epochs: int) -> float:
         done = max(0.0, epoch - self.begin) / (epochs - self.begin)
-        return (self.warmup_start + (1 - self.warmup_start) * rise) * (1 + math.cos(math.pi * done)) / 2
+        return (1 + math.cos(math.pi * done)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mmaction_lite.data.annotations import Split, read_split
+from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches
 from mmaction_lite.data.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
 from mmaction_lite.data.samples import Samples
@@ -82,7 +82,7 @@ def train(
     with join(device) as team:
         console = (console or Console(stderr=True)) if team.is_first else Console(quiet=True)
         resume = resume or _was_restarted(out)
-        samples = _read(data, "train")
+        samples = read_training(data)
         val_samples = read_split(data, "val", samples.classes)
         run = Run(out, recipe, seed, samples, resume, team.is_first)
         team.wait()  # nobody writes before all have looked
@@ -289,10 +289,15 @@ def _train(
     return progress
 
 
-def _read(data: Path, split: Split) -> Samples:
+def read_training(data: Path) -> Samples:
+    """The training split of a data set.
+
+    Raises:
+        UserError: `data` is a single list, or see `read_split`.
+    """
     if data.is_file():
         raise UserError(f"{data}: is one list; training needs a folder with a train and a val list")
-    return read_split(data, split)
+    return read_split(data, "train")
 
 
 def _was_restarted(out: Path) -> bool:
@@ -419,6 +424,11 @@ def _announce(
         f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})",
         f"val: {val_samples.source}: {len(val_samples)} clips; {recipe.val}",
     ]
+    if counts.max() > 10 * max(1, counts.min()) and not recipe.class_balance and recipe.class_weights is None:
+        lines.append(
+            "note: classes are uneven; --set class_balance=0.5 draws rare ones more often, "
+            "--set class_weights=balanced makes them count more"
+        )
     empty = [samples.classes[i] for i in np.flatnonzero(counts == 0)]
     if empty:
         lines.append(f"note: no training clips for {len(empty)} classes: {', '.join(empty[:5])}")

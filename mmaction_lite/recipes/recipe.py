@@ -55,10 +55,10 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """The published result of a recipe, in percent, and where it is published."""
+    """The published result of a recipe, in percent, and where it is published; some publish no top-5."""
 
     top1: float
-    top5: float
+    top5: float | None = None
     source: str
 
 
@@ -68,6 +68,7 @@ class Recipe:
 
     Args:
         model: the network.
+        variant: a word that the name has behind the network's.
         dataset: name of the data set the recipe is for; the data itself is an argument of the run.
         train: random views of one training draw.
         val: views of the validation after every `val_every` epochs.
@@ -117,6 +118,7 @@ class Recipe:
     epochs: int
     batch_size: int
     modality: str = "rgb"
+    variant: str = ""
     normalize: Normalize = field(default_factory=Normalize)
     loss: LossName = "cross_entropy"
     label_smoothing: float = 0.0
@@ -180,6 +182,7 @@ class Recipe:
         if slow and isinstance(clips, DenseClips | PySlowFastClips):
             model, alpha = slow[1], clips.clip_len // int(slow[2])
             clips = replace(clips, clip_len=int(slow[2]), frame_interval=clips.frame_interval * alpha)
+        model += f"_{self.variant}" * bool(self.variant)
         return f"{model}_{clips}_{self.epochs}e_{self.dataset}_{self.modality}"
 
     def __str__(self) -> str:

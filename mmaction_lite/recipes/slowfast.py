@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import DenseClips
+from mmaction_lite.data.clips import DenseClips, PySlowFastClips
 from mmaction_lite.models import slowfast_r50_4x16, slowfast_r50_8x8
 from mmaction_lite.optim import SGD, Cosine
+from mmaction_lite.recipes.pyslowfast import pyslowfast
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported
 from mmaction_lite.recipes.slowonly import dense_views
 
@@ -41,3 +42,17 @@ def slowfast_r50_8x8x1_256e_kinetics400_rgb() -> Recipe:
         model=Build(slowfast_r50_8x8, **recipe.model.arguments | {"lateral_kernel": 7}),
         reported=Reported(top1=76.80, top5=92.99, source="MMAction2 v1.2.0, configs/recognition/slowfast"),
     )
+
+
+def slowfast_r50_4x16x1_196e_kinetics400_rgb() -> Recipe:
+    """SlowFast 4x16 in PySlowFast's form and as PySlowFast trains it; see `recipes.pyslowfast`."""
+    clips = PySlowFastClips(clip_len=32, frame_interval=2)
+    reported = Reported(top1=75.6, top5=92.0, source="PySlowFast MODEL_ZOO.md")
+    return pyslowfast(Build(slowfast_r50_4x16, dropout=0.5), clips, reported)
+
+
+def slowfast_r50_8x8x1_196e_kinetics400_rgb() -> Recipe:
+    """SlowFast 8x8 in PySlowFast's form and as PySlowFast trains it; see `recipes.pyslowfast`."""
+    clips = PySlowFastClips(clip_len=32, frame_interval=2)
+    reported = Reported(top1=77.0, top5=92.6, source="PySlowFast MODEL_ZOO.md")
+    return pyslowfast(Build(slowfast_r50_8x8, dropout=0.5), clips, reported)

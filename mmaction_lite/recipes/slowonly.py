@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import DenseClips
+from mmaction_lite.data.clips import DenseClips, PySlowFastClips
 from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, ThreeCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.models import slowonly_r50
 from mmaction_lite.optim import SGD, Cosine
+from mmaction_lite.recipes.pyslowfast import pyslowfast
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported
 
 
@@ -55,4 +56,24 @@ def slowonly_r50_8x8x1_256e_kinetics400_rgb() -> Recipe:
         val=val,
         test=test,
         reported=Reported(top1=75.15, top5=92.11, source="MMAction2 v1.2.0, configs/recognition/slowonly"),
+    )
+
+
+def slowonly_r50_4x16x1_196e_kinetics400_rgb() -> Recipe:
+    """Slow 4x16 as PySlowFast trains it; see `recipes.pyslowfast`."""
+    clips = PySlowFastClips(clip_len=4, frame_interval=16)
+    return pyslowfast(
+        Build(slowonly_r50, dropout=0.5),
+        clips,
+        Reported(top1=72.7, top5=90.3, source="PySlowFast MODEL_ZOO.md"),
+    )
+
+
+def slowonly_r50_8x8x1_196e_kinetics400_rgb() -> Recipe:
+    """Slow 8x8 as PySlowFast trains it; see `recipes.pyslowfast`."""
+    clips = PySlowFastClips(clip_len=8, frame_interval=8)
+    return pyslowfast(
+        Build(slowonly_r50, dropout=0.5),
+        clips,
+        Reported(top1=74.8, top5=91.6, source="PySlowFast MODEL_ZOO.md"),
     )
