@@ -3,13 +3,18 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from mmaction_lite import get_recipe, list_recipes
+from mmaction_lite.data.sources import ArrayVideo
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import tsm_r10, tsm_r50
-from mmaction_lite.optim import AdamW, OneCycle, Steps, set_lr
+from mmaction_lite.evaluate import score
+from mmaction_lite.gradients import Gradients
+from mmaction_lite.models import slowfast_r50_4x16, tsm_mobilenetv2, tsm_r10, tsm_r50
+from mmaction_lite.optim import AdamW, OneCycle, Steps, layer_numbers, set_lr
+from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.recipes.recipe import Build, change
 
 RECIPES = list_recipes()
@@ -52,6 +57,22 @@ def test_the_text_of_a_recipe_is_the_same_in_every_process():
         ("slowfast_r50_8x8x1_256e_kinetics400_rgb", 256, 64, {16.5: 0.55 * 0.9892}),
         ("r2plus1d_r34_8x8x1_180e_kinetics400_rgb", 180, 64, {0: 1, 89.5: 0.5}),
         ("r2plus1d_r34_32x2x1_180e_kinetics400_rgb", 180, 64, {89.5: 0.5}),
+        ("i3d_r50_fast_32x2x1_100e_kinetics400_rgb", 100, 64, {0: 1, 40: 0.1, 80: 0.01}),
+        # From 0.1 straight to the cosine's (1 + cos(34π/196)) / 2 = 0.92738.
+        ("slowfast_r50_4x16x1_196e_kinetics400_rgb", 196, 64, {-0.5: 0.1, 16.5: 0.51369, 33.5: 0.92738}),
+        ("slowfast_r50_8x8x1_196e_kinetics400_rgb", 196, 64, {16.5: 0.51369, 97.5: 0.5}),
+        ("slowonly_r50_4x16x1_196e_kinetics400_rgb", 196, 64, {16.5: 0.51369, 97.5: 0.5}),
+        ("slowonly_r50_8x8x1_196e_kinetics400_rgb", 196, 64, {16.5: 0.51369, 97.5: 0.5}),
+        ("i3d_r50_heavy_8x8x1_196e_kinetics400_rgb", 196, 64, {16.5: 0.51369, 97.5: 0.5}),
+        ("tsm_r50_1x1x8_50e_sthv1_rgb", 50, 64, {0: 1, 19: 1, 20: 0.1, 40: 0.01}),
+        ("tsm_r50_1x1x8_50e_sthv2_rgb", 50, 128, {0: 0.1, 4: 1, 25: 0.1, 45: 0.01}),
+        ("tsm_r50_1x1x8_50e_jester_rgb", 50, 64, {0: 1, 20: 0.1, 40: 0.01}),
+        ("tsm_r50_1x1x8_25e_ucf101_rgb", 25, 96, {0: 1, 10: 0.1, 20: 0.01}),
+        ("tsm_r50_1x1x8_25e_hmdb51_rgb", 25, 96, {0: 1, 10: 0.1, 20: 0.01}),
+        ("tsn_r50_1x1x8_50e_sthv1_rgb", 50, 128, {0: 1, 20: 0.1, 40: 0.01}),
+        ("tsn_r50_1x1x8_50e_sthv2_rgb", 50, 256, {0: 1, 20: 0.1, 40: 0.01}),
+        ("tsn_r50_1x1x3_75e_ucf101_rgb", 75, 256, {0: 1, 74: 1}),
+        ("tsn_r50_1x1x8_50e_hmdb51_rgb", 50, 256, {0: 1, 20: 0.1, 40: 0.01}),
     ],
 )
 def test_published_schedules(name, epochs, batch, factors):
@@ -59,6 +80,63 @@ def test_published_schedules(name, epochs, batch, factors):
     assert (recipe.epochs, recipe.batch_size) == (epochs, batch)
     for epoch, factor in factors.items():
         assert recipe.schedule.factor(epoch + 0.5, epochs) == pytest.approx(factor, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_step_and_a_test_of_every_recipe(name):
+    """With thin networks and small pictures, all else as it is."""
+    recipe = RECIPES[name]
+    model = recipe.model(num_classes=7, width=8)
+    gradients = Gradients(model.train(), recipe, None, torch.amp.GradScaler(enabled=False), True, print)
+    rng = np.random.default_rng(0)
+    video = ArrayVideo(rng.integers(0, 255, (70, 40, 52, 3), np.uint8), fps=30.0)
+
+    def small(views):
+        size = None if views.short_side is None else 36
+        return replace(views, crop=replace(views.crop, size=(32, 32)), short_side=size)
+
+    drawn = [small(recipe.train).draw_views(video, rng, rng).pixels for _ in range(2)]
+    optimizer = recipe.optimizer.build(model)
+    set_lr(optimizer, recipe.optimizer.lr * recipe.schedule.factor(0, recipe.epochs))
+    loss, _ = gradients.add(torch.from_numpy(np.stack(drawn)), torch.tensor([1, 3]), rng)
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    optimizer.step()
+    for views in (small(recipe.val), small(recipe.test)):
+        clips = torch.from_numpy(views.read(video))
+        with torch.no_grad():
+            found = score(model.eval(), [clips], views, recipe.normalize)
+        np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("clips", "batch", "epochs"), [(4, 4, 60), (50, 4, 60), (200, 16, 60), (20_000, 32, 12)]
+)
+def test_fine_tuning_fits_the_number_of_clips(clips, batch, epochs):
+    base = RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"]
+    recipe = finetune(base, clips)
+    assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
+    assert (recipe.model, recipe.test, recipe.starts_from) == (base.model, base.test, base.name)
+    with torch.device("meta"):
+        model = recipe.model(num_classes=3)
+    scales = {round(group["lr_scale"], 6) for group in recipe.optimizer.build(model).param_groups}
+    assert scales == {1.0, 0.7, 0.49, 0.343, 0.2401, 0.16807}
+    with pytest.raises(UserError, match="3 training clips are too few"):
+        finetune(base, 3)
+
+
+def test_layers_are_numbered_from_the_stem_to_the_head():
+    def numbers(model):
+        return {name: layer_numbers(model)[p] for name, p in model.named_parameters()}
+
+    found = numbers(slowfast_r50_4x16(num_classes=2, width=8))
+    assert found["backbone.slow.conv1.weight"] == found["backbone.fast.conv1.weight"] == 0
+    assert found["backbone.fast.layer3.0.conv1.weight"] == 3
+    assert found["fc.weight"] == 5
+    found = numbers(tsm_mobilenetv2(num_classes=2, width=8))
+    assert found["backbone.conv1.weight"] == 0
+    assert found["backbone.conv2.weight"] == found["fc.weight"] - 1
+    assert list(found.values()) == sorted(found.values())
 
 
 def test_one_cycle_rises_then_falls():

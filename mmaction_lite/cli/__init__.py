@@ -1,20 +1,28 @@
 """The command line: every command is one function elsewhere, told here what the user typed."""
 
-import json
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import track as rich_track
 from rich.table import Table
 
+from mmaction_lite.cli import benchmark, data
+from mmaction_lite.cli.options import (
+    Data,
+    Device,
+    HangSeconds,
+    Json,
+    Workers,
+    console,
+    print_json,
+    track,
+    warn,
+)
 from mmaction_lite.errors import Interrupted, UserError, VideoError
 
-T = TypeVar("T")
 # What typer raises for a wrong option or argument; it has no public name for it.
 UsageError: Any = typer.BadParameter.__base__
 
@@ -25,20 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data")
-benchmark_app = typer.Typer(help="Measure speed.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(benchmark_app, name="benchmark")
-
-Data = Annotated[Path, typer.Option("--data", help="Class folders, or list files; see the README.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=0, help="Decoding processes [default: one per core].")
-]
-HangSeconds = Annotated[
-    float, typer.Option(min=1, help="A video that takes longer than this to read is not opened again.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+app.add_typer(data.app, name="data")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 @app.command()
@@ -52,7 +48,7 @@ def demo(
     """Generate videos, train TSN and TSM on them, test, predict, report."""
     from mmaction_lite.demo import run_demo
 
-    run_demo(out, data, seed, _console())
+    run_demo(out, data, seed, console())
 
 
 @app.command("list")
@@ -78,7 +74,7 @@ def list_(
             }
             for name, recipe in recipes.items()
         ]
-        return _print_json({"recipes": rows})
+        return print_json({"recipes": rows})
     table = Table("recipe", "epochs", "batch", "reported top-1 / top-5", "source", box=None)
     for name, recipe in recipes.items():
         reported = recipe.reported
@@ -92,7 +88,7 @@ def _list_models(as_json: bool) -> None:
     from mmaction_lite.complexity import list_models
 
     if as_json:
-        return _print_json({"models": [vars(row) for row in list_models()]})
+        return print_json({"models": [vars(row) for row in list_models()]})
     table = Table("model", "input (T, H, W)", "parameters", "multiply-adds of one view", box=None)
     for row in list_models():
         shape = "x".join(map(str, row.input_shape[2:]))
@@ -146,8 +142,8 @@ def train(
         num_workers=workers,
         hang_seconds=hang_seconds,
         seed=seed,
-        caches=Caches(track=_track),
-        console=_console(),
+        caches=Caches(track=track),
+        console=console(),
     )
     best = f"best val {TITLES[done.metric]} {done.best_score:.1%} at step {done.best_step}"
     print(f"{done.step} steps done; {best}: {out}")
@@ -209,7 +205,7 @@ def measure(
             activation=card.activation,
             num_workers=default_workers(team.local_number) if workers is None else workers,
             hang_seconds=hang_seconds,
-            track=_track if team.is_first else None,
+            track=track if team.is_first else None,
             team=team,
         )
     if dump is not None and team.is_first:
@@ -217,11 +213,9 @@ def measure(
     numbers = result.metrics | {"videos": len(samples), "unreadable": len(result.faults)}
     if as_json:
         faults = [fault._asdict() for fault in result.faults]
-        return _print_json(
-            {**numbers, "faults": faults, "protocol": result.protocol, "weights": str(weights)}
-        )
+        return print_json({**numbers, "faults": faults, "protocol": result.protocol, "weights": str(weights)})
     for fault in result.faults:
-        _warn(f"counted as wrong: {fault.reason}")
+        warn(f"counted as wrong: {fault.reason}")
     print(describe(result.metrics, len(card.classes), digits=2))
     print(result.protocol)
 
@@ -250,7 +244,7 @@ def predict(
             result = next(predictions(model, [video]))
         except VideoError as error:  # the other videos still get their answer
             rows.append({"video": str(video), "error": str(error)})
-            _warn(str(error))
+            warn(str(error))
             continue
         labels = [
             {"label": label, "score": float(s)} for label, s in zip(result.labels, result.scores, strict=True)
@@ -260,7 +254,7 @@ def predict(
             best = ", ".join(f"{row['label']} {row['score']:.3f}" for row in labels[:top])
             print(f"{video}: {best}")
     if as_json:
-        _print_json({"videos": rows})
+        print_json({"videos": rows})
     if any("error" in row for row in rows):
         raise typer.Exit(2)
 
@@ -278,186 +272,6 @@ def report(
     print(write_report(runs, out))
 
 
-@data_app.command()
-def generate(
-    out: Annotated[Path, typer.Argument(help="Folder; an interrupted generation goes on.")],
-    frames: Annotated[bool, typer.Option("--frames", help="JPEG frames instead of H.264 files.")] = False,
-    scenes: Annotated[
-        int, typer.Option(min=0, help="Instead: so many clips as costly to decode as those of Kinetics.")
-    ] = 0,
-    keyframe_every: Annotated[
-        int | None, typer.Option(min=1, help="Of --scenes: frames between keyframes [default: x264's, 250].")
-    ] = None,
-) -> None:
-    """Write the data set `motions`: ten actions that only the order of the frames tells apart."""
-    from mmaction_lite.demo import generate_motions
-
-    if scenes:
-        generate_scenes_like_kinetics(out, scenes, keyframe_every)
-        print(f"{out}: train and val, nothing to learn and everything to decode")
-        return
-    generate_motions(out, "frames" if frames else "video", _console())
-    print(f"{out}: train, val and test as class folders and as list files")
-
-
-def generate_scenes_like_kinetics(out: Path, clips: int, keyframe_every: int | None) -> None:
-    """With a progress bar."""
-    from mmaction_lite.data.scenes import generate_scenes
-    from mmaction_lite.device import default_workers
-
-    for _ in _track(generate_scenes(out, clips, keyframe_every, default_workers()), clips, "writing clips"):
-        pass
-
-
-@data_app.command()
-def validate(
-    data: Annotated[Path, typer.Argument(help="A data set as --data takes it.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for lists of what is sound and what is not; an interrupted check goes on."),
-    ] = None,
-    workers: Workers = None,
-    hang_seconds: HangSeconds = 120.0,
-    as_json: Json = False,
-) -> None:
-    """Open every video of every split, decode first, middle and last frame, and list what is wrong."""
-    from mmaction_lite.data.check import describe, validate
-    from mmaction_lite.device import default_workers
-
-    workers = default_workers() if workers is None else workers
-    report = validate(data, _track, out, workers, hang_seconds)
-    if as_json:
-        _print_json(vars(report))
-    else:
-        for name, facts in report.splits.items():
-            print(f"{name}: {describe(facts)}")
-        for line in [*(f"note: {note}" for note in report.notes), *report.faults]:
-            _warn(line)
-        if out is not None:
-            print(f"{out}: lists of the sound clips, a data set for --data")
-    if report.faults:
-        raise typer.Exit(1)
-
-
-@data_app.command()
-def prepare(
-    data: Annotated[Path, typer.Argument(help="A data set as --data takes it.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the new one; an interrupted preparation goes on.")],
-    short_side: Annotated[int, typer.Option(min=1, help="Larger videos are reduced to it.")] = 256,
-    keyframe_every: Annotated[int, typer.Option(min=1, help="Frames between keyframes.")] = 10,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="x264's quality; smaller is better.")] = 20,
-    frames: Annotated[bool, typer.Option("--frames", help="JPEG frames instead of H.264 files.")] = False,
-    shard: Annotated[int, typer.Option(min=0, help="Pack so many clips into each tar file; 0: none.")] = 0,
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="ray: on the cluster of RAY_ADDRESS, or a local one.")
-    ] = "local",
-    workers: Workers = None,
-    hang_seconds: HangSeconds = 1200.0,
-) -> None:
-    """Write a data set that reads faster: smaller frames, closer keyframes, or JPEG frames."""
-    from mmaction_lite.data.prepare import Form, prepare
-    from mmaction_lite.device import default_workers
-
-    form = Form(
-        kind="frames" if frames else "video",
-        short_side=short_side,
-        keyframe_every=keyframe_every,
-        crf=crf,
-        shard=shard,
-    )
-    workers = default_workers() if workers is None else workers
-    faults = prepare(data, out, form, _track, workers, hang_seconds, engine)
-    for fault in faults:
-        _warn(f"left out: {fault}")
-    print(f"{out}: a data set for --data, {len(faults)} videos left out")
-
-
-@data_app.command()
-def index(
-    shards: Annotated[
-        list[Path], typer.Argument(help="Tar files with clips; an index is written beside each.")
-    ],
-    out: Annotated[Path, typer.Option(help="New .csv table of their clips, such as my_data/train.csv.")],
-    url: Annotated[
-        str | None, typer.Option(help="Where the tar files will be, if not here: https://…, s3://…")
-    ] = None,
-) -> None:
-    """Index tar files of clips, so that they are read in any order, from here or from a server."""
-    from mmaction_lite.data.annotations import VIDEO_SUFFIXES, write_rows
-    from mmaction_lite.data.shards import index_shards
-
-    if url is not None:
-        at = {str(shard): f"{url.rstrip('/')}/{shard.name}" for shard in shards}
-    else:
-        at = {str(shard): str(shard.absolute()) for shard in shards}
-    rows = [(f"{at[tar]}/{member}", label) for tar, member, label in index_shards(shards, VIDEO_SUFFIXES)]
-    write_rows(out, rows)
-    print(f"{out}: {len(rows)} clips in {len(shards)} tar files")
-
-
-@data_app.command()
-def browse(
-    data: Data,
-    recipe: Annotated[str, typer.Option(help="Whose views to draw.")],
-    out: Annotated[Path, typer.Option(help="New .png file.")] = Path("clips.png"),
-    clips: Annotated[int, typer.Option(min=1, help="Training clips to show.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-) -> None:
-    """Write a contact sheet of training clips, augmented, as the network sees them."""
-    from mmaction_lite.data.annotations import read_split
-    from mmaction_lite.data.browse import browse
-    from mmaction_lite.recipes import get_recipe
-
-    count = browse(read_split(data, "train"), get_recipe(recipe).train, out, clips, seed)
-    print(f"{out}: {count} views")
-
-
-@benchmark_app.command("loader")
-def benchmark_loader(
-    recipe: Annotated[
-        str, typer.Option(help="Whose training views to draw.")
-    ] = "tsn_r50_1x1x3_100e_kinetics400_rgb",
-    data: Annotated[
-        Path | None, typer.Option(help="Your data [default: generated clips like those of Kinetics].")
-    ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="Clips to time.")] = 32,
-    device: Device = "auto",
-    workers: Workers = None,
-    as_json: Json = False,
-) -> None:
-    """Time opening, decoding, cropping, augmenting, collating and copying of clips, and what limits them."""
-    from mmaction_lite.benchmark import measure_loader
-    from mmaction_lite.data.annotations import read_split
-    from mmaction_lite.device import default_workers, pick_device
-    from mmaction_lite.recipes import get_recipe
-
-    if data is None:
-        data = Path("data/scenes")
-        generate_scenes_like_kinetics(data, 16, None)
-    report = measure_loader(
-        read_split(data, "train"),
-        get_recipe(recipe),
-        pick_device(device),
-        clips,
-        default_workers() if workers is None else workers,
-        _track,
-    )
-    if as_json:
-        return _print_json(vars(report))
-    print(f"{report.data}, {report.recipe}: {report.clips} clips, {report.unreadable} unreadable")
-    table = Table("stage", "CPU ms per clip (median)", box=None)
-    rows = [*report.stages.items(), ("whole path, file to pixels", report.whole)]
-    rows += [(f"open and decode: {name}", value) for name, value in report.peers.items()]
-    for name, value in rows:
-        table.add_row(name, f"{value:.2f}")
-    Console().print(table)
-    print(f"the whole path takes {report.whole_to_decode:.2f} of opening and decoding alone, clip by clip")
-    print(
-        f"{report.clips_per_second:.1f} clips/s from {report.workers} decoding processes; "
-        f"limited by: {report.limited_by}"
-    )
-
-
 def main() -> None:
     """Run a command; a user's mistake is one line on standard error and exit code 2."""
     # Threads that wait for each other's share of a small layer should sleep, not spin: on a busy machine a
@@ -469,36 +283,20 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except UsageError as error:
         message = error.format_message()
-        _warn(message if "\n" in message else f"error: {message} (see mmaction-lite --help)")
+        warn(message if "\n" in message else f"error: {message} (see mmaction-lite --help)")
         sys.exit(2)
     except typer.Abort:
         sys.exit(130)
     except Interrupted as error:
-        _warn(str(error))
+        warn(str(error))
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
     except UserError as error:
-        _warn(f"error: {error}")
+        warn(f"error: {error}")
         sys.exit(2)
     except OSError as error:
         if error.filename is None:
             raise
-        _warn(f"error: {error.filename}: {error.strerror}")
+        warn(f"error: {error.filename}: {error.strerror}")
         sys.exit(2)
-
-
-def _console() -> Console:
-    return Console(stderr=True)
-
-
-def _track(items: Iterable[T], total: int, title: str) -> Iterable[T]:
-    return rich_track(items, title, total, console=_console(), transient=True)
-
-
-def _warn(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False))

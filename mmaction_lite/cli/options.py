@@ -1,0 +1,42 @@
+"""What the commands share: options that mean the same everywhere, and how they speak."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track as rich_track
+
+T = TypeVar("T")
+Data = Annotated[Path, typer.Option("--data", help="Class folders, or list files; see the README.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Decoding processes [default: one per core].")
+]
+HangSeconds = Annotated[
+    float, typer.Option(min=1, help="A video that takes longer than this to read is not opened again.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def console() -> Console:
+    """For people, beside the results: standard error."""
+    return Console(stderr=True)
+
+
+def track(items: Iterable[T], total: int, title: str) -> Iterable[T]:
+    """The items, with a progress bar."""
+    return rich_track(items, title, total, console=console(), transient=True)
+
+
+def warn(line: str) -> None:
+    """A line on standard error."""
+    print(line, file=sys.stderr)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """The one object of `--json`, on standard output."""
+    print(json.dumps(value, ensure_ascii=False))
