@@ -118,6 +118,10 @@ class Run:
             self.save_last(progress, model, states)  # so that a run can be resumed from its first moment on
             self.settle()
             return progress
+        if self.writes:
+            for name in ("last.pt", "best.pt", "val.npz", "weights.safetensors"):
+                for stale in self.out.glob(f".{name}.*"):  # what a killed process was writing
+                    stale.unlink()
         model.load_state_dict(self._saved["model"])
         for name, state in states.items():
             state.load_state_dict(self._saved[name])

@@ -243,7 +243,7 @@ def _train(
                 break
             if not batch.samples:
                 raise UserError(f"step {step}: none of its clips can be read; {batch.faults[0].reason}")
-            _seed_step(seed, step, team.rank)
+            _seed_step(seed, step, team.rank, device)
             lr = recipe.optimizer.lr * recipe.schedule.factor(step / steps_per_epoch, recipe.epochs)
             set_lr(optimizer, lr)
 
@@ -355,10 +355,14 @@ def _train_mode(model: nn.Module, still: list[nn.Module]) -> None:
         module.train(False)
 
 
-def _seed_step(seed: int, step: int, rank: int) -> None:
+def _seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
     """Give PyTorch's generator (dropout) a state that depends on step and process, so none must be saved."""
     words = np.random.SeedSequence((seed, step, rank)).generate_state(2, np.uint32)
-    torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    number = int(words[0]) << 31 | int(words[1]) >> 1
+    # Not `torch.manual_seed`, which asks every kind of device and takes a hundredth of a small step.
+    torch.default_generator.manual_seed(number)
+    if device.type != "cpu":
+        getattr(torch, device.type).manual_seed(number)
 
 
 @contextmanager

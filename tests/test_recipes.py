@@ -89,11 +89,11 @@ def test_a_step_and_a_test_of_every_recipe(name):
     model = recipe.model(num_classes=7, width=8)
     gradients = Gradients(model.train(), recipe, None, torch.amp.GradScaler(enabled=False), True, print)
     rng = np.random.default_rng(0)
-    video = ArrayVideo(rng.integers(0, 255, (70, 40, 52, 3), np.uint8), fps=30.0)
+    video = ArrayVideo(rng.integers(0, 255, (70, 72, 84, 3), np.uint8), fps=30.0)
 
     def small(views):
-        size = None if views.short_side is None else 36
-        return replace(views, crop=replace(views.crop, size=(32, 32)), short_side=size)
+        size = None if views.short_side is None else 68
+        return replace(views, crop=replace(views.crop, size=(64, 64)), short_side=size)
 
     drawn = [small(recipe.train).draw_views(video, rng, rng).pixels for _ in range(2)]
     optimizer = recipe.optimizer.build(model)
@@ -101,6 +101,7 @@ def test_a_step_and_a_test_of_every_recipe(name):
     loss, _ = gradients.add(torch.from_numpy(np.stack(drawn)), torch.tensor([1, 3]), rng)
     assert torch.isfinite(loss)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or 40.0)
     optimizer.step()
     for views in (small(recipe.val), small(recipe.test)):
         clips = torch.from_numpy(views.read(video))
