@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -19,9 +19,21 @@ from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card, run_weights, save_weights
 
+
+class Stateful(Protocol):
+    """What can be saved and filled, as networks and optimizers can."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What to save."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> Any:
+        """Fill with what was saved."""
+        ...
+
+
 States = Mapping[str, Any]
-"""What a training goes on from besides the network, by the name it is saved under: each has `state_dict` and
-`load_state_dict`, as optimizers do."""
+"""What a training goes on from besides the network, by the name it is saved under; each is `Stateful`."""
 
 
 @dataclass
@@ -99,7 +111,7 @@ class Run:
         self.card = self.card.starting_from(file.name, conversion.arguments)
         return conversion
 
-    def begin(self, model: nn.Module, states: States) -> Progress:
+    def begin(self, model: Stateful, states: States) -> Progress:
         """Make the folder, or fill network and `states` from `last.pt`; where the training stands.
 
         Raises:
@@ -124,11 +136,15 @@ class Run:
                     stale.unlink()
         model.load_state_dict(self._saved["model"])
         for name, state in states.items():
+            if name not in self._saved:
+                raise UserError(
+                    f"{self.out}: cannot resume: the run has saved no {name!r}; pass --shard as it was"
+                )
             state.load_state_dict(self._saved[name])
         progress, self._saved = Progress(**self._saved["progress"]), None
         return progress
 
-    def save_last(self, progress: Progress, model: nn.Module, states: States) -> None:
+    def save_last(self, progress: Progress, model: Stateful, states: States) -> None:
         """Write `last.pt`, from which the run can go on: from a copy, while the training continues.
 
         Raises:
@@ -163,7 +179,7 @@ class Run:
         if self.writes:
             self._writing = self._thread.submit(save_state, self.out / name, _copied(state))
 
-    def _state(self, progress: Progress, model: nn.Module) -> dict[str, object]:
+    def _state(self, progress: Progress, model: Stateful) -> dict[str, object]:
         return {
             "card": self.card.to_json(),
             "recipe": self.text,

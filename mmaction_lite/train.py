@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from mmaction_lite.data.loader import MIX, Batch, Fault, VideoDataset, generator
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.workers import HANG_SECONDS, Batches
 from mmaction_lite.device import default_workers
-from mmaction_lite.distributed import Team, join
+from mmaction_lite.distributed import Team, Whole, join, whole_weights
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.gradients import Gradients
@@ -32,7 +32,7 @@ from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card
 from mmaction_lite.run import Progress as RunProgress
 from mmaction_lite.run import Run
-from mmaction_lite.watch import Quarantine, Watch
+from mmaction_lite.watch import Quarantine, WandbBoard, Watch
 
 T = TypeVar("T")
 # Ctrl-C, an end asked for politely, and what batch systems send some time before the end of a job.
@@ -50,6 +50,8 @@ def train(
     num_workers: int | None = None,
     hang_seconds: float = HANG_SECONDS,
     save_seconds: float = 600.0,
+    shard: bool = False,
+    wandb: str | None = None,
     seed: int = 0,
     caches: Caches | None = None,
     console: Console | None = None,
@@ -68,6 +70,8 @@ def train(
         num_workers: decoding processes; None chooses.
         hang_seconds: a video that takes a decoding process longer than this is not opened again.
         save_seconds: `last.pt` is written this often, besides at every epoch's end.
+        shard: of several processes, each holds a part of weights and optimizer state (FSDP2) instead of all.
+        wandb: a project of Weights & Biases to log to, besides `metrics.jsonl` and TensorBoard.
         seed: of everything random.
         caches: clips in memory, to share between trainings.
         console: for messages and the progress bar; None writes to standard error.
@@ -97,6 +101,8 @@ def train(
                 num_workers=num_workers,
                 hang_seconds=hang_seconds,
                 save_seconds=save_seconds,
+                shard=shard,
+                wandb=wandb,
                 seed=seed,
                 caches=caches or Caches(),
                 console=console,
@@ -114,6 +120,8 @@ def _train(
     num_workers: int | None,
     hang_seconds: float,
     save_seconds: float,
+    shard: bool,
+    wandb: str | None,
     seed: int,
     caches: Caches,
     console: Console,
@@ -124,7 +132,7 @@ def _train(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     device = team.device
-    _check_fit(recipe, samples, team)
+    _check_fit(recipe, samples, team, shard)
     steps_per_epoch = len(samples) // recipe.batch_size
     last_step = recipe.epochs * steps_per_epoch
     torch.manual_seed(seed)
@@ -140,18 +148,28 @@ def _train(
             say(f"batch_norm sync: on {team} it is plain batch normalisation")
     if recipe.recompute:
         recompute_blocks(model)
+    if shard := shard and team.number > 1:
+        team.shard(model)
     optimizer = recipe.optimizer.build(model)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
-    states: dict[str, Any] = {"optimizer": optimizer, "scaler": scaler}
-    average = None
+    saved, states = model, {"optimizer": optimizer, "scaler": scaler}
+    average, judged = None, model
     if recipe.ema_decay is not None:
         average = states["average"] = _average(model, recipe.ema_decay)
-    progress = run.begin(model, states)
-    judged = model if average is None else average.module
+        judged = average.module
+    if shard:
+        saved, states = Whole(model), {"sharded optimizer": Whole(model, optimizer), "scaler": scaler}
+        judged = run.card.build(recipe).to(device)
+    progress = run.begin(saved, states)
     if recipe.compile is not None:
         model.compile(mode=recipe.compile)
     gradients = Gradients(
-        team.wrap(model), recipe, _class_weights(recipe, samples, device), scaler, team.number == 1, say
+        model if shard else team.wrap(model),
+        recipe,
+        _class_weights(recipe, samples, device),
+        scaler,
+        team.number == 1,
+        say,
     )
 
     cache = caches.of(samples, recipe.train) if team.number == 1 else None
@@ -178,10 +196,14 @@ def _train(
     loader = clips_of(progress.step, last_step)
     quarantine = Quarantine(run.out, len(samples), team.is_first)
     watch = Watch(run.out, samples, progress.step, last_step, steps_per_epoch, console, team)
+    if wandb is not None and team.is_first:
+        watch.boards.append(WandbBoard(wandb, run.out, run.text))
     _announce(recipe, run.card, samples, val_samples, model, team, workers, console)
 
     def validate() -> None:
         """Score the validation split, keep the weights if they are the best so far."""
+        if shard:
+            judged.load_state_dict(whole_weights(model))
         if recipe.precise_bn_clips:
             batches = clips_of(
                 progress.step, progress.step + -(-recipe.precise_bn_clips // recipe.batch_size)
@@ -212,7 +234,7 @@ def _train(
         if score > progress.best_score:
             progress.best_score, progress.best_step, progress.without_gain = score, progress.step, 0
             run.save_best(progress, judged, result)
-        run.save_last(progress, model, states)
+        run.save_last(progress, saved, states)
 
     def is_due(step: int) -> bool:
         epoch, inside = divmod(step, steps_per_epoch)
@@ -228,13 +250,13 @@ def _train(
             validate()
         _train_mode(model, still)
         faults: list[Fault] = []
-        began = saved = perf_counter()
+        began = saved_at = perf_counter()
         batches = () if is_over() else _until_stopped(loader, stop) if team.number == 1 else loader
         for step, batch in enumerate(batches, progress.step):
             data_seconds = perf_counter() - began
             faults += batch.faults
             is_stopping, is_saving, is_faulty = team.any(
-                stop.is_set(), perf_counter() - saved > save_seconds, bool(faults)
+                stop.is_set(), perf_counter() - saved_at > save_seconds, bool(faults)
             )
             if is_faulty:
                 quarantine.add([fault for found in team.gather(faults) for fault in found])
@@ -266,8 +288,8 @@ def _train(
             is_epoch_over = progress.step % steps_per_epoch == 0
             if is_epoch_over or is_saving:
                 watch.settle()
-                run.save_last(progress, model, states)
-                saved = perf_counter()
+                run.save_last(progress, saved, states)
+                saved_at = perf_counter()
             if is_due(progress.step):
                 validate()
                 if is_over():
@@ -275,7 +297,7 @@ def _train(
             began = perf_counter()
         watch.settle()
         if not is_over():
-            run.save_last(progress, model, states)
+            run.save_last(progress, saved, states)
             run.settle()
             raise Interrupted(
                 f"stopped at step {progress.step} of {last_step}, saved; "
@@ -306,7 +328,7 @@ def _was_restarted(out: Path) -> bool:
     return any(count != "0" for count in counts) and (out / "last.pt").is_file()
 
 
-def _check_fit(recipe: Recipe, samples: Samples, team: Team) -> None:
+def _check_fit(recipe: Recipe, samples: Samples, team: Team, shard: bool) -> None:
     """Whether batches, processes and device go with each other; the messages say what to change."""
     if recipe.precision == "float16" and team.device.type == "cpu":
         raise UserError(
@@ -325,6 +347,8 @@ def _check_fit(recipe: Recipe, samples: Samples, team: Team) -> None:
     weights, num_classes = recipe.class_weights, len(samples.classes)
     if isinstance(weights, tuple) and len(weights) != num_classes:
         raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
+    if shard and (recipe.ema_decay is not None or recipe.compile is not None):
+        raise UserError("--shard goes neither with ema_decay nor with compile; leave one of them off")
     unit = team.number * (1 if recipe.mixing is None else 2)
     if team.number > 1 and recipe.batch_size % unit:
         raise UserError(

@@ -1,12 +1,13 @@
 """What a training shows and writes: progress bar, metrics.jsonl, TensorBoard, quarantine, and its alarms."""
 
+import hashlib
 import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,6 +23,45 @@ from mmaction_lite.files import write_atomically
 from mmaction_lite.metrics import describe
 
 MAX_BROKEN_SHARE = 0.05
+
+
+class Board(Protocol):
+    """Where numbers are drawn, as TensorBoard's writer takes them."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
+        """Draw one point of a curve."""
+        ...
+
+    def close(self) -> Any:
+        """End."""
+        ...
+
+
+class WandbBoard:
+    """A run of Weights & Biases, which goes on where the run folder does.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+
+    def __init__(self, project: str, out: Path, recipe: str):
+        try:
+            import wandb  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise UserError("--wandb needs the package wandb: pip install 'mmaction-lite[wandb]'") from None
+        number = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+        config = {"recipe": recipe}
+        self.run = wandb.init(
+            project=project, name=out.name, dir=out, id=number, resume="allow", config=config
+        )
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """One point of a curve."""
+        self.run.log({tag: scalar_value, "step": global_step})
+
+    def close(self) -> None:
+        """Wait until all is sent."""
+        self.run.finish()
 
 
 class Watch:
@@ -55,7 +95,8 @@ class Watch:
         # Rows that an interrupted run wrote after its last checkpoint are about to be written again.
         if team.is_first:
             _rewrite(self.file, lambda row: row["step"] <= first_step)
-        self.board = SummaryWriter(str(out), purge_step=first_step + 1, write_to_disk=team.is_first)
+        tensorboard = SummaryWriter(str(out), purge_step=first_step + 1, write_to_disk=team.is_first)
+        self.boards: list[Board] = [tensorboard]
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]:.1f}"),
             BarColumn(),
@@ -75,7 +116,8 @@ class Watch:
 
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
-        self.board.close()
+        for board in self.boards:
+            board.close()
 
     def step(
         self,
@@ -175,7 +217,8 @@ class Watch:
             file.write(json.dumps(row) + "\n")
         for name, value in row.items():
             if isinstance(value, float) and name != "epoch":
-                self.board.add_scalar(f"{part}/{name}", value, row["step"])
+                for board in self.boards:
+                    board.add_scalar(f"{part}/{name}", value, row["step"])
 
 
 class Quarantine:

@@ -40,6 +40,10 @@ def with_dropout() -> Recipe:
     return replace(small(), model=Build(tsm_r10, width=8, dropout=0.5), mixing=None, batch_norm="train")
 
 
+def simple() -> Recipe:
+    return replace(small(), ema_decay=None)
+
+
 def dying() -> Recipe:
     \"\"\"Rank 1 is killed in its fifth step, the first time.\"\"\"
     from mmaction_lite.gradients import Gradients
@@ -191,3 +195,19 @@ def test_dropout_differs_between_processes(my, tiny, tmp_path):
         assert done.returncode == 0, done.stderr
     states = [load_state(tmp_path / name / "last.pt")["model"] for name in ("a", "b")]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_sharded_training_equals_one_process(my, tiny, tmp_path):
+    """And is resumed as such."""
+    for processes, options in ((1, []), (2, ["--shard"])):
+        out = tmp_path / str(processes)
+        arguments = ["train", f"{my}:simple", "--data", tiny, "--out", out, "--workers", 0, *options]
+        done = command(processes, *arguments)
+        assert done.returncode == 0, done.stderr
+    assert_same_training(tmp_path / "1", tmp_path / "2")
+    done = command(2, *arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    done = command(2, *arguments[:-1], "--resume")
+    assert "the run has saved no 'optimizer'; pass --shard as it was" in done.stderr
+    done = command(2, "train", f"{my}:small", "--data", tiny, "--out", tmp_path / "3", "--shard")
+    assert "--shard goes neither with ema_decay nor with compile" in done.stderr

@@ -2,9 +2,11 @@ import errno
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -516,3 +518,31 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_last(
     monkeypatch.undo()
     assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 3
     assert train(replace(recipe, epochs=3), tiny, tmp_path / "run", resume=True).step == 9
+
+
+def test_weights_and_biases_gets_the_same_numbers(tiny, recipe, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"pip install 'mmaction-lite\[wandb\]'"):
+        train(recipe, tiny, tmp_path / "none", wandb="project")
+    sent, started = [], []
+
+    class Project:
+        def log(self, values):
+            sent.append(values)
+
+        def finish(self):
+            sent.append("finished")
+
+    def init(**options):
+        started.append(options)
+        return Project()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    train(recipe, tiny, tmp_path / "run", wandb="project")
+    assert (started[0]["project"], started[0]["name"]) == ("project", "run")
+    assert sent[-1] == "finished"
+    last = rows(tmp_path / "run")[-1]
+    assert {"val/top1": last["top1"], "step": 6} in sent
+    assert sum("train/loss" in values for values in sent[:-1]) == sum(
+        "split" not in row for row in rows(tmp_path / "run")
+    )

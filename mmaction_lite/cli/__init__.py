@@ -114,6 +114,10 @@ def train(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
     init_from: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Under torchrun: divide weights over the processes (FSDP2).")
+    ] = False,
+    wandb: Annotated[str | None, typer.Option(help="Project of Weights & Biases to log to.")] = None,
     device: Device = "auto",
     workers: Workers = None,
     hang_seconds: HangSeconds = 120.0,
@@ -141,6 +145,8 @@ def train(
         device=device,
         num_workers=workers,
         hang_seconds=hang_seconds,
+        shard=shard,
+        wandb=wandb,
         seed=seed,
         caches=Caches(track=track),
         console=console(),
