@@ -303,5 +303,11 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def _can_fuse(model: nn.Module) -> bool:
-    """Whether PyTorch updates all parameters in one kernel here: 17 ms instead of 46 for 32 M on a CPU."""
-    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in model.parameters())
+    """Whether PyTorch updates all parameters in one kernel here: 17 ms instead of 46 for 32 M on a CPU.
+
+    Not where parameters are sharded, which some of these kernels do not know.
+    """
+    return all(
+        p.device.type in ("cpu", "cuda") and p.is_floating_point() and not hasattr(p, "device_mesh")
+        for p in model.parameters()
+    )
