@@ -9,9 +9,11 @@ import pytest
 import torch
 from conftest import brightening, write_video
 
+from mmaction_lite import get_recipe
 from mmaction_lite.cli import main
 from mmaction_lite.data import motions
 from mmaction_lite.models import tsm_r50
+from mmaction_lite.recipes.recipe import change
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,6 +92,23 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
     assert len(lines) == 8
     assert (tmp_path / "clips.png").stat().st_size > 1000
     assert (tmp_path / "runs" / "doors" / "report.html").exists()
+
+
+def test_fine_tuning_as_the_page_on_training_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_clips_and_weights(tmp_path)
+    (tmp_path / "resnet50.pth").rename(tmp_path / "kinetics.pth")
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    (line,) = [text for language, text in blocks(page) if language == "bash"]
+    run(line, capsys)
+    text = (tmp_path / "runs" / "mine" / "recipe.txt").read_text()
+    assert "layer_decay=0.7" in text
+    # Every switch of the table is one.
+    base = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
+    settings = re.findall(r"`([\w.]+=[^`]+)`", page.partition("## Switches")[2].partition("\n## ")[0])
+    assert len(settings) >= 12
+    for setting in settings:
+        assert change(base, [setting]) != base
 
 
 def write_clips_and_weights(folder):

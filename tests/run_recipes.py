@@ -1,0 +1,70 @@
+"""Every published recipe at its full size: a training step of one video, and its test protocol.
+
+Run `python tests/run_recipes.py VIDEO OUT.json`; it takes some minutes, and goes on where it was stopped.
+"""
+
+import json
+import resource
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmaction_lite import list_recipes
+from mmaction_lite.benchmark import environment
+from mmaction_lite.data.sources import open_source
+from mmaction_lite.evaluate import score
+from mmaction_lite.gradients import Gradients
+from mmaction_lite.models import optimize_for_inference
+from mmaction_lite.optim import set_lr
+
+
+def main(video: Path, out: Path) -> None:
+    """Append a row for every recipe that has none."""
+    found = json.loads(out.read_text()) if out.exists() else {}
+    found["environment"] = environment(torch.device("cpu"))
+    rows = found.setdefault("recipes", {})
+    for name, recipe in list_recipes().items():
+        if name in rows or recipe.dataset == "motions":
+            continue
+        torch.manual_seed(0)
+        model = recipe.model(num_classes=400).train()
+        optimizer = recipe.optimizer.build(model)
+        set_lr(optimizer, recipe.optimizer.lr * recipe.schedule.factor(0, recipe.epochs))
+        # A batch of one: statistics of the batch would be those of a single clip.
+        frozen = replace(recipe, batch_norm="frozen", mixing=None)
+        gradients = Gradients(model, frozen, None, torch.amp.GradScaler(enabled=False), False, print)
+        rng = np.random.default_rng(0)
+        with open_source(video) as source:
+            began = time.perf_counter()
+            pixels = torch.from_numpy(recipe.train.draw_views(source, rng, rng).pixels)
+            read = time.perf_counter() - began
+            began = time.perf_counter()
+            loss, _ = gradients.add(pixels[None], torch.tensor([7] * len(pixels)), rng)
+            optimizer.step()
+            step = time.perf_counter() - began
+            began = time.perf_counter()
+            with torch.inference_mode():
+                clips = torch.from_numpy(recipe.test.read(source))
+                scores = score(optimize_for_inference(model.eval()), [clips], recipe.test, recipe.normalize)
+            test = time.perf_counter() - began
+        assert torch.isfinite(loss)
+        assert np.isfinite(scores).all()
+        rows[name] = {
+            "input": [*pixels.shape[1:]],
+            "loss": round(float(loss), 4),
+            "read_seconds": round(read, 3),
+            "step_seconds": round(step, 3),
+            "test_views": recipe.test.num_views,
+            "test_seconds": round(test, 3),
+            "peak_megabytes_so_far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        out.write_text(json.dumps(found, indent=1) + "\n")
+        print(name, rows[name], flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
