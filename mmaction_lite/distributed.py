@@ -14,15 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -101,16 +92,6 @@ class Team:
             # not sent at every step: `share_statistics` does it before they are used.
             return DistributedDataParallel(model, ids, broadcast_buffers=False)
 
-    def shard(self, model: nn.Module) -> None:
-        """Divide weights, and so gradients and optimizer state, over the processes (FSDP2), in place.
-
-        Every stage is gathered when it is needed, and the rest with the whole network.
-        """
-        mesh = init_device_mesh(self.device.type, (self.number,))
-        for module in [m for m in model.modules() if isinstance(m, nn.Sequential)]:  # stages are
-            fully_shard(module, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-
     def share_statistics(self, model: nn.Module) -> None:
         """Give all processes the first one's running statistics, which are those that are saved."""
         for buffer in model.buffers() if self.number > 1 else ():
@@ -122,37 +103,6 @@ class Team:
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
                 buffer /= self.number
-
-
-class Whole:
-    """The state of a sharded network, or of its optimizer, as one process would have it; see `Team.shard`.
-
-    All processes must ask for it together; only the first one gets it.
-    """
-
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
-        self.model = model
-        self.optimizer = optimizer
-
-    def state_dict(self) -> dict[str, Any]:
-        """By the names of parameters and buffers, in the memory of the processor."""
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        if self.optimizer is None:
-            return get_model_state_dict(self.model, options=options)
-        return get_optimizer_state_dict(self.model, self.optimizer, options=options)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give every process its part."""
-        options = StateDictOptions(full_state_dict=True)
-        if self.optimizer is None:
-            set_model_state_dict(self.model, state, options=options)
-        else:
-            set_optimizer_state_dict(self.model, self.optimizer, state, options=options)
-
-
-def whole_weights(model: nn.Module) -> dict[str, Any]:
-    """Weights and running statistics of a sharded network, for every process, on its device."""
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
 
 
 def without_exchange(model: nn.Module) -> AbstractContextManager[object]:

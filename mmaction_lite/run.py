@@ -81,7 +81,7 @@ class Run:
             self.card = Card.from_json(self._saved["card"])  # weights it started from may have shaped it
         else:
             self._saved = None
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            if out.exists() and (not out.is_dir() or any(map(_is_used, out.iterdir()))):
                 raise UserError(f"{out}: is already used; pass --resume to go on with it, or another --out")
 
     def __enter__(self) -> "Run":
@@ -117,6 +117,10 @@ class Run:
         Raises:
             UserError: the folder cannot be made or written to.
         """
+        if self.writes:
+            for name in ("recipe.txt", "last.pt", "best.pt", "val.npz", "weights.safetensors"):
+                for stale in self.out.glob(f".{name}.*"):  # what a killed process was writing
+                    stale.unlink()
         if self._saved is None and self.writes:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -130,10 +134,6 @@ class Run:
             self.save_last(progress, model, states)  # so that a run can be resumed from its first moment on
             self.settle()
             return progress
-        if self.writes:
-            for name in ("last.pt", "best.pt", "val.npz", "weights.safetensors"):
-                for stale in self.out.glob(f".{name}.*"):  # what a killed process was writing
-                    stale.unlink()
         model.load_state_dict(self._saved["model"])
         for name, state in states.items():
             if name not in self._saved:
@@ -194,6 +194,11 @@ class Run:
                     f"{self.out}: cannot resume: the run was started with {then.strip()!r}, now it is "
                     f"{now.strip()!r}; start anew with another --out"
                 )
+
+
+def _is_used(file: Path) -> bool:
+    """Whether a run has begun: `recipe.txt` alone, or half a file, is what is left of one killed before."""
+    return file.name != "recipe.txt" and not file.name.startswith((".recipe.txt.", ".last.pt."))
 
 
 def _copied(state: Any) -> Any:

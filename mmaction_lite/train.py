@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from mmaction_lite.data.loader import MIX, Batch, Fault, VideoDataset, generator
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.workers import HANG_SECONDS, Batches
 from mmaction_lite.device import default_workers
-from mmaction_lite.distributed import Team, Whole, join, whole_weights
+from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.gradients import Gradients
@@ -148,8 +149,9 @@ def _train(
             say(f"batch_norm sync: on {team} it is plain batch normalisation")
     if recipe.recompute:
         recompute_blocks(model)
-    if shard := shard and team.number > 1:
-        team.shard(model)
+    sharding = _sharding() if shard and team.number > 1 else None
+    if sharding:
+        sharding.shard(model, team)
     optimizer = recipe.optimizer.build(model)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     saved, states = model, {"optimizer": optimizer, "scaler": scaler}
@@ -157,14 +159,15 @@ def _train(
     if recipe.ema_decay is not None:
         average = states["average"] = _average(model, recipe.ema_decay)
         judged = average.module
-    if shard:
-        saved, states = Whole(model), {"sharded optimizer": Whole(model, optimizer), "scaler": scaler}
+    if sharding:
+        saved = sharding.Whole(model)
+        states = {"sharded optimizer": sharding.Whole(model, optimizer), "scaler": scaler}
         judged = run.card.build(recipe).to(device)
     progress = run.begin(saved, states)
     if recipe.compile is not None:
         model.compile(mode=recipe.compile)
     gradients = Gradients(
-        model if shard else team.wrap(model),
+        model if sharding else team.wrap(model),
         recipe,
         _class_weights(recipe, samples, device),
         scaler,
@@ -177,11 +180,10 @@ def _train(
     free_workers = default_workers(team.local_number) if num_workers is None else num_workers
     workers = 0 if cache and num_workers is None else free_workers
     val_workers = 0 if val_cache and num_workers is None else free_workers
-    dataset = VideoDataset(samples, recipe.train, cache, seed)
 
     def clips_of(first_step: int, end_step: int) -> Batches[Batch]:
         return training_loader(
-            dataset,
+            VideoDataset(samples, recipe.train, cache, seed),
             recipe.batch_size,
             first_step,
             end_step,
@@ -202,8 +204,8 @@ def _train(
 
     def validate() -> None:
         """Score the validation split, keep the weights if they are the best so far."""
-        if shard:
-            judged.load_state_dict(whole_weights(model))
+        if sharding:
+            judged.load_state_dict(sharding.whole_weights(model))
         if recipe.precise_bn_clips:
             batches = clips_of(
                 progress.step, progress.step + -(-recipe.precise_bn_clips // recipe.batch_size)
@@ -320,6 +322,12 @@ def read_training(data: Path) -> Samples:
     if data.is_file():
         raise UserError(f"{data}: is one list; training needs a folder with a train and a val list")
     return read_split(data, "train")
+
+
+def _sharding() -> ModuleType:
+    from mmaction_lite import sharding
+
+    return sharding
 
 
 def _was_restarted(out: Path) -> bool:

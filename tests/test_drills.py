@@ -62,9 +62,7 @@ while killed < kills or not finished:
     killed += 1
     during_saving += any(folder.glob(".*"))  # a file that was being written
     if (folder / "last.pt").exists():
-        state = load_state(folder / "last.pt")
-    else:
-        number += 1  # killed before it began: nothing to go on from, and a folder of its own
+        load_state(folder / "last.pt")
 print(killed, finished, during_saving)
 """
 

@@ -294,7 +294,8 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except Interrupted as error:
-        warn(str(error))
+        if os.environ.get("RANK", "0") == "0":
+            warn(str(error))
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
