@@ -1,6 +1,7 @@
 """Which device and how many processes a run takes when it is not told."""
 
 import os
+import sys
 
 import torch
 
@@ -28,6 +29,18 @@ def pick_device(name: str) -> torch.device:
             f"--device {name}: not usable here ({reason}); use auto, cpu, cuda, cuda:N or mps"
         ) from None
     return device
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory so far, in MiB: PyTorch's on a GPU, else the process's; 0 where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def available_cores() -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmaction_lite.data.loader import Fault
 from mmaction_lite.data.samples import Samples
+from mmaction_lite.device import peak_memory
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import Evaluation
@@ -181,12 +182,13 @@ class Watch:
                 "top1": window["top1"] / window["read"],
                 "iteration_seconds": window["seconds"] / window["steps"],
                 "data_seconds": window["data_seconds"] / window["steps"],
+                "memory_mib": round(peak_memory(self.team.device), 1),
                 "limited_by": "data" if window["data_seconds"] > 0.1 * window["seconds"] else "network",
             }
             self._write(row, "train")
             numbers = (
-                "loss {loss:.3f}  lr {lr:.2g}  iteration {iteration_seconds:.3f} s "
-                "(data {data_seconds:.3f}), limited by {limited_by}"
+                "loss {loss:.3f}  top-1 {top1:.0%}  lr {lr:.2g}  iteration {iteration_seconds:.3f} s "
+                "(data {data_seconds:.3f}), limited by {limited_by}  memory {memory_mib:.0f} MiB"
             )
             self.progress.update(self.task, numbers=numbers.format(**row))
         self.progress.update(self.task, completed=step, epoch=epoch)

@@ -25,7 +25,7 @@ ALLOWED = {
     "evaluate": {"errors", "data", "distributed", "models", "metrics", "files"},
     "run": {"errors", "data", "recipes", "evaluate", "checkpoint", "converters", "files"},
     "convert": {"errors", "recipes", "converters"},
-    "watch": {"errors", "data", "distributed", "evaluate", "metrics", "files"},
+    "watch": {"errors", "data", "device", "distributed", "evaluate", "metrics", "files"},
     "train": {
         "errors",
         "recipes",

@@ -1,7 +1,9 @@
 import dataclasses
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,6 +126,15 @@ def test_fine_tuning_fits_the_number_of_clips(clips, batch, epochs):
     assert scales == {1.0, 0.7, 0.49, 0.343, 0.2401, 0.16807}
     with pytest.raises(UserError, match="3 training clips are too few"):
         finetune(base, 3)
+
+
+def test_every_published_recipe_was_run_at_its_full_size():
+    record = json.loads((Path(__file__).parent.parent / "docs" / "recipes.json").read_text())
+    assert record["recipes"].keys() == {name for name, r in RECIPES.items() if r.dataset != "motions"}
+    for name, row in record["recipes"].items():
+        recipe = RECIPES[name]
+        assert row["input"] == list(recipe.train.view_shape)
+        assert row["test_views"] == recipe.test.num_views
 
 
 def test_layers_are_numbered_from_the_stem_to_the_head():

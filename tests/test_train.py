@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def rows(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timed = {"iteration_seconds", "data_seconds", "limited_by"}
+    timed = {"iteration_seconds", "data_seconds", "limited_by", "memory_mib"}
     return [{name: value for name, value in row.items() if name not in timed} for row in lines]
 
 
