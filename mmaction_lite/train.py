@@ -33,7 +33,7 @@ from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card
 from mmaction_lite.run import Progress as RunProgress
 from mmaction_lite.run import Run
-from mmaction_lite.watch import Quarantine, WandbBoard, Watch
+from mmaction_lite.watch import Quarantine, WandbBoard, Watch, import_wandb
 
 T = TypeVar("T")
 # Ctrl-C, an end asked for politely, and what batch systems send some time before the end of a job.
@@ -87,6 +87,8 @@ def train(
     with join(device) as team:
         console = (console or Console(stderr=True)) if team.is_first else Console(quiet=True)
         resume = resume or _was_restarted(out)
+        if wandb is not None:
+            import_wandb()  # before anything is written
         samples = read_training(data)
         val_samples = read_split(data, "val", samples.classes)
         run = Run(out, recipe, seed, samples, resume, team.is_first)

@@ -38,18 +38,24 @@ class Board(Protocol):
         ...
 
 
-class WandbBoard:
-    """A run of Weights & Biases, which goes on where the run folder does.
+def import_wandb() -> Any:
+    """The package of Weights & Biases.
 
     Raises:
-        UserError: the package is not installed.
+        UserError: it is not installed.
     """
+    try:
+        import wandb  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UserError("--wandb needs the package wandb: pip install 'mmaction-lite[wandb]'") from None
+    return wandb
+
+
+class WandbBoard:
+    """A run of Weights & Biases, which goes on where the run folder does."""
 
     def __init__(self, project: str, out: Path, recipe: str):
-        try:
-            import wandb  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise UserError("--wandb needs the package wandb: pip install 'mmaction-lite[wandb]'") from None
+        wandb = import_wandb()
         number = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
         config = {"recipe": recipe}
         self.run = wandb.init(

@@ -22,6 +22,7 @@ from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.models.recognizer import fold_time
+from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.optim import AdamW, measure_statistics
 from mmaction_lite.recipes.recipe import Build, change
 from mmaction_lite.recipes.weights import card_of, load
@@ -391,6 +392,27 @@ def test_blocks_made_again_change_no_number(tiny, recipe, tmp_path):
         replace(recipe, recompute=True, compile="default")
 
 
+def test_blocks_made_again_are_not_kept():
+    """Bytes that the backward pass keeps; inner activations of blocks are not among them."""
+
+    def kept(recompute):
+        model, sizes = tsm_r10(num_classes=2, width=16).train(), {}
+        if recompute:
+            recompute_blocks(model)
+
+        def pack(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(torch.randn(2, 3, 4, 64, 64))
+        return sum(sizes.values())
+
+    assert kept(recompute=True) < 0.6 * kept(recompute=False)
+    with pytest.raises(UserError, match="recompute: Linear has no stages"):
+        recompute_blocks(nn.Linear(1, 1))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_training_gives_the_same_numbers(tiny, recipe, tmp_path):
@@ -524,6 +546,7 @@ def test_weights_and_biases_gets_the_same_numbers(tiny, recipe, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'mmaction-lite\[wandb\]'"):
         train(recipe, tiny, tmp_path / "none", wandb="project")
+    assert not (tmp_path / "none").exists()
     sent, started = [], []
 
     class Project:

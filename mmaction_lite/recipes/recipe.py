@@ -280,9 +280,19 @@ def _is_a(value: Any, expected: Any) -> bool:
 
 
 def _describe(expected: Any) -> str:
-    if typing.get_origin(expected) is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(expected)))
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-    return names.get(expected) or "of type " + str(expected).replace("NoneType", "None").replace(
-        "typing.", ""
-    )
+    """The type hint in words."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (typing.Union, types.UnionType):
+        return ", or ".join(map(_describe, arguments))
+    if origin is typing.Literal:
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
+    if origin is tuple:
+        return "a tuple such as (1, 2)" if arguments[0] in (int, float) else 'a tuple such as ("a",)'
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        types.NoneType: "none",
+    }
+    return names.get(expected, f"of type {expected}")
