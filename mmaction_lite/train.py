@@ -167,7 +167,7 @@ def _train(
         judged = run.card.build(recipe).to(device)
     progress = run.begin(saved, states)
     if recipe.compile is not None:
-        model.compile(mode=recipe.compile)
+        model.compile(mode=recipe.compile, dynamic=False)  # a training has one shape, or two
     gradients = Gradients(
         model if sharding else team.wrap(model),
         recipe,
