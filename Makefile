@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads that wait should sleep, not spin: a busy machine runs the tests several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-full lint format clean
+.PHONY: demo test test-full lint format peers clean
 .DEFAULT_GOAL := demo
 
 # The main job on real generated video: train, test, predict, report.
@@ -28,8 +28,16 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Other frameworks, each in an environment of its own, to measure beside; see docs/benchmark.md.
+peers: $(patsubst peers/%.txt,.peers/%/ready,$(wildcard peers/*.txt))
+
+.peers/%/ready: peers/%.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache
+	rm -rf .venv .peers build dist .pytest_cache .ruff_cache
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmaction-lite needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=/path/to/python")'

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from mmaction_lite import models
@@ -63,26 +64,41 @@ def multiply_adds(model: nn.Module, input_shape: Shape) -> int:
     Publications print this as "FLOPs", for one view. Normalisation, activations and pooling are not in it.
     Only shapes run through the network, so it takes a fraction of a second and no memory.
     """
+    return _count(model, input_shape).flops // 2  # PyTorch counts a multiply-add as two
+
+
+def traffic(model: nn.Module, input_shape: Shape) -> int:
+    """Bytes that the forward pass reads and writes in float32, if every operator reads its inputs once."""
+    return _count(model, input_shape).bytes
+
+
+def _count(model: nn.Module, input_shape: Shape) -> "_Counter":
     tensors = {
         name: tensor.to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())
     }
     clip = torch.empty(input_shape, device="meta")
     with torch.no_grad(), _Counter() as counter:
         torch.func.functional_call(model, tensors, (clip,))
-    return counter.flops // 2  # PyTorch counts a multiply-add as two
+    return counter
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up what PyTorch's own formulas say of every operation that has one."""
+    """Adds up what PyTorch's own formulas say of the operators that have one, and the sizes of tensors."""
 
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
+        self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.native_batch_norm.default:
+            self.bytes += 2 * args[0].nbytes
             return args[0], None, None  # keeps the shape, and takes four fifths of the time
         out = func(*args, **kwargs or {})
+        if not func.is_view:
+            self.bytes += sum(
+                x.nbytes for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)
+            )
         if formula := flop_registry.get(func.overloadpacket):
             self.flops += formula(*args, **kwargs or {}, out_val=out)
         return out

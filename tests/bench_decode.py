@@ -22,7 +22,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from mmaction_lite.benchmark import Read, installed_readers, read_linear, read_planned
+from mmaction_lite.benchmark.loader import Read, installed_readers, read_linear, read_planned
 from mmaction_lite.data import packets
 from mmaction_lite.data.packets import IndexCache
 from mmaction_lite.data.video import Video

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mmaction_lite import list_recipes
-from mmaction_lite.benchmark import environment
+from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data.sources import open_source
 from mmaction_lite.evaluate import score
 from mmaction_lite.gradients import Gradients

@@ -1,21 +1,162 @@
 """`mmaction-lite benchmark`: measure speed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from mmaction_lite.cli.data import generate_scenes_like_kinetics
-from mmaction_lite.cli.options import Device, Json, Workers, print_json, track
+from mmaction_lite.cli.options import Device, Json, Workers, print_json, track, warn
 
-app = typer.Typer(help="Measure speed.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Measure speed.", rich_markup_mode=None)
+SCENES = Path("data/scenes")
 
 
-@app.callback()
-def callback() -> None:
-    """Measure speed."""
+@app.callback(invoke_without_command=True)
+def benchmark(
+    context: typer.Context,
+    recipes: Annotated[
+        list[str] | None, typer.Option(help="Rows or recipes, one an option [default: all rows of the page].")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for benchmark.json, .md and .png; an interrupted one goes on.")
+    ] = Path("runs/benchmark"),
+    data: Annotated[
+        Path | None, typer.Option(help="Your data [default: generated clips like those of Kinetics].")
+    ] = None,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="The network alone, without files.")] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Clips of a step [default: the row's; few on a processor].")
+    ] = None,
+    amp: Annotated[
+        Literal["bfloat16", "float16"] | None, typer.Option(help="Autocast, ours and the peers'.")
+    ] = None,
+    compile: Annotated[
+        Literal["default", "reduce-overhead", "max-autotune"] | None,
+        typer.Option(help="torch.compile, ours."),
+    ] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes that train together; needs --synthetic.")
+    ] = 1,
+    device: Device = "auto",
+    workers: Workers = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of ours and of each peer.")] = 5,
+    peers: Annotated[Path, typer.Option(help="Where make peers installed them.")] = Path(".peers"),
+    peer_result: Annotated[
+        list[Path] | None, typer.Option(help="JSON of numbers that somebody else measured.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the rows of the benchmark page: iteration, data, memory, inference, beside other frameworks."""
+    if context.invoked_subcommand is not None:
+        return
+    from mmaction_lite.benchmark.page import write_tables
+    from mmaction_lite.benchmark.run import Plan, add_imported, run_benchmark
+    from mmaction_lite.benchmark.settings import SETTINGS, find_setting
+    from mmaction_lite.device import default_workers
+
+    settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
+    if data is None and not synthetic:
+        data = SCENES
+        generate_scenes_like_kinetics(data, 16, None)
+    plan = Plan(
+        device=device,
+        batch_size=batch_size,
+        precision=amp or "float32",
+        compile=compile,
+        devices=devices,
+        data=None if synthetic else data,
+        workers=default_workers() if workers is None else workers,
+        rounds=rounds,
+    )
+    found = run_benchmark(settings, plan, peers, out, warn)
+    for file in peer_result or []:
+        add_imported(found, file)
+    text = write_tables(found, out)
+    if as_json:
+        return print_json(found)
+    print(text)
+    print(f"{out}: benchmark.json, benchmark.md, benchmark.png")
+
+
+@app.command("page")
+def benchmark_page(
+    results: Annotated[list[Path], typer.Argument(help="What mmaction-lite benchmark wrote, .json.")],
+    out: Annotated[Path, typer.Option(help="Markdown file.")],
+) -> None:
+    """Write the documentation's page of results, with their pictures."""
+    from mmaction_lite.benchmark.page import write_page
+    from mmaction_lite.benchmark.run import read_result
+
+    write_page([(file, read_result(file)) for file in results], out)
+    print(out)
+
+
+@app.command("scaling")
+def benchmark_scaling(
+    result: Annotated[Path, typer.Argument(help="What mmaction-lite benchmark wrote for one device, .json.")],
+    recipe: Annotated[str, typer.Option(help="Row or recipe in it.")],
+    link_gb: Annotated[
+        float, typer.Option(min=0.001, help="GB/s of the slowest link between devices, in one direction.")
+    ],
+    devices: Annotated[
+        list[int], typer.Option(min=1, help="How many; several options give several lines.")
+    ] = [  # noqa: B006
+        1,
+        8,
+        64,
+        800,
+    ],
+    loader_clips: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Clips/s that the loader of one device delivers; see benchmark loader."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict the iteration time on many devices from what one does, its link and its loader."""
+    from mmaction_lite.benchmark.page import seconds
+    from mmaction_lite.benchmark.run import find_row, read_result
+    from mmaction_lite.benchmark.scaling import predict_scaling
+
+    row = find_row(read_result(result), recipe, result)
+    predictions = [
+        predict_scaling(
+            number,
+            batch_size=row["batch_size"],
+            step_seconds=seconds(row["train"]["ours"]),
+            backward_seconds=seconds([row["stages"]], "backward"),
+            gradient_bytes=4 * row["parameters"],
+            link_bytes_per_second=1e9 * link_gb,
+            loader_clips_per_second=loader_clips,
+        )
+        for number in devices
+    ]
+    if as_json:
+        return print_json({"setting": row["setting"], "predictions": [vars(made) for made in predictions]})
+    print(f"{row['setting']}, {row['batch_size']} clips a step and device")
+    table = Table(
+        "devices",
+        "iteration, s",
+        "exchange not hidden, s",
+        "data, s",
+        "clips/s",
+        "efficiency",
+        "limit",
+        box=None,
+    )
+    for made in predictions:
+        table.add_row(
+            str(made.devices),
+            f"{made.iteration:.3f}",
+            f"{made.exposed:.3f}",
+            f"{made.data:.3f}",
+            f"{made.clips_per_second:.1f}",
+            f"{made.efficiency:.0%}",
+            made.limited_by,
+        )
+    Console().print(table)
 
 
 @app.command("loader")
@@ -32,13 +173,13 @@ def benchmark_loader(
     as_json: Json = False,
 ) -> None:
     """Time opening, decoding, cropping, augmenting, collating and copying of clips, and what limits them."""
-    from mmaction_lite.benchmark import measure_loader
+    from mmaction_lite.benchmark.loader import measure_loader
     from mmaction_lite.data.annotations import read_split
     from mmaction_lite.device import default_workers, pick_device
     from mmaction_lite.recipes import get_recipe
 
     if data is None:
-        data = Path("data/scenes")
+        data = SCENES
         generate_scenes_like_kinetics(data, 16, None)
     report = measure_loader(
         read_split(data, "train"),

@@ -1,19 +1,17 @@
 """How fast clips come, and what limits them."""
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import torch
 
+from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data import packets
 from mmaction_lite.data.loader import (
     AUGMENT,
@@ -29,7 +27,6 @@ from mmaction_lite.data.packets import IndexCache
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.sources import ArrayVideo, open_sample
 from mmaction_lite.data.video import Video
-from mmaction_lite.device import available_cores
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.recipes.recipe import Recipe
 
@@ -243,24 +240,3 @@ def _read_torchcodec(path: str, indices: list[int]) -> object:
         path, num_ffmpeg_threads=1, dimension_order="NHWC"
     )
     return decoder.get_frames_at(indices).data.numpy()
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a measurement depends on besides the code."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processor": _processor(),
-        "cores": available_cores(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "av": av.__version__,
-        "system": platform.system(),
-    }
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system tells."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or os.uname().machine

@@ -1,0 +1,370 @@
+"""Results of the benchmark as tables, a picture and a page of the documentation."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmaction_lite.benchmark.scaling import predict_scaling
+from mmaction_lite.benchmark.settings import SETTINGS
+from mmaction_lite.benchmark.turns import OURS, PEER
+from mmaction_lite.files import write_atomically
+
+Steps = list[list[dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ours over theirs, round by round: median, least and most."""
+
+    median: float
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"**{self.median:.2f}** ({self.least:.2f}–{self.most:.2f})"
+
+
+def seconds(turns: Steps, stage: str = "iteration") -> float:
+    """The median over all steps of all turns; a stage that a step does not name took no time."""
+    return statistics.median(step.get(stage, 0.0) for turn in turns for step in turn)
+
+
+def ratio(phase: dict[str, Steps]) -> Ratio | None:
+    """None where the peer took no part."""
+    if PEER not in phase:
+        return None
+    means = {side: [statistics.fmean(s["iteration"] for s in turn) for turn in phase[side]] for side in phase}
+    rounds = [ours / theirs for ours, theirs in zip(means[OURS], means[PEER], strict=True)]
+    return Ratio(statistics.median(rounds), min(rounds), max(rounds))
+
+
+def main_table(found: dict[str, Any], log: str) -> str:
+    """A row for every setting and framework, in the first page's form; `log` links to the numbers."""
+    lines = []
+    for name in dict.fromkeys(row["setting"] for row in found["results"]):
+        rows = [row for row in found["results"] if row["setting"] == name]
+        measured = [(rows[0], OURS), *((row, PEER) for row in rows if PEER in row["frameworks"])]
+        lines += [_cells(found, row, side, log) for row, side in measured]
+        for other in found.get("imported", []):
+            for theirs in other["results"]:
+                if theirs["setting"] == name:
+                    lines.append(_imported_cells(rows[0], other, theirs))
+    head = (
+        "setting",
+        "framework",
+        "clips a step",
+        "iteration (data), s",
+        "step alone, s",
+        "inference, s",
+        "memory, MiB",
+        "clips/s",
+        "of the limit: sums, bytes",
+        "log",
+    )
+    return _table(head, lines)
+
+
+def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> tuple[str, ...]:
+    train = seconds(row["train"][side])
+    video = row.get("video", {}).get(side)
+    whole = seconds(video) if video else train
+    limits, dtype_bytes = found["limits"], 1.0 if found["options"]["precision"] == "float32" else 0.5
+    # Backward passes compute and move about twice what forward passes do. A copied byte is read and written.
+    sums = 3 * row["multiply_adds"] / 1e9 / limits["multiply_adds"] / train
+    moved = 3 * row["traffic_bytes"] * dtype_bytes / 2e9 / limits["bytes_copied"] / train
+    devices = found["options"]["devices"]
+    return (
+        row["setting"],
+        row["frameworks"][side],
+        str(row["batch_size"]) + (f" × {devices}" if devices > 1 else ""),
+        f"{whole:.3f} ({seconds(video, 'data'):.3f})" if video else "–",
+        f"{train:.3f}",
+        f"{seconds(row['infer'][side]):.3f}" if side in row.get("infer", {}) else "–",
+        f"{row['memory_mib'][side]:.0f}" if side in row["memory_mib"] else "–",
+        f"{devices * row['batch_size'] / whole:.2f}",
+        f"{sums:.0%}, {moved:.0%}",
+        log,
+    )
+
+
+def _imported_cells(ours: dict[str, Any], other: dict[str, Any], theirs: dict[str, Any]) -> tuple[str, ...]:
+    iteration, data, memory = (theirs.get(n) for n in ("iteration_seconds", "data_seconds", "memory_mib"))
+    return (
+        ours["setting"],
+        f"{other['framework']}, measured by {other['measured_by']}",
+        str(theirs["batch_size"]),
+        f"{iteration:.3f}" + (f" ({data:.3f})" if data is not None else ""),
+        "–",
+        "–",
+        f"{memory:.0f}" if memory is not None else "–",
+        f"{theirs['batch_size'] / iteration:.2f}",
+        "–",
+        "–",
+    )
+
+
+def ratio_table(found: dict[str, Any]) -> str:
+    """Ours over each peer."""
+    lines = []
+    for row in found["results"]:
+        if PEER not in row["frameworks"]:
+            continue
+        memory = row["memory_mib"]
+        ratios = [ratio(row[phase]) if phase in row else None for phase in ("video", "train", "infer")]
+        check = row.get("check")
+        lines.append(
+            (
+                row["setting"],
+                row["frameworks"][PEER],
+                *(str(found) if found else "–" for found in ratios),
+                f"**{memory[OURS] / memory[PEER]:.2f}**" if PEER in memory else "–",
+                f"{check['difference']:.0e}" if check else "–",
+            )
+        )
+    head = (
+        "setting",
+        "peer",
+        "iteration from video",
+        "step alone",
+        "inference",
+        "memory",
+        "logits differ by",
+    )
+    return _table(head, lines)
+
+
+def stage_table(found: dict[str, Any]) -> str:
+    """Where a step of ours spends its time."""
+    stages = ("copy", "normalise", "forward", "backward", "optimizer")
+    lines, seen = [], set()
+    for row in found["results"]:
+        if row["setting"] not in seen:
+            seen.add(row["setting"])
+            steps = [row["stages"]]
+            video = row.get("video", {}).get(OURS)
+            data = f"{1000 * seconds(video, 'data'):.1f}" if video else "–"
+            lines.append((row["setting"], data, *(f"{1000 * seconds(steps, stage):.1f}" for stage in stages)))
+    return _table(("setting, ms", "wait for data", *stages), lines)
+
+
+def first_page_table(found: dict[str, Any]) -> str:
+    """What the first page printed, beside how often a step of ours fits into a second here."""
+    here = {row["setting"] for row in found["results"]}
+    lines = []
+    for setting in SETTINGS:
+        if setting.name not in here:
+            continue
+        for cell in setting.page:
+            numbers = (f"{cell.iteration_seconds:.4f} ({cell.data_seconds:.4f})", str(cell.memory_mb))
+            lines.append((setting.name, cell.framework, *numbers, cell.note))
+        if not setting.page and "first page" in setting.about and "Not on" not in setting.about:
+            lines.append((setting.name, "–", "empty", "empty", ""))
+    return _table(
+        ("setting", "framework", "iteration (data), s", "memory, MB", "what is wrong with it"), lines
+    )
+
+
+def scaling_table(found: dict[str, Any]) -> str:
+    """What was predicted for several processes, and what they took."""
+    lines = []
+    for row in found["results"]:
+        made = check_scaling(row, found["options"]["devices"])
+        numbers = (made["apart"], made["exchange"], made["predicted"], made["measured"])
+        lines.append(
+            (row["setting"], *(f"{n:.3f}" for n in numbers), f"{made['predicted'] / made['measured']:.2f}")
+        )
+    head = ("setting", "apart, s", "exchange alone, s", "predicted, s", "together, s", "predicted / measured")
+    return _table(head, lines)
+
+
+def check_scaling(row: dict[str, Any], devices: int) -> dict[str, float]:
+    """What several processes should take, from what they take apart and the link between them."""
+    apart, exchange = seconds(row["apart"][OURS]), seconds(row["link"][OURS])
+    gradient_bytes = 4 * row["parameters"]
+    prediction = predict_scaling(
+        devices,
+        batch_size=row["batch_size"],
+        step_seconds=apart,
+        backward_seconds=seconds([row["stages"]], "backward"),
+        gradient_bytes=gradient_bytes,
+        link_bytes_per_second=2 * (devices - 1) / devices * gradient_bytes / exchange,
+    )
+    return {
+        "apart": apart,
+        "exchange": exchange,
+        "predicted": prediction.iteration,
+        "measured": seconds(row["train"][OURS]),
+    }
+
+
+def picture(found: dict[str, Any], file: Path) -> None:
+    """Ours over each peer, as bars, into a .png."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in found["results"] if PEER in row["frameworks"]]
+    parts = (("video", "iteration from video"), ("train", "training step"), ("infer", "inference"))
+    figure = Figure(figsize=(9, 1.5 + 0.55 * max(1, len(rows))), layout="constrained")
+    axes = figure.subplots()
+    for number, row in enumerate(rows):
+        values = [(label, ratio(row[phase])) for phase, label in parts if phase in row]
+        bars = [(label, found.median) for label, found in values if found]
+        if PEER in row["memory_mib"]:
+            bars.append(("memory of a step", row["memory_mib"][OURS] / row["memory_mib"][PEER]))
+        for label, value in bars:
+            place = ["iteration from video", "training step", "inference", "memory of a step"].index(label)
+            axes.barh(number + 0.2 * place - 0.3, value, 0.18, color=f"C{place}")
+    for place, label in enumerate(["iteration from video", "training step", "inference", "memory of a step"]):
+        axes.barh(0, 0, color=f"C{place}", label=label)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_yticks(range(len(rows)), [f"{row['setting']}\n{row['frameworks'][PEER]}" for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("mmaction-lite / peer: shorter is better")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.06), ncols=4, frameon=False)
+    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=110))
+
+
+def describe(found: dict[str, Any]) -> str:
+    """How the numbers were made: command, machine, limits."""
+    options, here, limits = found["options"], found["environment"], found["limits"]
+    machine = ", ".join(f"{name} {value}" for name, value in here.items())
+    decoding = (
+        f"{options['workers']} decoding processes, clips from {options['data']}"
+        if options["data"]
+        else "no files"
+    )
+    return (
+        f"`{found['command']}`, {found['date']}: {options['devices']} × {options['device']}, "
+        f"{options['threads']} threads, {options['precision']}"
+        f"{', compiled: ' + options['compile'] if options['compile'] else ''}, {options['rounds']} rounds, "
+        f"{decoding}. {machine}. The machine's best: {limits['multiply_adds']:.0f} · 10⁹ multiply-adds/s "
+        f"({options['precision']} matrix product), {limits['bytes_copied']:.1f} GB/s copied."
+    )
+
+
+def errors(found: dict[str, Any]) -> list[str]:
+    """What peers could not do."""
+    return [f"{row['setting']}, {row['peer']}: {row['error']}" for row in found["results"] if "error" in row]
+
+
+def write_tables(found: dict[str, Any], folder: Path) -> str:
+    """`benchmark.md` and `benchmark.png` beside the results; the tables."""
+    tables = [describe(found)]
+    if found["results"]:
+        tables += [main_table(found, "[json](benchmark.json)")]
+        tables += [scaling_table(found)] if found["options"]["devices"] > 1 else [ratio_table(found)]
+        tables += [stage_table(found)]
+    tables += [f"* {line}" for line in errors(found)]
+    text = "\n\n".join(tables) + "\n"
+    write_atomically(folder / "benchmark.md", lambda file: file.write(text.encode()))
+    picture(found, folder / "benchmark.png")
+    return text
+
+
+def write_page(results: Sequence[tuple[Path, dict[str, Any]]], page: Path) -> None:
+    """The documentation's page, with a picture of the first results beside each of their files."""
+    for file, found in results:
+        if found["options"]["devices"] == 1:
+            picture(found, file.with_suffix(".png"))
+    text = render_page(results, page.parent)
+    write_atomically(page, lambda out: out.write(text.encode()))
+
+
+def render_page(results: Sequence[tuple[Path, dict[str, Any]]], folder: Path) -> str:
+    """The page's text; `folder` is where it stands."""
+    alone = [(file, found) for file, found in results if found["options"]["devices"] == 1]
+    teams = [(file, found) for file, found in results if found["options"]["devices"] > 1]
+    parts = [HEAD]
+    for file, found in alone:
+        link = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()
+        here = found["environment"]
+        parts += [
+            f"## {here['processor'] if here['device'] == 'cpu' else here['device']}",
+            describe(found),
+            main_table(found, f"[json]({link})"),
+            "### Ours over theirs",
+            RATIOS,
+            ratio_table(found),
+            f"![ratios]({Path(link).with_suffix('.png').as_posix()})",
+            "### Where a step goes",
+            STAGES,
+            stage_table(found),
+            *(
+                ["What peers could not do:", "\n".join(f"* {line}" for line in errors(found))]
+                if errors(found)
+                else []
+            ),
+        ]
+    if alone:
+        parts += ["## The first page's numbers", FIRST_PAGE, first_page_table(alone[0][1]), _settings()]
+    parts += ["## More devices", SCALING]
+    for _, found in teams:
+        parts += [describe(found), scaling_table(found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _settings() -> str:
+    lines = [
+        (setting.name, f"`{setting.build().name}`" if isinstance(setting.recipe, str) else "–", setting.about)
+        for setting in SETTINGS
+    ]
+    return _table(("setting", "recipe", "about"), lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+HEAD = """\
+# Benchmark
+
+This page is written by `mmaction-lite benchmark page docs/benchmarks/*.json --out docs/benchmark.md`: every
+number comes from one of those files, which `mmaction-lite benchmark` wrote with the command that stands
+above each table, and a test fails when page and files differ.
+
+What is compared is the whole: each framework's own training step with its own optimizer and preprocessing,
+on the same number of clips of the same shape, with the same number of threads. Frameworks work in turns,
+one process each, and while one works the others are stopped; the ratio is taken round by round. Numbers of
+one table can be compared with each other, numbers of different tables cannot.
+
+* *iteration (data)*: a training step with clips from H.264 files, decoded by as many processes as there are
+  cores; in brackets, how long it waited for clips. Median over all steps.
+* *step alone*: the same with pixels that are there already.
+* *inference*: the same clips through the test path: preprocessing, network, probabilities.
+* *memory*: how far training steps raise the peak of the process (on a GPU: of what PyTorch allocates).
+* *of the limit*: the multiply-adds of a training step (three times those of the forward pass) over what the
+  machine's matrix product does in that time, and the bytes that the operators read and write over what it
+  copies.
+
+`make peers` installs the other frameworks, each in an environment of its own, and `mmaction-lite benchmark`
+then measures beside them. Who has MIT's TSM or PySlowFast, which have no packages, adds numbers of theirs
+with `--peer-result FILE`, and the page says who measured them."""
+
+RATIOS = """\
+Median of the rounds, and the least and the most. Below 1 ours is faster or smaller. *Logits differ by* is
+the largest difference after our converter has read the peer's weights, over the largest logit: both are the
+same network."""
+
+STAGES = """\
+Ours, milliseconds, median. Backward contains the loss."""
+
+FIRST_PAGE = """\
+Of the page that this project began from (8 V100 with 32 GB, two Xeon Gold 6148, PyTorch 1.4, 2020; the
+batch is that of one GPU). They are printed as history: hardware and batch differ, so they are not to be
+compared with those above."""
+
+SCALING = """\
+`torchrun --standalone --nproc-per-node 8 -m mmaction_lite train RECIPE --data DATA --out OUT` trains on
+eight GPUs of one machine; for several machines see [training.md](training.md). `mmaction-lite benchmark
+--devices N --synthetic` measures N processes that train together, and
+
+```
+mmaction-lite benchmark scaling RESULT.json --recipe RECIPE --devices 8 --link-gb 50 --loader-clips 400
+```
+
+says what N devices will take, from a step of one, the bytes of its gradients, the rate of the slowest link
+and what the decoding processes deliver. It was checked against processes on this machine: each does its
+steps *apart*, then exchanges as many numbers as it has gradients and nothing else, then both together. They
+share memory and caches, which is why *apart* and not a process alone is what the prediction starts from."""

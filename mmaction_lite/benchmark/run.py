@@ -1,0 +1,237 @@
+"""The benchmark from end to end: every row, beside every peer, into one file that grows row by row."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mmaction_lite.benchmark.environment import environment, measure_limits
+from mmaction_lite.benchmark.settings import Setting
+from mmaction_lite.benchmark.turns import Turns, find_peers, measure
+from mmaction_lite.complexity import multiply_adds, parameters, traffic
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.device import available_cores, pick_device
+from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.files import write_atomically
+
+FILE = "benchmark.json"
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How all rows are measured.
+
+    Args:
+        device: see `pick_device`.
+        batch_size: clips of a step and device; None takes the row's own.
+        precision: of the networks, ours and theirs.
+        compile: ours, in this mode of `torch.compile`.
+        devices: processes of ours that train together, each on a device or its share of the cores.
+        data: a data set to train from; None measures without files.
+        workers: decoding processes.
+        rounds: turns in every phase.
+    """
+
+    device: str
+    batch_size: int | None
+    precision: Literal["float32", "bfloat16", "float16"]
+    compile: str | None
+    devices: int
+    data: Path | None
+    workers: int
+    rounds: int
+
+
+def run_benchmark(
+    settings: Sequence[Setting], plan: Plan, peers: Path, out: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure every row that is not yet in `out`; the whole content of its `benchmark.json`.
+
+    Args:
+        settings: the rows.
+        plan: how.
+        peers: the folder of their environments.
+        out: a folder; one that an interrupted run of the same plan left goes on.
+        say: called with a line for every row.
+
+    Raises:
+        UserError: `out` holds something measured otherwise, a device is not there, or ours fails.
+    """
+    device = pick_device(plan.device)
+    if plan.devices > 1 and plan.data is not None:
+        raise UserError(f"--devices {plan.devices} is measured without files; add --synthetic")
+    commands = find_peers(peers) if plan.devices == 1 else {}
+    threads = max(1, available_cores() // plan.devices) if device.type == "cpu" else available_cores()
+    options = {
+        **asdict(plan),
+        "device": device.type,
+        "data": plan.data and str(plan.data),
+        "threads": threads,
+    }
+    found = _begin(out / FILE, options, environment(device))
+    if "limits" not in found:
+        torch.set_num_threads(threads)
+        found["limits"] = measure_limits(device, getattr(torch, plan.precision))
+    listed = _write_list(plan.data, out) if plan.data else None
+    for setting in settings:
+        known = [(name, theirs) for name, theirs in setting.peers.items() if name in commands]
+        for name, theirs in known or [(None, "")]:
+            if any(row["setting"] == setting.name and row["peer"] == name for row in found["results"]):
+                continue
+            recipe = setting.build()
+            frames, height, width, _ = recipe.train.view_shape
+            batch_size = plan.batch_size or (
+                setting.cpu_batch if device.type == "cpu" else setting.published_batch
+            )
+            # From files, others decode once for every setting: ours alone is not measured a second time.
+            is_first = not any(row["setting"] == setting.name for row in found["results"])
+            reads = plan.data is not None and (is_first or name in READERS)
+            turns = Turns(
+                setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
+                input=(batch_size, frames, height, width),
+                batch_size=batch_size,
+                device=device.type,
+                threads=threads,
+                precision=plan.precision,
+                compile=plan.compile,
+                data=str(plan.data.absolute()) if reads and plan.data else None,
+                list=str(listed.absolute()) if reads and listed else None,
+                workers=plan.workers,
+            )
+            began = time.perf_counter()
+            measured = measure(
+                turns,
+                (commands[name], theirs) if name else None,
+                plan.rounds,
+                out,
+                plan.devices,
+                say,
+            )
+            with torch.device("meta"):
+                model = recipe.model()
+            shape = (1, 3, frames, height, width)
+            row = {
+                "setting": setting.name,
+                "recipe": recipe.name,
+                "peer": name,
+                "batch_size": batch_size,
+                "input": turns.input,
+                "parameters": parameters(model),
+                "multiply_adds": batch_size * multiply_adds(model, shape),
+                "traffic_bytes": batch_size * traffic(model, shape),
+                **measured,
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+            found["results"].append(row)
+            text = json.dumps(found, indent=1).encode()
+            write_atomically(out / FILE, lambda file: file.write(text))  # noqa: B023
+            say(f"{setting.name}{f' beside {name}' if name else ''}: {row['seconds']:.0f} s")
+    return found
+
+
+READERS = ("mmaction2",)  # the peers that read videos themselves
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """What `run_benchmark` wrote.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["version"] != VERSION or not isinstance(found["results"], list):
+            raise KeyError("version")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: is no result of mmaction-lite benchmark ({error})") from None
+    return found
+
+
+def find_row(found: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
+    """The first row of that setting or recipe.
+
+    Raises:
+        UserError: there is none, or it was measured on several devices.
+    """
+    if found["options"]["devices"] > 1:
+        raise UserError(
+            f"{file}: was measured on {found['options']['devices']} devices; a prediction begins with one"
+        )
+    for row in found["results"]:
+        if name in (row["setting"], row["recipe"]):
+            return row
+    names = [row["setting"] for row in found["results"]]
+    raise UserError(f"{file}: has no row {name!r}; {nearest(name, names)}")
+
+
+def add_imported(found: dict[str, Any], file: Path) -> None:
+    """Take over what somebody measured with another framework; the page says who.
+
+    The file: {"framework": "PySlowFast", "measured_by": "who, when, on what", "results": [{"setting": a row's
+    name, "batch_size": …, "iteration_seconds": …, "data_seconds": …, "memory_mib": …}]}; the last two may be
+    left out.
+
+    Raises:
+        UserError: something is missing or is no number.
+    """
+    try:
+        theirs = json.loads(file.read_text(encoding="utf-8"))
+        for name in ("framework", "measured_by", "results"):
+            if name not in theirs:
+                raise UserError(f'{file}: has no "{name}"')
+        rows = {row["setting"] for row in found["results"]}
+        for number, row in enumerate(theirs["results"], 1):
+            if row.get("setting") not in rows:
+                known = ", ".join(sorted(rows))
+                raise UserError(
+                    f"{file}: result {number}: setting {row.get('setting')!r} is not one of: {known}"
+                )
+            for name in ("batch_size", "iteration_seconds", "data_seconds", "memory_mib"):
+                value = row.get(name)
+                is_missing = value is None and name in ("data_seconds", "memory_mib")
+                if not is_missing and not (isinstance(value, int | float) and value >= 0):
+                    raise UserError(f"{file}: result {number}: {name} must be a number, got {value!r}")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: is no JSON file of results ({error})") from None
+    others = [other for other in found.get("imported", []) if other["framework"] != theirs["framework"]]
+    found["imported"] = [*others, theirs]
+
+
+def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    """What is there already, or a beginning."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["mmaction-lite", *sys.argv[1:]])
+    if not file.exists():
+        return {
+            "version": VERSION,
+            "command": command,
+            "date": time.strftime("%Y-%m-%d"),
+            "options": options,
+            "environment": here,
+            "results": [],
+        }
+    found = read_result(file)
+    changed = [name for name in options if found["options"].get(name) != options[name]]
+    changed += [
+        name for name in ("device", "processor", "torch") if found["environment"].get(name) != here[name]
+    ]
+    if changed:
+        raise UserError(f"{file}: was measured with another {', '.join(changed)}; choose another --out")
+    return found
+
+
+def _write_list(data: Path, out: Path) -> Path:
+    """The training clips as lines `path label`, many times over, so that readers need not begin again."""
+    samples = read_split(data, "train")
+    if samples.is_multi_label or samples.parts is not None:
+        raise UserError(f"{data}: the benchmark reads whole files with one class each")
+    lines = [f"{samples.path(i).absolute()} {samples.target(i)}\n" for i in range(len(samples))]
+    file = out / "videos.txt"
+    file.write_text("".join(lines) * 50, encoding="utf-8")
+    return file

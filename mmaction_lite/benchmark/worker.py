@@ -1,0 +1,244 @@
+"""One process that is measured: it builds a network and data, then does the steps that it is asked for.
+
+`turns` starts it as `python -m mmaction_lite.benchmark.worker OPTIONS` and writes requests, one JSON object a
+line: {"phase": …, "steps": …}. Every answer is one line, too. Workers of other projects answer the same.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmaction_lite.benchmark.settings import find_setting
+from mmaction_lite.converters import convert
+from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.loader import Batch, VideoDataset, training_loader
+from mmaction_lite.device import peak_memory, synchronize
+from mmaction_lite.distributed import Team, join
+from mmaction_lite.gradients import Gradients
+from mmaction_lite.models import optimize_for_inference
+from mmaction_lite.optim import set_lr
+from mmaction_lite.recipes.recipe import Recipe
+
+CLASSES = 400
+ENDLESS = 1_000_000  # steps
+# A random network that learns noise at a full rate ends among denormal numbers, which processors handle a
+# hundred times more slowly: no step would cost what it costs in a training.
+LR = 1e-6
+NAME = f"mmaction-lite {version('mmaction-lite')}"
+
+
+class Stopwatch:
+    """Seconds by name, each since the one before.
+
+    Args:
+        device: waited for at every lap, unless `is_exact` is set to False: then laps are the processor's.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.is_exact = True
+        self.start()
+
+    def start(self) -> None:
+        """Forget all, begin now."""
+        synchronize(self.device)
+        self.seconds: dict[str, float] = {}
+        self.began = self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """What was done since the last lap was `name`."""
+        if self.is_exact:
+            synchronize(self.device)
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
+        self.last = now
+
+    def stop(self) -> dict[str, float]:
+        """The laps, and "iteration" for all of it."""
+        synchronize(self.device)
+        return {"iteration": time.perf_counter() - self.began, **self.seconds}
+
+
+class Lapped(nn.Module):
+    """A network whose forward pass is a lap; what came before it in its step is "normalise"."""
+
+    def __init__(self, model: nn.Module, watch: Stopwatch):
+        super().__init__()
+        self.model = model
+        self.watch = watch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the network."""
+        self.watch.lap("normalise")
+        logits = self.model(x)
+        self.watch.lap("forward")
+        return logits
+
+
+class Work:
+    """The steps of one setting.
+
+    Args:
+        options: see `turns.Turns.options`.
+        team: this process, or it and its likes.
+    """
+
+    def __init__(self, options: dict[str, Any], team: Team):
+        self.options, self.team, device = options, team, team.device
+        recipe = find_setting(options["setting"]).build()
+        self.recipe: Recipe = replace(recipe, precision=options["precision"], compile=options["compile"])
+        torch.manual_seed(0)
+        self.built = self.recipe.model(num_classes=CLASSES).to(device)
+        if self.recipe.compile is not None:
+            self.built.compile(mode=self.recipe.compile, dynamic=False)
+        self.model = team.wrap(self.built)
+        self.watch = Stopwatch(device)
+        self.optimizer = self.recipe.optimizer.build(self.built)
+        set_lr(self.optimizer, LR)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.precision == "float16")
+        self.gradients = Gradients(
+            Lapped(self.model, self.watch), self.recipe, None, self.scaler, False, lambda line: None
+        )
+        clips, *shape = options["input"]
+        rng = torch.Generator().manual_seed(0)
+        pixels = torch.randint(256, (clips, 1, *shape, 3), generator=rng, dtype=torch.uint8)
+        self.made = Batch(pixels, torch.zeros(clips, 1, dtype=torch.long), list(range(clips)), [])
+        self.batches: Iterator[Batch] | None = None
+        self.folded: nn.Module | None = None
+
+    @property
+    def phases(self) -> dict[str, Callable[[], None]]:
+        """What can be asked for, by name: one step each."""
+        found = {"train": self.train, "stages": self.train, "infer": self.infer}
+        if self.options["data"]:
+            found["video"] = self.video
+        if self.team.number > 1:
+            found |= {"apart": self.apart, "link": self.link}
+        return found
+
+    def train(self) -> None:
+        """A training step on a batch that is there."""
+        self.step(self.made)
+
+    def video(self) -> None:
+        """A training step on the next batch from files."""
+        if self.batches is None:
+            samples = read_split(Path(self.options["data"]), "train")
+            self.batches = iter(
+                training_loader(
+                    VideoDataset(samples, self.recipe.train, seed=0),
+                    self.options["batch_size"] * self.team.number,
+                    0,
+                    ENDLESS,
+                    self.options["workers"],
+                    self.team.device.type == "cuda",
+                    share=self.team.share,
+                )
+            )
+        batch = next(self.batches)
+        self.watch.lap("data")
+        self.step(batch)
+
+    def step(self, batch: Batch) -> None:
+        """As a step of `train`, without its log."""
+        device, recipe = self.team.device, self.recipe
+        self.built.train()
+        pixels = batch.pixels.to(device, non_blocking=True)
+        labels = batch.labels.to(device, non_blocking=True).flatten(0, 1)
+        self.watch.lap("copy")
+        self.optimizer.zero_grad()
+        self.gradients.add(pixels, labels, np.random.default_rng(0))
+        self.watch.lap("backward")
+        if recipe.max_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.built.parameters(), recipe.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.watch.lap("optimizer")
+
+    def apart(self) -> None:
+        """A training step of which the other processes hear nothing."""
+        assert isinstance(self.model, DistributedDataParallel)
+        with self.model.no_sync():
+            self.step(self.made)
+
+    def link(self) -> None:
+        """One exchange of as many numbers as the network has gradients, and nothing else."""
+        numbers = torch.zeros(sum(p.numel() for p in self.built.parameters()), device=self.team.device)
+        self.watch.start()
+        dist.all_reduce(numbers)
+
+    @torch.no_grad()
+    def infer(self) -> None:
+        """A batch through `test`'s path: normalised, the folded network, probabilities."""
+        if self.folded is None:
+            self.folded = optimize_for_inference(self.built)
+        pixels = self.made.pixels.to(self.team.device).flatten(0, 1)
+        dtype = getattr(torch, self.recipe.precision)
+        with torch.autocast(self.team.device.type, dtype, enabled=dtype != torch.float32):
+            self.folded(self.recipe.normalize(pixels)).softmax(1)
+
+    @torch.no_grad()
+    def check(self, file: str) -> dict[str, Any]:
+        """Take another project's weights, and see how far our logits are from theirs for their clip."""
+        theirs = torch.load(file, weights_only=True)
+        model = self.recipe.model(num_classes=CLASSES)
+        source = convert(theirs["state_dict"], model).source
+        ours = optimize_for_inference(model)(theirs["clip"])
+        reference = theirs["logits"]
+        return {"difference": float((ours - reference).abs().max() / reference.abs().max()), "source": source}
+
+    def answer(self, request: dict[str, Any], before: float) -> dict[str, Any]:
+        """What a request asks for."""
+        phase = request["phase"]
+        if phase == "memory":
+            return {"mib": peak_memory(self.team.device) - before}
+        if phase == "check":
+            return self.check(request["file"])
+        self.watch.is_exact = phase == "stages" or self.team.device.type == "cpu"
+        steps = []
+        for _ in range(request["steps"]):
+            self.watch.start()
+            self.phases[phase]()
+            steps.append(self.watch.stop())
+        return {"steps": steps}
+
+
+def main() -> None:
+    """Answer requests for as long as they come."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print does not belong among the answers
+
+    def answer(value: dict[str, Any]) -> None:
+        print(json.dumps(value), file=answers, flush=True)
+
+    options = json.loads(sys.argv[1])
+    torch.set_num_threads(options["threads"])
+    with contextlib.suppress(KeyboardInterrupt), join(options["device"]) as team:
+        before = peak_memory(team.device)
+        try:
+            work = Work(options, team)
+            answer({"framework": NAME, "phases": [*work.phases, "check"]})
+            for line in sys.stdin:
+                answer(work.answer(json.loads(line), before))
+        except Exception as error:
+            traceback.print_exc()
+            answer({"error": f"{type(error).__name__}: {error}"})
+
+
+if __name__ == "__main__":
+    main()

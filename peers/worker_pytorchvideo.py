@@ -1,0 +1,55 @@
+"""PyTorchVideo's networks in a plain training loop: the project has no training code of its own for them.
+
+Its transforms do not import beside a current torchvision, so it takes no part where clips come from files.
+"""
+
+import importlib.metadata
+
+import torch
+from plain import phases
+from turns import declare_torchvision, serve
+
+declare_torchvision()
+
+from pytorchvideo.models import create_resnet, create_slowfast  # noqa: E402
+from pytorchvideo.models.hub import i3d_r50, r2plus1d_r50, slow_r50  # noqa: E402
+
+
+def slowfast(alpha, fusion, slow_frames):
+    return create_slowfast(
+        model_num_class=400,
+        slowfast_fusion_conv_kernel_size=(fusion, 1, 1),
+        slowfast_fusion_conv_stride=(alpha, 1, 1),
+        head_pool_kernel_sizes=((slow_frames, 7, 7), (32, 7, 7)),
+        dropout_rate=0.5,
+    )
+
+
+NETWORKS = {
+    "slowonly_4x16": lambda: create_resnet(
+        stem_conv_kernel_size=(1, 7, 7),
+        model_num_class=400,
+        head_pool_kernel_size=(4, 7, 7),
+        dropout_rate=0.5,
+    ),
+    "slowonly_8x8": lambda: slow_r50(pretrained=False),
+    "slowfast_4x16": lambda: slowfast(8, 5, 4),
+    "slowfast_8x8": lambda: slowfast(4, 7, 8),
+    "i3d_8x8": lambda: i3d_r50(pretrained=False),
+    "r2plus1d_50_16x4": lambda: r2plus1d_r50(pretrained=False),
+}
+
+
+def build(options):
+    def inputs(clip):
+        if not options["setting"].startswith("slowfast"):
+            return clip
+        slow_frames = {"slowfast_4x16": 4, "slowfast_8x8": 8}[options["setting"]]
+        picked = torch.linspace(0, clip.shape[2] - 1, slow_frames).long().to(clip.device)
+        return [clip[:, :, picked], clip]
+
+    model = NETWORKS[options["setting"]]()
+    return phases(options, model, inputs)
+
+
+serve(f"PyTorchVideo {importlib.metadata.version('pytorchvideo')}", build)

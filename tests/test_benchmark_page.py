@@ -1,0 +1,280 @@
+"""The benchmark command: processes in turns, what it leaves behind, and the page made of it."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mmaction_lite.benchmark import turns as turns_module
+from mmaction_lite.benchmark.page import Ratio, check_scaling, ratio, render_page, seconds
+from mmaction_lite.benchmark.run import add_imported, read_result
+from mmaction_lite.benchmark.scaling import predict_scaling
+from mmaction_lite.benchmark.settings import SETTINGS, find_setting
+from mmaction_lite.benchmark.turns import Turns, Worker, WorkerError, measure, our_command
+from mmaction_lite.cli import app
+from mmaction_lite.complexity import traffic
+from mmaction_lite.errors import UserError
+from mmaction_lite.models import slowonly_r50
+
+DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = sorted((DOCS / "benchmarks").glob("*.json"))
+RECIPE = "tsm_r10_1x1x8_12e_motions_rgb"
+
+# Answers as `peers/turns.py` does; what it is asked to do stands in its setting.
+FAKE = """
+import json, shutil, sys, time
+options = json.loads(sys.argv[1])
+if options["setting"] == "cannot be built":
+    print(json.dumps({"error": "ImportError: no such thing"}))
+    sys.exit()
+print(json.dumps({"framework": "Fake 1.0", "phases": ["train", "infer"]}), flush=True)
+steps = 0
+for line in sys.stdin:
+    request = json.loads(line)
+    steps += request.get("steps", 0)
+    if options["setting"] == "dies" and steps > 1:
+        sys.exit(3)
+    if request["phase"] == "check":
+        answer = {"error": "KeyError: no weights"} if options["setting"] == "no check" else {}
+        shutil.copy(options["list"], request["file"])
+    elif request["phase"] == "memory":
+        answer = {"mib": 100.0}
+    else:
+        time.sleep(0.02 * request["steps"])
+        answer = {"steps": [{"iteration": 0.02}] * request["steps"]}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def plan(data: Path | None = None, weights: Path | None = None) -> Turns:
+    return Turns(
+        setting=RECIPE,
+        input=(2, 8, 42, 56),
+        batch_size=2,
+        device="cpu",
+        threads=1,
+        precision="float32",
+        compile=None,
+        data=str(data) if data else None,
+        list=str(weights) if weights else None,
+        workers=0,
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(turns_module, "TURN_SECONDS", 0.02)
+
+
+@pytest.fixture
+def fake(tmp_path):
+    file = tmp_path / "worker_fake.py"
+    file.write_text(FAKE)
+    return [sys.executable, str(file)]
+
+
+def test_ours_is_measured_alone_stage_by_stage(tiny, tmp_path, quick):
+    found = measure(plan(data=tiny), None, 2, tmp_path, 1, print)
+    assert set(found["train"]) == {"ours"}
+    assert len(found["train"]["ours"]) == 2
+    for step in found["stages"]:
+        parts = sum(value for name, value in step.items() if name != "iteration")
+        assert set(step) == {"iteration", "copy", "normalise", "forward", "backward", "optimizer"}
+        assert 0.8 * step["iteration"] <= parts <= step["iteration"]
+    assert all("data" in step for turn in found["video"]["ours"] for step in turn)
+    assert seconds(found["infer"]["ours"]) < seconds(found["train"]["ours"])
+    assert found["memory_mib"]["ours"] > 0
+
+
+def save_check(file: Path, error: float = 0.0) -> Path:
+    """What a peer hands over: its weights, a clip and its logits, which differ from ours by `error`."""
+    torch.manual_seed(0)
+    model = find_setting(RECIPE).build().model(num_classes=400).eval()
+    clip = torch.randn(1, 3, 8, 42, 56)
+    with torch.no_grad():
+        logits = model(clip) + error
+    torch.save({"state_dict": model.state_dict(), "clip": clip, "logits": logits}, file)
+    return file
+
+
+def test_a_peer_takes_turns_with_ours(tmp_path, quick, fake):
+    found = measure(plan(weights=save_check(tmp_path / "w.pt")), (fake, "any"), 3, tmp_path, 1, print)
+    assert found["frameworks"]["peer"] == "Fake 1.0"
+    for phase in ("train", "infer"):
+        assert [len(turn) for turn in found[phase]["peer"]] == [len(turn) for turn in found[phase]["ours"]]
+        assert seconds(found[phase]["peer"]) == 0.02
+    assert found["memory_mib"]["peer"] == 100
+    assert found["check"]["difference"] < 1e-5
+    assert "error" not in found
+
+
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [("dies", "it ended"), ("cannot be built", "no such thing"), ("no check", "no weights")],
+)
+def test_a_peer_that_fails_ends_its_own_part_alone(tmp_path, quick, fake, setting, error):
+    said = []
+    turns = plan(weights=save_check(tmp_path / "w.pt"))
+    found = measure(turns, (fake, setting), 2, tmp_path, 1, said.append)
+    assert error in found["error"]
+    assert error in said[-1]
+    assert set(found["infer"]) == {"ours"}
+
+
+def test_workers_are_stopped_between_their_turns(tmp_path, fake):
+    with Worker(fake, plan(), tmp_path / "log") as worker:
+        process = worker.processes[0].pid
+
+        def state():
+            return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+        if not Path("/proc").exists():
+            pytest.skip("no /proc to look at")
+        deadline = time.monotonic() + 5
+        while state() != "T" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert state() == "T"
+        assert worker.ask(phase="train", steps=1)["steps"] == [{"iteration": 0.02}]
+        os.kill(process, signal.SIGKILL)
+        worker.processes[0].wait()
+        with pytest.raises(WorkerError, match="it ended"):
+            worker.ask(phase="train", steps=1)
+
+
+def test_the_logits_of_a_peer_are_compared_with_ours(tmp_path):
+    with Worker(our_command(), plan(), tmp_path / "log") as worker:
+        right, wrong = save_check(tmp_path / "right.pt"), save_check(tmp_path / "wrong.pt", 1.0)
+        assert worker.ask(phase="check", file=str(right))["difference"] < 1e-5
+        assert worker.ask(phase="check", file=str(wrong))["difference"] > 0.1
+
+
+def run(out: Path, *more: str) -> None:
+    command = ["benchmark", "--recipes", RECIPE, "--device", "cpu", "--workers", "0", "--rounds", "2"]
+    app([*command, "--out", str(out), *more], standalone_mode=False)
+
+
+def test_the_command_writes_results_tables_and_picture_and_goes_on(tiny, tmp_path, quick, capsys):
+    out = tmp_path / "out"
+    run(out, "--data", str(tiny), "--batch-size", "3", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((out / "benchmark.json").read_text())
+    assert found["results"][0]["batch_size"] == 3
+    assert {"processor", "torch", "cores"} <= found["environment"].keys()
+    assert found["limits"]["multiply_adds"] > 0
+    assert (out / "benchmark.png").read_bytes()[1:4] == b"PNG"
+    assert RECIPE in (out / "benchmark.md").read_text()
+    run(out, "--data", str(tiny), "--batch-size", "3", "--json")  # nothing is left to do
+    assert json.loads(capsys.readouterr().out) == found
+    with pytest.raises(UserError, match="measured with another batch_size; choose another --out"):
+        run(out, "--data", str(tiny), "--batch-size", "2")
+
+
+def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick, capsys):
+    out, file = tmp_path / "out", tmp_path / "theirs.json"
+    row = {"setting": RECIPE, "batch_size": 8, "iteration_seconds": 0.5}
+    theirs = {"framework": "PySlowFast", "measured_by": "A. Nobody, one V100", "results": [row]}
+    file.write_text(json.dumps(theirs))
+    run(out, "--synthetic", "--peer-result", str(file))
+    assert "| PySlowFast, measured by A. Nobody, one V100 | 8 | 0.500 |" in capsys.readouterr().out
+    for wrong, message in (
+        ({**theirs, "results": [{**row, "setting": "TSX"}]}, "result 1: setting 'TSX' is not one of"),
+        (
+            {**theirs, "results": [{**row, "batch_size": "8"}]},
+            "batch_size must be a number, got '8'",
+        ),
+        ({"framework": "PySlowFast", "results": []}, 'has no "measured_by"'),
+    ):
+        file.write_text(json.dumps(wrong))
+        with pytest.raises(UserError, match=message):
+            add_imported(read_result(out / "benchmark.json"), file)
+    file.write_text("not JSON")
+    with pytest.raises(UserError, match="no JSON file of results"):
+        add_imported(read_result(out / "benchmark.json"), file)
+    with pytest.raises(UserError, match="is no result of mmaction-lite benchmark"):
+        read_result(file)
+
+
+@pytest.mark.slow
+def test_processes_that_train_together_are_measured_and_predicted(tmp_path, quick, capsys):
+    run(tmp_path / "out", "--synthetic", "--devices", "2")
+    assert "predicted / measured" in capsys.readouterr().out
+    row = read_result(tmp_path / "out" / "benchmark.json")["results"][0]
+    assert {"train", "apart", "link"} <= row.keys()
+    made = check_scaling(row, 2)
+    assert made["apart"] <= made["predicted"] <= made["apart"] + made["exchange"] + 1e-9
+    with pytest.raises(UserError, match="add --synthetic"):
+        run(tmp_path / "other", "--devices", "2")
+
+
+def test_scaling_is_limited_by_what_is_slowest(tmp_path, quick, capsys):
+    one: Any = {"batch_size": 8, "step_seconds": 0.4, "backward_seconds": 0.25}
+    one["gradient_bytes"] = 100e6
+    fast: Any
+    slow: Any
+    fast, slow = ({"link_bytes_per_second": rate} for rate in (50e9, 0.1e9))
+    assert predict_scaling(1, **one, **fast).iteration == 0.4
+    many = predict_scaling(8, **one, **fast)
+    assert 0.4 < many.iteration < 0.402
+    assert many.limited_by == "network"
+    assert many.clips_per_second == pytest.approx(8 * 8 / many.iteration)
+    hidden = 0.8 * 0.25
+    crawling = predict_scaling(8, **one, **slow)
+    assert crawling.iteration == pytest.approx(0.4 + 2 * 7 / 8 * 1.0 - hidden)
+    assert crawling.limited_by == "exchange"
+    starved = predict_scaling(8, **one, **fast, loader_clips_per_second=10)
+    assert (starved.iteration, starved.limited_by) == (0.8, "data")
+
+    run(tmp_path / "out", "--synthetic")
+    capsys.readouterr()
+    file = str(tmp_path / "out" / "benchmark.json")
+    command = ["benchmark", "scaling", file, "--recipe", RECIPE, "--link-gb", "1"]
+    command += ["--devices", "1", "--devices", "4"]
+    app([*command, "--json"], standalone_mode=False)
+    predictions = json.loads(capsys.readouterr().out)["predictions"]
+    assert [made["devices"] for made in predictions] == [1, 4]
+    assert predictions[1]["clips_per_second"] > predictions[0]["clips_per_second"]
+    app(command, standalone_mode=False)
+    assert "efficiency" in capsys.readouterr().out
+    with pytest.raises(UserError, match="has no row 'tsn'"):
+        app(["benchmark", "scaling", file, "--recipe", "tsn", "--link-gb", "1"], standalone_mode=False)
+
+
+def test_ratios_are_taken_round_by_round():
+    def rounds(*means):
+        return [[{"iteration": mean - 0.1}, {"iteration": mean + 0.1}] for mean in means]
+
+    assert ratio({"ours": rounds(1, 2, 9), "peer": rounds(2, 2, 10)}) == Ratio(0.9, 0.5, 1.0)
+    assert ratio({"ours": rounds(1)}) is None
+
+
+def test_every_row_of_the_page_has_its_recipe_and_the_shape_of_its_peers():
+    names = [setting.name for setting in SETTINGS]
+    assert len(set(names)) == len(names)
+    for setting in SETTINGS:
+        assert find_setting(setting.name) is setting
+        frames = setting.build().train.view_shape[0]
+        assert frames == {"TSN 1x1x3": 3, "TSM 1x1x8": 8}.get(setting.name, frames)
+    assert find_setting(RECIPE).name == RECIPE
+    with pytest.raises(UserError, match="no row of the benchmark is called 'TSX'"):
+        find_setting("TSX")
+
+
+def test_traffic_counts_what_is_read_and_written():
+    moved = traffic(slowonly_r50(), (1, 3, 8, 224, 224))
+    # ResNet-50 has some 11 M activations a frame; all are read and written several times.
+    assert 8 * 11e6 * 4 < moved < 8 * 11e6 * 4 * 10
+
+
+@pytest.mark.skipif(not RESULTS, reason="no results are committed")
+def test_the_page_says_what_the_files_say():
+    page = DOCS / "benchmark.md"
+    results = [(file, read_result(file)) for file in RESULTS]
+    assert page.read_text(encoding="utf-8") == render_page(results, DOCS)
+    for file in RESULTS:
+        assert file.with_suffix(".png").exists() or read_result(file)["options"]["devices"] > 1
