@@ -265,6 +265,19 @@ def test_every_row_of_the_page_has_its_recipe_and_the_shape_of_its_peers():
         find_setting("TSX")
 
 
+def test_each_worker_of_a_peer_knows_its_rows_and_imports_nothing_of_ours():
+    scripts = Path(__file__).parent.parent / "peers"
+    for setting in SETTINGS:
+        for peer, name in setting.peers.items():
+            assert f'"{name}"' in (scripts / f"worker_{peer}.py").read_text()
+            assert (scripts / f"{peer}.txt").exists()
+    for script in scripts.glob("*.py"):
+        lines = script.read_text().splitlines()
+        assert not [
+            line for line in lines if line.startswith(("import ", "from ")) and "mmaction_lite" in line
+        ]
+
+
 def test_traffic_counts_what_is_read_and_written():
     moved = traffic(slowonly_r50(), (1, 3, 8, 224, 224))
     # ResNet-50 has some 11 M activations a frame; all are read and written several times.

@@ -92,6 +92,7 @@ def run_benchmark(
             # From files, others decode once for every setting: ours alone is not measured a second time.
             is_first = not any(row["setting"] == setting.name for row in found["results"])
             reads = plan.data is not None and (is_first or name in READERS)
+            data = frames_of(plan.data) if setting.from_frames and plan.data else plan.data
             turns = Turns(
                 setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
                 input=(batch_size, frames, height, width),
@@ -100,7 +101,7 @@ def run_benchmark(
                 threads=threads,
                 precision=plan.precision,
                 compile=plan.compile,
-                data=str(plan.data.absolute()) if reads and plan.data else None,
+                data=str(data.absolute()) if reads and data else None,
                 list=str(listed.absolute()) if reads and listed else None,
                 workers=plan.workers,
             )
@@ -121,6 +122,7 @@ def run_benchmark(
                 "recipe": recipe.name,
                 "peer": name,
                 "batch_size": batch_size,
+                "data": str(data) if reads else None,
                 "input": turns.input,
                 "parameters": parameters(model),
                 "multiply_adds": batch_size * multiply_adds(model, shape),
@@ -136,6 +138,12 @@ def run_benchmark(
 
 
 READERS = ("mmaction2",)  # the peers that read videos themselves
+
+
+def frames_of(data: Path) -> Path:
+    """The data set's twin of JPEG frames, if it is there; else itself."""
+    twin = data.with_name(f"{data.name}_frames")
+    return twin if twin.is_dir() else data
 
 
 def read_result(file: Path) -> dict[str, Any]:

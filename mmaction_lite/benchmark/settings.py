@@ -43,6 +43,7 @@ class Setting:
         peers: for those who can train it, the name that their worker in `peers/` knows it by.
         page: the first page's numbers: eight V100 with 32 GB, April to June 2020.
         about: what a reader should know.
+        from_frames: clips come from folders of JPEG frames instead of video files, where both are there.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Setting:
     peers: dict[str, str]
     page: tuple[Cell, ...] = ()
     about: str = ""
+    from_frames: bool = False
 
     def build(self) -> Recipe:
         """The recipe."""
@@ -107,6 +109,7 @@ SETTINGS = (
         {},
         (Cell(LITE, 0.3886, 0.3733, 5169, "96 % of the time is waiting for data"),),
         "The same from JPEG frames by libjpeg-turbo. Crop and resize are one resampling in every row here.",
+        from_frames=True,
     ),
     Setting(
         "I3D 8x8",

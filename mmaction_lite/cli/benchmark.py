@@ -55,12 +55,16 @@ def benchmark(
     from mmaction_lite.benchmark.page import write_tables
     from mmaction_lite.benchmark.run import Plan, add_imported, run_benchmark
     from mmaction_lite.benchmark.settings import SETTINGS, find_setting
+    from mmaction_lite.data.prepare import Form, prepare
     from mmaction_lite.device import default_workers
 
     settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
     if data is None and not synthetic:
         data = SCENES
         generate_scenes_like_kinetics(data, 16, None)
+        if any(setting.from_frames for setting in settings):
+            form = Form(kind="frames", short_side=256)
+            prepare(data, data.with_name("scenes_frames"), form, track, default_workers())
     plan = Plan(
         device=device,
         batch_size=batch_size,
