@@ -49,6 +49,9 @@ def build(options):
         return [clip[:, :, picked], clip]
 
     model = NETWORKS[options["setting"]]()
+    model.blocks[
+        -1
+    ].activation = None  # R(2+1)D's head gives probabilities outside training, the others' logits
     return phases(options, model, inputs)
 
 

@@ -12,6 +12,8 @@ from mmaction_lite.benchmark.turns import OURS, PEER
 from mmaction_lite.files import write_atomically
 
 Steps = list[list[dict[str, float]]]
+PARTS = {"video": "iteration from video", "train": "training step", "infer": "inference"}
+MEMORY = "memory of a step"
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,24 @@ def ratio_table(found: dict[str, Any]) -> str:
     return _table(head, lines)
 
 
+def behind(found: dict[str, Any]) -> list[str]:
+    """A line for everything in which a peer is ahead."""
+    lines = []
+    for row in found["results"]:
+        if PEER not in row["frameworks"]:
+            continue
+        made = {what: ratio(row[phase]) for phase, what in PARTS.items() if phase in row}
+        ratios = [(what, each.median) for what, each in made.items() if each]
+        if PEER in row["memory_mib"]:
+            ratios.append((MEMORY, row["memory_mib"][OURS] / row["memory_mib"][PEER]))
+        lines += [
+            f"* {row['setting']}, {row['frameworks'][PEER]}: {what} {value:.2f}"
+            for what, value in ratios
+            if value > 1
+        ]
+    return lines
+
+
 def stage_table(found: dict[str, Any]) -> str:
     """Where a step of ours spends its time."""
     stages = ("copy", "normalise", "forward", "backward", "optimizer")
@@ -204,18 +224,18 @@ def picture(found: dict[str, Any], file: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = [row for row in found["results"] if PEER in row["frameworks"]]
-    parts = (("video", "iteration from video"), ("train", "training step"), ("infer", "inference"))
     figure = Figure(figsize=(9, 1.5 + 0.55 * max(1, len(rows))), layout="constrained")
     axes = figure.subplots()
+    labels = [*PARTS.values(), MEMORY]
     for number, row in enumerate(rows):
-        values = [(label, ratio(row[phase])) for phase, label in parts if phase in row]
-        bars = [(label, found.median) for label, found in values if found]
+        values = {what: ratio(row[phase]) for phase, what in PARTS.items() if phase in row}
+        bars = {what: each.median for what, each in values.items() if each}
         if PEER in row["memory_mib"]:
-            bars.append(("memory of a step", row["memory_mib"][OURS] / row["memory_mib"][PEER]))
-        for label, value in bars:
-            place = ["iteration from video", "training step", "inference", "memory of a step"].index(label)
+            bars[MEMORY] = row["memory_mib"][OURS] / row["memory_mib"][PEER]
+        for what, value in bars.items():
+            place = labels.index(what)
             axes.barh(number + 0.2 * place - 0.3, value, 0.18, color=f"C{place}")
-    for place, label in enumerate(["iteration from video", "training step", "inference", "memory of a step"]):
+    for place, label in enumerate(labels):
         axes.barh(0, 0, color=f"C{place}", label=label)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(rows)), [f"{row['setting']}\n{row['frameworks'][PEER]}" for row in rows])
@@ -286,6 +306,7 @@ def render_page(results: Sequence[tuple[Path, dict[str, Any]]], folder: Path) ->
             "### Ours over theirs",
             RATIOS,
             ratio_table(found),
+            *(["A peer is ahead in:", "\n".join(behind(found))] if behind(found) else []),
             f"![ratios]({Path(link).with_suffix('.png').as_posix()})",
             "### Where a step goes",
             STAGES,

@@ -1,6 +1,7 @@
 """The benchmark from end to end: every row, beside every peer, into one file that grows row by row."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from mmaction_lite.benchmark.environment import environment, measure_limits
-from mmaction_lite.benchmark.settings import Setting
+from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.benchmark.turns import Turns, find_peers, measure
 from mmaction_lite.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.data.annotations import read_split
@@ -79,6 +80,7 @@ def run_benchmark(
         torch.set_num_threads(threads)
         found["limits"] = measure_limits(device, getattr(torch, plan.precision))
     listed = _write_list(plan.data, out) if plan.data else None
+    names = [*(s.name for s in (*SETTINGS, *settings)), *(row["setting"] for row in found["results"])]
     for setting in settings:
         known = [(name, theirs) for name, theirs in setting.peers.items() if name in commands]
         for name, theirs in known or [(None, "")]:
@@ -131,6 +133,9 @@ def run_benchmark(
                 "seconds": round(time.perf_counter() - began, 1),
             }
             found["results"].append(row)
+            found["results"].sort(
+                key=lambda row: names.index(row["setting"]) if row["setting"] in names else -1
+            )
             text = json.dumps(found, indent=1).encode()
             write_atomically(out / FILE, lambda file: file.write(text))  # noqa: B023
             say(f"{setting.name}{f' beside {name}' if name else ''}: {row['seconds']:.0f} s")
@@ -214,7 +219,7 @@ def add_imported(found: dict[str, Any], file: Path) -> None:
 def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
     """What is there already, or a beginning."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    command = " ".join(["mmaction-lite", *sys.argv[1:]])
+    command = shlex.join(["mmaction-lite", *sys.argv[1:]])
     if not file.exists():
         return {
             "version": VERSION,
