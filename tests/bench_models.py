@@ -10,7 +10,6 @@ printed. Memory is the peak of one training step in a process of its own, over w
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite import models
+from mmaction_lite.device import peak_memory
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d
 from mmaction_lite.models.inflated import PairMax
@@ -190,10 +190,10 @@ def peak_mib(name: str, form: str) -> float:
     """Growth of this process's peak memory by three training steps, in MiB."""
     model, x = build(name)
     step = train_step(Plain(model).train() if form == "plain" else model.train(), x)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory(torch.device("cpu"))
     for _ in range(3):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_memory(torch.device("cpu")) - before
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 import json
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -83,3 +85,16 @@ def test_the_loader_benchmark_names_every_stage_and_the_limit(tiny, capsys):
     assert {"ours", "PyAV, linear"} <= report["peers"].keys()
     app([*command, *recipe], standalone_mode=False)
     assert "limited by:" in capsys.readouterr().out
+
+
+def test_a_process_counts_its_own_memory_and_not_that_of_its_parent():
+    """The system hands a started process the peak of the one that started it."""
+    code = (
+        "import torch; from mmaction_lite.device import peak_memory; print(peak_memory(torch.device('cpu')))"
+    )
+    start = "import subprocess, sys\n{}subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    small, large = (
+        float(subprocess.check_output([sys.executable, "-c", start.format(first), code]))
+        for first in ("", "memory = b'x' * (1 << 30)\n")
+    )
+    assert large < small + 300
