@@ -15,6 +15,7 @@ from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS
+from mmaction_lite.device import CompileMode, Precision
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
@@ -42,6 +43,7 @@ class Evaluation:
         views: the protocol.
         source: where the videos were listed.
         faults: the unreadable videos.
+        precision: of the network's arithmetic.
     """
 
     scores: np.ndarray
@@ -51,6 +53,7 @@ class Evaluation:
     views: Views
     source: str
     faults: list[Fault]
+    precision: Precision = "float32"
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -71,7 +74,9 @@ class Evaluation:
     @property
     def protocol(self) -> str:
         """The line that stands beside every number."""
-        return f"{self.views}; {len(self.labels)} videos of {self.source}, {len(self.faults)} unreadable"
+        precision = "" if self.precision == "float32" else f"{self.precision}; "
+        videos = f"{len(self.labels)} videos of {self.source}, {len(self.faults)} unreadable"
+        return f"{self.views}; {precision}{videos}"
 
     def save(self, path: Path) -> None:
         """Write the scores as `.npz`: paths, labels, scores, class_names, protocol; no pickles inside."""
@@ -93,6 +98,8 @@ def evaluate(
     normalize: Normalize,
     *,
     activation: Activation = "softmax",
+    precision: Precision = "float32",
+    compile: CompileMode | None = None,
     num_workers: int = 0,
     hang_seconds: float = HANG_SECONDS,
     cache: VideoCache | None = None,
@@ -104,7 +111,7 @@ def evaluate(
     Of several processes each scores its piece of the videos, every video once, and all get all scores.
 
     The model is put into evaluation mode and left there. Of a network of the package runs a copy with its
-    normalisations folded, see `optimize_for_inference`.
+    normalisations folded, see `optimize_for_inference`; with `compile`, compiled in that mode of PyTorch's.
 
     Raises:
         UserError: no video at all can be read.
@@ -112,6 +119,8 @@ def evaluate(
     model.eval()
     if isinstance(model, Recognizer):
         model = optimize_for_inference(model)
+        if compile is not None:
+            model.compile(mode=compile, dynamic=False)
     dataset = VideoDataset(samples, views, cache)
     # Every video waits in a shared-memory file of its own: few at a time, or a process runs out of them.
     num_videos = max(1, min(8, _chunk(views) // views.num_views))
@@ -125,7 +134,7 @@ def evaluate(
         faults += [fault for clip in clips for fault in clip.faults]
         read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
         if read:
-            scores[list(read)] = score(model, list(read.values()), views, normalize, activation)
+            scores[list(read)] = score(model, list(read.values()), views, normalize, activation, precision)
     if team is not None:
         pieces = team.gather((scores[piece(len(samples), share)], faults))
         scores = np.concatenate([part for part, _ in pieces])
@@ -140,6 +149,7 @@ def evaluate(
         views=views,
         source=samples.source,
         faults=faults,
+        precision=precision,
     )
 
 
@@ -149,11 +159,15 @@ def score(
     views: Views,
     normalize: Normalize,
     activation: Activation = "softmax",
+    precision: Precision = "float32",
 ) -> np.ndarray:
     """Scores of a few videos under a protocol: float32 (N, K), from what `Views.read` gave for each."""
     device = _device(model)
     pixels = torch.cat([views.crops(clips.to(device, non_blocking=True)) for clips in videos])
-    logits = torch.cat([model(normalize(part)) for part in pixels.split(_chunk(views))])
+    dtype = getattr(torch, precision)
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        # A compiled network gives its next result in the same memory.
+        logits = torch.cat([model(normalize(part)).clone() for part in pixels.split(_chunk(views))])
     logits = logits.unflatten(0, (len(videos), views.num_views))
     return average_views(logits, views.average, activation).cpu().numpy()
 

@@ -100,6 +100,8 @@ class Gradients:
                 rng.bit_generator.state = state
                 inputs, targets = recipe.mixing(inputs, truth, rng, num_views=num_views)
             is_last = first + size >= len(labels)
+            if recipe.compile is not None:
+                torch.compiler.cudagraph_mark_step_begin()
             with nullcontext() if is_last else without_exchange(self.model):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     logits = self.model(inputs)

@@ -74,7 +74,8 @@ def serve(framework, build):
             if phase == "memory":
                 answer({"mib": peak_mib(options["device"]) - before})
             elif phase == "check":
-                phases[phase](request["file"])
+                with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                    phases[phase](request["file"])
                 answer({})
             else:
                 run, steps = phases[phase], []

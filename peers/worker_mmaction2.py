@@ -16,6 +16,10 @@ for name in ("drn", "drn.drn"):
     stub = sys.modules[f"mmaction.models.localizers.{name}"] = types.ModuleType(name)
     stub.DRN = None
 
+from mmaction.utils import dependency  # noqa: E402
+
+dependency.WITH_MULTIMODAL = False  # networks of videos and texts, which a current transformers cannot import
+
 import mmaction  # noqa: E402
 from mmaction.registry import DATASETS, MODELS  # noqa: E402
 from mmaction.structures import ActionDataSample  # noqa: E402

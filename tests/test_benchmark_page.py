@@ -16,7 +16,7 @@ from mmaction_lite.benchmark.page import Ratio, check_scaling, ratio, render_pag
 from mmaction_lite.benchmark.run import add_imported, read_result
 from mmaction_lite.benchmark.scaling import predict_scaling
 from mmaction_lite.benchmark.settings import SETTINGS, find_setting
-from mmaction_lite.benchmark.turns import Turns, Worker, WorkerError, measure, our_command
+from mmaction_lite.benchmark.turns import Peer, Turns, Worker, WorkerError, measure, our_command
 from mmaction_lite.cli import app
 from mmaction_lite.complexity import traffic
 from mmaction_lite.errors import UserError
@@ -33,7 +33,8 @@ options = json.loads(sys.argv[1])
 if options["setting"] == "cannot be built":
     print(json.dumps({"error": "ImportError: no such thing"}))
     sys.exit()
-print(json.dumps({"framework": "Fake 1.0", "phases": ["train", "infer"]}), flush=True)
+framework = f"Fake 1.0, {options['precision']}"
+print(json.dumps({"framework": framework, "phases": ["train", "infer"]}), flush=True)
 steps = 0
 for line in sys.stdin:
     request = json.loads(line)
@@ -61,7 +62,8 @@ def plan(data: Path | None = None, weights: Path | None = None) -> Turns:
         threads=1,
         precision="float32",
         compile=None,
-        data=str(data) if data else None,
+        video=str(data) if data else None,
+        frames=str(data) if data else None,
         list=str(weights) if weights else None,
         workers=0,
     )
@@ -80,14 +82,16 @@ def fake(tmp_path):
 
 
 def test_ours_is_measured_alone_stage_by_stage(tiny, tmp_path, quick):
-    found = measure(plan(data=tiny), None, 2, tmp_path, 1, print)
+    (found,) = measure(plan(data=tiny), [], 2, tmp_path, 1, print)
     assert set(found["train"]) == {"ours"}
     assert len(found["train"]["ours"]) == 2
     for step in found["stages"]:
         parts = sum(value for name, value in step.items() if name != "iteration")
         assert set(step) == {"iteration", "copy", "normalise", "forward", "backward", "optimizer"}
         assert 0.8 * step["iteration"] <= parts <= step["iteration"]
-    assert all("data" in step for turn in found["video"]["ours"] for step in turn)
+    for source in ("video", "frames"):
+        assert all("data" in step for turn in found[source]["ours"] for step in turn)
+        assert found["read_milliseconds"][source] > 0
     assert seconds(found["infer"]["ours"]) < seconds(found["train"]["ours"])
     assert found["memory_mib"]["ours"] > 0
 
@@ -104,14 +108,19 @@ def save_check(file: Path, error: float = 0.0) -> Path:
 
 
 def test_a_peer_takes_turns_with_ours(tmp_path, quick, fake):
-    found = measure(plan(weights=save_check(tmp_path / "w.pt")), (fake, "any"), 3, tmp_path, 1, print)
-    assert found["frameworks"]["peer"] == "Fake 1.0"
-    for phase in ("train", "infer"):
-        assert [len(turn) for turn in found[phase]["peer"]] == [len(turn) for turn in found[phase]["ours"]]
-        assert seconds(found[phase]["peer"]) == 0.02
-    assert found["memory_mib"]["peer"] == 100
-    assert found["check"]["difference"] < 1e-5
-    assert "error" not in found
+    peers = [Peer("fake", fake, "any", precision) for precision in ("float32", "bfloat16")]
+    rows = measure(plan(weights=save_check(tmp_path / "w.pt")), peers, 3, tmp_path, 1, print)
+    assert [row["frameworks"]["peer"] for row in rows] == ["Fake 1.0, float32", "Fake 1.0, bfloat16"]
+    for found in rows:
+        for phase in ("train", "infer"):
+            assert [len(turn) for turn in found[phase]["peer"]] == [
+                len(turn) for turn in found[phase]["ours"]
+            ]
+            assert seconds(found[phase]["peer"]) == 0.02
+        assert found["memory_mib"]["peer"] == 100
+        assert found["check"]["difference"] < 1e-5
+        assert "error" not in found
+    assert rows[0]["train"]["ours"] == rows[1]["train"]["ours"]
 
 
 @pytest.mark.parametrize(
@@ -121,10 +130,13 @@ def test_a_peer_takes_turns_with_ours(tmp_path, quick, fake):
 def test_a_peer_that_fails_ends_its_own_part_alone(tmp_path, quick, fake, setting, error):
     said = []
     turns = plan(weights=save_check(tmp_path / "w.pt"))
-    found = measure(turns, (fake, setting), 2, tmp_path, 1, said.append)
+    peers = [Peer(name, fake, which, "float32") for name, which in (("it", setting), ("other", "any"))]
+    found, other = measure(turns, peers, 2, tmp_path, 1, said.append)
     assert error in found["error"]
     assert error in said[-1]
     assert set(found["infer"]) == {"ours"}
+    assert "error" not in other
+    assert set(other["infer"]) == {"ours", "peer"}
 
 
 def test_workers_are_stopped_between_their_turns(tmp_path, fake):

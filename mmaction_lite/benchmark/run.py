@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from mmaction_lite.benchmark.environment import environment, measure_limits
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
-from mmaction_lite.benchmark.turns import Turns, find_peers, measure
+from mmaction_lite.benchmark.turns import Peer, Turns, find_peers, measure
 from mmaction_lite.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.data.annotations import read_split
-from mmaction_lite.device import available_cores, pick_device
+from mmaction_lite.device import CompileMode, Precision, available_cores, pick_device
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
 
@@ -31,7 +31,8 @@ class Plan:
     Args:
         device: see `pick_device`.
         batch_size: clips of a step and device; None takes the row's own.
-        precision: of the networks, ours and theirs.
+        precision: of our networks.
+        peer_precisions: of theirs; each peer takes part once in each.
         compile: ours, in this mode of `torch.compile`.
         devices: processes of ours that train together, each on a device or its share of the cores.
         data: a data set to train from; None measures without files.
@@ -41,8 +42,9 @@ class Plan:
 
     device: str
     batch_size: int | None
-    precision: Literal["float32", "bfloat16", "float16"]
-    compile: str | None
+    precision: Precision
+    peer_precisions: tuple[Precision, ...]
+    compile: CompileMode | None
     devices: int
     data: Path | None
     workers: int
@@ -72,6 +74,7 @@ def run_benchmark(
     options = {
         **asdict(plan),
         "device": device.type,
+        "peer_precisions": list(plan.peer_precisions),
         "data": plan.data and str(plan.data),
         "threads": threads,
     }
@@ -82,63 +85,62 @@ def run_benchmark(
     listed = _write_list(plan.data, out) if plan.data else None
     names = [*(s.name for s in (*SETTINGS, *settings)), *(row["setting"] for row in found["results"])]
     for setting in settings:
-        known = [(name, theirs) for name, theirs in setting.peers.items() if name in commands]
-        for name, theirs in known or [(None, "")]:
-            if any(row["setting"] == setting.name and row["peer"] == name for row in found["results"]):
-                continue
-            recipe = setting.build()
-            frames, height, width, _ = recipe.train.view_shape
-            batch_size = plan.batch_size or (
-                setting.cpu_batch if device.type == "cpu" else setting.published_batch
-            )
-            # From files, others decode once for every setting: ours alone is not measured a second time.
-            is_first = not any(row["setting"] == setting.name for row in found["results"])
-            reads = plan.data is not None and (is_first or name in READERS)
-            data = frames_of(plan.data) if setting.from_frames and plan.data else plan.data
-            turns = Turns(
-                setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
-                input=(batch_size, frames, height, width),
-                batch_size=batch_size,
-                device=device.type,
-                threads=threads,
-                precision=plan.precision,
-                compile=plan.compile,
-                data=str(data.absolute()) if reads and data else None,
-                list=str(listed.absolute()) if reads and listed else None,
-                workers=plan.workers,
-            )
-            began = time.perf_counter()
-            measured = measure(
-                turns,
-                (commands[name], theirs) if name else None,
-                plan.rounds,
-                out,
-                plan.devices,
-                say,
-            )
-            with torch.device("meta"):
-                model = recipe.model()
-            shape = (1, 3, frames, height, width)
-            row = {
-                "setting": setting.name,
-                "recipe": recipe.name,
-                "peer": name,
-                "batch_size": batch_size,
-                "data": str(data) if reads else None,
-                "input": turns.input,
-                "parameters": parameters(model),
-                "multiply_adds": batch_size * multiply_adds(model, shape),
-                "traffic_bytes": batch_size * traffic(model, shape),
-                **measured,
-                "seconds": round(time.perf_counter() - began, 1),
-            }
-            found["results"].append(row)
-            found["results"].sort(
-                key=lambda row: names.index(row["setting"]) if row["setting"] in names else -1
-            )
-            text = json.dumps(found, indent=1).encode()
-            write_atomically(out / FILE, lambda file: file.write(text))  # noqa: B023
-            say(f"{setting.name}{f' beside {name}' if name else ''}: {row['seconds']:.0f} s")
+        done = {
+            (row["peer"], row["peer_precision"]) for row in found["results"] if row["setting"] == setting.name
+        }
+        peers_left = [
+            Peer(name, commands[name], theirs, precision)
+            for name, theirs in setting.peers.items()
+            if name in commands
+            for precision in plan.peer_precisions
+            if (name, precision) not in done
+        ]
+        if done and not peers_left:
+            continue
+        recipe = setting.build()
+        frames, height, width, _ = recipe.train.view_shape
+        batch_size = plan.batch_size or (
+            setting.cpu_batch if device.type == "cpu" else setting.published_batch
+        )
+        # From files, others decode once for every setting: ours alone is not measured a second time.
+        reads = plan.data is not None and (not done or any(peer.name in READERS for peer in peers_left))
+        video, twin = _sources(plan.data if reads else None, setting, device)
+        turns = Turns(
+            setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
+            input=(batch_size, frames, height, width),
+            batch_size=batch_size,
+            device=device.type,
+            threads=threads,
+            precision=plan.precision,
+            compile=plan.compile,
+            video=video,
+            frames=twin,
+            list=str(listed.absolute()) if reads and listed else None,
+            workers=plan.workers,
+        )
+        began = time.perf_counter()
+        measured = measure(turns, peers_left, plan.rounds, out, plan.devices, say)
+        seconds = round(time.perf_counter() - began, 1)
+        with torch.device("meta"):
+            model = recipe.model()
+        shape = (1, 3, frames, height, width)
+        about = {
+            "setting": setting.name,
+            "recipe": recipe.name,
+            "batch_size": batch_size,
+            "input": turns.input,
+            "parameters": parameters(model),
+            "multiply_adds": batch_size * multiply_adds(model, shape),
+            "traffic_bytes": batch_size * traffic(model, shape),
+        }
+        for peer, row in zip(peers_left or [None], measured, strict=True):
+            named = {"peer": peer and peer.name, "peer_precision": peer and peer.precision}
+            found["results"].append({**about, **named, **row, "seconds": seconds})
+        found["results"].sort(key=lambda row: names.index(row["setting"]) if row["setting"] in names else -1)
+        text = json.dumps(found, indent=1).encode()
+        write_atomically(out / FILE, lambda file: file.write(text))  # noqa: B023
+        beside = ", ".join(map(str, peers_left))
+        say(f"{setting.name}{f' beside {beside}' if beside else ''}: {seconds:.0f} s")
     return found
 
 
@@ -146,9 +148,20 @@ READERS = ("mmaction2",)  # the peers that read videos themselves
 
 
 def frames_of(data: Path) -> Path:
-    """The data set's twin of JPEG frames, if it is there; else itself."""
-    twin = data.with_name(f"{data.name}_frames")
-    return twin if twin.is_dir() else data
+    """Where a data set's twin of JPEG frames is, if there is one."""
+    return data.with_name(f"{data.name}_frames")
+
+
+def _sources(data: Path | None, setting: Setting, device: torch.device) -> tuple[str | None, str | None]:
+    """What is trained from: files, and their twin of JPEG frames where a GPU may be faster than decoding."""
+    if data is None:
+        return None, None
+    twin = frames_of(data)
+    if not twin.is_dir():
+        return str(data.absolute()), None
+    if setting.from_frames:
+        return str(twin.absolute()), None
+    return str(data.absolute()), str(twin.absolute()) if device.type != "cpu" else None
 
 
 def read_result(file: Path) -> dict[str, Any]:

@@ -12,17 +12,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from mmaction_lite.errors import UserError
 
+T = TypeVar("T")
 OURS, PEER = "ours", "peer"
 TURN_SECONDS, MAX_TURN_STEPS = 1.0, 50
 # From files a step takes long, and one alone would not see the queue of decoded clips run dry.
-LEAST_STEPS = {"video": 2}
+LEAST_STEPS = {"video": 2, "frames": 2}
+READ_CLIPS = 8
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Turns:
         threads: of PyTorch.
         precision: "float32", "bfloat16" or "float16".
         compile: a mode of `torch.compile`, or None.
-        data: a data set, for training from files; None leaves that out.
-        list: the same as lines `path label`, for those who read that.
+        video: a data set, for training from files; None leaves that out.
+        frames: its twin of JPEG frames, likewise.
+        list: the data set as lines `path label`, for those who read that.
         workers: decoding processes.
     """
 
@@ -49,9 +52,29 @@ class Turns:
     threads: int
     precision: str
     compile: str | None
-    data: str | None
+    video: str | None
+    frames: str | None
     list: str | None
     workers: int
+
+
+class Peer(NamedTuple):
+    """Another framework beside ours.
+
+    Args:
+        name: of its folder in `.peers`.
+        command: of its worker.
+        setting: the name by which that knows the setting.
+        precision: as in `Turns`; its own.
+    """
+
+    name: str
+    command: list[str]
+    setting: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}"
 
 
 class WorkerError(Exception):
@@ -61,7 +84,7 @@ class WorkerError(Exception):
 class Worker:
     """One process, or several that train together and are asked alike; stopped until asked.
 
-    A context manager.
+    A context manager: inside, it is built.
 
     Args:
         command: what to start.
@@ -75,6 +98,7 @@ class Worker:
         self, command: list[str], turns: Turns, log: Path, number: int = 1, folder: Path | None = None
     ):
         self.log = log
+        self.about: dict[str, Any] = {}
         self.processes: list[subprocess.Popen[str]] = []
         with log.open("a") as file:
             for rank, variables in enumerate(_ranks(number)):
@@ -95,12 +119,16 @@ class Worker:
 
     def __enter__(self) -> "Worker":
         try:
-            self.about = self._answer()
+            self.begin()
         except BaseException:
             self.__exit__()
             raise
-        self._signal("SIGSTOP")
         return self
+
+    def begin(self) -> None:
+        """Wait until it is built."""
+        self.about = self._answer()
+        self._signal("SIGSTOP")
 
     def __exit__(self, *exception: object) -> None:
         self._signal("SIGKILL")
@@ -165,110 +193,154 @@ def find_peers(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def take_turns(
-    workers: dict[str, Worker], phase: str, rounds: int
-) -> dict[str, list[list[dict[str, float]]]]:
+class Field:
+    """Our worker and one for each peer; a peer that fails leaves the field. A context manager.
+
+    Args:
+        turns: what ours is told.
+        peers: who else.
+        folder: for logs and files that pass between processes.
+        devices: processes of ours that train together.
+        say: called with a line about a peer that fails.
+    """
+
+    def __init__(
+        self, turns: Turns, peers: Sequence[Peer], folder: Path, devices: int, say: Callable[[str], None]
+    ):
+        self.setting = turns.setting
+        self.say = say
+        self.errors: dict[str, str] = {}
+        self.workers: dict[str, Worker] = {}
+        self.stack = contextlib.ExitStack()
+        # All start at once, and build while others build.
+        with self.stack:
+            self._add(OURS, Worker(our_command(), turns, folder / "ours.log", devices))
+            for peer in peers:
+                told = replace(turns, setting=peer.setting, precision=peer.precision)
+                log = folder / f"worker_{str(peer).replace(' ', '_')}.log"
+                # Its script finds those beside it; the folder is its own, for what it leaves behind.
+                self._add(str(peer), Worker(peer.command, told, log, folder=folder))
+            self.stack = self.stack.pop_all()
+
+    def _add(self, name: str, worker: Worker) -> None:
+        self.workers[name] = worker
+        self.stack.push(worker.__exit__)
+
+    def __enter__(self) -> "Field":
+        with self.stack:
+            for name, worker in list(self.workers.items()):
+                self._try(name, worker.begin)
+            self.stack = self.stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stack.close()
+
+    def ask(self, name: str, **request: Any) -> dict[str, Any] | None:
+        """The answer of a worker, None if it has left.
+
+        Raises:
+            UserError: ours fails.
+        """
+        worker = self.workers.get(name)
+        return self._try(name, lambda: worker.ask(**request)) if worker else None
+
+    def _try(self, name: str, run: Callable[[], T]) -> T | None:
+        try:
+            return run()
+        except WorkerError as error:
+            if name == OURS:
+                raise UserError(f"{self.setting}: {error}") from None
+            self.errors[name] = str(error)
+            self.say(f"{self.setting}: {name} takes no part in what follows: {error}")
+            self.workers.pop(name).__exit__()
+            return None
+
+
+def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
     """Steps of `phase` by worker, round and number in the turn, each with its seconds by stage.
 
-    All take as many steps in a turn: enough for the slowest to work for a second.
+    All take as many steps in a turn: enough for the slowest to work for a second. Who fails is not in it.
     """
+    taking = [name for name, worker in field.workers.items() if phase in worker.about["phases"]]
     slowest = 0.0
-    for worker in workers.values():
-        worker.ask(phase=phase, steps=1)
-        slowest = max(slowest, worker.ask(phase=phase, steps=1)["steps"][0]["iteration"])
+    for name in taking:
+        field.ask(name, phase=phase, steps=1)
+        if answer := field.ask(name, phase=phase, steps=1):
+            slowest = max(slowest, answer["steps"][0]["iteration"])
     steps = min(MAX_TURN_STEPS, max(LEAST_STEPS.get(phase, 1), math.ceil(TURN_SECONDS / slowest)))
-    turns: dict[str, list[list[dict[str, float]]]] = {name: [] for name in workers}
+    turns: dict[str, list[list[dict[str, float]]]] = {name: [] for name in taking}
     for _ in range(rounds):
-        for name, worker in workers.items():
-            turns[name].append(worker.ask(phase=phase, steps=steps)["steps"])
-    return turns
+        for name in taking:
+            if answer := field.ask(name, phase=phase, steps=steps):
+                turns[name].append(answer["steps"])
+    return {name: turns[name] for name in taking if name in field.workers}
 
 
 def measure(
     turns: Turns,
-    peer: tuple[list[str], str] | None,
+    peers: Sequence[Peer],
     rounds: int,
     folder: Path,
     devices: int,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Everything about one setting, alone or beside one peer.
+) -> list[dict[str, Any]]:
+    """Everything about one setting, beside each of the peers, or alone where there are none.
 
     Args:
         turns: how.
-        peer: the command of its worker, and the name by which that knows the setting.
+        peers: who takes turns with ours.
         rounds: turns of each in every phase.
         folder: for logs and files that pass between processes.
         devices: processes of ours that train together; they exchange gradients in "train", not in "apart",
             and nothing else in "link".
-        say: called with a line about what goes wrong with the peer, which ends its part and not the whole.
+        say: called with a line about what goes wrong with a peer, which ends its part and not the whole.
 
     Returns:
-        "frameworks" by side; "train", "infer" and "video", each with the turns of `take_turns` by side;
-        "stages" of our training step; "memory_mib" by side; "difference" of the logits; "error" of the peer.
+        for each peer: "frameworks" by side; "train", "infer", "video" and "frames", each with the turns of
+        `take_turns` by side; "stages" of our training step; "memory_mib" by side; "read_milliseconds" of
+        processor time for a training clip, by source; "check" of the logits; "error" of the peer.
 
     Raises:
         UserError: ours fails.
     """
-    found: dict[str, Any] = {"frameworks": {}, "memory_mib": {}}
-    workers: dict[str, Worker] = {}
-
-    def end_peer(error: WorkerError) -> None:
-        name = Path(peer[0][1]).stem.removeprefix("worker_") if peer else ""
-        found["error"] = str(error)
-        say(f"{turns.setting}: {name} takes no part in what follows: {error}")
-        if worker := workers.pop(PEER, None):
-            worker.__exit__()
-
-    try:
-        workers[OURS] = Worker(our_command(), turns, folder / "ours.log", devices).__enter__()
-        if peer:
-            theirs = Turns(**{**asdict(turns), "setting": peer[1]})
-            command, log = peer[0], folder / f"{Path(peer[0][1]).stem}.log"
-            try:
-                # Its script finds those beside it; the folder is its own, for what it leaves behind.
-                workers[PEER] = Worker(command, theirs, log, folder=folder).__enter__()
-            except WorkerError as error:
-                end_peer(error)
-        for side, worker in workers.items():
-            found["frameworks"][side] = worker.about["framework"]
-        if PEER in workers:
-            found["check"] = _check(workers, folder, end_peer)
-        for phase in ["train", "apart", "link"] if devices > 1 else ["train", "infer", "video"]:
-            if phase not in workers[OURS].about["phases"]:
+    found: dict[str, dict[str, Any]] = {}  # by phase, then by worker
+    alone: dict[str, Any] = {"read_milliseconds": {}}
+    with Field(turns, peers, folder, devices, say) as field:
+        about = {name: worker.about for name, worker in field.workers.items()}
+        checks = {str(peer): _check(field, str(peer), folder) for peer in peers}
+        for phase in ["train", "apart", "link"] if devices > 1 else ["train", "infer", "video", "frames"]:
+            if phase not in about[OURS]["phases"]:
                 continue
-            taking = {side: worker for side, worker in workers.items() if phase in worker.about["phases"]}
-            try:
-                found[phase] = take_turns(taking, phase, rounds)
-            except WorkerError as error:
-                if PEER not in taking:
-                    raise
-                end_peer(error)
-                found[phase] = take_turns({OURS: workers[OURS]}, phase, rounds)
+            found[phase] = take_turns(field, phase, rounds)
             if phase == "train":
-                for side, worker in workers.items():
-                    found["memory_mib"][side] = round(worker.ask(phase="memory")["mib"], 1)
-                found["stages"] = workers[OURS].ask(phase="stages", steps=3)["steps"]
-    except WorkerError as error:
-        raise UserError(f"{turns.setting}: {error}") from None
-    finally:
-        for worker in workers.values():
-            worker.__exit__()
-    return found
+                answers = {name: field.ask(name, phase="memory") for name in found[phase]}
+                found["memory_mib"] = {name: round(a["mib"], 1) for name, a in answers.items() if a}
+                alone["stages"] = (field.ask(OURS, phase="stages", steps=3) or {})["steps"]
+            if phase in LEAST_STEPS:
+                answer = field.ask(OURS, phase="read", source=phase, clips=READ_CLIPS) or {}
+                alone["read_milliseconds"][phase] = answer["milliseconds"]
+    rows = []
+    for name in [str(peer) for peer in peers] or [None]:
+        sides = {OURS: OURS} if name is None else {OURS: OURS, name: PEER}
+        row = {
+            phase: {side: by_name[who] for who, side in sides.items() if who in by_name}
+            for phase, by_name in found.items()
+        }
+        row["frameworks"] = {side: about[who]["framework"] for who, side in sides.items() if who in about}
+        row |= alone
+        row |= {"check": checks[name]} if name and checks[name] else {}
+        row |= {"error": field.errors[name]} if name in field.errors else {}
+        rows.append(row)
+    return rows
 
 
-def _check(
-    workers: dict[str, Worker], folder: Path, end_peer: Callable[[WorkerError], None]
-) -> dict[str, Any] | None:
+def _check(field: Field, name: str, folder: Path) -> dict[str, Any] | None:
     """Whether both are the same network: how far our logits are from the peer's with the peer's weights."""
     file = folder / "check.pt"
     try:
-        workers[PEER].ask(phase="check", file=str(file.absolute()))
-    except WorkerError as error:
-        end_peer(error)
-        return None
-    try:
-        return workers[OURS].ask(phase="check", file=str(file.absolute()))
+        is_there = field.ask(name, phase="check", file=str(file.absolute())) is not None
+        return field.ask(OURS, phase="check", file=str(file.absolute())) if is_there else None
     finally:
         file.unlink(missing_ok=True)
 

@@ -7,11 +7,13 @@ line: {"phase": …, "steps": …}. Every answer is one line, too. Workers of ot
 import contextlib
 import json
 import os
+import statistics
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,16 +118,19 @@ class Work:
         clips, *shape = options["input"]
         rng = torch.Generator().manual_seed(0)
         pixels = torch.randint(256, (clips, 1, *shape, 3), generator=rng, dtype=torch.uint8)
+        if device.type == "cuda":
+            pixels = pixels.pin_memory()  # as the loader's are
         self.made = Batch(pixels, torch.zeros(clips, 1, dtype=torch.long), list(range(clips)), [])
-        self.batches: Iterator[Batch] | None = None
+        self.batches: dict[str, Iterator[Batch]] = {}
         self.folded: nn.Module | None = None
 
     @property
     def phases(self) -> dict[str, Callable[[], None]]:
         """What can be asked for, by name: one step each."""
         found = {"train": self.train, "stages": self.train, "infer": self.infer}
-        if self.options["data"]:
-            found["video"] = self.video
+        for source in ("video", "frames"):
+            if self.options[source]:
+                found[source] = partial(self.feed, source)
         if self.team.number > 1:
             found |= {"apart": self.apart, "link": self.link}
         return found
@@ -134,13 +139,18 @@ class Work:
         """A training step on a batch that is there."""
         self.step(self.made)
 
-    def video(self) -> None:
+    def data(self, source: str) -> VideoDataset:
+        """The training clips of a source."""
+        samples = read_split(Path(self.options[source]), "train")
+        return VideoDataset(samples, self.recipe.train, seed=0)
+
+    def feed(self, source: str) -> None:
         """A training step on the next batch from files."""
-        if self.batches is None:
-            samples = read_split(Path(self.options["data"]), "train")
-            self.batches = iter(
+        if source not in self.batches:
+            self.batches.clear()  # and the processes that decoded
+            self.batches[source] = iter(
                 training_loader(
-                    VideoDataset(samples, self.recipe.train, seed=0),
+                    self.data(source),
                     self.options["batch_size"] * self.team.number,
                     0,
                     ENDLESS,
@@ -149,7 +159,7 @@ class Work:
                     share=self.team.share,
                 )
             )
-        batch = next(self.batches)
+        batch = next(self.batches[source])
         self.watch.lap("data")
         self.step(batch)
 
@@ -187,15 +197,26 @@ class Work:
         """A batch through `test`'s path: normalised, the folded network, probabilities."""
         if self.folded is None:
             self.folded = optimize_for_inference(self.built)
-        pixels = self.made.pixels.to(self.team.device).flatten(0, 1)
+            if self.recipe.compile is not None:
+                self.folded.compile(mode=self.recipe.compile, dynamic=False)
+        pixels = self.made.pixels.to(self.team.device, non_blocking=True).flatten(0, 1)
         dtype = getattr(torch, self.recipe.precision)
         with torch.autocast(self.team.device.type, dtype, enabled=dtype != torch.float32):
             self.folded(self.recipe.normalize(pixels)).softmax(1)
 
+    def read(self, source: str, clips: int) -> dict[str, Any]:
+        """Processor time to read a training clip of a source, the median of a few in milliseconds."""
+        dataset, spent = self.data(source), []
+        for draw in range(clips + 1):  # the first loads libraries
+            start = time.process_time()
+            dataset[draw, draw % len(dataset)]
+            spent.append(1000 * (time.process_time() - start))
+        return {"milliseconds": statistics.median(spent[1:])}
+
     @torch.no_grad()
     def check(self, file: str) -> dict[str, Any]:
         """Take another project's weights, and see how far our logits are from theirs for their clip."""
-        theirs = torch.load(file, weights_only=True)
+        theirs = torch.load(file, map_location="cpu", weights_only=True)
         model = self.recipe.model(num_classes=CLASSES)
         source = convert(theirs["state_dict"], model).source
         ours = optimize_for_inference(model)(theirs["clip"])
@@ -209,6 +230,8 @@ class Work:
             return {"mib": peak_memory(self.team.device) - before}
         if phase == "check":
             return self.check(request["file"])
+        if phase == "read":
+            return self.read(request["source"], request["clips"])
         self.watch.is_exact = phase == "stages" or self.team.device.type == "cpu"
         steps = []
         for _ in range(request["steps"]):

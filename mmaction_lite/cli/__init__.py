@@ -11,6 +11,8 @@ from rich.table import Table
 
 from mmaction_lite.cli import benchmark, data
 from mmaction_lite.cli.options import (
+    Amp,
+    Compile,
     Data,
     Device,
     HangSeconds,
@@ -181,6 +183,8 @@ def measure(
     dump: Annotated[
         Path | None, typer.Option(help="Write the scores of every video to this .npz file.")
     ] = None,
+    amp: Amp = None,
+    compile: Compile = None,
     device: Device = "auto",
     workers: Workers = None,
     hang_seconds: HangSeconds = 120.0,
@@ -209,6 +213,8 @@ def measure(
             card.val if protocol == "val" else card.test,
             card.normalize,
             activation=card.activation,
+            precision=amp or "float32",
+            compile=compile,
             num_workers=default_workers(team.local_number) if workers is None else workers,
             hang_seconds=hang_seconds,
             track=track if team.is_first else None,

@@ -1,14 +1,14 @@
 """`mmaction-lite benchmark`: measure speed."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from mmaction_lite.cli.data import generate_scenes_like_kinetics
-from mmaction_lite.cli.options import Device, Json, Workers, print_json, track, warn
+from mmaction_lite.cli.options import Amp, Compile, Device, Json, Workers, print_json, track, warn
 
 app = typer.Typer(help="Measure speed.", rich_markup_mode=None)
 SCENES = Path("data/scenes")
@@ -30,13 +30,11 @@ def benchmark(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Clips of a step [default: the row's; few on a processor].")
     ] = None,
-    amp: Annotated[
-        Literal["bfloat16", "float16"] | None, typer.Option(help="Autocast, ours and the peers'.")
-    ] = None,
-    compile: Annotated[
-        Literal["default", "reduce-overhead", "max-autotune"] | None,
-        typer.Option(help="torch.compile, ours."),
-    ] = None,
+    amp: Amp = None,
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="With --amp, measure peers also in float32, as they come.")
+    ] = False,
+    compile: Compile = None,
     devices: Annotated[
         int, typer.Option(min=1, help="Processes that train together; needs --synthetic.")
     ] = 1,
@@ -53,22 +51,24 @@ def benchmark(
     if context.invoked_subcommand is not None:
         return
     from mmaction_lite.benchmark.page import write_tables
-    from mmaction_lite.benchmark.run import Plan, add_imported, run_benchmark
+    from mmaction_lite.benchmark.run import Plan, add_imported, frames_of, run_benchmark
     from mmaction_lite.benchmark.settings import SETTINGS, find_setting
     from mmaction_lite.data.prepare import Form, prepare
-    from mmaction_lite.device import default_workers
+    from mmaction_lite.device import default_workers, pick_device
 
     settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
     if data is None and not synthetic:
         data = SCENES
         generate_scenes_like_kinetics(data, 16, None)
-        if any(setting.from_frames for setting in settings):
+        if any(setting.from_frames for setting in settings) or pick_device(device).type != "cpu":
             form = Form(kind="frames", short_side=256)
-            prepare(data, data.with_name("scenes_frames"), form, track, default_workers())
+            prepare(data, frames_of(data), form, track, default_workers())
+    precision = amp or "float32"
     plan = Plan(
         device=device,
         batch_size=batch_size,
-        precision=amp or "float32",
+        precision=precision,
+        peer_precisions=("float32", precision) if as_published and amp else (precision,),
         compile=compile,
         devices=devices,
         data=None if synthetic else data,

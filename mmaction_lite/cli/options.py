@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +18,13 @@ Workers = Annotated[
 ]
 HangSeconds = Annotated[
     float, typer.Option(min=1, help="A video that takes longer than this to read is not opened again.")
+]
+Amp = Annotated[
+    Literal["bfloat16", "float16"] | None, typer.Option("--amp", help="Autocast to this [default: float32].")
+]
+Compile = Annotated[
+    Literal["default", "reduce-overhead", "max-autotune"] | None,
+    typer.Option("--compile", help="A mode of torch.compile [default: not compiled]."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 

@@ -6,6 +6,7 @@ holds the pixels executes them. Every frame is resampled once.
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -233,9 +234,17 @@ class Normalize:
         The result keeps the memory order of the pixels, which is channels-last: cast, scale and layout
         are one pass.
         """
-        mean = torch.tensor(self.mean, device=pixels.device)
-        scale = 1 / torch.tensor(self.std, device=pixels.device)
+        mean, scale = _mean_and_scale(self.mean, self.std, pixels.device)
         return ((pixels.float() - mean) * scale).permute(0, 4, 1, 2, 3)
+
+
+@cache
+@torch.inference_mode(False)
+def _mean_and_scale(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """On the device once and for all: a copy at every step would wait for the step before it."""
+    return torch.tensor(mean, device=device), 1 / torch.tensor(std, device=device)
 
 
 def _fitting(size: Size, height: int, width: int) -> Size:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .recompute import activate_then
+from .stem import convolve_deep
 from .temporal import convolve_time, products_work, shift, shift_and_project
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
@@ -43,6 +44,8 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: Tensor, clips: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Map (B·T, C, H, W) to (B·T, C', H', W')."""
         if not self.share:
+            if _is_stem_on_gpu(self, x):
+                return convolve_deep(x, self.weight.unsqueeze(2), self.bias, clips, 1)
             return super().forward(x)
         if self.kernel_size == (1, 1) and self.stride == (1, 1):
             return shift_and_project(x, self.weight, self.bias, clips, self.share, self.path)
@@ -74,6 +77,8 @@ class Conv3d(nn.Conv3d):
     def forward(self, x: Tensor, clips: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
         stride_t, stride_s = self.stride[:2]
+        if _is_stem_on_gpu(self, x):
+            return convolve_deep(x, self.weight, self.bias, clips, stride_t)
         if self.kernel_size[0] == 1:
             x = every(x, clips, stride_t)
             return functional.conv2d(x, self.weight.squeeze(2), self.bias, stride_s, self.padding[1])
@@ -91,6 +96,11 @@ class Conv3d(nn.Conv3d):
         return torch.ops.aten.mkldnn_convolution(
             clip, self.weight, self.bias, self.padding, self.stride, self.dilation, 1
         )
+
+
+def _is_stem_on_gpu(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> bool:
+    """Whether a convolution is one of those that `convolve_deep` is for."""
+    return x.is_cuda and conv.in_channels == 3 and conv.kernel_size[-1] == 7 and conv.stride[-1] == 2
 
 
 class Conv2plus1d(nn.Module):

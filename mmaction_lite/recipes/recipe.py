@@ -17,6 +17,7 @@ from mmaction_lite.data.clips import DenseClips, PySlowFastClips
 from mmaction_lite.data.mixing import Mixing
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
+from mmaction_lite.device import CompileMode, Precision
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.loss import LossName
 from mmaction_lite.optim import BatchNormMode, Optimizer, Schedule
@@ -125,10 +126,10 @@ class Recipe:
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     class_balance: float = 0.0
     mixing: Mixing | None = None
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     clips_per_device: int | None = None
     recompute: bool = False
-    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
+    compile: CompileMode | None = None
     batch_norm: BatchNormMode = "train"
     precise_bn_clips: int = 0
     freeze: tuple[str, ...] = ()

@@ -1,0 +1,47 @@
+"""The first convolution of a network, on GPUs: three channels are too few for their matrix units."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def convolve_deep(x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, stride_t: int) -> Tensor:
+    """A convolution with stride 2 in pixels and "same" padding, as one with stride 1 over many channels.
+
+    Two by two pixels become channels ("space to depth"), and so do the frames under the kernel, whose side
+    grows from 7 to 2·4 by a row and a column of zeros. The sums are the same; an H200 in bfloat16 takes for
+    I3D's stem 2.0 ms instead of 6.2, forward and backward, for that of SlowFast's fast pathway 3.3 instead of
+    10.6, for an image network's half (cuDNN 9.15).
+
+    Args:
+        x: frames (B·T, C, H, W), channels-last.
+        weight: (O, C, K, S, S), K and S odd.
+        bias: (O) or None.
+        clips: B.
+        stride_t: in frames.
+
+    Returns:
+        Frames (B·T', O, H', W'), T' = ceil(T / stride_t), H' = ceil(H / 2), W' = ceil(W / 2).
+    """
+    channels, taps, side = weight.shape[1:4]
+    height, width = ((n + 1) // 2 for n in x.shape[2:])
+    half = (side + 1) // 2
+    # Rows and columns of pairs: half - 1 more than the result has.
+    rows, columns = (n + half - 1 for n in (height, width))
+    margin = side // 2
+    after = [2 * pairs - margin - n for pairs, n in ((columns, x.shape[3]), (rows, x.shape[2]))]
+    pixels = functional.pad(x.permute(0, 2, 3, 1), (0, 0, margin, after[0], margin, after[1]))
+    pairs = pixels.unflatten(1, (rows, 2)).unflatten(3, (columns, 2)).transpose(2, 3)
+    deep = pairs.flatten(3).unflatten(0, (clips, -1))  # (B, T, rows, columns, 2·2·C)
+    frames = (deep.shape[1] - 1) // stride_t + 1
+    if taps > 1:
+        deep = functional.pad(deep, (0, 0, 0, 0, 0, 0, taps // 2, taps // 2))
+    end = stride_t * (frames - 1) + 1
+    parts = [deep[:, tap : tap + end : stride_t] for tap in range(taps)]
+    # Matrix units take channels eight at a time.
+    if spare := -4 * channels * taps % 8:
+        parts.append(deep.new_zeros(1).expand(*parts[0].shape[:-1], spare))
+    deep = torch.cat(parts, -1).flatten(0, 1).permute(0, 3, 1, 2)  # channels-last
+    kernel = functional.pad(weight, (0, 1, 0, 1)).unflatten(3, (half, 2)).unflatten(5, (half, 2))
+    kernel = kernel.permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 4)  # (O, K·2·2·C, half, half)
+    return functional.conv2d(deep, functional.pad(kernel, (0, 0, 0, 0, 0, spare)), bias)
