@@ -134,7 +134,9 @@ def evaluate(
         faults += [fault for clip in clips for fault in clip.faults]
         read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
         if read:
-            scores[list(read)] = score(model, list(read.values()), views, normalize, activation, precision)
+            scores[list(read)] = score(
+                model, list(read.values()), views, normalize, activation, precision, compile is not None
+            )
     if team is not None:
         pieces = team.gather((scores[piece(len(samples), share)], faults))
         scores = np.concatenate([part for part, _ in pieces])
@@ -160,14 +162,20 @@ def score(
     normalize: Normalize,
     activation: Activation = "softmax",
     precision: Precision = "float32",
+    is_compiled: bool = False,
 ) -> np.ndarray:
     """Scores of a few videos under a protocol: float32 (N, K), from what `Views.read` gave for each."""
     device = _device(model)
     pixels = torch.cat([views.crops(clips.to(device, non_blocking=True)) for clips in videos])
     dtype = getattr(torch, precision)
+    parts = []
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        # A compiled network gives its next result in the same memory.
-        logits = torch.cat([model(normalize(part)).clone() for part in pixels.split(_chunk(views))])
+        for part in pixels.split(_chunk(views)):
+            if is_compiled:
+                torch.compiler.cudagraph_mark_step_begin()
+            # What is played back from a recording puts its next result into the same memory.
+            parts.append(model(normalize(part)).clone())
+    logits = torch.cat(parts)
     logits = logits.unflatten(0, (len(videos), views.num_views))
     return average_views(logits, views.average, activation).cpu().numpy()
 

@@ -45,9 +45,10 @@ def timed(device, run):
     return time.perf_counter() - start, result
 
 
-def serve(framework, build):
+def serve(framework, build, *, has_bfloat16=True):
     """Answer requests for as long as they come.
 
+    Without `has_bfloat16` a framework takes float16 instead; the answers say which.
     `build(options)` returns a function for each phase: "train" and "infer" take a step and return nothing,
     "video" takes a step and returns the seconds that it waited for data, "check" saves weights, clip and
     logits in a file.
@@ -59,6 +60,10 @@ def serve(framework, build):
         print(json.dumps(value), file=answers, flush=True)
 
     options = json.loads(sys.argv[1])
+    if options["precision"] == "bfloat16" and not has_bfloat16:
+        options["precision"] = "float16"
+    if options["precision"] != "float32":
+        framework += f", {options['precision']}"
     torch.set_num_threads(options["threads"])
     before = peak_mib(options["device"])
     try:

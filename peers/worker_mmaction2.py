@@ -1,6 +1,7 @@
 """MMAction2 1.2.0 as its own configuration files train it; SyncBN is plain where there is no GPU."""
 
 import importlib.metadata
+import importlib.util
 import logging
 import sys
 import time
@@ -121,7 +122,9 @@ def build(options):
         while True:
             yield from loader
 
-    return {"train": train, "infer": infer, "check": check} | ({"video": video} if options["list"] else {})
+    reads = options["list"] and importlib.util.find_spec("decord")
+    return {"train": train, "infer": infer, "check": check} | ({"video": video} if reads else {})
 
 
-serve(f"MMAction2 {importlib.metadata.version('mmaction2')}", build)
+# Its heads hand the logits to NumPy, which knows no bfloat16.
+serve(f"MMAction2 {importlib.metadata.version('mmaction2')}", build, has_bfloat16=False)

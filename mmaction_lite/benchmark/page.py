@@ -8,10 +8,12 @@ from typing import Any
 
 from mmaction_lite.benchmark.scaling import predict_scaling
 from mmaction_lite.benchmark.settings import SETTINGS
-from mmaction_lite.benchmark.turns import OURS, PEER
+from mmaction_lite.benchmark.turns import OURS, PEER, SOURCES
 from mmaction_lite.files import write_atomically
 
 Steps = list[list[dict[str, float]]]
+FILES = {"video": "video", "frames": "JPEG frames"}
+LITTLE = 0.02  # of an iteration: waiting that is not worth speaking of
 PARTS = {"video": "iteration from video", "train": "training step", "infer": "inference"}
 MEMORY = "memory of a step"
 
@@ -42,6 +44,17 @@ def ratio(phase: dict[str, Steps]) -> Ratio | None:
     return Ratio(statistics.median(rounds), min(rounds), max(rounds))
 
 
+def fed(row: dict[str, Any], side: str) -> Steps | None:
+    """A side's steps from files, None where there are none."""
+    return next((row[source][side] for source in SOURCES if side in row.get(source, {})), None)
+
+
+def data_share(turns: Steps) -> float:
+    """Of the time of all steps, what they waited for clips."""
+    steps = [step for turn in turns for step in turn]
+    return sum(step.get("data", 0.0) for step in steps) / sum(step["iteration"] for step in steps)
+
+
 def main_table(found: dict[str, Any], log: str) -> str:
     """A row for every setting and framework, in the first page's form; `log` links to the numbers."""
     lines = []
@@ -70,22 +83,23 @@ def main_table(found: dict[str, Any], log: str) -> str:
 
 def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> tuple[str, ...]:
     train = seconds(row["train"][side])
-    video = row.get("video", {}).get(side)
-    whole = seconds(video) if video else train
+    files = fed(row, side)
+    whole = seconds(files) if files else train
     limits, dtype_bytes = found["limits"], 1.0 if found["options"]["precision"] == "float32" else 0.5
     # Backward passes compute and move about twice what forward passes do. A copied byte is read and written.
     sums = 3 * row["multiply_adds"] / 1e9 / limits["multiply_adds"] / train
     moved = 3 * row["traffic_bytes"] * dtype_bytes / 2e9 / limits["bytes_copied"] / train
     devices = found["options"]["devices"]
+    digits = ".3f" if found["options"]["device"] == "cpu" else ".4f"
     return (
         row["setting"],
         row["frameworks"][side],
         str(row["batch_size"]) + (f" × {devices}" if devices > 1 else ""),
-        f"{whole:.3f} ({seconds(video, 'data'):.3f})" if video else "–",
-        f"{train:.3f}",
-        f"{seconds(row['infer'][side]):.3f}" if side in row.get("infer", {}) else "–",
+        f"{whole:{digits}} ({seconds(files, 'data'):{digits}})" if files else "–",
+        f"{train:{digits}}",
+        f"{seconds(row['infer'][side]):{digits}}" if side in row.get("infer", {}) else "–",
         f"{row['memory_mib'][side]:.0f}" if side in row["memory_mib"] else "–",
-        f"{devices * row['batch_size'] / whole:.2f}",
+        f"{devices * row['batch_size'] / whole:.{2 if whole > 0.1 else 0}f}",
         f"{sums:.0%}, {moved:.0%}",
         log,
     )
@@ -163,27 +177,69 @@ def stage_table(found: dict[str, Any]) -> str:
         if row["setting"] not in seen:
             seen.add(row["setting"])
             steps = [row["stages"]]
-            video = row.get("video", {}).get(OURS)
-            data = f"{1000 * seconds(video, 'data'):.1f}" if video else "–"
+            files = fed(row, OURS)
+            data = f"{1000 * seconds(files, 'data'):.1f}" if files else "–"
             lines.append((row["setting"], data, *(f"{1000 * seconds(steps, stage):.1f}" for stage in stages)))
     return _table(("setting, ms", "wait for data", *stages), lines)
 
 
+def feeding_table(found: dict[str, Any]) -> str:
+    """Whether the decoding processes keep up, and what from."""
+    lines, seen = [], set()
+    for row in found["results"]:
+        files, read = fed(row, OURS), row.get("read_milliseconds", {})
+        if files is None or row["setting"] in seen:
+            continue
+        seen.add(row["setting"])
+        rate = row["batch_size"] / seconds(row["train"][OURS])
+        costs = [
+            f"{read[source]:.1f} ({rate * read[source] / 1000:.1f})" if source in read else "–"
+            for source in SOURCES
+        ]
+        source = next(source for source in SOURCES if source in row)
+        share = data_share(files)
+        limit = "network" if share < LITTLE else "decoding"
+        lines.append((row["setting"], f"{rate:.0f}", *costs, FILES[source], f"{share:.1%}", limit))
+    head = (
+        "setting",
+        "clips/s of the network alone",
+        "CPU ms a clip (processes needed), video",
+        "the same, JPEG frames",
+        "fed from",
+        "waits for data",
+        "limit",
+    )
+    return _table(head, lines)
+
+
 def first_page_table(found: dict[str, Any]) -> str:
-    """What the first page printed, beside how often a step of ours fits into a second here."""
-    here = {row["setting"] for row in found["results"]}
+    """What the first page printed, beside what one GPU does now if it was a GPU that was measured."""
+    ours = {row["setting"]: row for row in reversed(found["results"])}
+    is_gpu = found["options"]["device"] == "cuda"
     lines = []
     for setting in SETTINGS:
-        if setting.name not in here:
+        if setting.name not in ours:
             continue
+        row, now = ours[setting.name], ()
+        if is_gpu:
+            now = (f"{row['batch_size'] / seconds(fed(row, OURS) or row['train'][OURS]):.0f}",)
         for cell in setting.page:
             numbers = (f"{cell.iteration_seconds:.4f} ({cell.data_seconds:.4f})", str(cell.memory_mb))
-            lines.append((setting.name, cell.framework, *numbers, cell.note))
+            lines.append(
+                (
+                    setting.name,
+                    cell.framework,
+                    *numbers,
+                    f"{cell.batch / cell.iteration_seconds:.0f}",
+                    *now,
+                    cell.note,
+                )
+            )
         if not setting.page and "first page" in setting.about and "Not on" not in setting.about:
-            lines.append((setting.name, "–", "empty", "empty", ""))
-    return _table(
-        ("setting", "framework", "iteration (data), s", "memory, MB", "what is wrong with it"), lines
-    )
+            lines.append((setting.name, "–", "empty", "empty", "–", *now, ""))
+    here = (f"clips/s of one {found['environment']['device']}, ours now",) if is_gpu else ()
+    head = ("setting", "framework", "iteration (data), s", "memory, MB", "clips/s of one V100")
+    return _table((*head, *here, "what is wrong with it"), lines)
 
 
 def scaling_table(found: dict[str, Any]) -> str:
@@ -275,6 +331,7 @@ def write_tables(found: dict[str, Any], folder: Path) -> str:
         tables += [main_table(found, "[json](benchmark.json)")]
         tables += [scaling_table(found)] if found["options"]["devices"] > 1 else [ratio_table(found)]
         tables += [stage_table(found)]
+        tables += [feeding_table(found)] if _feeds(found) else []
     tables += [f"* {line}" for line in errors(found)]
     text = "\n\n".join(tables) + "\n"
     write_atomically(folder / "benchmark.md", lambda file: file.write(text.encode()))
@@ -311,6 +368,7 @@ def render_page(results: Sequence[tuple[Path, dict[str, Any]]], folder: Path) ->
             "### Where a step goes",
             STAGES,
             stage_table(found),
+            *(["### Whether decoding keeps up", FEEDING, feeding_table(found)] if _feeds(found) else []),
             *(
                 ["What peers could not do:", "\n".join(f"* {line}" for line in errors(found))]
                 if errors(found)
@@ -318,11 +376,17 @@ def render_page(results: Sequence[tuple[Path, dict[str, Any]]], folder: Path) ->
             ),
         ]
     if alone:
-        parts += ["## The first page's numbers", FIRST_PAGE, first_page_table(alone[0][1]), _settings()]
+        gpus = [found for _, found in alone if found["options"]["device"] == "cuda"]
+        shown = gpus[0] if gpus else alone[0][1]
+        parts += ["## The first page's numbers", FIRST_PAGE, first_page_table(shown), _settings()]
     parts += ["## More devices", SCALING]
     for _, found in teams:
         parts += [describe(found), scaling_table(found)]
     return "\n\n".join(parts) + "\n"
+
+
+def _feeds(found: dict[str, Any]) -> bool:
+    return any(fed(row, OURS) and "read_milliseconds" in row for row in found["results"])
 
 
 def _settings() -> str:
@@ -351,10 +415,13 @@ one process each, and while one works the others are stopped; the ratio is taken
 one table can be compared with each other, numbers of different tables cannot.
 
 * *iteration (data)*: a training step with clips from H.264 files, decoded by as many processes as there are
-  cores; in brackets, how long it waited for clips. Median over all steps.
-* *step alone*: the same with pixels that are there already.
+  cores, or, where a GPU takes more clips than these can decode, from JPEG frames; in brackets, how long it
+  waited for clips. Median over all steps.
+* *step alone*: the same with pixels that are there already, in the memory from which each framework's loader
+  hands them over.
 * *inference*: the same clips through the test path: preprocessing, network, probabilities.
-* *memory*: how far training steps raise the peak of the process (on a GPU: of what PyTorch allocates).
+* *memory*: how far training steps raise the peak of the process (on a GPU: of what PyTorch allocates, weights
+  and the trials of cuDNN included).
 * *of the limit*: the multiply-adds of a training step (three times those of the forward pass) over what the
   machine's matrix product does in that time, and the bytes that the operators read and write over what it
   copies.
@@ -370,6 +437,11 @@ same network."""
 
 STAGES = """\
 Ours, milliseconds, median. Backward contains the loss."""
+
+FEEDING = """\
+Processor time to read one training clip, open to crop, and how many decoding processes the network alone
+would keep busy. Where videos need more than three quarters of those that there are, JPEG frames take their
+place."""
 
 FIRST_PAGE = """\
 Of the page that this project began from (8 V100 with 32 GB, two Xeon Gold 6148, PyTorch 1.4, 2020; the

@@ -2,9 +2,12 @@
 
 import json
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,16 @@ import torch
 
 from mmaction_lite.benchmark.environment import environment, measure_limits
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
-from mmaction_lite.benchmark.turns import Peer, Turns, find_peers, measure
+from mmaction_lite.benchmark.turns import (
+    OURS,
+    Field,
+    Peer,
+    Turns,
+    find_peers,
+    measure_feeding,
+    measure_network,
+    rows_of,
+)
 from mmaction_lite.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.device import CompileMode, Precision, available_cores, pick_device
@@ -38,6 +50,9 @@ class Plan:
         data: a data set to train from; None measures without files.
         workers: decoding processes.
         rounds: turns in every phase.
+        infers: whether inference is measured, too.
+        at_once: rows whose processes start, and compile, together; one after the other is then measured,
+            while the others are stopped. They have to fit into memory together.
     """
 
     device: str
@@ -49,6 +64,15 @@ class Plan:
     data: Path | None
     workers: int
     rounds: int
+    infers: bool = True
+    at_once: int = 1
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Of the steps without files: those of processes that train together, or of one."""
+        if self.devices > 1:
+            return ("train", "apart", "link")
+        return ("train", "infer") if self.infers else ("train",)
 
 
 def run_benchmark(
@@ -83,68 +107,119 @@ def run_benchmark(
         torch.set_num_threads(threads)
         found["limits"] = measure_limits(device, getattr(torch, plan.precision))
     listed = _write_list(plan.data, out) if plan.data else None
-    names = [*(s.name for s in (*SETTINGS, *settings)), *(row["setting"] for row in found["results"])]
-    for setting in settings:
-        done = {
-            (row["peer"], row["peer_precision"]) for row in found["results"] if row["setting"] == setting.name
-        }
-        peers_left = [
-            Peer(name, commands[name], theirs, precision)
-            for name, theirs in setting.peers.items()
-            if name in commands
-            for precision in plan.peer_precisions
-            if (name, precision) not in done
-        ]
-        if done and not peers_left:
-            continue
-        recipe = setting.build()
-        frames, height, width, _ = recipe.train.view_shape
-        batch_size = plan.batch_size or (
-            setting.cpu_batch if device.type == "cpu" else setting.published_batch
-        )
-        # From files, others decode once for every setting: ours alone is not measured a second time.
-        reads = plan.data is not None and (not done or any(peer.name in READERS for peer in peers_left))
-        video, twin = _sources(plan.data if reads else None, setting, device)
-        turns = Turns(
-            setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
-            input=(batch_size, frames, height, width),
-            batch_size=batch_size,
-            device=device.type,
-            threads=threads,
-            precision=plan.precision,
-            compile=plan.compile,
-            video=video,
-            frames=twin,
-            list=str(listed.absolute()) if reads and listed else None,
-            workers=plan.workers,
-        )
+    left = [(setting, _peers_left(setting, plan, commands, found["results"])) for setting in settings]
+    left = [(setting, peers) for setting, peers in left if peers is not None]
+    for first in range(0, len(left), plan.at_once):
         began = time.perf_counter()
-        measured = measure(turns, peers_left, plan.rounds, out, plan.devices, say)
-        seconds = round(time.perf_counter() - began, 1)
-        with torch.device("meta"):
-            model = recipe.model()
-        shape = (1, 3, frames, height, width)
-        about = {
-            "setting": setting.name,
-            "recipe": recipe.name,
-            "batch_size": batch_size,
-            "input": turns.input,
-            "parameters": parameters(model),
-            "multiply_adds": batch_size * multiply_adds(model, shape),
-            "traffic_bytes": batch_size * traffic(model, shape),
-        }
-        for peer, row in zip(peers_left or [None], measured, strict=True):
-            named = {"peer": peer and peer.name, "peer_precision": peer and peer.precision}
-            found["results"].append({**about, **named, **row, "seconds": seconds})
-        found["results"].sort(key=lambda row: names.index(row["setting"]) if row["setting"] in names else -1)
-        text = json.dumps(found, indent=1).encode()
-        write_atomically(out / FILE, lambda file: file.write(text))  # noqa: B023
-        beside = ", ".join(map(str, peers_left))
-        say(f"{setting.name}{f' beside {beside}' if beside else ''}: {seconds:.0f} s")
+        with ExitStack() as stack:
+            group = [
+                (
+                    setting,
+                    stack.enter_context(
+                        Field(_turns(setting, plan, device, threads, listed), beside, out, plan.devices, say)
+                    ),
+                )
+                for setting, beside in left[first : first + plan.at_once]
+            ]
+            for _, field in group:
+                field.begin()
+            if len(group) > 1:
+                _warm([field for _, field in group], plan.phases)
+            steps = []
+            for setting, field in group:
+                steps.append(measure_network(field, plan.rounds, plan.phases))
+                _store(found, setting, field, steps[-1], out / FILE)
+            for (setting, field), numbers in zip(group, steps, strict=True):
+                if plan.data is not None:
+                    taken = [step["iteration"] for turn in numbers["train"][OURS] for step in turn]
+                    clips_per_second = field.turns.batch_size / statistics.median(taken)
+                    numbers |= measure_feeding(field, plan.rounds, clips_per_second)
+                    _store(found, setting, field, numbers, out / FILE)
+        names = ", ".join(setting.name for setting, _ in group)
+        say(f"{names}: {time.perf_counter() - began:.0f} s")
     return found
 
 
-READERS = ("mmaction2",)  # the peers that read videos themselves
+def _peers_left(
+    setting: Setting, plan: Plan, commands: dict[str, list[str]], rows: list[dict[str, Any]]
+) -> list[Peer] | None:
+    """Beside whom a row is still to be measured; None if it is all there."""
+    done = {
+        (row["peer"], row["peer_precision"])
+        for row in rows
+        if row["setting"] == setting.name and (plan.data is None or "read_milliseconds" in row)
+    }
+    left = [
+        Peer(name, commands[name], theirs, precision)
+        for name, theirs in setting.peers.items()
+        if name in commands
+        for precision in plan.peer_precisions
+        if (name, precision) not in done
+    ]
+    return None if done and not left else left
+
+
+def _turns(setting: Setting, plan: Plan, device: torch.device, threads: int, listed: Path | None) -> Turns:
+    """How a row is measured."""
+    frames, height, width, _ = setting.build().train.view_shape
+    published = setting.cpu_batch if device.type == "cpu" else setting.published_batch
+    batch_size = plan.batch_size or published
+    video, twin = _sources(plan.data, setting, device)
+    return Turns(
+        setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
+        input=(batch_size, frames, height, width),
+        batch_size=batch_size,
+        device=device.type,
+        threads=threads,
+        precision=plan.precision,
+        compile=plan.compile,
+        video=video,
+        frames=twin,
+        list=listed and str(listed.absolute()),
+        workers=plan.workers,
+    )
+
+
+def _warm(fields: list[Field], phases: Sequence[str]) -> None:
+    """Steps of all, side by side, for what is compiled and timed before the first."""
+    with ThreadPoolExecutor(len(fields)) as pool:
+        for phase in phases:
+            list(pool.map(lambda field: field.ask(OURS, phase=phase, steps=2), fields))  # noqa: B023
+
+
+def _store(
+    found: dict[str, Any], setting: Setting, field: Field, numbers: dict[str, Any], file: Path
+) -> None:
+    """Put a setting's rows among the results, in place of what was there of them, and write the file."""
+    recipe, (batch_size, frames, height, width) = setting.build(), field.turns.input
+    with torch.device("meta"):
+        model = recipe.model()
+    shape = (1, 3, frames, height, width)
+    about = {
+        "setting": setting.name,
+        "recipe": recipe.name,
+        "batch_size": batch_size,
+        "input": field.turns.input,
+        "parameters": parameters(model),
+        "multiply_adds": batch_size * multiply_adds(model, shape),
+        "traffic_bytes": batch_size * traffic(model, shape),
+    }
+    rows = []
+    for peer, row in zip(field.peers or [None], rows_of(field, numbers), strict=True):
+        named = {"peer": peer and peer.name, "peer_precision": peer and peer.precision}
+        rows.append({**about, **named, **row})
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["setting"], row["peer"], row["peer_precision"]
+
+    new = {key(row) for row in rows}
+    found["results"] = [row for row in found["results"] if key(row) not in new] + rows
+    names = [setting.name for setting in SETTINGS]
+    found["results"].sort(
+        key=lambda row: names.index(row["setting"]) if row["setting"] in names else len(names)
+    )
+    text = json.dumps(found, indent=1).encode()
+    write_atomically(file, lambda out: out.write(text))
 
 
 def frames_of(data: Path) -> Path:
@@ -160,7 +235,7 @@ def _sources(data: Path | None, setting: Setting, device: torch.device) -> tuple
     if not twin.is_dir():
         return str(data.absolute()), None
     if setting.from_frames:
-        return str(twin.absolute()), None
+        return None, str(twin.absolute())
     return str(data.absolute()), str(twin.absolute()) if device.type != "cpu" else None
 
 

@@ -21,6 +21,7 @@ class Cell:
         iteration_seconds: of a training step with its data.
         data_seconds: of that, spent waiting for data.
         memory_mb: of one GPU.
+        batch: clips of a step on one GPU.
         note: what is wrong with it.
     """
 
@@ -28,6 +29,7 @@ class Cell:
     iteration_seconds: float
     data_seconds: float
     memory_mb: int
+    batch: int
     note: str = ""
 
 
@@ -86,7 +88,7 @@ SETTINGS = (
         32,
         4,
         {"mmaction2": "tsn_1x1x3"},
-        (Cell(LITE, 0.2966, 0.0030, 8339), Cell(OPEN, 0.3659, 0.0102, 8245)),
+        (Cell(LITE, 0.2966, 0.0030, 8339, 32), Cell(OPEN, 0.3659, 0.0102, 8245, 32)),
         "Three frames from anywhere in the video: the network is light, decoding is what costs.",
     ),
     Setting(
@@ -96,8 +98,10 @@ SETTINGS = (
         1,
         {"mmaction2": "i3d_32x2"},
         (
-            Cell(LITE, 0.4528, 0.1458, 5169),
-            Cell(OPEN, 0.3659, 0.0102, 5065, "the same digits as TSN's, so copied; a later page says 0.56 s"),
+            Cell(LITE, 0.4528, 0.1458, 5169, 8),
+            Cell(
+                OPEN, 0.3659, 0.0102, 5065, 8, "the same digits as TSN's, so copied; a later page says 0.56 s"
+            ),
         ),
         "32 neighbouring frames, an image network inflated in time.",
     ),
@@ -107,7 +111,7 @@ SETTINGS = (
         8,
         1,
         {},
-        (Cell(LITE, 0.3886, 0.3733, 5169, "96 % of the time is waiting for data"),),
+        (Cell(LITE, 0.3886, 0.3733, 5169, 8, "96 % of the time is waiting for data"),),
         "The same from JPEG frames by libjpeg-turbo. Crop and resize are one resampling in every row here.",
         from_frames=True,
     ),
@@ -127,8 +131,8 @@ SETTINGS = (
         2,
         {"mmaction2": "tsm_1x1x8"},
         (
-            Cell(LITE, 0.3052, 0.0095, 7077, "batch 8; the linked configuration trains 50 epochs"),
-            Cell(HAN, 0.3843, 0.0143, 9337, "batch 8"),
+            Cell(LITE, 0.3052, 0.0095, 7077, 8, "the linked configuration trains 50 epochs"),
+            Cell(HAN, 0.3843, 0.0143, 9337, 8),
         ),
         "Eight frames from anywhere, a quarter of the channels shifted in time.",
     ),

@@ -21,9 +21,12 @@ from mmaction_lite.errors import UserError
 
 T = TypeVar("T")
 OURS, PEER = "ours", "peer"
-TURN_SECONDS, MAX_TURN_STEPS = 1.0, 50
+TURN_SECONDS = {"cpu": 1.0, "cuda": 0.4, "mps": 0.4}
+MAX_TURN_STEPS = 50
+SOURCES = ("video", "frames")
+PHASES = ("train", "apart", "link", "infer", *SOURCES)
 # From files a step takes long, and one alone would not see the queue of decoded clips run dry.
-LEAST_STEPS = {"video": 2, "frames": 2}
+LEAST_STEPS: dict[str, int] = dict.fromkeys(SOURCES, 2)
 READ_CLIPS = 8
 
 
@@ -194,7 +197,9 @@ def find_peers(folder: Path) -> dict[str, list[str]]:
 
 
 class Field:
-    """Our worker and one for each peer; a peer that fails leaves the field. A context manager.
+    """Our worker and one for each peer; a peer that fails leaves. A context manager.
+
+    All start at once, so that they build side by side, and so may those of other fields.
 
     Args:
         turns: what ours is told.
@@ -207,34 +212,34 @@ class Field:
     def __init__(
         self, turns: Turns, peers: Sequence[Peer], folder: Path, devices: int, say: Callable[[str], None]
     ):
-        self.setting = turns.setting
+        self.turns = turns
+        self.peers = peers
+        self.folder = folder
         self.say = say
         self.errors: dict[str, str] = {}
-        self.workers: dict[str, Worker] = {}
-        self.stack = contextlib.ExitStack()
-        # All start at once, and build while others build.
-        with self.stack:
-            self._add(OURS, Worker(our_command(), turns, folder / "ours.log", devices))
-            for peer in peers:
-                told = replace(turns, setting=peer.setting, precision=peer.precision)
-                log = folder / f"worker_{str(peer).replace(' ', '_')}.log"
-                # Its script finds those beside it; the folder is its own, for what it leaves behind.
-                self._add(str(peer), Worker(peer.command, told, log, folder=folder))
-            self.stack = self.stack.pop_all()
-
-    def _add(self, name: str, worker: Worker) -> None:
-        self.workers[name] = worker
-        self.stack.push(worker.__exit__)
+        self.workers = {OURS: Worker(our_command(), turns, folder / "ours.log", devices)}
+        for peer in peers:
+            told = replace(turns, setting=peer.setting, precision=peer.precision)
+            log = folder / f"worker_{str(peer).replace(' ', '_')}.log"
+            # Its script finds those beside it; the folder is its own, for what it leaves behind.
+            self.workers[str(peer)] = Worker(peer.command, told, log, folder=folder)
 
     def __enter__(self) -> "Field":
-        with self.stack:
-            for name, worker in list(self.workers.items()):
-                self._try(name, worker.begin)
-            self.stack = self.stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.stack.close()
+        for worker in self.workers.values():
+            worker.__exit__()
+
+    def begin(self) -> None:
+        """Wait until all are built, and stop them.
+
+        Raises:
+            UserError: ours fails.
+        """
+        for name, worker in list(self.workers.items()):
+            self._try(name, worker.begin)
+        self.frameworks = {name: worker.about["framework"] for name, worker in self.workers.items()}
 
     def ask(self, name: str, **request: Any) -> dict[str, Any] | None:
         """The answer of a worker, None if it has left.
@@ -245,14 +250,18 @@ class Field:
         worker = self.workers.get(name)
         return self._try(name, lambda: worker.ask(**request)) if worker else None
 
+    def can(self, name: str, phase: str) -> bool:
+        """Whether a worker is there and knows a phase."""
+        return name in self.workers and phase in self.workers[name].about["phases"]
+
     def _try(self, name: str, run: Callable[[], T]) -> T | None:
         try:
             return run()
         except WorkerError as error:
             if name == OURS:
-                raise UserError(f"{self.setting}: {error}") from None
+                raise UserError(f"{self.turns.setting}: {error}") from None
             self.errors[name] = str(error)
-            self.say(f"{self.setting}: {name} takes no part in what follows: {error}")
+            self.say(f"{self.turns.setting}: {name} takes no part in what follows: {error}")
             self.workers.pop(name).__exit__()
             return None
 
@@ -260,15 +269,18 @@ class Field:
 def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
     """Steps of `phase` by worker, round and number in the turn, each with its seconds by stage.
 
-    All take as many steps in a turn: enough for the slowest to work for a second. Who fails is not in it.
+    All take as many steps in a turn: enough for the slowest to work for a second, on a GPU for less. Who
+    fails is not in it.
     """
-    taking = [name for name, worker in field.workers.items() if phase in worker.about["phases"]]
+    taking = [name for name in field.workers if field.can(name, phase)]
     slowest = 0.0
     for name in taking:
         field.ask(name, phase=phase, steps=1)
         if answer := field.ask(name, phase=phase, steps=1):
             slowest = max(slowest, answer["steps"][0]["iteration"])
-    steps = min(MAX_TURN_STEPS, max(LEAST_STEPS.get(phase, 1), math.ceil(TURN_SECONDS / slowest)))
+    steps = min(
+        MAX_TURN_STEPS, max(LEAST_STEPS.get(phase, 1), math.ceil(TURN_SECONDS[field.turns.device] / slowest))
+    )
     turns: dict[str, list[list[dict[str, float]]]] = {name: [] for name in taking}
     for _ in range(rounds):
         for name in taking:
@@ -277,67 +289,83 @@ def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dic
     return {name: turns[name] for name in taking if name in field.workers}
 
 
-def measure(
-    turns: Turns,
-    peers: Sequence[Peer],
-    rounds: int,
-    folder: Path,
-    devices: int,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Everything about one setting, beside each of the peers, or alone where there are none.
+def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[str, Any]:
+    """Steps without files, beside all peers.
 
     Args:
-        turns: how.
-        peers: who takes turns with ours.
+        field: has begun.
         rounds: turns of each in every phase.
-        folder: for logs and files that pass between processes.
-        devices: processes of ours that train together; they exchange gradients in "train", not in "apart",
-            and nothing else in "link".
-        say: called with a line about what goes wrong with a peer, which ends its part and not the whole.
+        phases: "train" first; "infer", or of processes that train together, which exchange gradients in
+            "train", "apart", in which they do not, and "link", in which they do nothing else.
 
     Returns:
-        for each peer: "frameworks" by side; "train", "infer", "video" and "frames", each with the turns of
-        `take_turns` by side; "stages" of our training step; "memory_mib" by side; "read_milliseconds" of
-        processor time for a training clip, by source; "check" of the logits; "error" of the peer.
-
-    Raises:
-        UserError: ours fails.
+        each phase with what `take_turns` returns; "memory_mib" by worker, "check" of the logits by peer,
+        "stages" of our training step.
     """
-    found: dict[str, dict[str, Any]] = {}  # by phase, then by worker
-    alone: dict[str, Any] = {"read_milliseconds": {}}
-    with Field(turns, peers, folder, devices, say) as field:
-        about = {name: worker.about for name, worker in field.workers.items()}
-        checks = {str(peer): _check(field, str(peer), folder) for peer in peers}
-        for phase in ["train", "apart", "link"] if devices > 1 else ["train", "infer", "video", "frames"]:
-            if phase not in about[OURS]["phases"]:
-                continue
-            found[phase] = take_turns(field, phase, rounds)
-            if phase == "train":
-                answers = {name: field.ask(name, phase="memory") for name in found[phase]}
-                found["memory_mib"] = {name: round(a["mib"], 1) for name, a in answers.items() if a}
-                alone["stages"] = (field.ask(OURS, phase="stages", steps=3) or {})["steps"]
-            if phase in LEAST_STEPS:
-                answer = field.ask(OURS, phase="read", source=phase, clips=READ_CLIPS) or {}
-                alone["read_milliseconds"][phase] = answer["milliseconds"]
+    found: dict[str, Any] = {}
+    for phase in phases:
+        found[phase] = take_turns(field, phase, rounds)
+        if phase == "train":
+            answers = {name: field.ask(name, phase="memory") for name in found[phase]}
+            found["memory_mib"] = {
+                name: round(answer["mib"], 1) for name, answer in answers.items() if answer
+            }
+            found["stages"] = (field.ask(OURS, phase="stages", steps=3) or {})["steps"]
+    # Last, for it takes memory, too.
+    found["check"] = {str(peer): _check(field, str(peer)) for peer in field.peers}
+    return found
+
+
+def measure_feeding(field: Field, rounds: int, clips_per_second: float) -> dict[str, Any]:
+    """Training steps from files, in turns with the peers that read them, too.
+
+    Where there are video files and JPEG frames of the same clips, from the videos if the decoding processes
+    can keep up with a network that takes `clips_per_second` and leave a quarter of the time for what else
+    there is to do, from the frames otherwise.
+
+    Returns:
+        "video" or "frames", with what `take_turns` returns; "read_milliseconds" of processor time for a
+        training clip, by source.
+    """
+    sources = [source for source in SOURCES if field.can(OURS, source)]
+    read = {}
+    for source in sources:
+        answer = field.ask(OURS, phase="read", source=source, clips=READ_CLIPS) or {}
+        read[source] = answer["milliseconds"]
+    cores = 0.75 * field.turns.workers
+    fits = [source for source in sources if clips_per_second * read[source] / 1000 <= cores]
+    source = (fits or sources[-1:])[0]
+    return {"read_milliseconds": read, source: take_turns(field, source, rounds)}
+
+
+def rows_of(field: Field, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was found, as one row for each peer, or one for ours alone, by side instead of by worker."""
     rows = []
-    for name in [str(peer) for peer in peers] or [None]:
-        sides = {OURS: OURS} if name is None else {OURS: OURS, name: PEER}
-        row = {
-            phase: {side: by_name[who] for who, side in sides.items() if who in by_name}
-            for phase, by_name in found.items()
-        }
-        row["frameworks"] = {side: about[who]["framework"] for who, side in sides.items() if who in about}
-        row |= alone
-        row |= {"check": checks[name]} if name and checks[name] else {}
-        row |= {"error": field.errors[name]} if name in field.errors else {}
+    for name in [str(peer) for peer in field.peers] or [None]:
+        sides = {OURS: OURS} | ({name: PEER} if name else {})
+
+        def of(by_worker: dict[str, Any], sides: dict[str, str] = sides) -> dict[str, Any]:
+            return {side: by_worker[who] for who, side in sides.items() if who in by_worker}
+
+        row: dict[str, Any] = {"frameworks": of(field.frameworks)}
+        row |= {what: of(value) for what, value in found.items() if what in PHASES or what == "memory_mib"}
+        row |= {what: found[what] for what in ("stages", "read_milliseconds") if what in found}
+        if name and found["check"][name]:
+            row["check"] = found["check"][name]
+        if name in field.errors:
+            row["error"] = field.errors[name]
         rows.append(row)
     return rows
 
 
-def _check(field: Field, name: str, folder: Path) -> dict[str, Any] | None:
-    """Whether both are the same network: how far our logits are from the peer's with the peer's weights."""
-    file = folder / "check.pt"
+def _check(field: Field, name: str) -> dict[str, Any] | None:
+    """Whether both are the same network: how far our logits are from the peer's with the peer's weights.
+
+    Ours run on the processor, which would take longer than all the rest beside a GPU.
+    """
+    if field.turns.device != "cpu":
+        return None
+    file = field.folder / "check.pt"
     try:
         is_there = field.ask(name, phase="check", file=str(file.absolute())) is not None
         return field.ask(OURS, phase="check", file=str(file.absolute())) if is_there else None

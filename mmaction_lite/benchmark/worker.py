@@ -201,6 +201,8 @@ class Work:
                 self.folded.compile(mode=self.recipe.compile, dynamic=False)
         pixels = self.made.pixels.to(self.team.device, non_blocking=True).flatten(0, 1)
         dtype = getattr(torch, self.recipe.precision)
+        if self.recipe.compile is not None:
+            torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.team.device.type, dtype, enabled=dtype != torch.float32):
             self.folded(self.recipe.normalize(pixels)).softmax(1)
 

@@ -41,6 +41,10 @@ def benchmark(
     device: Device = "auto",
     workers: Workers = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of ours and of each peer.")] = 5,
+    no_inference: Annotated[bool, typer.Option("--no-inference", help="Leave inference out.")] = False,
+    at_once: Annotated[
+        int, typer.Option(min=1, help="Rows that start and compile together; memory has to hold them.")
+    ] = 1,
     peers: Annotated[Path, typer.Option(help="Where make peers installed them.")] = Path(".peers"),
     peer_result: Annotated[
         list[Path] | None, typer.Option(help="JSON of numbers that somebody else measured.")
@@ -74,6 +78,8 @@ def benchmark(
         data=None if synthetic else data,
         workers=default_workers() if workers is None else workers,
         rounds=rounds,
+        infers=not no_inference,
+        at_once=at_once,
     )
     found = run_benchmark(settings, plan, peers, out, warn)
     for file in peer_result or []:

@@ -1,6 +1,5 @@
 """The first convolution of a network, on GPUs: three channels are too few for their matrix units."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,15 +32,10 @@ def convolve_deep(x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, st
     pixels = functional.pad(x.permute(0, 2, 3, 1), (0, 0, margin, after[0], margin, after[1]))
     pairs = pixels.unflatten(1, (rows, 2)).unflatten(3, (columns, 2)).transpose(2, 3)
     deep = pairs.flatten(3).unflatten(0, (clips, -1))  # (B, T, rows, columns, 2·2·C)
-    frames = (deep.shape[1] - 1) // stride_t + 1
-    if taps > 1:
-        deep = functional.pad(deep, (0, 0, 0, 0, 0, 0, taps // 2, taps // 2))
-    end = stride_t * (frames - 1) + 1
-    parts = [deep[:, tap : tap + end : stride_t] for tap in range(taps)]
-    # Matrix units take channels eight at a time.
-    if spare := -4 * channels * taps % 8:
-        parts.append(deep.new_zeros(1).expand(*parts[0].shape[:-1], spare))
-    deep = torch.cat(parts, -1).flatten(0, 1).permute(0, 3, 1, 2)  # channels-last
+    deep = functional.pad(deep, (0, 0, 0, 0, 0, 0, taps // 2, taps // 2)).unfold(1, taps, stride_t)
+    deep = deep.flatten(4).flatten(0, 1)  # (B·T', rows, columns, 2·2·C·K)
     kernel = functional.pad(weight, (0, 1, 0, 1)).unflatten(3, (half, 2)).unflatten(5, (half, 2))
-    kernel = kernel.permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 4)  # (O, K·2·2·C, half, half)
+    kernel = kernel.permute(0, 4, 6, 1, 2, 3, 5).flatten(1, 4)  # (O, 2·2·C·K, half, half)
+    spare = -4 * channels * taps % 8  # matrix units take channels eight at a time
+    deep = functional.pad(deep, (0, spare)).permute(0, 3, 1, 2)
     return functional.conv2d(deep, functional.pad(kernel, (0, 0, 0, 0, 0, spare)), bias)
