@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def measure(turns, peers, rounds, folder, say):
 
 
 def test_ours_is_measured_alone_stage_by_stage(tiny, tmp_path, quick):
-    (found,) = measure(plan(data=tiny), [], 2, tmp_path, print)
+    more_than_there_are = replace(plan(data=tiny), batch_size=16, input=(16, 8, 42, 56))
+    (found,) = measure(more_than_there_are, [], 2, tmp_path, print)
     assert set(found["train"]) == {"ours"}
     assert len(found["train"]["ours"]) == 2
     for step in found["stages"]:

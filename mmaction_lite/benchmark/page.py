@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from mmaction_lite.benchmark.scaling import predict_scaling
@@ -60,7 +61,7 @@ def main_table(found: dict[str, Any], log: str) -> str:
     lines = []
     for name in dict.fromkeys(row["setting"] for row in found["results"]):
         rows = [row for row in found["results"] if row["setting"] == name]
-        measured = [(rows[0], OURS), *((row, PEER) for row in rows if PEER in row["frameworks"])]
+        measured = [(rows[0], OURS), *((row, PEER) for row in rows if PEER in row["train"])]
         lines += [_cells(found, row, side, log) for row, side in measured]
         for other in found.get("imported", []):
             for theirs in other["results"]:
@@ -125,7 +126,7 @@ def ratio_table(found: dict[str, Any]) -> str:
     """Ours over each peer."""
     lines = []
     for row in found["results"]:
-        if PEER not in row["frameworks"]:
+        if PEER not in row["train"]:
             continue
         memory = row["memory_mib"]
         ratios = [ratio(row[phase]) if phase in row else None for phase in ("video", "train", "infer")]
@@ -155,7 +156,7 @@ def behind(found: dict[str, Any]) -> list[str]:
     """A line for everything in which a peer is ahead."""
     lines = []
     for row in found["results"]:
-        if PEER not in row["frameworks"]:
+        if PEER not in row["train"]:
             continue
         made = {what: ratio(row[phase]) for phase, what in PARTS.items() if phase in row}
         ratios = [(what, each.median) for what, each in made.items() if each]
@@ -279,7 +280,7 @@ def picture(found: dict[str, Any], file: Path) -> None:
     """Ours over each peer, as bars, into a .png."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in found["results"] if PEER in row["frameworks"]]
+    rows = [row for row in found["results"] if PEER in row["train"]]
     figure = Figure(figsize=(9, 1.5 + 0.55 * max(1, len(rows))), layout="constrained")
     axes = figure.subplots()
     labels = [*PARTS.values(), MEMORY]
@@ -321,7 +322,11 @@ def describe(found: dict[str, Any]) -> str:
 
 def errors(found: dict[str, Any]) -> list[str]:
     """What peers could not do."""
-    return [f"{row['setting']}, {row['peer']}: {row['error']}" for row in found["results"] if "error" in row]
+    return [
+        f"{row['setting']}, {row['peer']} {row['peer_precision']}: {shorten(row['error'], 100)}"
+        for row in found["results"]
+        if "error" in row
+    ]
 
 
 def write_tables(found: dict[str, Any], folder: Path) -> str:

@@ -18,6 +18,7 @@ from mmaction_lite.benchmark.environment import environment, measure_limits
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.benchmark.turns import (
     OURS,
+    SOURCES,
     Field,
     Peer,
     Turns,
@@ -129,6 +130,7 @@ def run_benchmark(
             for setting, field in group:
                 steps.append(measure_network(field, plan.rounds, plan.phases))
                 _store(found, setting, field, steps[-1], out / FILE)
+                field.end_those_without(SOURCES)
             for (setting, field), numbers in zip(group, steps, strict=True):
                 if plan.data is not None:
                     taken = [step["iteration"] for turn in numbers["train"][OURS] for step in turn]

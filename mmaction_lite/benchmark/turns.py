@@ -254,6 +254,12 @@ class Field:
         """Whether a worker is there and knows a phase."""
         return name in self.workers and phase in self.workers[name].about["phases"]
 
+    def end_those_without(self, phases: Sequence[str]) -> None:
+        """End peers that know none of the phases; what they hold of a GPU's memory is free then."""
+        for name in [name for name in self.workers if name != OURS]:
+            if not any(self.can(name, phase) for phase in phases):
+                self.workers.pop(name).__exit__()
+
     def _try(self, name: str, run: Callable[[], T]) -> T | None:
         try:
             return run()

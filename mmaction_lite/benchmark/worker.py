@@ -28,6 +28,7 @@ from mmaction_lite.benchmark.settings import find_setting
 from mmaction_lite.converters import convert
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.loader import Batch, VideoDataset, training_loader
+from mmaction_lite.data.samples import PackedStrings
 from mmaction_lite.device import peak_memory, synchronize
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.gradients import Gradients
@@ -140,8 +141,12 @@ class Work:
         self.step(self.made)
 
     def data(self, source: str) -> VideoDataset:
-        """The training clips of a source."""
+        """The training clips of a source; over and over if they are fewer than a few batches."""
         samples = read_split(Path(self.options[source]), "train")
+        if len(samples) < 4 * self.options["batch_size"]:
+            order = np.arange(4 * self.options["batch_size"]) % len(samples)
+            paths = PackedStrings([samples.paths[i] for i in order])
+            samples = replace(samples, paths=paths, labels=samples.labels[order])
         return VideoDataset(samples, self.recipe.train, seed=0)
 
     def feed(self, source: str) -> None:
