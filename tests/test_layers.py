@@ -25,8 +25,10 @@ ALLOWED = {
     "evaluate": {"errors", "data", "device", "distributed", "models", "metrics", "files"},
     "run": {"errors", "data", "recipes", "evaluate", "checkpoint", "converters", "files"},
     "convert": {"errors", "recipes", "converters"},
+    "announce": {"errors", "data", "distributed", "recipes"},
     "watch": {"errors", "data", "device", "distributed", "evaluate", "metrics", "files"},
     "train": {
+        "announce",
         "errors",
         "recipes",
         "models",
