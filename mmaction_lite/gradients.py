@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmaction_lite.distributed import without_exchange
 from mmaction_lite.errors import UserError
 from mmaction_lite.loss import clip_losses, hits
+from mmaction_lite.models.sub_batch import SubBatchNorm2d, in_groups
 from mmaction_lite.recipes.recipe import Recipe
 
 
@@ -42,6 +43,7 @@ class Gradients:
         self.may_shrink = may_shrink
         self.say = say
         self.clips_per_part = recipe.clips_per_device
+        self.norms = [module for module in model.modules() if isinstance(module, SubBatchNorm2d)]
 
     def add(self, pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Set the gradients of the network's parameters, which must have none.
@@ -82,9 +84,14 @@ class Gradients:
             torch.cuda.empty_cache()
             self.say(
                 f"the device's memory does not hold {size} clips at once: going on with {halved} at a time, "
-                f"whose gradients add up (batch normalisation now sees {halved} clips), as with --set "
-                f"clips_per_device={halved}"
+                f"whose gradients add up{self._seen(halved)}, as with --set clips_per_device={halved}"
             )
+
+    def _seen(self, size: int) -> str:
+        """What smaller parts mean for batch normalisation."""
+        if self.recipe.norm_clips is not None and size >= self.recipe.norm_clips:
+            return ""
+        return f" (batch normalisation now sees {size} clips)"
 
     def _add(
         self, pixels: Tensor, labels: Tensor, rng: np.random.Generator, size: int, num_views: int
@@ -106,7 +113,8 @@ class Gradients:
             is_last = first + size >= len(labels)
             if recipe.compile is not None:
                 torch.compiler.cudagraph_mark_step_begin()
-            with nullcontext() if is_last else without_exchange(self.model):
+            groups = in_groups(self.norms, len(truth), recipe.norm_clips or len(truth))
+            with groups, nullcontext() if is_last else without_exchange(self.model):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     logits = self.model(inputs)
                 losses = clip_losses(logits, targets, recipe.loss, recipe.label_smoothing, self.class_weights)

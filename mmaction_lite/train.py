@@ -29,6 +29,7 @@ from mmaction_lite.evaluate import evaluate
 from mmaction_lite.gradients import Gradients
 from mmaction_lite.loss import balanced_weights, dense
 from mmaction_lite.models.resnet import recompute_blocks
+from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.run import Progress as RunProgress
@@ -149,6 +150,8 @@ def _train(
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         else:
             say(f"batch_norm sync: on {team} it is plain batch normalisation")
+    if recipe.norm_clips is not None:
+        split_batch_norm(model)
     if recipe.recompute:
         recompute_blocks(model)
     sharding = _sharding() if shard and team.number > 1 else None

@@ -15,7 +15,7 @@ ALLOWED = {
     "loss": {"errors"},
     "distributed": {"errors", "device"},
     "sharding": {"distributed"},
-    "gradients": {"errors", "distributed", "loss", "recipes"},
+    "gradients": {"errors", "distributed", "loss", "models", "recipes"},
     "metrics": {"errors"},
     "checkpoint": {"errors", "files"},
     "converters": {"errors", "models"},

@@ -43,6 +43,7 @@ def finetune(recipe: Recipe, num_clips: int) -> Recipe:
         epochs=epochs,
         batch_size=batch_size,
         clips_per_device=None,
+        norm_clips=None,
         batch_norm="frozen",
         precise_bn_clips=0,
         label_smoothing=0.1,

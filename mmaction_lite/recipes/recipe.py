@@ -92,6 +92,8 @@ class Recipe:
             scales the loss; "bfloat16" is slow on processors without it.
         clips_per_device: clips that enter the network together; more are taken in parts whose gradients
             add up. Batch normalisation sees one part at a time. None takes all at once.
+        norm_clips: batch normalisation takes the statistics of so many clips by themselves, where more enter
+            the network together. None for those of all that enter together.
         recompute: keep only what enters each block of a network, and make the rest again in the backward
             pass: a third more time, a fraction of the memory, the same numbers.
         compile: `torch.compile` of the network, in one of its modes.
@@ -128,6 +130,7 @@ class Recipe:
     mixing: Mixing | None = None
     precision: Precision = "float32"
     clips_per_device: int | None = None
+    norm_clips: int | None = None
     recompute: bool = False
     compile: CompileMode | None = None
     batch_norm: BatchNormMode = "train"
@@ -150,8 +153,12 @@ class Recipe:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_grad_norm is not None and self.max_grad_norm <= 0:
             raise UserError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0, or none")
-        if self.clips_per_device is not None and self.clips_per_device < 1:
-            raise UserError(f"clips_per_device is {self.clips_per_device}; it must be at least 1, or none")
+        for name in ("clips_per_device", "norm_clips"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1, or none")
+        if self.norm_clips is not None and self.batch_norm == "sync":
+            raise UserError("norm_clips and batch_norm sync exclude each other; leave one of them out")
         if self.recompute and self.compile is not None:
             raise UserError(
                 "recompute and compile exclude each other: a compiler chooses itself what to keep"
