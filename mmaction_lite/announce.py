@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
+from mmaction_lite.data.course import Course
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
@@ -13,7 +14,7 @@ from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.recipes.weights import Card
 
 
-def check_fit(recipe: Recipe, samples: Samples, team: Team, shard: bool) -> None:
+def check_fit(recipe: Recipe, samples: Samples, course: Course, team: Team, shard: bool) -> None:
     """Whether batches, processes and device go with each other.
 
     Raises:
@@ -23,10 +24,12 @@ def check_fit(recipe: Recipe, samples: Samples, team: Team, shard: bool) -> None
         raise UserError(
             "precision float16 needs a GPU; on a processor use float32, or bfloat16 where it has that"
         )
-    if len(samples) < recipe.batch_size:
+    largest = max(size for size, _ in course.batches)
+    if len(samples) < largest:
+        fitting = max(1, len(samples) * recipe.batch_size // largest)
         raise UserError(
-            f"{samples.source}: {len(samples)} clips are fewer than one batch of {recipe.batch_size}; "
-            f"lower it, for example with --set batch_size={len(samples)}"
+            f"{samples.source}: {len(samples)} clips are fewer than one batch of {largest}; "
+            f"lower it, for example with --set batch_size={fitting}"
         )
     if samples.is_multi_label and recipe.loss == "cross_entropy":
         raise UserError(
@@ -51,6 +54,7 @@ def announce(
     card: Card,
     samples: Samples,
     val_samples: Samples,
+    course: Course,
     model: nn.Module,
     team: Team,
     workers: int,
@@ -70,6 +74,14 @@ def announce(
         f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})",
         f"val: {val_samples.source}: {len(val_samples)} clips; {recipe.val}",
     ]
+    if recipe.multigrid is not None:
+        batches = [
+            f"{phase.batch * recipe.batch_size} clips of {phase.clip_len}x{phase.side}"
+            for phase in recipe.multigrid.phases
+        ]
+        lines.append(
+            f"multigrid: {batches[0]} first, {batches[-1]} last; {course.first_step(recipe.epochs)} steps"
+        )
     if counts.max() > 10 * max(1, counts.min()) and not recipe.class_balance and recipe.class_weights is None:
         lines.append(
             "note: classes are uneven; --set class_balance=0.5 draws rare ones more often, "

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mmaction_lite.announce import announce, check_fit
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches
+from mmaction_lite.data.course import Course
 from mmaction_lite.data.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.workers import HANG_SECONDS, Batches
@@ -136,9 +137,9 @@ def _train(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     device = team.device
-    check_fit(recipe, samples, team, shard)
-    steps_per_epoch = len(samples) // recipe.batch_size
-    last_step = recipe.epochs * steps_per_epoch
+    course = Course(len(samples), recipe.batch_size, recipe.multigrid)
+    check_fit(recipe, samples, course, team, shard)
+    last_step = course.first_step(recipe.epochs)
     torch.manual_seed(seed)
     model = run.card.build(recipe)
     if init_from is not None:
@@ -170,7 +171,9 @@ def _train(
         judged = run.card.build(recipe).to(device)
     progress = run.begin(saved, states)
     if recipe.compile is not None:
-        model.compile(mode=recipe.compile, dynamic=False)  # a training has one shape, or two
+        # A training has one shape, or two; by multigrid it has more than PyTorch compiles by itself.
+        torch._dynamo.config.recompile_limit += len(course.batches) - 1
+        model.compile(mode=recipe.compile, dynamic=False)
     gradients = Gradients(
         model if sharding else team.wrap(model),
         recipe,
@@ -186,9 +189,9 @@ def _train(
     workers = 0 if cache and num_workers is None else free_workers
     val_workers = 0 if val_cache and num_workers is None else free_workers
 
-    def clips_of(first_step: int, end_step: int) -> Batches[Batch]:
+    def clips_of(course: Course, first_step: int, end_step: int) -> Batches[Batch]:
         return training_loader(
-            VideoDataset(samples, recipe.train, cache, seed),
+            VideoDataset(samples, recipe.train, cache, seed, course),
             recipe.batch_size,
             first_step,
             end_step,
@@ -200,21 +203,21 @@ def _train(
             team.share,
         )
 
-    loader = clips_of(progress.step, last_step)
+    loader = clips_of(course, progress.step, last_step)
     quarantine = Quarantine(run.out, len(samples), team.is_first)
-    watch = Watch(run.out, samples, progress.step, last_step, steps_per_epoch, console, team)
+    watch = Watch(run.out, samples, progress.step, last_step, course, console, team)
     if wandb is not None and team.is_first:
         watch.boards.append(WandbBoard(wandb, run.out, run.text))
-    announce(recipe, run.card, samples, val_samples, model, team, workers, console)
+    announce(recipe, run.card, samples, val_samples, course, model, team, workers, console)
 
     def validate() -> None:
         """Score the validation split, keep the weights if they are the best so far."""
         if sharding:
             judged.load_state_dict(sharding.whole_weights(model))
         if recipe.precise_bn_clips:
-            batches = clips_of(
-                progress.step, progress.step + -(-recipe.precise_bn_clips // recipe.batch_size)
-            )
+            plain = Course(len(samples), recipe.batch_size)  # in the shape that will be tested
+            first = plain.first_step(int(course.epochs(progress.step)))
+            batches = clips_of(plain, first, first + -(-recipe.precise_bn_clips // recipe.batch_size))
             measure_statistics(judged, (recipe.normalize(b.pixels.to(device).flatten(0, 1)) for b in batches))
             team.average_statistics(judged)
         else:
@@ -244,8 +247,8 @@ def _train(
         run.save_last(progress, saved, states)
 
     def is_due(step: int) -> bool:
-        epoch, inside = divmod(step, steps_per_epoch)
-        return step > 0 and inside == 0 and (epoch % recipe.val_every == 0 or epoch == recipe.epochs)
+        epoch = course.epochs(step)  # a fraction inside of an epoch
+        return step > 0 and (epoch % recipe.val_every == 0 or epoch == recipe.epochs)
 
     def is_over() -> bool:
         return progress.validated_step == last_step or (
@@ -273,7 +276,9 @@ def _train(
             if not batch.samples:
                 raise UserError(f"step {step}: none of its clips can be read; {batch.faults[0].reason}")
             _seed_step(seed, step, team.rank, device)
-            lr = recipe.optimizer.lr * recipe.schedule.factor(step / steps_per_epoch, recipe.epochs)
+            place = course.place(step)
+            lr = recipe.optimizer.lr * recipe.schedule.factor(course.epochs(step), recipe.epochs)
+            lr *= place.long_factor
             set_lr(optimizer, lr)
 
             pixels = batch.pixels.to(device, non_blocking=True)  # (B, V, T, H, W, C)
@@ -281,7 +286,9 @@ def _train(
             if recipe.mixing is not None:
                 labels = dense(labels, len(samples.classes))
             optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
-            loss, right = gradients.add(pixels, labels, generator(seed, MIX, step))
+            loss, right = gradients.add(
+                pixels, labels, generator(seed, MIX, step), place.long_factor, place.short_factor
+            )
             if recipe.max_grad_norm is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
@@ -292,8 +299,7 @@ def _train(
 
             progress.step = step + 1
             watch.step(progress.step, lr, loss, right, batch.samples, began, data_seconds)
-            is_epoch_over = progress.step % steps_per_epoch == 0
-            if is_epoch_over or is_saving:
+            if course.epochs(progress.step).is_integer() or is_saving:
                 watch.settle()
                 run.save_last(progress, saved, states)
                 saved_at = perf_counter()
