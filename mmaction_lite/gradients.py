@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmaction_lite.distributed import without_exchange
 from mmaction_lite.errors import UserError
 from mmaction_lite.loss import clip_losses, hits
+from mmaction_lite.models.sub_batch import SubBatchNorm2d, in_groups
 from mmaction_lite.recipes.recipe import Recipe
 
 
@@ -42,14 +43,25 @@ class Gradients:
         self.may_shrink = may_shrink
         self.say = say
         self.clips_per_part = recipe.clips_per_device
+        self.norms = [module for module in model.modules() if isinstance(module, SubBatchNorm2d)]
 
-    def add(self, pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def add(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        rng: np.random.Generator,
+        long_factor: int = 1,
+        short_factor: int = 1,
+    ) -> tuple[Tensor, Tensor]:
         """Set the gradients of the network's parameters, which must have none.
 
         Args:
             pixels: uint8 (B, V, T, H, W, C).
             labels: int64 (B·V,), or where clips are mixed or have several classes float32 (B·V, K).
             rng: for mixing; every part is mixed alike.
+            long_factor: how many times more clips than the recipe's the step has, by the long cycle of a
+                multigrid training; as many more enter the network together.
+            short_factor: the same by its short cycle, and as many more are normalised together.
 
         Returns:
             the mean loss and the share of the clips that are right, 0-d.
@@ -61,15 +73,16 @@ class Gradients:
         unit = num_views * (
             1 if self.recipe.mixing is None else 2
         )  # whole videos; pairs where they are mixed
+        factor = long_factor * short_factor
         while True:
             size = len(labels)
             if self.clips_per_part is not None:
-                size = min(size, max(unit, self.clips_per_part // unit * unit))
+                size = min(size, max(unit, self.clips_per_part // unit * unit) * factor)
             state = rng.bit_generator.state
             try:
-                return self._add(pixels.flatten(0, 1), labels, rng, size, num_views)
+                return self._add(pixels.flatten(0, 1), labels, rng, size, num_views, short_factor)
             except torch.OutOfMemoryError as error:
-                halved = size // 2 // unit * unit
+                halved = size // factor // 2 // unit * unit
                 if not self.may_shrink or halved == 0:
                     raise UserError(
                         f"the device's memory does not hold {size} clips at once; try --set clips_per_device="
@@ -80,14 +93,26 @@ class Gradients:
             rng.bit_generator.state = state
             self.model.zero_grad()
             torch.cuda.empty_cache()
+            seen = self._seen(halved * factor, short_factor)
             self.say(
-                f"the device's memory does not hold {size} clips at once: going on with {halved} at a time, "
-                f"whose gradients add up (batch normalisation now sees {halved} clips), as with --set "
-                f"clips_per_device={halved}"
+                f"the device's memory does not hold {size} clips at once: going on with {halved * factor} "
+                f"at a time, whose gradients add up{seen}, as with --set clips_per_device={halved}"
             )
 
+    def _seen(self, size: int, short_factor: int) -> str:
+        """What smaller parts mean for batch normalisation."""
+        if self.recipe.norm_clips is not None and size >= self.recipe.norm_clips * short_factor:
+            return ""
+        return f" (batch normalisation now sees {size} clips)"
+
     def _add(
-        self, pixels: Tensor, labels: Tensor, rng: np.random.Generator, size: int, num_views: int
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        rng: np.random.Generator,
+        size: int,
+        num_views: int,
+        short_factor: int,
     ) -> tuple[Tensor, Tensor]:
         recipe, device = self.recipe, labels.device
         loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -97,6 +122,7 @@ class Gradients:
             for parameter in self.model.parameters():
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         dtype = getattr(torch, recipe.precision)
+        norm_clips = None if recipe.norm_clips is None else recipe.norm_clips * short_factor
         for first in range(0, len(labels), size):
             part, truth = pixels[first : first + size], labels[first : first + size]
             inputs, targets = recipe.normalize(part), truth
@@ -106,7 +132,8 @@ class Gradients:
             is_last = first + size >= len(labels)
             if recipe.compile is not None:
                 torch.compiler.cudagraph_mark_step_begin()
-            with nullcontext() if is_last else without_exchange(self.model):
+            groups = in_groups(self.norms, len(truth), norm_clips or len(truth))
+            with groups, nullcontext() if is_last else without_exchange(self.model):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     logits = self.model(inputs)
                 losses = clip_losses(logits, targets, recipe.loss, recipe.label_smoothing, self.class_weights)

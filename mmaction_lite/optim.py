@@ -165,18 +165,22 @@ class Steps:
     """lr times `gamma` at each of the epochs `milestones`, after an optional linear warm-up.
 
     The warm-up rises epoch by epoch from `warmup_start` to 1, which it reaches in the last of its
-    `warmup_epochs`.
+    `warmup_epochs`; or, `is_straight`, step by step to 1 at epoch `warmup_epochs`.
     """
 
     milestones: tuple[int, ...]
     gamma: float = 0.1
     warmup_epochs: int = 0
     warmup_start: float = 0.1
+    is_straight: bool = False
 
     def factor(self, epoch: float, epochs: int) -> float:
         """What lr is multiplied with at `epoch`, a fraction counted from 0, of `epochs`."""
         decay = self.gamma ** bisect_right(self.milestones, epoch)
-        rise = min(1.0, int(epoch) / max(1, self.warmup_epochs - 1)) if self.warmup_epochs else 1.0
+        if not self.warmup_epochs:
+            return decay
+        by_epoch = int(epoch) / max(1, self.warmup_epochs - 1)
+        rise = min(1.0, epoch / self.warmup_epochs if self.is_straight else by_epoch)
         return decay * (self.warmup_start + (1 - self.warmup_start) * rise)
 
 

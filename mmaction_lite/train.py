@@ -16,8 +16,10 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mmaction_lite.announce import announce, check_fit
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.cache import Caches
+from mmaction_lite.data.course import Course
 from mmaction_lite.data.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.workers import HANG_SECONDS, Batches
@@ -28,9 +30,9 @@ from mmaction_lite.evaluate import evaluate
 from mmaction_lite.gradients import Gradients
 from mmaction_lite.loss import balanced_weights, dense
 from mmaction_lite.models.resnet import recompute_blocks
+from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.recipes.weights import Card
 from mmaction_lite.run import Progress as RunProgress
 from mmaction_lite.run import Run
 from mmaction_lite.watch import Quarantine, WandbBoard, Watch, import_wandb
@@ -135,9 +137,9 @@ def _train(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     device = team.device
-    _check_fit(recipe, samples, team, shard)
-    steps_per_epoch = len(samples) // recipe.batch_size
-    last_step = recipe.epochs * steps_per_epoch
+    course = Course(len(samples), recipe.batch_size, recipe.multigrid)
+    check_fit(recipe, samples, course, team, shard)
+    last_step = course.first_step(recipe.epochs)
     torch.manual_seed(seed)
     model = run.card.build(recipe)
     if init_from is not None:
@@ -149,6 +151,8 @@ def _train(
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         else:
             say(f"batch_norm sync: on {team} it is plain batch normalisation")
+    if recipe.norm_clips is not None:
+        split_batch_norm(model)
     if recipe.recompute:
         recompute_blocks(model)
     sharding = _sharding() if shard and team.number > 1 else None
@@ -167,7 +171,9 @@ def _train(
         judged = run.card.build(recipe).to(device)
     progress = run.begin(saved, states)
     if recipe.compile is not None:
-        model.compile(mode=recipe.compile, dynamic=False)  # a training has one shape, or two
+        # A training has one shape, or two; by multigrid it has more than PyTorch compiles by itself.
+        torch._dynamo.config.recompile_limit += len(course.batches) - 1
+        model.compile(mode=recipe.compile, dynamic=False)
     gradients = Gradients(
         model if sharding else team.wrap(model),
         recipe,
@@ -183,9 +189,9 @@ def _train(
     workers = 0 if cache and num_workers is None else free_workers
     val_workers = 0 if val_cache and num_workers is None else free_workers
 
-    def clips_of(first_step: int, end_step: int) -> Batches[Batch]:
+    def clips_of(course: Course, first_step: int, end_step: int) -> Batches[Batch]:
         return training_loader(
-            VideoDataset(samples, recipe.train, cache, seed),
+            VideoDataset(samples, recipe.train, cache, seed, course),
             recipe.batch_size,
             first_step,
             end_step,
@@ -197,21 +203,21 @@ def _train(
             team.share,
         )
 
-    loader = clips_of(progress.step, last_step)
+    loader = clips_of(course, progress.step, last_step)
     quarantine = Quarantine(run.out, len(samples), team.is_first)
-    watch = Watch(run.out, samples, progress.step, last_step, steps_per_epoch, console, team)
+    watch = Watch(run.out, samples, progress.step, last_step, course, console, team)
     if wandb is not None and team.is_first:
         watch.boards.append(WandbBoard(wandb, run.out, run.text))
-    _announce(recipe, run.card, samples, val_samples, model, team, workers, console)
+    announce(recipe, run.card, samples, val_samples, course, model, team, workers, console)
 
     def validate() -> None:
         """Score the validation split, keep the weights if they are the best so far."""
         if sharding:
             judged.load_state_dict(sharding.whole_weights(model))
         if recipe.precise_bn_clips:
-            batches = clips_of(
-                progress.step, progress.step + -(-recipe.precise_bn_clips // recipe.batch_size)
-            )
+            plain = Course(len(samples), recipe.batch_size)  # in the shape that will be tested
+            first = plain.first_step(int(course.epochs(progress.step)))
+            batches = clips_of(plain, first, first + -(-recipe.precise_bn_clips // recipe.batch_size))
             measure_statistics(judged, (recipe.normalize(b.pixels.to(device).flatten(0, 1)) for b in batches))
             team.average_statistics(judged)
         else:
@@ -241,8 +247,8 @@ def _train(
         run.save_last(progress, saved, states)
 
     def is_due(step: int) -> bool:
-        epoch, inside = divmod(step, steps_per_epoch)
-        return step > 0 and inside == 0 and (epoch % recipe.val_every == 0 or epoch == recipe.epochs)
+        epoch = course.epochs(step)  # a fraction inside of an epoch
+        return step > 0 and (epoch % recipe.val_every == 0 or epoch == recipe.epochs)
 
     def is_over() -> bool:
         return progress.validated_step == last_step or (
@@ -270,7 +276,9 @@ def _train(
             if not batch.samples:
                 raise UserError(f"step {step}: none of its clips can be read; {batch.faults[0].reason}")
             _seed_step(seed, step, team.rank, device)
-            lr = recipe.optimizer.lr * recipe.schedule.factor(step / steps_per_epoch, recipe.epochs)
+            place = course.place(step)
+            lr = recipe.optimizer.lr * recipe.schedule.factor(course.epochs(step), recipe.epochs)
+            lr *= place.long_factor
             set_lr(optimizer, lr)
 
             pixels = batch.pixels.to(device, non_blocking=True)  # (B, V, T, H, W, C)
@@ -278,7 +286,9 @@ def _train(
             if recipe.mixing is not None:
                 labels = dense(labels, len(samples.classes))
             optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
-            loss, right = gradients.add(pixels, labels, generator(seed, MIX, step))
+            loss, right = gradients.add(
+                pixels, labels, generator(seed, MIX, step), place.long_factor, place.short_factor
+            )
             if recipe.max_grad_norm is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
@@ -289,8 +299,7 @@ def _train(
 
             progress.step = step + 1
             watch.step(progress.step, lr, loss, right, batch.samples, began, data_seconds)
-            is_epoch_over = progress.step % steps_per_epoch == 0
-            if is_epoch_over or is_saving:
+            if course.epochs(progress.step).is_integer() or is_saving:
                 watch.settle()
                 run.save_last(progress, saved, states)
                 saved_at = perf_counter()
@@ -336,35 +345,6 @@ def _was_restarted(out: Path) -> bool:
     """Whether `torchrun` or SLURM started this command again, and there is something to go on from."""
     counts = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
     return any(count != "0" for count in counts) and (out / "last.pt").is_file()
-
-
-def _check_fit(recipe: Recipe, samples: Samples, team: Team, shard: bool) -> None:
-    """Whether batches, processes and device go with each other; the messages say what to change."""
-    if recipe.precision == "float16" and team.device.type == "cpu":
-        raise UserError(
-            "precision float16 needs a GPU; on a processor use float32, or bfloat16 where it has that"
-        )
-    if len(samples) < recipe.batch_size:
-        raise UserError(
-            f"{samples.source}: {len(samples)} clips are fewer than one batch of {recipe.batch_size}; "
-            f"lower it, for example with --set batch_size={len(samples)}"
-        )
-    if samples.is_multi_label and recipe.loss == "cross_entropy":
-        raise UserError(
-            f"{samples.source}: clips have any number of classes, and cross entropy is for exactly one; "
-            "use --set loss=binary_cross_entropy"
-        )
-    weights, num_classes = recipe.class_weights, len(samples.classes)
-    if isinstance(weights, tuple) and len(weights) != num_classes:
-        raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
-    if shard and (recipe.ema_decay is not None or recipe.compile is not None):
-        raise UserError("--shard goes neither with ema_decay nor with compile; leave one of them off")
-    unit = team.number * (1 if recipe.mixing is None else 2)
-    if team.number > 1 and recipe.batch_size % unit:
-        raise UserError(
-            f"batch_size {recipe.batch_size} cannot be divided evenly over {team.number} processes"
-            f"{'' if recipe.mixing is None else ', in pairs for mixing'}; use a multiple of {unit}"
-        )
 
 
 def _class_weights(recipe: Recipe, samples: Samples, device: torch.device) -> Tensor | None:
@@ -436,58 +416,3 @@ def _until_stopped(batches: Iterable[T], stop: threading.Event) -> Iterator[T]:
                 raise
             return  # the signal went to all processes, and the workers died of it first
         yield batch
-
-
-def _announce(
-    recipe: Recipe,
-    card: Card,
-    samples: Samples,
-    val_samples: Samples,
-    model: nn.Module,
-    team: Team,
-    workers: int,
-    console: Console,
-) -> None:
-    """Say what will run."""
-    counts = samples.counts()
-    changed = {setting.partition("=")[0] for setting in recipe.modified}
-    lr_note = "" if "optimizer.lr" in changed else " (the recipe's own)"
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    lines = [
-        f"{recipe.name}{' (modified: ' + ', '.join(recipe.modified) + ')' if recipe.modified else ''}",
-        f"on {team}, {workers} decoding processes each; {trained / 1e6:.2f} M trained parameters, "
-        f"{recipe.precision}; batch {_batch(recipe, team)}, lr {recipe.optimizer.lr:g}{lr_note}, "
-        f"{recipe.epochs} epochs",
-        f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with "
-        f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})",
-        f"val: {val_samples.source}: {len(val_samples)} clips; {recipe.val}",
-    ]
-    if counts.max() > 10 * max(1, counts.min()) and not recipe.class_balance and recipe.class_weights is None:
-        lines.append(
-            "note: classes are uneven; --set class_balance=0.5 draws rare ones more often, "
-            "--set class_weights=balanced makes them count more"
-        )
-    empty = [samples.classes[i] for i in np.flatnonzero(counts == 0)]
-    if empty:
-        lines.append(f"note: no training clips for {len(empty)} classes: {', '.join(empty[:5])}")
-    if Path(val_samples.source).stem.startswith("test"):
-        lines.append("note: the best epoch is chosen on the test split, for there is no val split")
-    if "batch_size" in changed and "optimizer.lr" not in changed:
-        lines.append(
-            f"note: lr {recipe.optimizer.lr:g} goes with the recipe's own batch size, and you changed that; "
-            "most scale both by the same factor: --set optimizer.lr=..."
-        )
-    if recipe.starts_from and not card.started_from:
-        lines.append(
-            f"note: the published result starts from {recipe.starts_from} weights; pass them as --init-from"
-        )
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
-
-
-def _batch(recipe: Recipe, team: Team) -> str:
-    """The clips of a step, and how they reach the loss."""
-    own = recipe.batch_size // team.number
-    parts = [f"{team.number} × {own}"] if team.number > 1 else []
-    if recipe.clips_per_device is not None and recipe.clips_per_device < own:
-        parts.append(f"{recipe.clips_per_device} at a time")
-    return f"{recipe.batch_size}" + (f" ({', '.join(parts)})" if parts else "")

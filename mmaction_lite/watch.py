@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 from torch import Tensor
 
+from mmaction_lite.data.course import Course
 from mmaction_lite.data.loader import Fault
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.device import peak_memory
@@ -79,7 +80,7 @@ class Watch:
         samples: of the training split, to name the videos of a batch.
         first_step: where the run starts; rows of an earlier, interrupted run beyond it are dropped.
         last_step: where it ends.
-        steps_per_epoch: for the fraction of epochs in every row.
+        course: for the fraction of epochs in every row.
         console: where the progress bar goes.
         team: the processes whose numbers are averaged; the first one writes.
     """
@@ -90,14 +91,14 @@ class Watch:
         samples: Samples,
         first_step: int,
         last_step: int,
-        steps_per_epoch: int,
+        course: Course,
         console: Console,
         team: Team,
     ):
         self.team = team
         self.samples = samples
-        self.steps_per_epoch = steps_per_epoch
-        self.every = max(1, min(steps_per_epoch // 5, 50))
+        self.course = course
+        self.every = max(1, min(course.first_step(1) // 5, 50))
         self.file = out / "metrics.jsonl"
         # Rows that an interrupted run wrote after its last checkpoint are about to be written again.
         if team.is_first:
@@ -176,8 +177,8 @@ class Watch:
         self._window["read"] += 1
         self._window["loss"] += float(loss)
         self._window["top1"] += float(right)
-        epoch = step / self.steps_per_epoch
-        if step % self.every == 0 or step % self.steps_per_epoch == 0:
+        epoch = self.course.epochs(step)
+        if step % self.every == 0 or epoch.is_integer():
             windows, self._window = self.team.gather(dict(self._window)), defaultdict(float)
             window = {name: sum(each[name] for each in windows) for name in windows[0]}
             row = {
@@ -201,7 +202,7 @@ class Watch:
 
     def validated(self, step: int, result: Evaluation) -> None:
         """Write the row of a validation and print it."""
-        epoch = step / self.steps_per_epoch
+        epoch = self.course.epochs(step)
         row = {
             "step": step,
             "epoch": epoch,

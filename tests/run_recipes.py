@@ -25,7 +25,8 @@ from mmaction_lite.optim import set_lr
 def main(video: Path, out: Path) -> None:
     """Append a row for every recipe that has none."""
     found = json.loads(out.read_text()) if out.exists() else {}
-    found["environment"] = environment(torch.device("cpu"))
+    here = environment(torch.device("cpu"))
+    elsewhere = {} if found.setdefault("environment", here) == here else {"environment": here}
     rows = found.setdefault("recipes", {})
     for name, recipe in list_recipes().items():
         if name in rows or recipe.dataset == "motions":
@@ -61,6 +62,7 @@ def main(video: Path, out: Path) -> None:
             "test_views": recipe.test.num_views,
             "test_seconds": round(test, 3),
             "peak_megabytes_so_far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            **elsewhere,
         }
         out.write_text(json.dumps(found, indent=1) + "\n")
         print(name, rows[name], flush=True)

@@ -17,9 +17,10 @@ RECIPE = """
 import os
 from dataclasses import replace
 from pathlib import Path
-from mmaction_lite.data.clips import SegmentFrames
+from mmaction_lite.data.clips import DenseClips, SegmentFrames
+from mmaction_lite.data.course import Multigrid, Phase
 from mmaction_lite.data.mixing import Mixing
-from mmaction_lite.data.transforms import CenterCrop, RandomCrop
+from mmaction_lite.data.transforms import CenterCrop, RandomCrop, ScaleJitterCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.optim import SGD, OneCycle
@@ -42,6 +43,19 @@ def with_dropout() -> Recipe:
 
 def simple() -> Recipe:
     return replace(small(), ema_decay=None)
+
+
+def by_multigrid() -> Recipe:
+    \"\"\"Two shapes, and in each of them views of two sizes.\"\"\"
+    views = replace(
+        small().train, clips=DenseClips(clip_len=8), crop=ScaleJitterCrop(size=(24, 24), short_side=(28, 36)),
+        short_side=None,
+    )
+    phases = (Phase(epochs=2, batch=2, clip_len=4, side=20), Phase(epochs=2, batch=1, clip_len=8, side=24))
+    return replace(
+        small(), train=views, multigrid=Multigrid(phases=phases, short_sides=(16,)), epochs=4, batch_size=2,
+        mixing=None,
+    )
 
 
 def dying() -> Recipe:
@@ -139,6 +153,14 @@ def test_two_processes_equal_one(my, tiny, tmp_path, alone):
     assert_same_training(alone, out)
     scores = [np.load(run / "val.npz")["scores"] for run in (alone, out)]
     np.testing.assert_allclose(*scores, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_go_through_the_shapes_of_one(my, tiny, tmp_path):
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        done = command(processes, "train", f"{my}:by_multigrid", "--data", tiny, "--out", out, "--workers", 0)
+        assert done.returncode == 0, done.stderr
+    assert_same_training(tmp_path / "1", tmp_path / "2")
 
 
 def test_a_killed_process_costs_no_step(my, tiny, tmp_path, alone):

@@ -63,6 +63,18 @@ def test_the_text_of_a_recipe_is_the_same_in_every_process():
         # From 0.1 straight to the cosine's (1 + cos(34π/196)) / 2 = 0.92738.
         ("slowfast_r50_4x16x1_196e_kinetics400_rgb", 196, 64, {-0.5: 0.1, 16.5: 0.51369, 33.5: 0.92738}),
         ("slowfast_r50_8x8x1_196e_kinetics400_rgb", 196, 64, {16.5: 0.51369, 97.5: 0.5}),
+        (
+            "slowfast_r50_stepwise_8x8x1_239e_kinetics400_rgb",
+            239,
+            64,
+            {-0.5: 0.1, 16.5: 0.55, 33.5: 1, 93: 1, 94: 0.1, 154: 0.01, 196: 0.001},
+        ),
+        (  # and times the batch of the phase: see test_course.py
+            "slowfast_r50_multigrid_8x8x1_358e_kinetics400_rgb",
+            358,
+            64,
+            {-0.5: 0.0125, 16.5: 0.50625, 33.5: 1, 157: 1, 158: 0.1, 259: 0.01, 342: 0.01, 343: 0.001},
+        ),
         ("slowonly_r50_4x16x1_196e_kinetics400_rgb", 196, 64, {16.5: 0.51369, 97.5: 0.5}),
         ("slowonly_r50_8x8x1_196e_kinetics400_rgb", 196, 64, {16.5: 0.51369, 97.5: 0.5}),
         ("i3d_r50_heavy_8x8x1_196e_kinetics400_rgb", 196, 64, {16.5: 0.51369, 97.5: 0.5}),

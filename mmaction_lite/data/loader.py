@@ -3,7 +3,7 @@
 The order lives in the main process and is a pure function of (seed, epoch). A draw is one place in it:
 number `epoch * epoch_length + position`. Workers are handed (draw, sample), and everything random about
 the draw follows from (seed, draw), so a resumed run, any number of workers and a cached set all see
-the same pixels.
+the same pixels. Where epochs differ, `data.course` numbers the draws.
 """
 
 import math
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmaction_lite.data.cache import VideoCache
+from mmaction_lite.data.course import Course, reshaped
 from mmaction_lite.data.opposites import exchanged, mirrored_classes, reversed_classes
 from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.sources import Source, open_sample
@@ -80,6 +81,7 @@ class Draws:
         last_step: where to end.
         class_balance: see `Samples.draw_weights`.
         share: (rank, number) of the training processes: each takes its piece of every step.
+        course: which draws a step has; None for `batch_size` in all.
     """
 
     def __init__(
@@ -91,27 +93,26 @@ class Draws:
         last_step: int,
         class_balance: float = 0.0,
         share: tuple[int, int] = (0, 1),
+        course: Course | None = None,
     ):
         self.samples = samples
         self.weights = samples.draw_weights(class_balance)
-        self.batch_size = batch_size
+        self.course = course or Course(len(samples), batch_size)
         self.seed = seed
         self.steps = range(first_step, last_step)
-        self.own = range(batch_size)[piece(batch_size, share)]
+        self.share = share
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        steps_per_epoch = len(self.samples) // self.batch_size
         epoch, order = -1, np.empty(0, np.int64)
-        for step in self.steps:
-            if step // steps_per_epoch != epoch:
-                epoch = step // steps_per_epoch
+        for place in map(self.course.place, self.steps):
+            if place.epoch != epoch:
+                epoch = place.epoch
                 order = epoch_order(self.samples, self.weights, generator(self.seed, ORDER, epoch))
-            first = (step % steps_per_epoch) * self.batch_size
-            draw = step * self.batch_size
-            yield [(draw + i, int(order[first + i])) for i in self.own]
+            own = range(place.batch_size)[piece(place.batch_size, self.share)]
+            yield [(place.draw + i, int(order[place.first + i])) for i in own]
 
 
 def piece(length: int, share: tuple[int, int]) -> slice:
@@ -148,6 +149,7 @@ class VideoDataset:
         views: what to read of each.
         cache: decoded clips, to read from instead of the files.
         seed: of the training; None reads the fixed test clips of `views`.
+        course: gives draws their shape; None for that of `views`.
 
     Raises:
         UserError: views are mirrored or reversed, and a class has a side or a direction but no opposite
@@ -155,12 +157,18 @@ class VideoDataset:
     """
 
     def __init__(
-        self, samples: Samples, views: Views, cache: VideoCache | None = None, seed: int | None = None
+        self,
+        samples: Samples,
+        views: Views,
+        cache: VideoCache | None = None,
+        seed: int | None = None,
+        course: Course | None = None,
     ):
         self.samples = samples
         self.views = views
         self.cache = cache
         self.seed = seed
+        self.course = course
         is_random = seed is not None
         self._mirrored = mirrored_classes(samples.classes) if is_random and views.flip > 0 else None
         self._reversed = reversed_classes(samples.classes) if is_random and views.reverse > 0 else None
@@ -188,6 +196,7 @@ class VideoDataset:
         was found.
         """
         assert self.seed is not None
+        shape = self.course and self.course.shape(draw)
         faults = []
         for attempt in range(MAX_REDRAWS):
             if sample not in self._broken:
@@ -195,7 +204,8 @@ class VideoDataset:
                     with self.notes.reading(sample), self._open(sample) as source:
                         clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
-                        pixels, flips, reversals = self.views.draw_views(source, clip_rng, rng)
+                        views = reshaped(self.views, shape, clip_rng)
+                        pixels, flips, reversals = views.draw_views(source, clip_rng, rng)
                     labels = np.stack([self.samples.target(sample)] * len(flips))
                     for altered, opposites in ((flips, self._mirrored), (reversals, self._reversed)):
                         if opposites is not None:
@@ -227,16 +237,21 @@ def training_loader(
 ) -> Batches[Batch]:
     """Batches of the steps [first_step, last_step), over all epochs; for the last two arguments see `Draws`.
 
+    The course of `dataset`, where it has one, goes before `batch_size`.
+
     Raises:
         UserError: shared memory is too small for these batches and workers.
     """
     seed, views = dataset.seed, dataset.views
     assert seed is not None
+    course = dataset.course or Course(len(dataset), batch_size)
     num_views = views.clips.num_clips * views.repeats
-    check_shared_memory(batch_size * num_views * math.prod(views.view_shape) // share[1], num_workers)
+    largest = max(clips * math.prod(reshaped(views, shape).view_shape) for clips, shape in course.batches)
+    check_shared_memory(largest * num_views // share[1], num_workers)
 
     def remaining(done: int) -> dict[str, Any]:
-        draws = Draws(dataset.samples, batch_size, seed, first_step + done, last_step, class_balance, share)
+        first = first_step + done
+        draws = Draws(dataset.samples, batch_size, seed, first, last_step, class_balance, share, course)
         return {"batch_sampler": draws, "collate_fn": stack}
 
     length, name = last_step - first_step, dataset.samples.name

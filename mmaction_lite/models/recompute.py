@@ -11,6 +11,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from .sub_batch import SubBatchNorm2d
+
 
 def activate_then(
     x: Tensor, norm: nn.Module, activation: nn.Module, layer: Callable[[Tensor], Tensor]
@@ -28,10 +30,12 @@ def activate_then(
         activation: of the result, in place.
         layer: what follows.
     """
-    if not (type(norm) is nn.BatchNorm2d and norm.training and torch.is_grad_enabled()):
+    is_known = type(norm) in (nn.BatchNorm2d, SubBatchNorm2d)
+    if not (is_known and norm.training and torch.is_grad_enabled()):
         return layer(activation(norm(x)))
     if torch.compiler.is_compiling():
         return layer(activation(norm(x)))
+    assert isinstance(norm, nn.BatchNorm2d)
     y = norm(x)
     activated = _Activated(x.detach(), norm, activation, y)
     with saved_tensors_hooks(activated.pack, activated.unpack):
@@ -94,6 +98,11 @@ class _Activated:
     @torch.no_grad()
     def _make(self) -> Tensor:
         # Without the running statistics: they must not see the batch twice.
-        norm = self.norm
-        y = functional.batch_norm(self.x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
-        return self.activation(y)
+        norm, parts = self.norm, [self.x]
+        if isinstance(norm, SubBatchNorm2d):
+            parts = self.x.chunk(norm.groups)
+        made = [
+            functional.batch_norm(part, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+            for part in parts
+        ]
+        return self.activation(made[0] if len(made) == 1 else torch.cat(made))

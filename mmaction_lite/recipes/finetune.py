@@ -38,11 +38,14 @@ def finetune(recipe: Recipe, num_clips: int) -> Recipe:
     return replace(
         recipe,
         dataset="own",
+        variant="",  # which says how a training is another
         optimizer=AdamW(lr=1e-3, groups="no_decay", layer_decay=0.7),
         schedule=OneCycle(rise=0.1),
         epochs=epochs,
         batch_size=batch_size,
+        multigrid=None,
         clips_per_device=None,
+        norm_clips=None,
         batch_norm="frozen",
         precise_bn_clips=0,
         label_smoothing=0.1,

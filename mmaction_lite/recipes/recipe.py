@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from torch import nn
 
 from mmaction_lite.data.clips import DenseClips, PySlowFastClips
+from mmaction_lite.data.course import Multigrid
 from mmaction_lite.data.mixing import Mixing
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
@@ -78,6 +79,7 @@ class Recipe:
         schedule: the lr's factor over the epochs.
         epochs: how often the training split is seen.
         batch_size: clips in the loss of one step, over all devices.
+        multigrid: batches of other shapes, epoch by epoch; None for `batch_size` clips of `train` in all.
         modality: what the pixels are.
         normalize: pixels to inputs.
         loss: "cross_entropy" of one class, or "binary_cross_entropy" of every class by itself, which clips
@@ -91,7 +93,11 @@ class Recipe:
         precision: of the network's arithmetic in training; weights stay float32. "float16" needs a GPU, and
             scales the loss; "bfloat16" is slow on processors without it.
         clips_per_device: clips that enter the network together; more are taken in parts whose gradients
-            add up. Batch normalisation sees one part at a time. None takes all at once.
+            add up. Batch normalisation sees one part at a time. None takes all at once. Of the smaller clips
+            of `multigrid` as many more enter together as a batch has more of them.
+        norm_clips: batch normalisation takes the statistics of so many clips by themselves, where more enter
+            the network together; k times as many where the short cycle of `multigrid` makes a batch k times
+            larger. None for those of all that enter together.
         recompute: keep only what enters each block of a network, and make the rest again in the backward
             pass: a third more time, a fraction of the memory, the same numbers.
         compile: `torch.compile` of the network, in one of its modes.
@@ -118,6 +124,7 @@ class Recipe:
     schedule: Schedule
     epochs: int
     batch_size: int
+    multigrid: Multigrid | None = None
     modality: str = "rgb"
     variant: str = ""
     normalize: Normalize = field(default_factory=Normalize)
@@ -128,6 +135,7 @@ class Recipe:
     mixing: Mixing | None = None
     precision: Precision = "float32"
     clips_per_device: int | None = None
+    norm_clips: int | None = None
     recompute: bool = False
     compile: CompileMode | None = None
     batch_norm: BatchNormMode = "train"
@@ -148,10 +156,16 @@ class Recipe:
         for name in ("epochs", "batch_size", "val_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.multigrid is not None:
+            self.multigrid.check(self.train, self.epochs)
         if self.max_grad_norm is not None and self.max_grad_norm <= 0:
             raise UserError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0, or none")
-        if self.clips_per_device is not None and self.clips_per_device < 1:
-            raise UserError(f"clips_per_device is {self.clips_per_device}; it must be at least 1, or none")
+        for name in ("clips_per_device", "norm_clips"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1, or none")
+        if self.norm_clips is not None and self.batch_norm == "sync":
+            raise UserError("norm_clips and batch_norm sync exclude each other; leave one of them out")
         if self.recompute and self.compile is not None:
             raise UserError(
                 "recompute and compile exclude each other: a compiler chooses itself what to keep"

@@ -1,0 +1,113 @@
+"""Before a training begins: whether recipe, data and processes go together, and what will run."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from torch import nn
+
+from mmaction_lite.data.course import Course
+from mmaction_lite.data.samples import Samples
+from mmaction_lite.distributed import Team
+from mmaction_lite.errors import UserError
+from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.recipes.weights import Card
+
+
+def check_fit(recipe: Recipe, samples: Samples, course: Course, team: Team, shard: bool) -> None:
+    """Whether batches, processes and device go with each other.
+
+    Raises:
+        UserError: they do not; the message says what to change.
+    """
+    if recipe.precision == "float16" and team.device.type == "cpu":
+        raise UserError(
+            "precision float16 needs a GPU; on a processor use float32, or bfloat16 where it has that"
+        )
+    largest = max(size for size, _ in course.batches)
+    if len(samples) < largest:
+        fitting = max(1, len(samples) * recipe.batch_size // largest)
+        raise UserError(
+            f"{samples.source}: {len(samples)} clips are fewer than one batch of {largest}; "
+            f"lower it, for example with --set batch_size={fitting}"
+        )
+    if samples.is_multi_label and recipe.loss == "cross_entropy":
+        raise UserError(
+            f"{samples.source}: clips have any number of classes, and cross entropy is for exactly one; "
+            "use --set loss=binary_cross_entropy"
+        )
+    weights, num_classes = recipe.class_weights, len(samples.classes)
+    if isinstance(weights, tuple) and len(weights) != num_classes:
+        raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
+    if shard and (recipe.ema_decay is not None or recipe.compile is not None):
+        raise UserError("--shard goes neither with ema_decay nor with compile; leave one of them off")
+    unit = team.number * (1 if recipe.mixing is None else 2)
+    if team.number > 1 and recipe.batch_size % unit:
+        raise UserError(
+            f"batch_size {recipe.batch_size} cannot be divided evenly over {team.number} processes"
+            f"{'' if recipe.mixing is None else ', in pairs for mixing'}; use a multiple of {unit}"
+        )
+
+
+def announce(
+    recipe: Recipe,
+    card: Card,
+    samples: Samples,
+    val_samples: Samples,
+    course: Course,
+    model: nn.Module,
+    team: Team,
+    workers: int,
+    console: Console,
+) -> None:
+    """Say what will run."""
+    counts = samples.counts()
+    changed = {setting.partition("=")[0] for setting in recipe.modified}
+    lr_note = "" if "optimizer.lr" in changed else " (the recipe's own)"
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    lines = [
+        f"{recipe.name}{' (modified: ' + ', '.join(recipe.modified) + ')' if recipe.modified else ''}",
+        f"on {team}, {workers} decoding processes each; {trained / 1e6:.2f} M trained parameters, "
+        f"{recipe.precision}; batch {_batch(recipe, team)}, lr {recipe.optimizer.lr:g}{lr_note}, "
+        f"{recipe.epochs} epochs",
+        f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with "
+        f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})",
+        f"val: {val_samples.source}: {len(val_samples)} clips; {recipe.val}",
+    ]
+    if recipe.multigrid is not None:
+        batches = [
+            f"{phase.batch * recipe.batch_size} clips of {phase.clip_len}x{phase.side}"
+            for phase in recipe.multigrid.phases
+        ]
+        lines.append(
+            f"multigrid: {batches[0]} first, {batches[-1]} last; {course.first_step(recipe.epochs)} steps"
+        )
+    if counts.max() > 10 * max(1, counts.min()) and not recipe.class_balance and recipe.class_weights is None:
+        lines.append(
+            "note: classes are uneven; --set class_balance=0.5 draws rare ones more often, "
+            "--set class_weights=balanced makes them count more"
+        )
+    empty = [samples.classes[i] for i in np.flatnonzero(counts == 0)]
+    if empty:
+        lines.append(f"note: no training clips for {len(empty)} classes: {', '.join(empty[:5])}")
+    if Path(val_samples.source).stem.startswith("test"):
+        lines.append("note: the best epoch is chosen on the test split, for there is no val split")
+    if "batch_size" in changed and "optimizer.lr" not in changed:
+        lines.append(
+            f"note: lr {recipe.optimizer.lr:g} goes with the recipe's own batch size, and you changed that; "
+            "most scale both by the same factor: --set optimizer.lr=..."
+        )
+    if recipe.starts_from and not card.started_from:
+        lines.append(
+            f"note: the published result starts from {recipe.starts_from} weights; pass them as --init-from"
+        )
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _batch(recipe: Recipe, team: Team) -> str:
+    """The clips of a step, and how they reach the loss."""
+    own = recipe.batch_size // team.number
+    parts = [f"{team.number} × {own}"] if team.number > 1 else []
+    if recipe.clips_per_device is not None and recipe.clips_per_device < own:
+        parts.append(f"{recipe.clips_per_device} at a time")
+    return f"{recipe.batch_size}" + (f" ({', '.join(parts)})" if parts else "")
