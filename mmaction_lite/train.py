@@ -29,6 +29,7 @@ from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.gradients import Gradients
 from mmaction_lite.loss import balanced_weights, dense
+from mmaction_lite.models.convolution import store_channels_last
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr
@@ -158,6 +159,8 @@ def _train(
     sharding = _sharding() if shard and team.number > 1 else None
     if sharding:
         sharding.shard(model, team)
+    else:
+        store_channels_last(model)
     optimizer = recipe.optimizer.build(model)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     saved, states = model, {"optimizer": optimizer, "scaler": scaler}

@@ -10,6 +10,7 @@ printed. Memory is the peak of one training step in a process of its own, over w
 """
 
 import argparse
+import copy
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from torch.nn import functional
 from mmaction_lite import models
 from mmaction_lite.device import peak_memory
 from mmaction_lite.models import optimize_for_inference
-from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d
+from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d, store_channels_last
 from mmaction_lite.models.inflated import PairMax
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import Block, MaxPool, ResNet
@@ -178,7 +179,9 @@ def compare(name: str, rounds: int) -> str:
         difference = (optimized(x) - plain(x)).abs().max() / plain(x).abs().max()
         inference = alternate(lambda: plain(x), lambda: optimized(x), rounds)
     plain.train()
-    training = alternate(train_step(plain, x), train_step(model, x), rounds)
+    ours = copy.deepcopy(model)
+    store_channels_last(ours)
+    training = alternate(train_step(plain, x), train_step(ours, x), rounds)
     cells = "  ".join(
         f"{label} {seconds:.2f} s {fastest:.2f} / {median:.2f}"
         for label, (seconds, fastest, median) in (("inference", inference), ("training", training))
@@ -189,7 +192,11 @@ def compare(name: str, rounds: int) -> str:
 def peak_mib(name: str, form: str) -> float:
     """Growth of this process's peak memory by three training steps, in MiB."""
     model, x = build(name)
-    step = train_step(Plain(model).train() if form == "plain" else model.train(), x)
+    if form == "plain":
+        model = Plain(model)
+    else:
+        store_channels_last(model)
+    step = train_step(model.train(), x)
     before = peak_memory(torch.device("cpu"))
     for _ in range(3):
         step()

@@ -1,5 +1,6 @@
 """Every builder through its contract, and what the fast paths claim: the same numbers."""
 
+import copy
 import inspect
 import shutil
 import weakref
@@ -16,7 +17,8 @@ from mmaction_lite import models
 from mmaction_lite.converters import mit_tsm, mmaction2, torchvision
 from mmaction_lite.converters.inflate import inflate
 from mmaction_lite.models import non_local, optimize_for_inference, recompute, temporal
-from mmaction_lite.models.convolution import Conv2d, Conv3d
+from mmaction_lite.models.convolution import Conv2d, Conv3d, every, store_channels_last
+from mmaction_lite.models.inflated import PairMax
 from mmaction_lite.models.stem import convolve_deep
 
 # Parameters with 400 classes: those of the public implementations, and where these do not exist, of the same
@@ -237,6 +239,42 @@ def test_the_deep_convolution_is_the_stem(
         *(torch.autograd.grad(out.sin().sum(), (x, weight, bias)) for out in (deep, plain)), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_dropped_and_paired_frames_leave_gradients_in_the_order_of_memory() -> None:
+    """Zeros in another order would be carried through all layers before, several times more slowly."""
+    torch.manual_seed(0)
+    x = torch.randint(3, (2 * 5, 6, 3, 4)).double()  # many are equal
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    clip = x.unflatten(0, (2, -1)).transpose(1, 2)
+    for ours, plain in (
+        (every(x, 2, 2), clip[:, :, ::2]),
+        (PairMax()(x, 2), functional.max_pool3d(clip, (2, 1, 1))),
+    ):
+        assert torch.equal(ours, plain.transpose(1, 2).flatten(0, 1))
+        weights = torch.rand_like(ours)
+        (grad,) = torch.autograd.grad((ours * weights).sum(), x)
+        plain_weights = weights.unflatten(0, (2, -1)).transpose(1, 2)
+        (expected,) = torch.autograd.grad((plain * plain_weights).sum(), x)
+        assert torch.equal(grad, expected)
+        assert grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_layout_of_weights_changes_no_number() -> None:
+    torch.manual_seed(0)
+    for name in ("i3d_r50", "tsm_r50"):
+        model, x = build(name), clip(name)
+        laid_out = copy.deepcopy(model)
+        store_channels_last(laid_out)
+        assert any(not p.is_contiguous() for p in laid_out.parameters())
+        found = []
+        for each in (model.double(), laid_out.double()):
+            each.train()
+            torch.manual_seed(0)
+            logits = each(x.double())
+            found.append((logits, *torch.autograd.grad(logits.logsumexp(1).sum(), list(each.parameters()))))
+        for expected, got in zip(*found, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_the_shift_stands_where_the_authors_put_it() -> None:

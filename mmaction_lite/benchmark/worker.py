@@ -33,6 +33,7 @@ from mmaction_lite.device import peak_memory, synchronize
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.gradients import Gradients
 from mmaction_lite.models import optimize_for_inference
+from mmaction_lite.models.convolution import store_channels_last
 from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
 
@@ -106,6 +107,7 @@ class Work:
         self.recipe: Recipe = replace(recipe, precision=options["precision"], compile=options["compile"])
         torch.manual_seed(0)
         self.built = self.recipe.model(num_classes=CLASSES).to(device)
+        store_channels_last(self.built)
         if self.recipe.compile is not None:
             self.built.compile(mode=self.recipe.compile, dynamic=False)
         self.model = team.wrap(self.built)

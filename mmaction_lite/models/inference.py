@@ -3,11 +3,10 @@
 import copy
 from typing import TypeVar
 
-import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .convolution import Conv2d, Conv2plus1d, Conv3d
+from .convolution import Conv2plus1d, Conv3d, store_channels_last
 from .resnet import Block, MaxPool, ResNet
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -25,10 +24,9 @@ def optimize_for_inference(model: Model) -> Model:
             _fold(module, conv, norm)
         if isinstance(module, Block) and module.downsample is not None:
             _fold(module.downsample, "0", "1")
-        if isinstance(module, Conv2d | Conv3d) and module.kernel_size[-1] > 1:
-            _store_channels_last(module)
         if isinstance(module, ResNet):
             _skip_dropped_frames(module)
+    store_channels_last(model)
     return model
 
 
@@ -57,14 +55,6 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
     setattr(module, norm_name, nn.Identity())
-
-
-def _store_channels_last(conv: Conv2d | Conv3d) -> None:
-    """Spare every call the copy into the layout that the kernels want."""
-    if isinstance(conv, Conv2d):
-        conv.weight.data = conv.weight.data.to(memory_format=torch.channels_last)
-    else:
-        conv.weight.data = conv.weight.data.to(memory_format=torch.channels_last_3d)
 
 
 def _skip_dropped_frames(net: ResNet) -> None:

@@ -17,9 +17,16 @@ class PairMax(nn.Module):
 
     def forward(self, x: Tensor, clips: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·(T // 2), C, H, W)."""
-        time = x.unflatten(0, (clips, -1))
-        pairs = time.shape[1] // 2 * 2
-        return torch.maximum(time[:, 0:pairs:2], time[:, 1:pairs:2]).flatten(0, 1)
+        time = x.permute(0, 2, 3, 1).unflatten(0, (clips, -1))
+        time = time[:, : time.shape[1] // 2 * 2]
+        first, second = time.unflatten(1, (-1, 2)).unbind(2)
+        if torch.is_grad_enabled():
+            # The gradient of `maximum` is halved where both are equal, in six passes. Here the first one gets
+            # it, as in pooling, in two.
+            larger = torch.where(first >= second, first, second)
+        else:
+            larger = torch.maximum(first, second)
+        return larger.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def inflated_resnet(

@@ -118,7 +118,9 @@ def convolve_time(
     taps = weight.shape[2]
     in_training = torch.is_grad_enabled()
     if stride == 1 and (path == "products" or (path == "auto" and in_training and products_work(x))):
-        matrices = weight.flatten(2).permute(2, 1, 0).contiguous()
+        matrices = weight.flatten(2).permute(2, 1, 0)
+        if matrices.stride(1) != 1:
+            matrices = matrices.contiguous()
         middle = taps // 2
         order = sorted(range(taps), key=lambda tap: abs(tap - middle))
         return _sum_of_taps(x, matrices, bias, [(tap - middle, tap, 0, x.shape[1]) for tap in order], clips)
