@@ -111,7 +111,7 @@ def evaluate(
     Of several processes each scores its piece of the videos, every video once, and all get all scores.
 
     The model is put into evaluation mode and left there. Of a network of the package runs a copy with its
-    normalisations folded, see `optimize_for_inference`; with `compile`, compiled in that mode of PyTorch's.
+    normalisations folded, see `optimize_for_inference`; of another one it is itself that `compile` compiles.
 
     Raises:
         UserError: no video at all can be read.
@@ -119,8 +119,8 @@ def evaluate(
     model.eval()
     if isinstance(model, Recognizer):
         model = optimize_for_inference(model)
-        if compile is not None:
-            model.compile(mode=compile, dynamic=False)
+    if compile is not None:
+        model.compile(mode=compile, dynamic=False)
     dataset = VideoDataset(samples, views, cache)
     # Every video waits in a shared-memory file of its own: few at a time, or a process runs out of them.
     num_videos = max(1, min(8, _chunk(views) // views.num_views))

@@ -70,9 +70,8 @@ class Gradients:
             UserError: the device's memory does not even hold the smallest part.
         """
         num_views = pixels.shape[1]
-        unit = num_views * (
-            1 if self.recipe.mixing is None else 2
-        )  # whole videos; pairs where they are mixed
+        # Whole videos, and pairs of them where they are mixed.
+        unit = num_views * (1 if self.recipe.mixing is None else 2)
         factor = long_factor * short_factor
         while True:
             size = len(labels)
@@ -117,7 +116,7 @@ class Gradients:
         recipe, device = self.recipe, labels.device
         loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
         state = rng.bit_generator.state
-        if recipe.compile is not None and size < len(labels):
+        if recipe.compile not in (None, "default") and size < len(labels):
             # What is played back from a recording puts each part's gradients where it put the last's.
             for parameter in self.model.parameters():
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None

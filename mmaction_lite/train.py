@@ -174,8 +174,8 @@ def _train(
         judged = run.card.build(recipe).to(device)
     progress = run.begin(saved, states)
     if recipe.compile is not None:
-        # A training has one shape, or two; by multigrid it has more than PyTorch compiles by itself.
-        torch._dynamo.config.recompile_limit += len(course.batches) - 1
+        # A training has a few shapes; by multigrid it has more than PyTorch compiles by itself.
+        torch._dynamo.config.cache_size_limit = 8 * len(course.batches)
         model.compile(mode=recipe.compile, dynamic=False)
     gradients = Gradients(
         model if sharding else team.wrap(model),

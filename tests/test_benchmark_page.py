@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from mmaction_lite.benchmark import run as run_module
+from mmaction_lite.benchmark import settings as settings_module
 from mmaction_lite.benchmark import turns as turns_module
 from mmaction_lite.benchmark.page import Ratio, check_scaling, ratio, render_page, seconds
 from mmaction_lite.benchmark.run import add_imported, read_result
@@ -95,6 +98,7 @@ def fake(tmp_path):
 def measure(turns, peers, rounds, folder, say):
     with Field(turns, peers, folder, 1, say) as field:
         field.begin()
+        field.begin_peers()
         found = measure_network(field, rounds, ("train", "infer"))
         if turns.video or turns.frames:
             found |= measure_feeding(field, rounds, 100.0)
@@ -115,6 +119,23 @@ def test_ours_is_measured_alone_stage_by_stage(tiny, tmp_path, quick):
     assert found["read_milliseconds"].keys() == {"video", "frames"}
     assert seconds(found["infer"]["ours"]) < seconds(found["train"]["ours"])
     assert found["memory_mib"]["ours"] > 0
+
+
+def test_a_source_is_chosen_that_the_decoding_processes_can_keep_up_with(tiny, tmp_path, quick):
+    with Field(replace(plan(data=tiny), workers=2), [], tmp_path, 1, print) as field:
+        field.begin()
+        assert "video" in measure_feeding(field, 1, 0.1)
+        assert "frames" in measure_feeding(field, 1, 1e6)
+
+
+def test_a_peer_that_cannot_start_leaves_and_ours_is_ended(tmp_path, quick, fake):
+    said = []
+    peers = [Peer("gone", [str(tmp_path / "nothing")], "any", "float32")]
+    (found,) = measure(plan(), peers, 1, tmp_path, said.append)
+    assert "No such file" in found["error"]
+    with Field(plan(), [], tmp_path, 1, print) as field:
+        process = field.workers["ours"].processes[0]
+    assert process.returncode == -signal.SIGKILL
 
 
 def save_check(file: Path, error: float = 0.0) -> Path:
@@ -161,7 +182,8 @@ def test_a_peer_that_fails_ends_its_own_part_alone(tmp_path, quick, fake, settin
 
 
 def test_workers_are_stopped_between_their_turns(tmp_path, fake):
-    with Worker(fake, plan(), tmp_path / "log") as worker:
+    with closing(Worker(fake, plan(), tmp_path / "log")) as worker:
+        worker.begin()
         process = worker.processes[0].pid
 
         def state():
@@ -181,7 +203,8 @@ def test_workers_are_stopped_between_their_turns(tmp_path, fake):
 
 
 def test_the_logits_of_a_peer_are_compared_with_ours(tmp_path):
-    with Worker(our_command(), plan(), tmp_path / "log") as worker:
+    with closing(Worker(our_command(), plan(), tmp_path / "log")) as worker:
+        worker.begin()
         right, wrong = save_check(tmp_path / "right.pt"), save_check(tmp_path / "wrong.pt", 1.0)
         assert worker.ask(phase="check", file=str(right))["difference"] < 1e-5
         assert worker.ask(phase="check", file=str(wrong))["difference"] > 0.1
@@ -206,6 +229,36 @@ def test_the_command_writes_results_tables_and_picture_and_goes_on(tiny, tmp_pat
     assert json.loads(capsys.readouterr().out) == found
     with pytest.raises(UserError, match="measured with another batch_size; choose another --out"):
         run(out, "--data", str(tiny), "--batch-size", "2")
+
+
+def test_rows_that_start_together_are_measured_like_others(tiny, tmp_path, quick, capsys, monkeypatch):
+    """Peers too, in each precision; what failed is tried again."""
+    worker = tmp_path / "worker_fake.py"
+    worker.write_text(FAKE)
+    rows = [RECIPE, "tsn_r10_1x1x8_12e_motions_rgb"]
+    knows = {RECIPE: "any", rows[1]: "cannot be built"}
+    find = find_setting
+    monkeypatch.setattr(
+        settings_module, "find_setting", lambda name: replace(find(name), peers={"fake": knows[name]})
+    )
+    monkeypatch.setattr(turns_module, "_check", lambda field, name: None)  # a fake has no weights
+    monkeypatch.setattr(run_module, "find_peers", lambda folder: {"fake": [sys.executable, str(worker)]})
+    options = ["--recipes", rows[0], "--recipes", rows[1], "--synthetic", "--device", "cpu", "--rounds", "1"]
+    options += ["--out", str(tmp_path / "out"), "--no-inference", "--json", "--amp", "bfloat16"]
+    app(["benchmark", *options, "--as-published", "--at-once", "2"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)["results"]
+    assert [(row["recipe"], row["peer_precision"]) for row in found] == [
+        (name, precision) for name in rows for precision in ("float32", "bfloat16")
+    ]
+    assert ["error" in row for row in found] == [False, False, True, True]
+    assert all("infer" not in row and len(row["train"]["ours"]) == 1 for row in found)
+    knows[rows[1]] = "any"
+    app(["benchmark", *options, "--as-published"], standalone_mode=False)
+    again = json.loads(capsys.readouterr().out)["results"]
+    assert not any("error" in row for row in again)
+    assert again[:2] == found[:2]
+    with pytest.raises(UserError, match="--as-published goes with --amp"):
+        app(["benchmark", "--as-published", "--out", str(tmp_path / "other")], standalone_mode=False)
 
 
 def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick, capsys):

@@ -17,6 +17,11 @@ from mmaction_lite.train import train
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def test_a_network_without_what_can_be_split_says_so():
+    with pytest.raises(UserError, match="norm_clips: Linear has no BatchNorm2d"):
+        split_batch_norm(nn.Linear(2, 2))
+
+
 @pytest.mark.parametrize(
     ("clips", "fewest", "groups"), [(12, 4, 3), (12, 5, 2), (7, 2, 1), (3, 4, 1), (8, 8, 1)]
 )

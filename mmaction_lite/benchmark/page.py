@@ -86,23 +86,33 @@ def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> t
     train = seconds(row["train"][side])
     files = fed(row, side)
     whole = seconds(files) if files else train
-    limits, dtype_bytes = found["limits"], 1.0 if found["options"]["precision"] == "float32" else 0.5
+    limits, measured = found["limits"], found["options"]["precision"]
+    precision = (row.get("peer_precision") if side == PEER else None) or measured
     # Backward passes compute and move about twice what forward passes do. A copied byte is read and written.
     sums = 3 * row["multiply_adds"] / 1e9 / limits["multiply_adds"] / train
-    moved = 3 * row["traffic_bytes"] * dtype_bytes / 2e9 / limits["bytes_copied"] / train
+    moved = 3 * row["traffic_bytes"] / 2e9 / limits["bytes_copied"] / train
+    moved *= 1.0 if precision == "float32" else 0.5
     devices = found["options"]["devices"]
     digits = ".3f" if found["options"]["device"] == "cpu" else ".4f"
     return (
         row["setting"],
-        row["frameworks"][side],
+        _framework(found, row, side),
         str(row["batch_size"]) + (f" × {devices}" if devices > 1 else ""),
         f"{whole:{digits}} ({seconds(files, 'data'):{digits}})" if files else "–",
         f"{train:{digits}}",
         f"{seconds(row['infer'][side]):{digits}}" if side in row.get("infer", {}) else "–",
         f"{row['memory_mib'][side]:.0f}" if side in row["memory_mib"] else "–",
         f"{devices * row['batch_size'] / whole:.{2 if whole > 0.1 else 0}f}",
-        f"{sums:.0%}, {moved:.0%}",
+        f"{f'{sums:.0%}' if precision == measured else '–'}, {moved:.0%}",
         log,
+    )
+
+
+def _framework(found: dict[str, Any], row: dict[str, Any], side: str) -> str:
+    """Its name and version, and its precision where ours is reduced and its own is not."""
+    is_as_published = side == PEER and row.get("peer_precision") == "float32"
+    return row["frameworks"][side] + (
+        ", float32" if is_as_published and found["options"]["precision"] != "float32" else ""
     )
 
 
@@ -134,7 +144,7 @@ def ratio_table(found: dict[str, Any]) -> str:
         lines.append(
             (
                 row["setting"],
-                row["frameworks"][PEER],
+                _framework(found, row, PEER),
                 *(str(found) if found else "–" for found in ratios),
                 f"**{memory[OURS] / memory[PEER]:.2f}**" if PEER in memory else "–",
                 f"{check['difference']:.0e}" if check else "–",
@@ -163,7 +173,7 @@ def behind(found: dict[str, Any]) -> list[str]:
         if PEER in row["memory_mib"]:
             ratios.append((MEMORY, row["memory_mib"][OURS] / row["memory_mib"][PEER]))
         lines += [
-            f"* {row['setting']}, {row['frameworks'][PEER]}: {what} {value:.2f}"
+            f"* {row['setting']}, {_framework(found, row, PEER)}: {what} {value:.2f}"
             for what, value in ratios
             if value > 1
         ]
@@ -219,23 +229,13 @@ def first_page_table(found: dict[str, Any]) -> str:
     is_gpu = found["options"]["device"] == "cuda"
     lines = []
     for setting in SETTINGS:
-        if setting.name not in ours:
-            continue
-        row, now = ours[setting.name], ()
-        if is_gpu:
+        row, now = ours.get(setting.name), ("–",) * is_gpu
+        if is_gpu and row:
             now = (f"{row['batch_size'] / seconds(fed(row, OURS) or row['train'][OURS]):.0f}",)
         for cell in setting.page:
             numbers = (f"{cell.iteration_seconds:.4f} ({cell.data_seconds:.4f})", str(cell.memory_mb))
-            lines.append(
-                (
-                    setting.name,
-                    cell.framework,
-                    *numbers,
-                    f"{cell.batch / cell.iteration_seconds:.0f}",
-                    *now,
-                    cell.note,
-                )
-            )
+            then = f"{cell.batch / cell.iteration_seconds:.0f}"
+            lines.append((setting.name, cell.framework, *numbers, then, *now, cell.note))
         if not setting.page and "first page" in setting.about and "Not on" not in setting.about:
             lines.append((setting.name, "–", "empty", "empty", "–", *now, ""))
     here = (f"clips/s of one {found['environment']['device']}, ours now",) if is_gpu else ()
@@ -295,7 +295,7 @@ def picture(found: dict[str, Any], file: Path) -> None:
     for place, label in enumerate(labels):
         axes.barh(0, 0, color=f"C{place}", label=label)
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(range(len(rows)), [f"{row['setting']}\n{row['frameworks'][PEER]}" for row in rows])
+    axes.set_yticks(range(len(rows)), [f"{row['setting']}\n{_framework(found, row, PEER)}" for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("mmaction-lite / peer: shorter is better")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.06), ncols=4, frameon=False)
@@ -308,9 +308,11 @@ def describe(found: dict[str, Any]) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in here.items())
     decoding = (
         f"{options['workers']} decoding processes, clips from {options['data']}"
-        if options["data"]
+        if options["data"] and any(fed(row, OURS) for row in found["results"])
         else "no files"
     )
+    if (together := options.get("at_once", 1)) > 1:
+        decoding = f"{together} rows on the device together, {decoding}"
     return (
         f"`{found['command']}`, {found['date']}: {options['devices']} × {options['device']}, "
         f"{options['threads']} threads, {options['precision']}"
@@ -322,8 +324,11 @@ def describe(found: dict[str, Any]) -> str:
 
 def errors(found: dict[str, Any]) -> list[str]:
     """What peers could not do."""
+    crowd = found["options"].get("at_once", 1)
+    beside = f" (beside the processes of {crowd} rows: its own memory is not why)" if crowd > 1 else ""
     return [
-        f"{row['setting']}, {row['peer']} {row['peer_precision']}: {shorten(row['error'], 100)}"
+        f"{row['setting']}, {row['peer']} {row['peer_precision']}: {shorten(row['error'], 60)}"
+        f"{beside if 'OutOfMemory' in row['error'] else ''}"
         for row in found["results"]
         if "error" in row
     ]

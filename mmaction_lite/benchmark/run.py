@@ -6,7 +6,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from mmaction_lite.benchmark.environment import environment, measure_limits
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.benchmark.turns import (
     OURS,
-    SOURCES,
     Field,
     Peer,
     Turns,
@@ -26,6 +24,7 @@ from mmaction_lite.benchmark.turns import (
     measure_feeding,
     measure_network,
     rows_of,
+    warm,
 )
 from mmaction_lite.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.data.annotations import read_split
@@ -47,12 +46,13 @@ class Plan:
         precision: of our networks.
         peer_precisions: of theirs; each peer takes part once in each.
         compile: ours, in this mode of `torch.compile`.
-        devices: processes of ours that train together, each on a device or its share of the cores.
+        devices: processes of ours that train together, each on a device or its share of the cores; of several
+            only the network is measured, `data` is None.
         data: a data set to train from; None measures without files.
         workers: decoding processes.
         rounds: turns in every phase.
         infers: whether inference is measured, too.
-        at_once: rows whose processes start, and compile, together; one after the other is then measured,
+        at_once: rows of which ours start, and compile, together; one after the other is then measured,
             while the others are stopped. They have to fit into memory together.
     """
 
@@ -92,8 +92,6 @@ def run_benchmark(
         UserError: `out` holds something measured otherwise, a device is not there, or ours fails.
     """
     device = pick_device(plan.device)
-    if plan.devices > 1 and plan.data is not None:
-        raise UserError(f"--devices {plan.devices} is measured without files; add --synthetic")
     commands = find_peers(peers) if plan.devices == 1 else {}
     threads = max(1, available_cores() // plan.devices) if device.type == "cpu" else available_cores()
     options = {
@@ -111,7 +109,6 @@ def run_benchmark(
     left = [(setting, _peers_left(setting, plan, commands, found["results"])) for setting in settings]
     left = [(setting, peers) for setting, peers in left if peers is not None]
     for first in range(0, len(left), plan.at_once):
-        began = time.perf_counter()
         with ExitStack() as stack:
             group = [
                 (
@@ -125,20 +122,18 @@ def run_benchmark(
             for _, field in group:
                 field.begin()
             if len(group) > 1:
-                _warm([field for _, field in group], plan.phases)
-            steps = []
+                warm([field for _, field in group])
             for setting, field in group:
-                steps.append(measure_network(field, plan.rounds, plan.phases))
-                _store(found, setting, field, steps[-1], out / FILE)
-                field.end_those_without(SOURCES)
-            for (setting, field), numbers in zip(group, steps, strict=True):
+                began = time.perf_counter()
+                field.begin_peers()
+                numbers = measure_network(field, plan.rounds, plan.phases)
                 if plan.data is not None:
                     taken = [step["iteration"] for turn in numbers["train"][OURS] for step in turn]
                     clips_per_second = field.turns.batch_size / statistics.median(taken)
                     numbers |= measure_feeding(field, plan.rounds, clips_per_second)
-                    _store(found, setting, field, numbers, out / FILE)
-        names = ", ".join(setting.name for setting, _ in group)
-        say(f"{names}: {time.perf_counter() - began:.0f} s")
+                field.close()  # the others need the memory
+                _store(found, setting, field, numbers, out / FILE)
+                say(f"{setting.name}: {time.perf_counter() - began:.0f} s")
     return found
 
 
@@ -149,7 +144,7 @@ def _peers_left(
     done = {
         (row["peer"], row["peer_precision"])
         for row in rows
-        if row["setting"] == setting.name and (plan.data is None or "read_milliseconds" in row)
+        if row["setting"] == setting.name and "error" not in row
     }
     left = [
         Peer(name, commands[name], theirs, precision)
@@ -180,13 +175,6 @@ def _turns(setting: Setting, plan: Plan, device: torch.device, threads: int, lis
         list=listed and str(listed.absolute()),
         workers=plan.workers,
     )
-
-
-def _warm(fields: list[Field], phases: Sequence[str]) -> None:
-    """Steps of all, side by side, for what is compiled and timed before the first."""
-    with ThreadPoolExecutor(len(fields)) as pool:
-        for phase in phases:
-            list(pool.map(lambda field: field.ask(OURS, phase=phase, steps=2), fields))  # noqa: B023
 
 
 def _store(
@@ -226,7 +214,7 @@ def _store(
 
 def frames_of(data: Path) -> Path:
     """Where a data set's twin of JPEG frames is, if there is one."""
-    return data.with_name(f"{data.name}_frames")
+    return data.resolve().with_name(f"{data.resolve().name}_frames")
 
 
 def _sources(data: Path | None, setting: Setting, device: torch.device) -> tuple[str | None, str | None]:
@@ -320,7 +308,8 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
             "results": [],
         }
     found = read_result(file)
-    changed = [name for name in options if found["options"].get(name) != options[name]]
+    # How many rows start together is no part of what is measured.
+    changed = [name for name in options if name != "at_once" and found["options"].get(name) != options[name]]
     changed += [
         name for name in ("device", "processor", "torch") if found["environment"].get(name) != here[name]
     ]

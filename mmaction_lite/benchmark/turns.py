@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 from mmaction_lite.errors import UserError
 
@@ -26,6 +26,7 @@ MAX_TURN_STEPS = 50
 SOURCES = ("video", "frames")
 PHASES = ("train", "apart", "link", "infer", *SOURCES)
 # From files a step takes long, and one alone would not see the queue of decoded clips run dry.
+LEAST_GPU_STEPS = 5  # the first after a pause is slower
 LEAST_STEPS: dict[str, int] = dict.fromkeys(SOURCES, 2)
 READ_CLIPS = 8
 
@@ -87,8 +88,6 @@ class WorkerError(Exception):
 class Worker:
     """One process, or several that train together and are asked alike; stopped until asked.
 
-    A context manager: inside, it is built.
-
     Args:
         command: what to start.
         turns: told to it.
@@ -103,50 +102,46 @@ class Worker:
         self.log = log
         self.about: dict[str, Any] = {}
         self.processes: list[subprocess.Popen[str]] = []
-        with log.open("a") as file:
-            for rank, variables in enumerate(_ranks(number)):
-                self.processes.append(
-                    subprocess.Popen(
-                        [*command, json.dumps(asdict(turns))],
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=file,
-                        text=True,
-                        cwd=folder,
-                        env={**os.environ, **variables},
-                        # All are in this group with their children; should this process be killed, the system
-                        # wakes the group and tells it to end.
-                        process_group=self.processes[0].pid if rank else 0,
-                    )
-                )
-
-    def __enter__(self) -> "Worker":
         try:
-            self.begin()
+            with log.open("a") as file:
+                for variables in _ranks(number):
+                    self.processes.append(
+                        self._start([*command, json.dumps(asdict(turns))], variables, file, folder)
+                    )
         except BaseException:
-            self.__exit__()
+            self.close()
             raise
-        return self
+
+    def _start(
+        self, command: list[str], variables: dict[str, str], log: TextIO, folder: Path | None
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=folder,
+            env={**os.environ, **variables},
+            # All are in this group with their children; should this process be killed, the system wakes the
+            # group and tells it to end.
+            process_group=self.processes[0].pid if self.processes else 0,
+        )
 
     def begin(self) -> None:
-        """Wait until it is built."""
+        """Wait until it is built.
+
+        Raises:
+            WorkerError: it cannot be.
+        """
         self.about = self._answer()
         self._signal("SIGSTOP")
 
-    def __exit__(self, *exception: object) -> None:
-        self._signal("SIGKILL")
-        for process in self.processes:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to a request; of several processes the first one's.
+    def send(self, **request: Any) -> None:
+        """Let it work on a request, and do not wait; `receive` does.
 
         Raises:
-            WorkerError: there is none.
+            WorkerError: it has ended.
         """
         self._signal("SIGCONT")
         try:
@@ -154,11 +149,34 @@ class Worker:
                 assert process.stdin is not None
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
-            return self._answer()
         except BrokenPipeError:
             raise WorkerError(f"it ended; see {self.log}") from None
+
+    def receive(self) -> dict[str, Any]:
+        """The answer to what was sent; of several processes the first one's.
+
+        Raises:
+            WorkerError: there is none.
+        """
+        try:
+            return self._answer()
         finally:
             self._signal("SIGSTOP")
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """`send`, then `receive`."""
+        self.send(**request)
+        return self.receive()
+
+    def close(self) -> None:
+        """End it, and its children."""
+        self._signal("SIGKILL")
+        for process in self.processes:
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
     def _answer(self) -> dict[str, Any]:
         lines = [process.stdout.readline() for process in self.processes if process.stdout is not None]
@@ -197,9 +215,7 @@ def find_peers(folder: Path) -> dict[str, list[str]]:
 
 
 class Field:
-    """Our worker and one for each peer; a peer that fails leaves. A context manager.
-
-    All start at once, so that they build side by side, and so may those of other fields.
+    """Our worker and one for each peer, for one setting; a peer that fails leaves. A context manager.
 
     Args:
         turns: what ours is told.
@@ -215,31 +231,45 @@ class Field:
         self.turns = turns
         self.peers = peers
         self.folder = folder
+        self.devices = devices
         self.say = say
         self.errors: dict[str, str] = {}
-        self.workers = {OURS: Worker(our_command(), turns, folder / "ours.log", devices)}
-        for peer in peers:
-            told = replace(turns, setting=peer.setting, precision=peer.precision)
-            log = folder / f"worker_{str(peer).replace(' ', '_')}.log"
-            # Its script finds those beside it; the folder is its own, for what it leaves behind.
-            self.workers[str(peer)] = Worker(peer.command, told, log, folder=folder)
+        self.workers: dict[str, Worker] = {}
 
     def __enter__(self) -> "Field":
+        """Start ours; it builds while others may."""
+        self.workers[OURS] = Worker(our_command(), self.turns, self.folder / "ours.log", self.devices)
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all workers."""
         for worker in self.workers.values():
-            worker.__exit__()
+            worker.close()
 
     def begin(self) -> None:
-        """Wait until all are built, and stop them.
+        """Wait until ours is built.
 
         Raises:
-            UserError: ours fails.
+            UserError: it cannot be.
         """
-        for name, worker in list(self.workers.items()):
-            self._try(name, worker.begin)
+        self._try(OURS, self.workers[OURS].begin)
+
+    def begin_peers(self) -> None:
+        """Start the peers, and wait until they are built."""
+        for peer in self.peers:
+            self._try(str(peer), lambda: self._start(peer))  # noqa: B023
+        for name in [name for name in self.workers if name != OURS]:
+            self._try(name, self.workers[name].begin)
         self.frameworks = {name: worker.about["framework"] for name, worker in self.workers.items()}
+
+    def _start(self, peer: Peer) -> None:
+        told = replace(self.turns, setting=peer.setting, precision=peer.precision)
+        log = self.folder / f"worker_{str(peer).replace(' ', '_')}.log"
+        # Its script finds those beside it; the folder is its own, for what it leaves behind.
+        self.workers[str(peer)] = Worker(peer.command, told, log, folder=self.folder)
 
     def ask(self, name: str, **request: Any) -> dict[str, Any] | None:
         """The answer of a worker, None if it has left.
@@ -250,26 +280,43 @@ class Field:
         worker = self.workers.get(name)
         return self._try(name, lambda: worker.ask(**request)) if worker else None
 
+    def ask_ours(self, **request: Any) -> dict[str, Any]:
+        """The answer of our worker.
+
+        Raises:
+            UserError: it fails.
+        """
+        answer = self.ask(OURS, **request)
+        assert answer is not None
+        return answer
+
     def can(self, name: str, phase: str) -> bool:
         """Whether a worker is there and knows a phase."""
         return name in self.workers and phase in self.workers[name].about["phases"]
 
-    def end_those_without(self, phases: Sequence[str]) -> None:
-        """End peers that know none of the phases; what they hold of a GPU's memory is free then."""
-        for name in [name for name in self.workers if name != OURS]:
-            if not any(self.can(name, phase) for phase in phases):
-                self.workers.pop(name).__exit__()
-
     def _try(self, name: str, run: Callable[[], T]) -> T | None:
         try:
             return run()
-        except WorkerError as error:
+        except (WorkerError, OSError) as error:
             if name == OURS:
                 raise UserError(f"{self.turns.setting}: {error}") from None
             self.errors[name] = str(error)
             self.say(f"{self.turns.setting}: {name} takes no part in what follows: {error}")
-            self.workers.pop(name).__exit__()
+            if worker := self.workers.pop(name, None):
+                worker.close()
             return None
+
+
+def warm(fields: Sequence[Field]) -> None:
+    """Let ours take its first steps in all fields at once: what is compiled then takes every core there is.
+
+    Raises:
+        UserError: one cannot.
+    """
+    for field in fields:
+        field.workers[OURS].send(phase="train", steps=2)
+    for field in fields:
+        field._try(OURS, field.workers[OURS].receive)
 
 
 def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
@@ -279,14 +326,13 @@ def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dic
     fails is not in it.
     """
     taking = [name for name in field.workers if field.can(name, phase)]
-    slowest = 0.0
+    device, slowest = field.turns.device, 0.0
     for name in taking:
         field.ask(name, phase=phase, steps=1)
         if answer := field.ask(name, phase=phase, steps=1):
             slowest = max(slowest, answer["steps"][0]["iteration"])
-    steps = min(
-        MAX_TURN_STEPS, max(LEAST_STEPS.get(phase, 1), math.ceil(TURN_SECONDS[field.turns.device] / slowest))
-    )
+    least = LEAST_STEPS.get(phase, 1) if device == "cpu" else LEAST_GPU_STEPS
+    steps = min(MAX_TURN_STEPS, max(least, math.ceil(TURN_SECONDS[device] / slowest)))
     turns: dict[str, list[list[dict[str, float]]]] = {name: [] for name in taking}
     for _ in range(rounds):
         for name in taking:
@@ -316,7 +362,7 @@ def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[st
             found["memory_mib"] = {
                 name: round(answer["mib"], 1) for name, answer in answers.items() if answer
             }
-            found["stages"] = (field.ask(OURS, phase="stages", steps=3) or {})["steps"]
+            found["stages"] = field.ask_ours(phase="stages", steps=3)["steps"]
     # Last, for it takes memory, too.
     found["check"] = {str(peer): _check(field, str(peer)) for peer in field.peers}
     return found
@@ -334,10 +380,10 @@ def measure_feeding(field: Field, rounds: int, clips_per_second: float) -> dict[
         training clip, by source.
     """
     sources = [source for source in SOURCES if field.can(OURS, source)]
-    read = {}
-    for source in sources:
-        answer = field.ask(OURS, phase="read", source=source, clips=READ_CLIPS) or {}
-        read[source] = answer["milliseconds"]
+    read = {
+        source: field.ask_ours(phase="read", source=source, clips=READ_CLIPS)["milliseconds"]
+        for source in sources
+    }
     cores = 0.75 * field.turns.workers
     fits = [source for source in sources if clips_per_second * read[source] / 1000 <= cores]
     source = (fits or sources[-1:])[0]
@@ -374,7 +420,7 @@ def _check(field: Field, name: str) -> dict[str, Any] | None:
     file = field.folder / "check.pt"
     try:
         is_there = field.ask(name, phase="check", file=str(file.absolute())) is not None
-        return field.ask(OURS, phase="check", file=str(file.absolute())) if is_there else None
+        return field.ask_ours(phase="check", file=str(file.absolute())) if is_there else None
     finally:
         file.unlink(missing_ok=True)
 

@@ -34,6 +34,7 @@ from mmaction_lite.distributed import Team, join
 from mmaction_lite.gradients import Gradients
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import store_channels_last
+from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
 
@@ -108,6 +109,8 @@ class Work:
         torch.manual_seed(0)
         self.built = self.recipe.model(num_classes=CLASSES).to(device)
         store_channels_last(self.built)
+        if self.recipe.norm_clips is not None:
+            split_batch_norm(self.built)
         if self.recipe.compile is not None:
             self.built.compile(mode=self.recipe.compile, dynamic=False)
         self.model = team.wrap(self.built)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mmaction_lite.cli.data import generate_scenes_like_kinetics
 from mmaction_lite.cli.options import Amp, Compile, Device, Json, Workers, print_json, track, warn
+from mmaction_lite.errors import UserError
 
 app = typer.Typer(help="Measure speed.", rich_markup_mode=None)
 SCENES = Path("data/scenes")
@@ -60,6 +61,10 @@ def benchmark(
     from mmaction_lite.data.prepare import Form, prepare
     from mmaction_lite.device import default_workers, pick_device
 
+    if as_published and amp is None:
+        raise UserError("--as-published goes with --amp: without it peers are measured in float32 anyway")
+    if devices > 1 and not synthetic:
+        raise UserError(f"--devices {devices} is measured without files; add --synthetic")
     settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
     if data is None and not synthetic:
         data = SCENES

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmaction_lite.data.clips import DenseClips, PySlowFastClips
-from mmaction_lite.data.transforms import RandomCrop, ScaleJitterCrop
+from mmaction_lite.data.transforms import MultiScaleCrop, RandomResizedCrop, ScaleJitterCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError
 
@@ -72,22 +72,31 @@ class Multigrid:
                     "side of the phases"
                 )
 
-    def check(self, views: Views, epochs: int) -> None:
-        """Whether it goes with the training views and epochs of a recipe.
+    @staticmethod
+    def check_views(views: Views) -> None:
+        """Whether clips and crops of training views can be made smaller.
 
         Raises:
-            UserError: it does not.
+            UserError: they cannot.
         """
         if not isinstance(views.clips, DenseClips | PySlowFastClips):
             raise UserError(
                 f"multigrid widens the frame interval of shorter clips, and train.clips are "
                 f"{type(views.clips).__name__}; expected DenseClips or PySlowFastClips"
             )
-        if isinstance(views.crop, RandomCrop):
+        if not isinstance(views.crop, ScaleJitterCrop | RandomResizedCrop | MultiScaleCrop):
             raise UserError(
-                "multigrid: train.crop is RandomCrop, and smaller ones would see less of the picture; "
-                "expected one that resizes, such as ScaleJitterCrop"
+                f"multigrid: train.crop is {type(views.crop).__name__}, and smaller ones would see less of "
+                "the picture; expected ScaleJitterCrop, RandomResizedCrop or MultiScaleCrop"
             )
+
+    def check(self, views: Views, epochs: int) -> None:
+        """Whether it goes with the training views and epochs of a recipe.
+
+        Raises:
+            UserError: it does not.
+        """
+        self.check_views(views)
         most = Shape(views.clips.clip_len, min(views.crop.size))
         for phase in self.phases:
             if phase.clip_len > most.clip_len or phase.side > most.side:

@@ -25,7 +25,7 @@ def convolve_deep(x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, st
     Returns:
         Frames (B·T', O, H', W'), T' = ceil(T / stride_t), H' = ceil(H / 2), W' = ceil(W / 2).
     """
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and weight.requires_grad:
         return checkpoint(
             _convolve, x, weight, bias, clips, stride_t, use_reentrant=False, preserve_rng_state=False
         )

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mmaction_lite.errors import UserError
+
 
 class SubBatchNorm2d(nn.BatchNorm2d):
     """Normalises equal parts of a training batch each by itself (Hoffer et al. 2017, arXiv:1705.08741).
@@ -25,10 +27,16 @@ class SubBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batch_norm(model: nn.Module) -> None:
-    """Make every `BatchNorm2d` of a network one of `SubBatchNorm2d`, in place."""
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SubBatchNorm2d  # nothing else differs, and whoever holds the module keeps it
+    """Make every `BatchNorm2d` of a network one of `SubBatchNorm2d`, in place.
+
+    Raises:
+        UserError: it has none.
+    """
+    norms = [module for module in model.modules() if type(module) is nn.BatchNorm2d]
+    if not norms:
+        raise UserError(f"norm_clips: {type(model).__name__} has no BatchNorm2d; leave it off")
+    for norm in norms:
+        norm.__class__ = SubBatchNorm2d  # nothing else differs, and whoever holds the module keeps it
 
 
 @contextmanager

@@ -35,7 +35,10 @@ def multigrid(recipe: Recipe, epoch_factor: float = 1.5) -> Recipe:
     schedule = recipe.schedule
     if not isinstance(schedule, Steps) or not schedule.milestones:
         raise UserError(f"multigrid: schedule is {schedule}; expected Steps with milestones")
+    Multigrid.check_views(recipe.train)
     frames, side = recipe.train.clips.clip_len, min(recipe.train.crop.size)
+    if frames < 4:
+        raise UserError(f"multigrid: clips have {frames} frames; expected at least 4, for a quarter of them")
     short_sides = tuple(round(side * share) for share in SHORT_CYCLE)
     shapes = [(round(frames * of_frames), round(side * of_side)) for of_frames, of_side in LONG_CYCLE]
     batches = [round(frames * side**2 / (clip_len * pixels**2)) for clip_len, pixels in shapes]
@@ -51,6 +54,11 @@ def multigrid(recipe: Recipe, epoch_factor: float = 1.5) -> Recipe:
     lengths.append((recipe.epochs - schedule.milestones[-1]) * steps_left * clips[-1])
     scale = recipe.epochs * epoch_factor / sum(lengths)
     ends = [round(sum(lengths[:number]) * scale) for number in range(len(lengths) + 1)]
+    if min(end - begin for begin, end in pairwise(ends)) < 1:
+        raise UserError(
+            f"multigrid: {ends[-1]} epochs ({recipe.epochs} times epoch_factor {epoch_factor:g}) are too few "
+            f"for {len(lengths)} phases; use more"
+        )
 
     parts = [*zip(batches, shapes, strict=True)] * len(schedule.milestones) + [(batches[-1], shapes[-1])]
     phases = [
