@@ -31,6 +31,7 @@ from mmaction_lite.benchmark.turns import (
     our_command,
     rows_of,
 )
+from mmaction_lite.benchmark.worker import kind
 from mmaction_lite.cli import app
 from mmaction_lite.complexity import traffic
 from mmaction_lite.errors import UserError
@@ -114,11 +115,29 @@ def test_ours_is_measured_alone_stage_by_stage(tiny, tmp_path, quick):
         parts = sum(value for name, value in step.items() if name != "iteration")
         assert set(step) == {"iteration", "copy", "normalise", "forward", "backward", "optimizer"}
         assert 0.8 * step["iteration"] <= parts <= step["iteration"]
+    for phase in ("train", "infer"):
+        spent = found["profile"][phase]
+        assert spent.keys() == {"products", "normalisation", "other"}
+        assert 0 < spent["products"] < sum(spent.values())
     assert all("data" in step for turn in found["frames"]["ours"] for step in turn)
     assert "video" not in found  # no decoding process could keep up
     assert found["read_milliseconds"].keys() == {"video", "frames"}
     assert seconds(found["infer"]["ours"]) < seconds(found["train"]["ours"])
     assert found["memory_mib"]["ours"] > 0
+
+
+def test_operators_and_kernels_are_told_apart():
+    for name, expected in {
+        "aten::mkldnn_convolution": "products",
+        "aten::convolution_backward": "products",
+        "aten::addmm_": "products",
+        "sm90_xmma_wgrad_implicit_gemm_bf16": "products",
+        "aten::native_batch_norm_backward": "normalisation",
+        "triton_poi_fused__native_batch_norm_convolution_backward_3": "other",
+        "aten::add_": "other",
+        "aten::threshold_backward": "other",
+    }.items():
+        assert kind(name) == expected, name
 
 
 def test_a_source_is_chosen_that_the_decoding_processes_can_keep_up_with(tiny, tmp_path, quick):

@@ -190,8 +190,21 @@ def stage_table(found: dict[str, Any]) -> str:
             steps = [row["stages"]]
             files = fed(row, OURS)
             data = f"{1000 * seconds(files, 'data'):.1f}" if files else "–"
-            lines.append((row["setting"], data, *(f"{1000 * seconds(steps, stage):.1f}" for stage in stages)))
-    return _table(("setting, ms", "wait for data", *stages), lines)
+            times = [f"{1000 * seconds(steps, stage):.1f}" for stage in stages]
+            inside = [_products(found, row, phase, passes) for phase, passes in (("train", 3), ("infer", 1))]
+            lines.append((row["setting"], data, *times, *inside))
+    head = ("setting, ms", "wait for data", *stages, "in products, training", "in products, inference")
+    return _table(head, lines)
+
+
+def _products(found: dict[str, Any], row: dict[str, Any], phase: str, passes: int) -> str:
+    """The share of a step's operators that are convolutions and matrix products, and how fast these are."""
+    spent = row.get("profile", {}).get(phase)
+    if spent is None:
+        return "–"
+    rate = passes * row["multiply_adds"] / 1e9 / spent["products"]
+    share = spent["products"] / sum(spent.values())
+    return f"{share:.0%} at {rate / found['limits']['multiply_adds']:.0%}"
 
 
 def feeding_table(found: dict[str, Any]) -> str:
@@ -446,7 +459,9 @@ the largest difference after our converter has read the peer's weights, over the
 same network."""
 
 STAGES = """\
-Ours, milliseconds, median. Backward contains the loss."""
+Ours, milliseconds, median. Backward contains the loss. *In products*: the share of the time inside operators
+that is spent in convolutions and matrix products, and how fast these are in units of the machine's matrix
+product. Only the rest could be spared without faster kernels or less arithmetic."""
 
 FEEDING = """\
 Processor time to read one training clip, open to crop, and how many decoding processes the network alone

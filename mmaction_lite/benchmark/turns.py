@@ -352,7 +352,7 @@ def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[st
 
     Returns:
         each phase with what `take_turns` returns; "memory_mib" by worker, "check" of the logits by peer,
-        "stages" of our training step.
+        "stages" of our training step and "profile" of our operators.
     """
     found: dict[str, Any] = {}
     for phase in phases:
@@ -363,6 +363,7 @@ def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[st
                 name: round(answer["mib"], 1) for name, answer in answers.items() if answer
             }
             found["stages"] = field.ask_ours(phase="stages", steps=3)["steps"]
+    found["profile"] = field.ask_ours(phase="profile", of=[p for p in phases if p in ("train", "infer")])
     # Last, for it takes memory, too.
     found["check"] = {str(peer): _check(field, str(peer)) for peer in field.peers}
     return found
@@ -401,7 +402,7 @@ def rows_of(field: Field, found: dict[str, Any]) -> list[dict[str, Any]]:
 
         row: dict[str, Any] = {"frameworks": of(field.frameworks)}
         row |= {what: of(value) for what, value in found.items() if what in PHASES or what == "memory_mib"}
-        row |= {what: found[what] for what in ("stages", "read_milliseconds") if what in found}
+        row |= {what: found[what] for what in ("stages", "profile", "read_milliseconds") if what in found}
         if name and found["check"][name]:
             row["check"] = found["check"][name]
         if name in field.errors:

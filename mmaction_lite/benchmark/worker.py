@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import ProfilerActivity, profile
 
 from mmaction_lite.benchmark.settings import find_setting
 from mmaction_lite.converters import convert
@@ -44,6 +45,23 @@ ENDLESS = 1_000_000  # steps
 # hundred times more slowly: no step would cost what it costs in a training.
 LR = 1e-6
 NAME = f"mmaction-lite {version('mmaction-lite')}"
+
+
+# Beginnings and parts of the names of operators, and of the kernels that do them on GPUs.
+KINDS = {
+    "products": ("conv", "mm", "xmma", "cutlass", "nvjet"),
+    "normalisation": ("batch_norm",),
+}
+
+
+def kind(operator: str) -> str:
+    """What an operator or kernel does: a key of `KINDS`, or "other"."""
+    name = operator.removeprefix("aten::")
+    if not name.startswith("triton"):  # which is named after all that it does, but no product
+        for found, parts in KINDS.items():
+            if any(part in name for part in parts):
+                return found
+    return "other"
 
 
 class Stopwatch:
@@ -216,6 +234,24 @@ class Work:
         with torch.autocast(self.team.device.type, dtype, enabled=dtype != torch.float32):
             self.folded(self.recipe.normalize(pixels)).softmax(1)
 
+    def profile(self, phases: list[str]) -> dict[str, Any]:
+        """Seconds inside operators in one step of each phase: `KINDS`, and "other"."""
+        activity = ProfilerActivity.CUDA if self.team.device.type == "cuda" else ProfilerActivity.CPU
+        found = {}
+        for phase in phases:
+            with profile(activities=[activity]) as profiled:
+                self.phases[phase]()
+                synchronize(self.team.device)
+            seconds = dict.fromkeys([*KINDS, "other"], 0.0)
+            for operator in profiled.key_averages():
+                seconds[kind(operator.key)] += 1e-6 * (
+                    operator.self_device_time_total
+                    if activity == ProfilerActivity.CUDA
+                    else operator.self_cpu_time_total
+                )
+            found[phase] = seconds
+        return found
+
     def read(self, source: str, clips: int) -> dict[str, Any]:
         """Processor time to read a training clip of a source, the median of a few in milliseconds."""
         dataset, spent = self.data(source), []
@@ -242,6 +278,8 @@ class Work:
             return {"mib": peak_memory(self.team.device) - before}
         if phase == "check":
             return self.check(request["file"])
+        if phase == "profile":
+            return self.profile(request["of"])
         if phase == "read":
             return self.read(request["source"], request["clips"])
         self.watch.is_exact = phase == "stages" or self.team.device.type == "cpu"
