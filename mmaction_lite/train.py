@@ -146,12 +146,12 @@ def _train(
     if init_from is not None:
         say(str(run.start_from(init_from, model)))
     model = model.to(device)
-    still = freeze(model, recipe.freeze) + set_batch_norm(model, recipe.batch_norm)
     if recipe.batch_norm == "sync":
         if team.number > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         else:
             say(f"batch_norm sync: on {team} it is plain batch normalisation")
+    still = freeze(model, recipe.freeze) + set_batch_norm(model, recipe.batch_norm)
     if recipe.norm_clips is not None:
         split_batch_norm(model)
     if recipe.recompute:

@@ -255,14 +255,14 @@ class Field:
         Raises:
             UserError: it cannot be.
         """
-        self._try(OURS, self.workers[OURS].begin)
+        self.attempt(OURS, self.workers[OURS].begin)
 
     def begin_peers(self) -> None:
         """Start the peers, and wait until they are built."""
         for peer in self.peers:
-            self._try(str(peer), lambda: self._start(peer))  # noqa: B023
+            self.attempt(str(peer), lambda: self._start(peer))  # noqa: B023
         for name in [name for name in self.workers if name != OURS]:
-            self._try(name, self.workers[name].begin)
+            self.attempt(name, self.workers[name].begin)
         self.frameworks = {name: worker.about["framework"] for name, worker in self.workers.items()}
 
     def _start(self, peer: Peer) -> None:
@@ -278,7 +278,7 @@ class Field:
             UserError: ours fails.
         """
         worker = self.workers.get(name)
-        return self._try(name, lambda: worker.ask(**request)) if worker else None
+        return self.attempt(name, lambda: worker.ask(**request)) if worker else None
 
     def ask_ours(self, **request: Any) -> dict[str, Any]:
         """The answer of our worker.
@@ -294,7 +294,12 @@ class Field:
         """Whether a worker is there and knows a phase."""
         return name in self.workers and phase in self.workers[name].about["phases"]
 
-    def _try(self, name: str, run: Callable[[], T]) -> T | None:
+    def attempt(self, name: str, run: Callable[[], T]) -> T | None:
+        """What `run` returns; None where it fails, and the peer `name` has left then.
+
+        Raises:
+            UserError: `name` is ours.
+        """
         try:
             return run()
         except (WorkerError, OSError) as error:
@@ -316,7 +321,7 @@ def warm(fields: Sequence[Field]) -> None:
     for field in fields:
         field.workers[OURS].send(phase="train", steps=2)
     for field in fields:
-        field._try(OURS, field.workers[OURS].receive)
+        field.attempt(OURS, field.workers[OURS].receive)
 
 
 def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
