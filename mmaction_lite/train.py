@@ -160,7 +160,7 @@ def _train(
     if sharding:
         sharding.shard(model, team)
     else:
-        store_channels_last(model)
+        store_channels_last(model, is_trained=True)
     optimizer = recipe.optimizer.build(model)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     saved, states = model, {"optimizer": optimizer, "scaler": scaler}

@@ -180,7 +180,7 @@ def compare(name: str, rounds: int) -> str:
         inference = alternate(lambda: plain(x), lambda: optimized(x), rounds)
     plain.train()
     ours = copy.deepcopy(model)
-    store_channels_last(ours)
+    store_channels_last(ours, is_trained=True)
     training = alternate(train_step(plain, x), train_step(ours, x), rounds)
     cells = "  ".join(
         f"{label} {seconds:.2f} s {fastest:.2f} / {median:.2f}"
@@ -195,7 +195,7 @@ def peak_mib(name: str, form: str) -> float:
     if form == "plain":
         model = Plain(model)
     else:
-        store_channels_last(model)
+        store_channels_last(model, is_trained=True)
     step = train_step(model.train(), x)
     before = peak_memory(torch.device("cpu"))
     for _ in range(3):

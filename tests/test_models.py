@@ -265,7 +265,7 @@ def test_the_layout_of_weights_changes_no_number() -> None:
     for name in ("i3d_r50", "tsm_r50"):
         model, x = build(name), clip(name)
         laid_out = copy.deepcopy(model)
-        store_channels_last(laid_out)
+        store_channels_last(laid_out, is_trained=True)
         assert any(not p.is_contiguous() for p in laid_out.parameters())
         found = []
         for each in (model.double(), laid_out.double()):

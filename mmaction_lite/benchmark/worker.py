@@ -126,7 +126,7 @@ class Work:
         self.recipe: Recipe = replace(recipe, precision=options["precision"], compile=options["compile"])
         torch.manual_seed(0)
         self.built = self.recipe.model(num_classes=CLASSES).to(device)
-        store_channels_last(self.built)
+        store_channels_last(self.built, is_trained=True)
         if self.recipe.norm_clips is not None:
             split_batch_norm(self.built)
         if self.recipe.compile is not None:

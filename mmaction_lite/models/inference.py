@@ -26,7 +26,7 @@ def optimize_for_inference(model: Model) -> Model:
             _fold(module.downsample, "0", "1")
         if isinstance(module, ResNet):
             _skip_dropped_frames(module)
-    store_channels_last(model)
+    store_channels_last(model, is_trained=False)
     return model
 
 
