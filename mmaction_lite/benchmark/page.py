@@ -217,13 +217,14 @@ def feeding_table(found: dict[str, Any]) -> str:
         seen.add(row["setting"])
         rate = row["batch_size"] / seconds(row["train"][OURS])
         costs = [
-            f"{read[source]:.1f} ({rate * read[source] / 1000:.1f})" if source in read else "–"
+            f"{read[source]:.1f} ({rate * read[source] / 1000:.2g})" if source in read else "–"
             for source in SOURCES
         ]
         source = next(source for source in SOURCES if source in row)
         share = data_share(files)
-        limit = "network" if share < LITTLE else "decoding"
-        lines.append((row["setting"], f"{rate:.0f}", *costs, FILES[source], f"{share:.1%}", limit))
+        is_fed = share < LITTLE or rate * read[source] / 1000 < 0.5 * found["options"]["workers"]
+        limit = "network" if is_fed else "decoding"
+        lines.append((row["setting"], f"{rate:.3g}", *costs, FILES[source], f"{share:.1%}", limit))
     head = (
         "setting",
         "clips/s of the network alone",
@@ -447,7 +448,12 @@ one table can be compared with each other, numbers of different tables cannot.
   and the trials of cuDNN included).
 * *of the limit*: the multiply-adds of a training step (three times those of the forward pass) over what the
   machine's matrix product does in that time, and the bytes that the operators read and write over what it
-  copies.
+  copies; the first for the precision alone whose matrix product was measured.
+* *clips/s*: of the iteration with data, where that was measured, of the step alone elsewhere.
+
+Where ours is in bfloat16, MMAction2's autocast is in float16, for its heads hand logits to NumPy, which has
+no bfloat16. Other users of a machine make single numbers vary by a tenth and more; ratios vary less. A +
+behind a commit says that files of the package were changed since.
 
 `make peers` installs the other frameworks, each in an environment of its own, and `mmaction-lite benchmark`
 then measures beside them. Who has MIT's TSM or PySlowFast, which have no packages, adds numbers of theirs
@@ -456,12 +462,13 @@ with `--peer-result FILE`, and the page says who measured them."""
 RATIOS = """\
 Median of the rounds, and the least and the most. Below 1 ours is faster or smaller. *Logits differ by* is
 the largest difference after our converter has read the peer's weights, over the largest logit: both are the
-same network."""
+same network. It is measured on processors alone."""
 
 STAGES = """\
 Ours, milliseconds, median. Backward contains the loss. *In products*: the share of the time inside operators
 that is spent in convolutions and matrix products, and how fast these are in units of the machine's matrix
-product. Only the rest could be spared without faster kernels or less arithmetic."""
+product. Only the rest could be spared without faster kernels or less arithmetic. On a GPU every stage is
+waited for, and together they take longer than a step, in which the processor runs ahead."""
 
 FEEDING = """\
 Processor time to read one training clip, open to crop, and how many decoding processes the network alone

@@ -32,6 +32,7 @@ from mmaction_lite.data.loader import Batch, VideoDataset, training_loader
 from mmaction_lite.data.samples import PackedStrings
 from mmaction_lite.device import peak_memory, synchronize
 from mmaction_lite.distributed import Team, join
+from mmaction_lite.errors import UserError
 from mmaction_lite.gradients import Gradients
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import store_channels_last
@@ -188,6 +189,8 @@ class Work:
                 )
             )
         batch = next(self.batches[source])
+        if not batch.samples:
+            raise UserError(f"none of its clips can be read; {batch.faults[0].reason}")
         self.watch.lap("data")
         self.step(batch)
 

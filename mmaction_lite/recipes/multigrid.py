@@ -32,6 +32,8 @@ def multigrid(recipe: Recipe, epoch_factor: float = 1.5) -> Recipe:
     Raises:
         UserError: another schedule, too few epochs, or views that `Multigrid` cannot reshape.
     """
+    if recipe.multigrid is not None:
+        raise UserError(f"multigrid: {recipe.name} is one already")
     schedule = recipe.schedule
     if not isinstance(schedule, Steps) or not schedule.milestones:
         raise UserError(f"multigrid: schedule is {schedule}; expected Steps with milestones")
