@@ -45,6 +45,14 @@ def ratio(phase: dict[str, Steps]) -> Ratio | None:
     return Ratio(statistics.median(rounds), min(rounds), max(rounds))
 
 
+def first_rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The first row of each setting: what is said of ours alone is the same in all of them."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in found["results"]:
+        rows.setdefault(row["setting"], row)
+    return rows
+
+
 def fed(row: dict[str, Any], side: str) -> Steps | None:
     """A side's steps from files, None where there are none."""
     return next((row[source][side] for source in SOURCES if side in row.get(source, {})), None)
@@ -183,16 +191,14 @@ def behind(found: dict[str, Any]) -> list[str]:
 def stage_table(found: dict[str, Any]) -> str:
     """Where a step of ours spends its time."""
     stages = ("copy", "normalise", "forward", "backward", "optimizer")
-    lines, seen = [], set()
-    for row in found["results"]:
-        if row["setting"] not in seen:
-            seen.add(row["setting"])
-            steps = [row["stages"]]
-            files = fed(row, OURS)
-            data = f"{1000 * seconds(files, 'data'):.1f}" if files else "–"
-            times = [f"{1000 * seconds(steps, stage):.1f}" for stage in stages]
-            inside = [_products(found, row, phase, passes) for phase, passes in (("train", 3), ("infer", 1))]
-            lines.append((row["setting"], data, *times, *inside))
+    lines = []
+    for setting, row in first_rows(found).items():
+        steps = [row["stages"]]
+        files = fed(row, OURS)
+        data = f"{1000 * seconds(files, 'data'):.1f}" if files else "–"
+        times = [f"{1000 * seconds(steps, stage):.1f}" for stage in stages]
+        inside = [_products(found, row, phase, passes) for phase, passes in (("train", 3), ("infer", 1))]
+        lines.append((setting, data, *times, *inside))
     head = ("setting, ms", "wait for data", *stages, "in products, training", "in products, inference")
     return _table(head, lines)
 
@@ -209,12 +215,11 @@ def _products(found: dict[str, Any], row: dict[str, Any], phase: str, passes: in
 
 def feeding_table(found: dict[str, Any]) -> str:
     """Whether the decoding processes keep up, and what from."""
-    lines, seen = [], set()
-    for row in found["results"]:
+    lines = []
+    for setting, row in first_rows(found).items():
         files, read = fed(row, OURS), row.get("read_milliseconds", {})
-        if files is None or row["setting"] in seen:
+        if files is None:
             continue
-        seen.add(row["setting"])
         rate = row["batch_size"] / seconds(row["train"][OURS])
         costs = [
             f"{read[source]:.1f} ({rate * read[source] / 1000:.2g})" if source in read else "–"
@@ -224,7 +229,7 @@ def feeding_table(found: dict[str, Any]) -> str:
         share = data_share(files)
         is_fed = share < LITTLE or rate * read[source] / 1000 < 0.5 * found["options"]["workers"]
         limit = "network" if is_fed else "decoding"
-        lines.append((row["setting"], f"{rate:.3g}", *costs, FILES[source], f"{share:.1%}", limit))
+        lines.append((setting, f"{rate:.3g}", *costs, FILES[source], f"{share:.1%}", limit))
     head = (
         "setting",
         "clips/s of the network alone",
@@ -239,7 +244,7 @@ def feeding_table(found: dict[str, Any]) -> str:
 
 def first_page_table(found: dict[str, Any]) -> str:
     """What the first page printed, beside what one GPU does now if it was a GPU that was measured."""
-    ours = {row["setting"]: row for row in reversed(found["results"])}
+    ours = first_rows(found)
     is_gpu = found["options"]["device"] == "cuda"
     lines = []
     for setting in SETTINGS:
