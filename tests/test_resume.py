@@ -1,0 +1,124 @@
+"""Trainings that are stopped, killed or cannot write, and go on."""
+
+import errno
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from test_train import die_after, rows
+
+from mmaction_lite import run as run_module
+from mmaction_lite.checkpoint import load_state, save_state
+from mmaction_lite.data.cache import Caches
+from mmaction_lite.errors import Interrupted
+from mmaction_lite.train import train
+from mmaction_lite.watch import Watch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize(("num_workers", "steps", "cached"), [(0, 4, True), (2, 5, False), (0, 2, True)])
+def test_resume_equals_an_uninterrupted_run_bit_for_bit(
+    tiny, recipe, tmp_path, monkeypatch, num_workers, steps, cached
+):
+    recipe = replace(recipe, epochs=3)
+    caches = Caches() if cached else Caches(budget_bytes=0)
+    train(recipe, tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        die_after(patch, steps)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tiny, tmp_path / "broken", num_workers=num_workers, caches=caches)
+    assert load_state(tmp_path / "broken" / "last.pt")["progress"]["step"] == steps // 3 * 3
+    with (tmp_path / "broken" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # torn by the kill
+    train(recipe, tiny, tmp_path / "broken", resume=True, num_workers=num_workers, caches=caches)
+    whole, broken = (load_state(tmp_path / name / "last.pt") for name in ("whole", "broken"))
+    assert whole["progress"] == broken["progress"]
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, broken["model"][name]), name
+    moments = [state["optimizer"]["state"] for state in (whole, broken)]
+    assert all(torch.equal(moments[0][i]["exp_avg"], moments[1][i]["exp_avg"]) for i in moments[0])
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch, number):
+    recipe = replace(recipe, epochs=3)
+    train(recipe, tiny, tmp_path / "whole")
+    finish_step = Watch.step
+
+    def step(self, done, *arguments):
+        finish_step(self, done, *arguments)
+        if done == 5:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "step", step)
+        with pytest.raises(
+            Interrupted, match=r"stopped at step 5 of 9, saved; go on with the same command and --resume"
+        ):
+            train(recipe, tiny, tmp_path / "run")
+    assert signal.getsignal(number) == signal.SIG_DFL
+    train(recipe, tiny, tmp_path / "run", resume=True)
+    whole, stopped = (load_state(tmp_path / name / "last.pt")["model"] for name in ("whole", "run"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_a_validation_that_was_missed_is_made_up_for(tiny, recipe, tmp_path, monkeypatch):
+    train(recipe, tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "validated", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(recipe, tiny, tmp_path / "run")
+    assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 3
+    train(recipe, tiny, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+def test_last_weights_are_written_as_often_as_asked(tiny, recipe, tmp_path, monkeypatch):
+    """And what is written is what they were then, whatever the training does meanwhile."""
+    slow, saved = threading.Event(), []
+
+    def save(path, state):
+        slow.wait(10)
+        saved.append((path.name, state["progress"]["step"], state["model"]["fc.weight"].clone()))
+        save_state(path, state)
+
+    monkeypatch.setattr(run_module, "save_state", save)
+    finish_step = Watch.step
+
+    def step(self, number, *arguments):
+        finish_step(self, number, *arguments)
+        if number == 2:
+            slow.set()
+
+    monkeypatch.setattr(Watch, "step", step)
+    slow.set()
+    train(replace(recipe, epochs=1), tiny, tmp_path / "run", save_seconds=0)
+    assert [number for name, number, _ in saved if name == "last.pt"][:4] == [0, 1, 2, 3]
+    steps = {number: weight for name, number, weight in saved if name == "last.pt"}
+    assert not torch.equal(steps[1], steps[2])
+    saved.clear()
+    train(replace(recipe, epochs=2), tiny, tmp_path / "plain")
+    assert [number for name, number, _ in saved if name == "last.pt"] == [0, 3, 3, 6, 6]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_last(
+    tiny, recipe, tmp_path, monkeypatch
+):
+    def full(path, state):
+        if state["progress"]["step"] > 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save_state(path, state)
+
+    monkeypatch.setattr(run_module, "save_state", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(replace(recipe, epochs=3), tiny, tmp_path / "run")
+    monkeypatch.undo()
+    assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 3
+    assert train(replace(recipe, epochs=3), tiny, tmp_path / "run", resume=True).step == 9
