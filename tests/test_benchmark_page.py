@@ -17,7 +17,7 @@ from mmaction_lite.benchmark import run as run_module
 from mmaction_lite.benchmark import settings as settings_module
 from mmaction_lite.benchmark import turns as turns_module
 from mmaction_lite.benchmark.page import Ratio, check_scaling, ratio, render_page, seconds
-from mmaction_lite.benchmark.run import add_imported, read_result
+from mmaction_lite.benchmark.run import read_imported, read_result
 from mmaction_lite.benchmark.scaling import predict_scaling
 from mmaction_lite.benchmark.settings import SETTINGS, find_setting
 from mmaction_lite.benchmark.turns import (
@@ -244,9 +244,15 @@ def test_the_command_writes_results_tables_and_picture_and_goes_on(tiny, tmp_pat
     assert found["limits"]["multiply_adds"] > 0
     assert (out / "benchmark.png").read_bytes()[1:4] == b"PNG"
     assert RECIPE in (out / "benchmark.md").read_text()
-    run(out, "--data", str(tiny), "--batch-size", "3", "--json")  # nothing is left to do
-    assert json.loads(capsys.readouterr().out) == found
-    with pytest.raises(UserError, match="measured with another batch_size; choose another --out"):
+    run(out, "--data", str(tiny), "--batch-size", "3", "--json")
+    again = capsys.readouterr()
+    assert json.loads(again.out) == found
+    assert "nothing is left to measure" in again.err
+    with pytest.raises(UserError, match="is a file; --out is a folder"):
+        run(out / "benchmark.json", "--synthetic")
+    with pytest.raises(UserError, match="no such folder; --peers is where"):
+        run(out, "--synthetic", "--peers", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="measured with batch size 3, not 2; choose another --out"):
         run(out, "--data", str(tiny), "--batch-size", "2")
 
 
@@ -263,14 +269,14 @@ def test_rows_that_start_together_are_measured_like_others(tiny, tmp_path, quick
     monkeypatch.setattr(turns_module, "_check", lambda field, name: None)  # a fake has no weights
     monkeypatch.setattr(run_module, "find_peers", lambda folder: {"fake": [sys.executable, str(worker)]})
     options = ["--recipes", rows[0], "--recipes", rows[1], "--synthetic", "--device", "cpu", "--rounds", "1"]
-    options += ["--out", str(tmp_path / "out"), "--no-inference", "--json", "--amp", "bfloat16"]
+    options += ["--out", str(tmp_path / "out"), "--json", "--amp", "bfloat16"]
     app(["benchmark", *options, "--as-published", "--at-once", "2"], standalone_mode=False)
     found = json.loads(capsys.readouterr().out)["results"]
     assert [(row["recipe"], row["peer_precision"]) for row in found] == [
         (name, precision) for name in rows for precision in ("float32", "bfloat16")
     ]
     assert ["error" in row for row in found] == [False, False, True, True]
-    assert all("infer" not in row and len(row["train"]["ours"]) == 1 for row in found)
+    assert all(len(row[phase]["ours"]) == 1 for row in found for phase in ("train", "infer"))
     knows[rows[1]] = "any"
     app(["benchmark", *options, "--as-published"], standalone_mode=False)
     again = json.loads(capsys.readouterr().out)["results"]
@@ -285,7 +291,8 @@ def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick
     row = {"setting": RECIPE, "batch_size": 8, "iteration_seconds": 0.5}
     theirs = {"framework": "PySlowFast", "measured_by": "A. Nobody, one V100", "results": [row]}
     file.write_text(json.dumps(theirs))
-    run(out, "--synthetic", "--peer-result", str(file))
+    run(out, "--synthetic", "--no-inference", "--peer-result", str(file))
+    assert "infer" not in read_result(out / "benchmark.json")["results"][0]
     assert "| PySlowFast, measured by A. Nobody, one V100 | 8 | 0.500 |" in capsys.readouterr().out
     for wrong, message in (
         ({**theirs, "results": [{**row, "setting": "TSX"}]}, "result 1: setting 'TSX' is not one of"),
@@ -297,10 +304,13 @@ def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick
     ):
         file.write_text(json.dumps(wrong))
         with pytest.raises(UserError, match=message):
-            add_imported(read_result(out / "benchmark.json"), file)
+            read_imported(file, {RECIPE})
+    with pytest.raises(UserError, match="measured_by"):  # before anything is measured
+        run(tmp_path / "new", "--synthetic", "--peer-result", str(file))
+    assert not (tmp_path / "new").exists()
     file.write_text("not JSON")
     with pytest.raises(UserError, match="no JSON file of results"):
-        add_imported(read_result(out / "benchmark.json"), file)
+        read_imported(file, {RECIPE})
     with pytest.raises(UserError, match="is no result of mmaction-lite benchmark"):
         read_result(file)
 

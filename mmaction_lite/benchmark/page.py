@@ -335,7 +335,7 @@ def describe(found: dict[str, Any]) -> str:
     return (
         f"`{found['command']}`, {found['date']}: {options['devices']} × {options['device']}, "
         f"{options['threads']} threads, {options['precision']}"
-        f"{', compiled: ' + options['compile'] if options['compile'] else ''}, {options['rounds']} rounds, "
+        f"{', compiled: ' + options['compile'] if options['compile'] else ''}, rounds: {options['rounds']}, "
         f"{decoding}. {machine}. The machine's best: {limits['multiply_adds']:.0f} · 10⁹ multiply-adds/s "
         f"({options['precision']} matrix product), {limits['bytes_copied']:.1f} GB/s copied."
     )

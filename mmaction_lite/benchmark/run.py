@@ -5,7 +5,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ class Plan:
         data: a data set to train from; None measures without files.
         workers: decoding processes.
         rounds: turns in every phase.
-        infers: whether inference is measured, too.
+        inference: whether it is measured, too.
         at_once: rows of which ours start, and compile, together; one after the other is then measured,
             while the others are stopped. They have to fit into memory together.
     """
@@ -65,7 +65,7 @@ class Plan:
     data: Path | None
     workers: int
     rounds: int
-    infers: bool = True
+    inference: bool = True
     at_once: int = 1
 
     @property
@@ -73,7 +73,7 @@ class Plan:
         """Of the steps without files: those of processes that train together, or of one."""
         if self.devices > 1:
             return ("train", "apart", "link")
-        return ("train", "infer") if self.infers else ("train",)
+        return ("train", "infer") if self.inference else ("train",)
 
 
 def run_benchmark(
@@ -107,7 +107,11 @@ def run_benchmark(
         found["limits"] = measure_limits(device, getattr(torch, plan.precision))
     listed = _write_list(plan.data, out) if plan.data else None
     left = [(setting, _peers_left(setting, plan, commands, found["results"])) for setting in settings]
-    left = [(setting, peers) for setting, peers in left if peers is not None]
+    left = [(setting, beside) for setting, beside in left if beside is not None]
+    if not left:
+        say(f"{out / FILE}: has all of these rows; nothing is left to measure")
+    elif plan.devices == 1 and not commands:
+        say(f"no other framework is in {peers}: ours is measured alone (make peers installs them)")
     for first in range(0, len(left), plan.at_once):
         with ExitStack() as stack:
             group = [
@@ -122,7 +126,7 @@ def run_benchmark(
             for _, field in group:
                 field.begin()
             if len(group) > 1:
-                warm([field for _, field in group])
+                warm([field for _, field in group], plan.phases)
             for setting, field in group:
                 began = time.perf_counter()
                 field.begin_peers()
@@ -261,12 +265,16 @@ def find_row(found: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
     raise UserError(f"{file}: has no row {name!r}; {nearest(name, names)}")
 
 
-def add_imported(found: dict[str, Any], file: Path) -> None:
-    """Take over what somebody measured with another framework; the page says who.
+def read_imported(file: Path, rows: Collection[str]) -> dict[str, Any]:
+    """What somebody measured with another framework; the page says who.
 
     The file: {"framework": "PySlowFast", "measured_by": "who, when, on what", "results": [{"setting": a row's
     name, "batch_size": …, "iteration_seconds": …, "data_seconds": …, "memory_mib": …}]}; the last two may be
     left out.
+
+    Args:
+        file: JSON.
+        rows: the names of those that there are.
 
     Raises:
         UserError: something is missing or is no number.
@@ -276,7 +284,6 @@ def add_imported(found: dict[str, Any], file: Path) -> None:
         for name in ("framework", "measured_by", "results"):
             if name not in theirs:
                 raise UserError(f'{file}: has no "{name}"')
-        rows = {row["setting"] for row in found["results"]}
         for number, row in enumerate(theirs["results"], 1):
             if row.get("setting") not in rows:
                 known = ", ".join(sorted(rows))
@@ -290,12 +297,19 @@ def add_imported(found: dict[str, Any], file: Path) -> None:
                     raise UserError(f"{file}: result {number}: {name} must be a number, got {value!r}")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: is no JSON file of results ({error})") from None
+    return theirs
+
+
+def add_imported(found: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Take it over, in place of what there was of that framework."""
     others = [other for other in found.get("imported", []) if other["framework"] != theirs["framework"]]
     found["imported"] = [*others, theirs]
 
 
 def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
     """What is there already, or a beginning."""
+    if file.parent.exists() and not file.parent.is_dir():
+        raise UserError(f"{file.parent}: is a file; --out is a folder")
     file.parent.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["mmaction-lite", *sys.argv[1:]])
     if not file.exists():
@@ -309,12 +323,18 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
         }
     found = read_result(file)
     # How many rows start together is no part of what is measured.
-    changed = [name for name in options if name != "at_once" and found["options"].get(name) != options[name]]
+    changed = [
+        f"{name.replace('_', ' ')} {found['options'].get(name)}, not {options[name]}"
+        for name in options
+        if name != "at_once" and found["options"].get(name) != options[name]
+    ]
     changed += [
-        name for name in ("device", "processor", "torch") if found["environment"].get(name) != here[name]
+        f"{name} {found['environment'].get(name)}, not {here[name]}"
+        for name in ("device", "processor", "torch")
+        if found["environment"].get(name) != here[name]
     ]
     if changed:
-        raise UserError(f"{file}: was measured with another {', '.join(changed)}; choose another --out")
+        raise UserError(f"{file}: was measured with {'; '.join(changed)}; choose another --out")
     return found
 
 

@@ -312,16 +312,17 @@ class Field:
             return None
 
 
-def warm(fields: Sequence[Field]) -> None:
+def warm(fields: Sequence[Field], phases: Sequence[str]) -> None:
     """Let ours take its first steps in all fields at once: what is compiled then takes every core there is.
 
     Raises:
         UserError: one cannot.
     """
-    for field in fields:
-        field.workers[OURS].send(phase="train", steps=2)
-    for field in fields:
-        field.attempt(OURS, field.workers[OURS].receive)
+    for phase in phases:
+        for field in fields:
+            field.workers[OURS].send(phase=phase, steps=3)
+        for field in fields:
+            field.attempt(OURS, field.workers[OURS].receive)
 
 
 def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:

@@ -148,6 +148,7 @@ class Work:
         self.made = Batch(pixels, torch.zeros(clips, 1, dtype=torch.long), list(range(clips)), [])
         self.batches: dict[str, Iterator[Batch]] = {}
         self.folded: nn.Module | None = None
+        self.training_peak: float | None = None
 
     @property
     def phases(self) -> dict[str, Callable[[], None]]:
@@ -227,6 +228,7 @@ class Work:
     def infer(self) -> None:
         """A batch through `test`'s path: normalised, the folded network, probabilities."""
         if self.folded is None:
+            self.training_peak = peak_memory(self.team.device)
             self.folded = optimize_for_inference(self.built)
             if self.recipe.compile is not None:
                 self.folded.compile(mode=self.recipe.compile, dynamic=False)
@@ -278,7 +280,7 @@ class Work:
         """What a request asks for."""
         phase = request["phase"]
         if phase == "memory":
-            return {"mib": peak_memory(self.team.device) - before}
+            return {"mib": (self.training_peak or peak_memory(self.team.device)) - before}
         if phase == "check":
             return self.check(request["file"])
         if phase == "profile":

@@ -13,6 +13,7 @@ from mmaction_lite.errors import UserError
 
 app = typer.Typer(help="Measure speed.", rich_markup_mode=None)
 SCENES = Path("data/scenes")
+PEERS = Path(".peers")
 
 
 @app.callback(invoke_without_command=True)
@@ -46,7 +47,7 @@ def benchmark(
     at_once: Annotated[
         int, typer.Option(min=1, help="Rows that start and compile together; memory has to hold them.")
     ] = 1,
-    peers: Annotated[Path, typer.Option(help="Where make peers installed them.")] = Path(".peers"),
+    peers: Annotated[Path, typer.Option(help="Where make peers installed them.")] = PEERS,
     peer_result: Annotated[
         list[Path] | None, typer.Option(help="JSON of numbers that somebody else measured.")
     ] = None,
@@ -56,7 +57,15 @@ def benchmark(
     if context.invoked_subcommand is not None:
         return
     from mmaction_lite.benchmark.page import write_tables
-    from mmaction_lite.benchmark.run import Plan, add_imported, frames_of, run_benchmark
+    from mmaction_lite.benchmark.run import (
+        FILE,
+        Plan,
+        add_imported,
+        frames_of,
+        read_imported,
+        read_result,
+        run_benchmark,
+    )
     from mmaction_lite.benchmark.settings import SETTINGS, find_setting
     from mmaction_lite.data.prepare import Form, prepare
     from mmaction_lite.device import default_workers, pick_device
@@ -65,7 +74,13 @@ def benchmark(
         raise UserError("--as-published goes with --amp: without it peers are measured in float32 anyway")
     if devices > 1 and not synthetic:
         raise UserError(f"--devices {devices} is measured without files; add --synthetic")
+    if peers != PEERS and not peers.is_dir():
+        raise UserError(f"{peers}: no such folder; --peers is where make peers installed other frameworks")
     settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
+    rows = {setting.name for setting in settings}
+    if peer_result and (out / FILE).exists():
+        rows |= {row["setting"] for row in read_result(out / FILE)["results"]}
+    imported = [read_imported(file, rows) for file in peer_result or []]
     if data is None and not synthetic:
         data = SCENES
         generate_scenes_like_kinetics(data, 16, None)
@@ -83,12 +98,12 @@ def benchmark(
         data=None if synthetic else data,
         workers=default_workers() if workers is None else workers,
         rounds=rounds,
-        infers=not no_inference,
+        inference=not no_inference,
         at_once=at_once,
     )
     found = run_benchmark(settings, plan, peers, out, warn)
-    for file in peer_result or []:
-        add_imported(found, file)
+    for theirs in imported:
+        add_imported(found, theirs)
     text = write_tables(found, out)
     if as_json:
         return print_json(found)
@@ -114,7 +129,8 @@ def benchmark_scaling(
     result: Annotated[Path, typer.Argument(help="What mmaction-lite benchmark wrote for one device, .json.")],
     recipe: Annotated[str, typer.Option(help="Row or recipe in it.")],
     link_gb: Annotated[
-        float, typer.Option(min=0.001, help="GB/s of the slowest link between devices, in one direction.")
+        float,
+        typer.Option(min=0.001, help="Gigabytes a second, one way, of the slowest link between devices."),
     ],
     devices: Annotated[
         list[int], typer.Option(min=1, help="How many; several options give several lines.")
