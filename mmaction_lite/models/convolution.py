@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from .recompute import activate_then
 from .stem import convolve_deep
-from .temporal import convolve_time, products_work, shift, shift_and_project
+from .temporal import convolve_clip, convolve_time, products_work, shift, shift_and_project
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 
@@ -91,7 +91,7 @@ class Conv3d(nn.Conv3d):
         """Map (B, C, T, H, W) to (B, C', T', H', W')."""
         plainly = torch.is_grad_enabled() or clip.dtype != torch.float32 or not HAS_ONEDNN
         if plainly or not products_work(clip):
-            return super().forward(clip)
+            return convolve_clip(clip, self.weight, self.bias, self.stride)
         # For small inputs PyTorch would take a convolution of its own, which needs twice oneDNN's time.
         return torch.ops.aten.mkldnn_convolution(
             clip, self.weight, self.bias, self.padding, self.stride, self.dilation, 1
