@@ -16,10 +16,11 @@ import torch
 from mmaction_lite.benchmark import run as run_module
 from mmaction_lite.benchmark import settings as settings_module
 from mmaction_lite.benchmark import turns as turns_module
-from mmaction_lite.benchmark.page import Ratio, check_scaling, ratio, render_page, seconds
+from mmaction_lite.benchmark.page import render_page
 from mmaction_lite.benchmark.run import read_imported, read_result
 from mmaction_lite.benchmark.scaling import predict_scaling
 from mmaction_lite.benchmark.settings import SETTINGS, find_setting
+from mmaction_lite.benchmark.tables import Ratio, check_scaling, ratio, seconds
 from mmaction_lite.benchmark.turns import (
     Field,
     Peer,
@@ -284,6 +285,44 @@ def test_rows_that_start_together_are_measured_like_others(tiny, tmp_path, quick
     assert again[:2] == found[:2]
     with pytest.raises(UserError, match="--as-published goes with --amp"):
         app(["benchmark", "--as-published", "--out", str(tmp_path / "other")], standalone_mode=False)
+
+
+def test_a_row_of_ours_that_fails_is_measured_again_and_the_others_are_kept(
+    tiny, tmp_path, quick, capsys, monkeypatch
+):
+    rows, failing = [RECIPE, "tsn_r10_1x1x8_12e_motions_rgb"], [RECIPE]
+    build, feeding = turns_module.Field.begin, run_module.measure_feeding
+
+    def begin(field):
+        if field.turns.setting == failing[0]:
+            field.errors["ours"] = "MemoryError: too large"
+        build(field)
+
+    def feed(field, *more):
+        if field.turns.setting == failing[0]:
+            raise UserError("no clip can be read")
+        return feeding(field, *more)
+
+    monkeypatch.setattr(run_module, "measure_feeding", feed)
+    options = ["--recipes", rows[1], "--data", str(tiny), "--batch-size", "2", "--no-inference"]
+    with pytest.raises(UserError, match="1 of 2 rows could not be measured: no clip can be read"):
+        run(tmp_path / "fed", *options)
+    found = read_result(tmp_path / "fed/benchmark.json")["results"]
+    assert ["error" in row for row in found] == [True, False]
+    assert ["video" in row for row in found] == [False, True]
+    failing[0] = ""
+    run(tmp_path / "fed", *options)
+    kept, again = read_result(tmp_path / "fed/benchmark.json")["results"]
+    assert kept == found[1]
+    assert "video" in again
+    assert "error" not in again
+
+    failing[0] = RECIPE
+    monkeypatch.setattr(turns_module.Field, "begin", begin)
+    with pytest.raises(UserError, match=r"1 of 2 rows could not be measured: .*MemoryError: too large"):
+        run(tmp_path / "built", *options)
+    (found,) = read_result(tmp_path / "built/benchmark.json")["results"]
+    assert found["setting"] == rows[1]
 
 
 def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick, capsys):

@@ -5,8 +5,8 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,8 @@ def run_benchmark(
         say: called with a line for every row.
 
     Raises:
-        UserError: `out` holds something measured otherwise, a device is not there, or ours fails.
+        UserError: `out` holds something measured otherwise, a device is not there, or ours failed in some
+            row, the others being measured.
     """
     device = pick_device(plan.device)
     commands = find_peers(peers) if plan.devices == 1 else {}
@@ -112,6 +113,7 @@ def run_benchmark(
         say(f"{out / FILE}: has all of these rows; nothing is left to measure")
     elif plan.devices == 1 and not commands:
         say(f"no other framework is in {peers}: ours is measured alone (make peers installs them)")
+    failed: list[str] = []
     for first in range(0, len(left), plan.at_once):
         with ExitStack() as stack:
             group = [
@@ -124,21 +126,40 @@ def run_benchmark(
                 for setting, beside in left[first : first + plan.at_once]
             ]
             for _, field in group:
-                field.begin()
+                with suppress(UserError):  # it says so when its turn comes
+                    field.begin()
             if len(group) > 1:
                 warm([field for _, field in group], plan.phases)
             for setting, field in group:
                 began = time.perf_counter()
-                field.begin_peers()
-                numbers = measure_network(field, plan.rounds, plan.phases)
-                if plan.data is not None:
-                    taken = [step["iteration"] for turn in numbers["train"][OURS] for step in turn]
-                    clips_per_second = field.turns.batch_size / statistics.median(taken)
-                    numbers |= measure_feeding(field, plan.rounds, clips_per_second)
+                try:
+                    for numbers in _measure(field, plan):
+                        _store(found, setting, field, numbers, out / FILE)
+                    say(f"{setting.name}: {time.perf_counter() - began:.0f} s")
+                except UserError as error:
+                    failed.append(str(error))
+                    say(str(error))
                 field.close()  # the others need the memory
-                _store(found, setting, field, numbers, out / FILE)
-                say(f"{setting.name}: {time.perf_counter() - began:.0f} s")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(left)} rows could not be measured: {failed[0]}")
     return found
+
+
+def _measure(field: Field, plan: Plan) -> Iterator[dict[str, Any]]:
+    """What is found, first without files and then with them.
+
+    Raises:
+        UserError: ours fails.
+    """
+    field.begin_peers()
+    numbers = measure_network(field, plan.rounds, plan.phases)
+    if plan.data is None:
+        yield numbers
+    else:
+        yield numbers | {"error": "it was not measured from files"}  # so that an interrupted run goes on here
+        taken = [step["iteration"] for turn in numbers["train"][OURS] for step in turn]
+        clips_per_second = field.turns.batch_size / statistics.median(taken)
+        yield numbers | measure_feeding(field, plan.rounds, clips_per_second)
 
 
 def _peers_left(

@@ -237,8 +237,10 @@ class Field:
         self.workers: dict[str, Worker] = {}
 
     def __enter__(self) -> "Field":
-        """Start ours; it builds while others may."""
+        """Start all; they build while those of other fields may."""
         self.workers[OURS] = Worker(our_command(), self.turns, self.folder / "ours.log", self.devices)
+        for peer in self.peers:
+            self.attempt(str(peer), lambda: self._start(peer))  # noqa: B023
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -258,9 +260,13 @@ class Field:
         self.attempt(OURS, self.workers[OURS].begin)
 
     def begin_peers(self) -> None:
-        """Start the peers, and wait until they are built."""
-        for peer in self.peers:
-            self.attempt(str(peer), lambda: self._start(peer))  # noqa: B023
+        """Wait until the peers are built.
+
+        Raises:
+            UserError: ours could not be.
+        """
+        if error := self.errors.get(OURS):
+            raise UserError(f"{self.turns.setting}: {error}")
         for name in [name for name in self.workers if name != OURS]:
             self.attempt(name, self.workers[name].begin)
         self.frameworks = {name: worker.about["framework"] for name, worker in self.workers.items()}
@@ -303,9 +309,9 @@ class Field:
         try:
             return run()
         except (WorkerError, OSError) as error:
+            self.errors[name] = str(error)
             if name == OURS:
                 raise UserError(f"{self.turns.setting}: {error}") from None
-            self.errors[name] = str(error)
             self.say(f"{self.turns.setting}: {name} takes no part in what follows: {error}")
             if worker := self.workers.pop(name, None):
                 worker.close()
@@ -315,14 +321,16 @@ class Field:
 def warm(fields: Sequence[Field], phases: Sequence[str]) -> None:
     """Let ours take its first steps in all fields at once: what is compiled then takes every core there is.
 
-    Raises:
-        UserError: one cannot.
+    What cannot be done says so when it is measured.
     """
     for phase in phases:
-        for field in fields:
-            field.workers[OURS].send(phase=phase, steps=3)
-        for field in fields:
-            field.attempt(OURS, field.workers[OURS].receive)
+        asked = [field.workers[OURS] for field in fields]
+        for worker in asked:
+            with contextlib.suppress(WorkerError):
+                worker.send(phase=phase, steps=3)
+        for worker in asked:
+            with contextlib.suppress(WorkerError):
+                worker.receive()
 
 
 def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
@@ -411,8 +419,8 @@ def rows_of(field: Field, found: dict[str, Any]) -> list[dict[str, Any]]:
         row |= {what: found[what] for what in ("stages", "profile", "read_milliseconds") if what in found}
         if name and found["check"][name]:
             row["check"] = found["check"][name]
-        if name in field.errors:
-            row["error"] = field.errors[name]
+        if error := found.get("error") or (name and field.errors.get(name)):
+            row["error"] = error
         rows.append(row)
     return rows
 

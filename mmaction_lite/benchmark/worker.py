@@ -296,6 +296,13 @@ class Work:
         return {"steps": steps}
 
 
+def failure(error: Exception) -> dict[str, str]:
+    """The answer that says so; all of it is in the log."""
+    traceback.print_exc()
+    first, *_ = str(error).splitlines() or [""]
+    return {"error": f"{type(error).__name__}: {first}"}
+
+
 def main() -> None:
     """Answer requests for as long as they come."""
     answers = os.fdopen(os.dup(1), "w")
@@ -310,12 +317,14 @@ def main() -> None:
         before = peak_memory(team.device)
         try:
             work = Work(options, team)
-            answer({"framework": NAME, "phases": [*work.phases, "check"]})
-            for line in sys.stdin:
-                answer(work.answer(json.loads(line), before))
         except Exception as error:
-            traceback.print_exc()
-            answer({"error": f"{type(error).__name__}: {error}"})
+            return answer(failure(error))
+        answer({"framework": NAME, "phases": [*work.phases, "check"]})
+        for line in sys.stdin:
+            try:
+                answer(work.answer(json.loads(line), before))
+            except Exception as error:
+                answer(failure(error))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,6 @@ def benchmark(
     """Measure the rows of the benchmark page: iteration, data, memory, inference, beside other frameworks."""
     if context.invoked_subcommand is not None:
         return
-    from mmaction_lite.benchmark.page import write_tables
     from mmaction_lite.benchmark.run import (
         FILE,
         Plan,
@@ -67,6 +66,7 @@ def benchmark(
         run_benchmark,
     )
     from mmaction_lite.benchmark.settings import SETTINGS, find_setting
+    from mmaction_lite.benchmark.tables import write_tables
     from mmaction_lite.data.prepare import Form, prepare
     from mmaction_lite.device import default_workers, pick_device
 
@@ -147,9 +147,9 @@ def benchmark_scaling(
     as_json: Json = False,
 ) -> None:
     """Predict the iteration time on many devices from what one does, its link and its loader."""
-    from mmaction_lite.benchmark.page import seconds
     from mmaction_lite.benchmark.run import find_row, read_result
     from mmaction_lite.benchmark.scaling import predict_scaling
+    from mmaction_lite.benchmark.tables import seconds
 
     row = find_row(read_result(result), recipe, result)
     predictions = [
