@@ -31,6 +31,7 @@ from mmaction_lite.benchmark.turns import (
     measure_network,
     our_command,
     rows_of,
+    take_turns,
 )
 from mmaction_lite.benchmark.worker import kind
 from mmaction_lite.cli import app
@@ -146,6 +147,18 @@ def test_a_source_is_chosen_that_the_decoding_processes_can_keep_up_with(tiny, t
         field.begin()
         assert "video" in measure_feeding(field, 1, 0.1)
         assert "frames" in measure_feeding(field, 1, 1e6)
+
+
+def test_a_fed_gpu_takes_more_steps_than_batches_lie_ready(tmp_path, quick, fake, monkeypatch):
+    monkeypatch.setitem(turns_module.TURN_SECONDS, "cuda", 0.02)
+    turns = replace(plan(), device="cuda", workers=3)
+    with Field(plan(), [Peer("fake", fake, "any", "float32")], tmp_path, 1, print) as field:
+        field.begin()
+        field.begin_peers()
+        field.turns = turns  # the fakes say nothing of where they work
+        monkeypatch.setattr(field, "can", lambda name, phase: name != "ours")
+        assert [len(turn) for turn in take_turns(field, "video", 2)["fake float32"]] == [12, 12]
+        assert [len(turn) for turn in take_turns(field, "train", 2)["fake float32"]] == [5, 5]
 
 
 def test_a_peer_that_cannot_start_leaves_and_ours_is_ended(tmp_path, quick, fake):

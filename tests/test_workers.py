@@ -52,6 +52,16 @@ def fields(views):
     return {name: getattr(views, name) for name in ("clips", "short_side", "crop", "flip", "antialias")}
 
 
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="this system has no priorities to ask for")
+def test_decoding_processes_stand_behind_the_one_that_trains(tiny, recipe):
+    dataset = VideoDataset(read_split(tiny, "train"), recipe.train, seed=3)
+    batches = iter(training_loader(dataset, 4, 0, 6, 2, False))
+    next(batches)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    found = [os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in dataset.notes.table[:, 0]]
+    assert found == 2 * [min(19, own + workers.NICENESS)]
+
+
 def trained(samples, views, num_workers, hang_seconds=2.0):
     lines = []
     dataset = VideoDataset(samples, views, seed=3)

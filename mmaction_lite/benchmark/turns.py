@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
+from mmaction_lite.data.workers import PREFETCH
 from mmaction_lite.errors import UserError
 
 T = TypeVar("T")
@@ -336,17 +337,19 @@ def warm(fields: Sequence[Field], phases: Sequence[str]) -> None:
 def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
     """Steps of `phase` by worker, round and number in the turn, each with its seconds by stage.
 
-    All take as many steps in a turn: enough for the slowest to work for a second, on a GPU for less. Who
-    fails is not in it.
+    All take as many steps in a turn: enough for the slowest to work for a second, on a GPU for less. A GPU
+    that is fed first takes all batches that decoding processes hold ready, and twice as many in a turn:
+    what these decode meanwhile has to suffice. Who fails is not in it.
     """
     taking = [name for name in field.workers if field.can(name, phase)]
     device, slowest = field.turns.device, 0.0
+    ready = PREFETCH * field.turns.workers if phase in SOURCES and device != "cpu" else 0
     for name in taking:
-        field.ask(name, phase=phase, steps=1)
+        field.ask(name, phase=phase, steps=1 + ready)
         if answer := field.ask(name, phase=phase, steps=1):
             slowest = max(slowest, answer["steps"][0]["iteration"])
     least = LEAST_STEPS.get(phase, 1) if device == "cpu" else LEAST_GPU_STEPS
-    steps = min(MAX_TURN_STEPS, max(least, math.ceil(TURN_SECONDS[device] / slowest)))
+    steps = max(2 * ready, min(MAX_TURN_STEPS, max(least, math.ceil(TURN_SECONDS[device] / slowest))))
     turns: dict[str, list[list[dict[str, float]]]] = {name: [] for name in taking}
     for _ in range(rounds):
         for name in taking:
