@@ -343,8 +343,12 @@ def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick
     row = {"setting": RECIPE, "batch_size": 8, "iteration_seconds": 0.5}
     theirs = {"framework": "PySlowFast", "measured_by": "A. Nobody, one V100", "results": [row]}
     file.write_text(json.dumps(theirs))
-    run(out, "--synthetic", "--no-inference", "--peer-result", str(file))
-    assert "infer" not in read_result(out / "benchmark.json")["results"][0]
+    run(out, "--synthetic", "--no-inference")
+    run(out, "--synthetic", "--no-inference", "--peer-result", str(file), "--note", "Beside a warm oven.")
+    found = read_result(out / "benchmark.json")
+    assert "infer" not in found["results"][0]
+    assert found["imported"] == [theirs]
+    assert "\n\nBeside a warm oven.\n\n" in (out / "benchmark.md").read_text()
     assert "| PySlowFast, measured by A. Nobody, one V100 | 8 | 0.500 |" in capsys.readouterr().out
     for wrong, message in (
         ({**theirs, "results": [{**row, "setting": "TSX"}]}, "result 1: setting 'TSX' is not one of"),

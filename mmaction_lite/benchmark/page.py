@@ -40,8 +40,10 @@ def render_page(results: Sequence[tuple[Path, dict[str, Any]]], folder: Path) ->
         link = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()
         here = found["environment"]
         parts += [
-            f"## {here['processor'] if here['device'] == 'cpu' else here['device']}",
+            f"## {here['processor'] if here['device'] == 'cpu' else here['device']}"
+            + ("" if found["options"]["data"] else ", without files"),
             describe(found),
+            *([found["note"]] if "note" in found else []),
             main_table(found, f"[json]({link})"),
             "### Ours over theirs",
             RATIOS,

@@ -233,6 +233,11 @@ def _store(
     found["results"].sort(
         key=lambda row: names.index(row["setting"]) if row["setting"] in names else len(names)
     )
+    save_result(found, file)
+
+
+def save_result(found: dict[str, Any], file: Path) -> None:
+    """Write what `read_result` reads."""
     text = json.dumps(found, indent=1).encode()
     write_atomically(file, lambda out: out.write(text))
 
@@ -255,7 +260,7 @@ def _sources(data: Path | None, setting: Setting, device: torch.device) -> tuple
 
 
 def read_result(file: Path) -> dict[str, Any]:
-    """What `run_benchmark` wrote.
+    """What `save_result` wrote.
 
     Raises:
         UserError: it is something else.

@@ -356,7 +356,7 @@ def errors(found: dict[str, Any]) -> list[str]:
 
 def write_tables(found: dict[str, Any], folder: Path) -> str:
     """`benchmark.md` and `benchmark.png` beside the results; the tables."""
-    tables = [describe(found)]
+    tables = [describe(found), *([found["note"]] if "note" in found else [])]
     if found["results"]:
         tables += [main_table(found, "[json](benchmark.json)")]
         tables += [scaling_table(found)] if found["options"]["devices"] > 1 else [ratio_table(found)]

@@ -354,8 +354,12 @@ def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dic
     for _ in range(rounds):
         for name in taking:
             if answer := field.ask(name, phase=phase, steps=steps):
-                turns[name].append(answer["steps"])
+                turns[name].append([_to_microseconds(step) for step in answer["steps"]])
     return {name: turns[name] for name in taking if name in field.workers}
+
+
+def _to_microseconds(step: dict[str, float]) -> dict[str, float]:
+    return {stage: round(seconds, 6) for stage, seconds in step.items()}
 
 
 def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[str, Any]:

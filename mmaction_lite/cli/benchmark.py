@@ -51,6 +51,7 @@ def benchmark(
     peer_result: Annotated[
         list[Path] | None, typer.Option(help="JSON of numbers that somebody else measured.")
     ] = None,
+    note: Annotated[str | None, typer.Option(help="What readers should know; shown with the tables.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure the rows of the benchmark page: iteration, data, memory, inference, beside other frameworks."""
@@ -62,6 +63,7 @@ def benchmark(
         add_imported,
         frames_of,
         read_imported,
+        save_result,
         read_result,
         run_benchmark,
     )
@@ -104,6 +106,10 @@ def benchmark(
     found = run_benchmark(settings, plan, peers, out, warn)
     for theirs in imported:
         add_imported(found, theirs)
+    if note is not None:
+        found["note"] = note
+    if imported or note is not None:
+        save_result(found, out / FILE)
     text = write_tables(found, out)
     if as_json:
         return print_json(found)
