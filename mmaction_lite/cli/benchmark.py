@@ -63,9 +63,9 @@ def benchmark(
         add_imported,
         frames_of,
         read_imported,
-        save_result,
         read_result,
         run_benchmark,
+        save_result,
     )
     from mmaction_lite.benchmark.settings import SETTINGS, find_setting
     from mmaction_lite.benchmark.tables import write_tables
