@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.data import frames as frames_module
-from mmaction_lite.data.frames import Frames
+from mmaction_lite.data.frames import Frames, in_natural_order, natural_key
 from mmaction_lite.data.sources import open_source
 from mmaction_lite.data.transforms import crop_and_resize
 from mmaction_lite.errors import VideoError
@@ -38,6 +38,28 @@ def test_frames_in_any_order_with_repeats(
         assert [barcode.read(frame) for frame in frames] == pattern
         with Image.open(folder / "12.jpg") as image:
             assert np.array_equal(frames[0], np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["img_00010.jpg", "img_00009.jpg", "img_00100.jpg"],
+        ["10.jpg", "9.jpg", "100.jpg"],
+        ["a1_b10.jpg", "a1_b9.jpg", "a10_b1.jpg", "a9_b2.jpg"],
+        ["a10b2.jpg", "a9b22.jpg"],  # as long, and alike in digits alone but for where these are
+        ["x/2.png", "x/10.png"],
+        [],
+    ],
+)
+def test_names_are_in_the_order_of_their_numbers(names: list[str]) -> None:
+    assert in_natural_order(names) == sorted(names, key=natural_key)
+
+
+def test_hidden_files_are_no_frames(folder: Path) -> None:
+    (folder / "._1.jpg").write_bytes(b"what some systems leave beside a file")
+    (folder / ".jpg").touch()
+    with Frames(folder) as video:
+        assert len(video) == 12
 
 
 def test_box_and_size_as_for_a_video(folder: Path) -> None:

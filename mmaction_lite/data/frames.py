@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,14 +22,16 @@ try:
 except ImportError:  # the extra `jpeg`: the same pixels in half the time
     simplejpeg = None
 
-JPEG = {".jpg", ".jpeg"}
-IMAGES = JPEG | {".png", ".bmp", ".webp"}
+JPEG = (".jpg", ".jpeg")
+IMAGES = (*JPEG, ".png", ".bmp", ".webp")
+DIGITS = str.maketrans("123456789", "0" * 9)
 
 
 class Frames:
     """A directory or a .zip file whose images are the frames of one video; the interface of `Video`.
 
-    Frames are in natural order of their names (`2.jpg` before `10.jpg`) and all of one size.
+    Frames are in natural order of their names (`2.jpg` before `10.jpg`) and all of one size. Names that begin
+    with a dot do not count.
 
     Args:
         path: the directory or zip file; files in it that are no images do not count.
@@ -60,10 +63,10 @@ class Frames:
                 raise VideoError(f"{path}: is not a zip file ({error})") from None
             names = self._zip.namelist()
         elif Path(path).is_dir():
-            names = [entry.name for entry in Path(path).iterdir()]
+            names = os.listdir(path)  # noqa: PTH208  paths would take twice as long
         else:
             raise VideoError(f"{path}: is not a directory of frames")
-        self._names = sorted((name for name in names if Path(name).suffix.lower() in IMAGES), key=natural_key)
+        self._names = in_natural_order(name for name in names if is_image(name))
         if not self._names:
             self.close()
             raise VideoError(f"{path}: no image in it ({', '.join(sorted(IMAGES))})")
@@ -144,7 +147,7 @@ def decode_image(data: bytes, name: str, least: Size | None = None) -> np.ndarra
         VideoError: it is no sound image.
     """
     try:
-        if simplejpeg and Path(name).suffix.lower() in JPEG:
+        if simplejpeg and name.lower().endswith(JPEG):
             # The smallest of TurboJPEG's scales is 1/8.
             height, width = least or (0, 0)
             return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, min_factor=1)
@@ -154,6 +157,22 @@ def decode_image(data: bytes, name: str, least: Size | None = None) -> np.ndarra
             return np.array(image.convert("RGB"))
     except (OSError, ValueError) as error:
         raise VideoError(f"{name}: is no sound image ({error})") from None
+
+
+def is_image(name: str) -> bool:
+    """Whether a name is that of an image, and not that of a hidden file."""
+    return name.lower().endswith(IMAGES) and not name.rpartition("/")[2].startswith(".")
+
+
+def in_natural_order(names: Iterable[str]) -> list[str]:
+    """The names, their numbers ordered by value.
+
+    Those of a video mostly differ in digits alone; they are in order without taking each apart, which would
+    take longer than decoding two frames.
+    """
+    names = list(names)
+    alike = len({name.translate(DIGITS) for name in names}) <= 1
+    return sorted(names) if alike else sorted(names, key=natural_key)
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
