@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from functorch.compile import min_cut_rematerialization_partition
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch._aot_autograd.utils import make_boxed_func
+from torch._inductor.decomposition import select_decomp_table
 from torch.nn import functional
 
 from mmaction_lite import models
@@ -314,6 +318,29 @@ def test_a_compiled_training_step_gives_the_same_gradients() -> None:
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     for eager, compiled in zip(*gradients, strict=True):
         assert_same(compiled, eager, 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiler_keeps_no_masks_beside_activations_that_are_convolved_along_time() -> None:
+    kept: list[torch.dtype] = []
+
+    def look(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        (outputs,) = graph.graph.find_nodes(op="output")
+        values = [node.meta["val"] for node in outputs.args[0] if isinstance(node, torch.fx.Node)]
+        kept.extend(value.dtype for value in values if value.ndim >= 4)
+        return make_boxed_func(graph)
+
+    torch.compiler.reset()
+    model, x = build("r2plus1d_r18").train(), clip("r2plus1d_r18")
+    backend = aot_autograd(
+        fw_compiler=look,
+        partition_fn=min_cut_rematerialization_partition,
+        decompositions=select_decomp_table(),
+    )
+    torch.compile(model, backend=backend, fullgraph=True)(x)
+    assert kept.count(torch.float32) > 60
+    assert kept.count(torch.bool) == 1  # of the last block, whose activation is averaged
 
 
 @each_traced_form

@@ -126,7 +126,7 @@ class Conv2plus1d(nn.Module):
         first, second = self.spatial, self.temporal
         if self.time_first:
             first, second = second, first
-        return activate_then(first(x, clips), self.bn, self.relu, partial(second, clips=clips))
+        return activate_then(first(x, clips), self.bn, self.relu, partial(second, clips=clips), clips)
 
 
 def store_channels_last(model: nn.Module, *, is_trained: bool) -> None:

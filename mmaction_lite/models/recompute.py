@@ -14,8 +14,39 @@ from torch.utils.checkpoint import checkpoint
 from .sub_batch import SubBatchNorm2d
 
 
+def activate(x: Tensor, activation: nn.Module, clips: int) -> Tensor:
+    """`activation(x)`; where a compiler decides what is kept, in a form that costs it no masks.
+
+    It keeps what convolutions see. Along time they see a view of an activation, from which it does not know
+    how to tell where that was cut off, and kept a mask beside it.
+
+    Args:
+        x: (B·T, C, H, W).
+        activation: in place.
+        clips: B.
+    """
+    if torch.compiler.is_compiling() and torch.is_grad_enabled() and type(activation) is nn.ReLU:
+        return _ReluOfClips.apply(x, clips)  # pyright: ignore[reportReturnType]
+    return activation(x)
+
+
+class _ReluOfClips(torch.autograd.Function):
+    """ReLU whose gradient asks the result's view as clips (B, C, T, H, W)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, clips: int) -> Tensor:
+        y = functional.relu(x)
+        ctx.save_for_backward(y.unflatten(0, (clips, -1)).transpose(1, 2))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (clip,) = ctx.saved_tensors
+        return torch.where(clip.transpose(1, 2).flatten(0, 1) > 0, grads[0], 0), None
+
+
 def activate_then(
-    x: Tensor, norm: nn.Module, activation: nn.Module, layer: Callable[[Tensor], Tensor]
+    x: Tensor, norm: nn.Module, activation: nn.Module, layer: Callable[[Tensor], Tensor], clips: int
 ) -> Tensor:
     """`layer(activation(norm(x)))`; where gradients are wanted, without keeping the activation.
 
@@ -25,16 +56,17 @@ def activate_then(
     themselves what to keep.
 
     Args:
-        x: (N, C, H, W).
+        x: (B·T, C, H, W).
         norm: normalises x.
         activation: of the result, in place.
         layer: what follows.
+        clips: B.
     """
     is_known = type(norm) in (nn.BatchNorm2d, SubBatchNorm2d)
     if not (is_known and norm.training and torch.is_grad_enabled()):
         return layer(activation(norm(x)))
     if torch.compiler.is_compiling():
-        return layer(activation(norm(x)))
+        return layer(activate(norm(x), activation, clips))
     assert isinstance(norm, nn.BatchNorm2d)
     y = norm(x)
     activated = _Activated(x.detach(), norm, activation, y)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from mmaction_lite.errors import UserError
 
 from .convolution import Unit, every
-from .recompute import activate_then, again
+from .recompute import activate, activate_then, again
 
 Norm = Callable[[int], nn.Module]
 
@@ -56,7 +56,7 @@ class Chain(nn.Module):
         x = self.get_submodule("conv1")(x, clips)
         for number in range(1, self.length):
             conv = partial(self.get_submodule(f"conv{number + 1}"), clips=clips)
-            x = activate_then(x, self.get_submodule(f"bn{number}"), self.activation, conv)
+            x = activate_then(x, self.get_submodule(f"bn{number}"), self.activation, conv, clips)
         return self.last_norm(x)
 
 
@@ -79,7 +79,7 @@ class Block(Chain):
         if self.downsample is not None:
             conv, norm = self.downsample
             shortcut = norm(conv(x, clips))
-        return self.activation(super().forward(x, clips).add_(shortcut))
+        return activate(super().forward(x, clips).add_(shortcut), self.activation, clips)
 
 
 def basic_block(in_channels: int, channels: int, stride: int, units: Sequence[Unit], norm: Norm) -> Block:
@@ -189,7 +189,7 @@ class ResNet(nn.Module):
         x = self.conv1(x, clips)
         if self.maxpool is None:
             return self.relu(self.bn1(x))
-        return activate_then(x, self.bn1, self.relu, partial(self.maxpool, clips=clips))
+        return activate_then(x, self.bn1, self.relu, partial(self.maxpool, clips=clips), clips)
 
     def forward(self, x: Tensor, clips: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T', features, H/32, W/32)."""
