@@ -26,10 +26,17 @@ def check_fit(recipe: Recipe, samples: Samples, course: Course, team: Team, shar
         )
     largest = max(size for size, _ in course.batches)
     if len(samples) < largest:
-        fitting = max(1, len(samples) * recipe.batch_size // largest)
-        raise UserError(
-            f"{samples.source}: {len(samples)} clips are fewer than one batch of {largest}; "
+        times = largest // recipe.batch_size
+        of_multigrid = f" ({times} times batch_size, in the smallest shape of multigrid)" if times > 1 else ""
+        fitting = len(samples) // times
+        advice = (
             f"lower it, for example with --set batch_size={fitting}"
+            if fitting
+            else "take a recipe without multigrid"
+        )
+        raise UserError(
+            f"{samples.source}: {len(samples)} clips are fewer than one batch of {largest}{of_multigrid}; "
+            f"{advice}"
         )
     if samples.is_multi_label and recipe.loss == "cross_entropy":
         raise UserError(

@@ -44,6 +44,7 @@ class Evaluation:
         source: where the videos were listed.
         faults: the unreadable videos.
         precision: of the network's arithmetic.
+        compile: the mode in which it was compiled, or None.
     """
 
     scores: np.ndarray
@@ -54,6 +55,7 @@ class Evaluation:
     source: str
     faults: list[Fault]
     precision: Precision = "float32"
+    compile: CompileMode | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -74,9 +76,10 @@ class Evaluation:
     @property
     def protocol(self) -> str:
         """The line that stands beside every number."""
-        precision = "" if self.precision == "float32" else f"{self.precision}; "
+        arithmetic = "" if self.precision == "float32" else f"{self.precision}; "
+        arithmetic += f"compiled ({self.compile}); " if self.compile else ""
         videos = f"{len(self.labels)} videos of {self.source}, {len(self.faults)} unreadable"
-        return f"{self.views}; {precision}{videos}"
+        return f"{self.views}; {arithmetic}{videos}"
 
     def save(self, path: Path) -> None:
         """Write the scores as `.npz`: paths, labels, scores, class_names, protocol; no pickles inside."""
@@ -152,6 +155,7 @@ def evaluate(
         source=samples.source,
         faults=faults,
         precision=precision,
+        compile=compile,
     )
 
 

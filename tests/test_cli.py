@@ -163,6 +163,11 @@ def mistakes(trained, tiny, tmp_path, recipe):
         (["train", recipe, "--out", tmp_path / "run"], "Missing option '--data'"),
         (["tarin"], "No such command 'tarin'"),
         (["test", trained, "--data", tiny, "--protocol", "fast"], "Invalid value for '--protocol'"),
+        (
+            ["test", trained, "--data", tiny, "--amp", "half"],
+            "Invalid value for '--amp': 'half' is not one of 'bfloat16', 'float16'",
+        ),
+        (["test", trained], "Missing option '--data' (see mmaction-lite test --help)"),
         (["test", tmp_path / "gone.pt", "--data", tiny], "gone.pt: no such file"),
         (["test", tmp_path / "text.mp4", "--data", tiny], "text.mp4: is damaged or not a checkpoint"),
         (

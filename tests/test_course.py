@@ -320,8 +320,13 @@ def test_settings_switch_off_the_short_cycle_and_the_groups():
 
 
 def test_too_few_clips_for_the_largest_batch(small, tiny, tmp_path):
-    with pytest.raises(UserError, match=r"12 clips are fewer than one batch of 16; .*batch_size=1$"):
+    message = r"12 clips are fewer than one batch of 16 \(8 times batch_size, .*batch_size=1$"
+    with pytest.raises(UserError, match=message):
         train(replace(small, batch_size=2), tiny, tmp_path / "run")
+    phases = tuple(replace(phase, batch=16) for phase in small.multigrid.phases)
+    crowded = replace(small, batch_size=2, multigrid=replace(small.multigrid, phases=phases))
+    with pytest.raises(UserError, match="take a recipe without multigrid"):
+        train(crowded, tiny, tmp_path / "run")
 
 
 def test_slowfast_takes_the_shapes_of_its_multigrid_training():

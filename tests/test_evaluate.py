@@ -84,6 +84,8 @@ def test_every_video_once_with_all_its_views(tiny, views, num_workers, monkeypat
     assert f"6 videos of {samples.source}, 0 unreadable" in result.protocol
     monkeypatch.setattr(module, "CHUNK_BYTES", 1 << 30)
     whole = evaluate(model, samples, views, Normalize())
+    fast = replace(whole, precision="bfloat16", compile="default")
+    assert "; bfloat16; compiled (default); 6 videos" in fast.protocol
     np.testing.assert_allclose(result.scores, whole.scores, rtol=1e-5)
 
 

@@ -224,6 +224,10 @@ def test_settings_change_scalars_and_leave_a_mark():
         ("val.average=max", r"'max' is not one of probability, score"),
         ("model.dropout=yes", r"'yes' is not a number"),
         ("lr", r"expected FIELD=VALUE"),
+        ("train.crop.size=224", r"'224' is not 2 values such as '\(224, 224\)'$"),
+        ("freeze=conv1", r"'conv1' is not values such as '\(\"a\", \"a\"\)'$"),
+        ("train.flip=2", r"^--set train.flip=2: Views: flip is 2.0; expected a probability"),
+        ("multigrid.phases=3", r"multigrid is none in this recipe"),
     ],
 )
 def test_wrong_settings_are_one_line(setting, message):
@@ -248,12 +252,16 @@ def test_a_users_own_recipe_needs_no_registration(tmp_path, monkeypatch):
         "from mmaction_lite import get_recipe\n"
         "def mine(): return replace(get_recipe('tsm_r50_1x1x8_50e_kinetics400_rgb'), epochs=3)\n"
         "def wrong(): return 3\n"
+        "def none(): return replace(mine(), epochs=0)\n"
     )
     assert get_recipe(f"{tmp_path}/mine.py:mine").epochs == 3
     with pytest.raises(UserError, match=r"has no function 'mien'; nearest: mine"):
         get_recipe(f"{tmp_path}/mine.py:mien")
     with pytest.raises(UserError, match=r"wrong returned a int; it must return a Recipe"):
         get_recipe(f"{tmp_path}/mine.py:wrong")
+    with pytest.raises(UserError, match=r"mine\.py:none: .*epochs is 0; it must be at least 1") as caught:
+        get_recipe(f"{tmp_path}/mine.py:none")
+    assert "UserError" not in str(caught.value)
     with pytest.raises(UserError, match=r"gone\.py: no such file"):
         get_recipe("gone.py:mine")
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")

@@ -292,10 +292,12 @@ def main() -> None:
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(standalone_mode=False, prog_name="mmaction-lite"))
     except UsageError as error:
-        message = error.format_message()
-        warn(message if "\n" in message else f"error: {message} (see mmaction-lite --help)")
+        # What comes from the types of options has a word of the library's own in it.
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        command = error.ctx.command_path if error.ctx else "mmaction-lite"
+        warn(message if "\n" in message else f"error: {message} (see {command} --help)")
         sys.exit(2)
     except typer.Abort:
         sys.exit(130)

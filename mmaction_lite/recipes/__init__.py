@@ -55,6 +55,8 @@ def _from_file(file: str, function: str) -> Recipe:
         raise UserError(f"{file}: has no function {function!r}; {nearest(function, names)}")
     try:
         recipe = found()
+    except UserError as error:
+        raise UserError(f"{file}:{function}: {error}") from None
     except Exception as error:
         raise UserError(f"{file}:{function}: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):

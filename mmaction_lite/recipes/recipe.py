@@ -219,7 +219,11 @@ def change(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         path, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting}: expected FIELD=VALUE, such as optimizer.lr=0.01")
-        recipe = _replace(recipe, path.split("."), text, setting)
+        try:
+            recipe = _replace(recipe, path.split("."), text, setting)
+        except UserError as error:
+            own = str(error)
+            raise UserError(own if own.startswith("--set ") else f"--set {setting}: {own}") from None
         kept = [earlier for earlier in recipe.modified if earlier.partition("=")[0] != path]
         recipe = replace(recipe, modified=tuple(sorted([*kept, setting])))
     return recipe
@@ -249,6 +253,11 @@ def _replace(node: T, path: list[str], text: str, setting: str) -> T:
                 f"--set {setting}: {name} is a group; set one of {', '.join(f'{name}.{i}' for i in inside)}"
             )
         value = _replace(value, rest, text, setting)
+    elif rest and value is None:
+        raise UserError(
+            f"--set {setting}: {name} is none in this recipe and has no field {rest[0]!r}; a recipe of your "
+            "own can have it"
+        )
     elif rest:
         raise UserError(f"--set {setting}: {name} is a single value and has no field {rest[0]!r}")
     else:
@@ -302,7 +311,10 @@ def _describe(expected: Any) -> str:
     if origin is typing.Literal:
         return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
     if origin is tuple:
-        return "a tuple such as (1, 2)" if arguments[0] in (int, float) else 'a tuple such as ("a",)'
+        is_open = arguments[-1] is Ellipsis
+        item = {int: "224", float: "1.5"}.get(arguments[0], '"a"')
+        example = ", ".join([item] * (2 if is_open else len(arguments)))
+        return f"{'values' if is_open else f'{len(arguments)} values'} such as '({example})'"
     names = {
         int: "a whole number",
         float: "a number",
