@@ -69,6 +69,19 @@ for line in sys.stdin:
     print(json.dumps(answer), flush=True)
 """
 
+# The same, whose every moment is spent working.
+BUSY = FAKE.replace(
+    "steps = 0\n",
+    """
+import threading
+def burn():
+    while True:
+        pass
+threading.Thread(target=burn, daemon=True).start()
+steps = 0
+""",
+)
+
 
 def plan(data: Path | None = None, weights: Path | None = None) -> Turns:
     return Turns(
@@ -214,20 +227,22 @@ def test_a_peer_that_fails_ends_its_own_part_alone(tmp_path, quick, fake, settin
     assert set(other["infer"]) == {"ours", "peer"}
 
 
+def state(process: int) -> str:
+    """Of a process; "T" if it is stopped, which may take a moment to be seen."""
+    deadline, found = time.monotonic() + 5, ""
+    while found != "T" and time.monotonic() < deadline:
+        found = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        time.sleep(0.01)
+    return found
+
+
 def test_workers_are_stopped_between_their_turns(tmp_path, fake):
     with closing(Worker(fake, plan(), tmp_path / "log")) as worker:
         worker.begin()
         process = worker.processes[0].pid
-
-        def state():
-            return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
-
         if not Path("/proc").exists():
             pytest.skip("no /proc to look at")
-        deadline = time.monotonic() + 5
-        while state() != "T" and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert state() == "T"
+        assert state(process) == "T"
         assert worker.ask(phase="train", steps=1)["steps"] == [{"iteration": 0.02}]
         os.kill(process, signal.SIGKILL)
         worker.processes[0].wait()
@@ -304,12 +319,7 @@ def test_a_row_of_ours_that_fails_is_measured_again_and_the_others_are_kept(
     tiny, tmp_path, quick, capsys, monkeypatch
 ):
     rows, failing = [RECIPE, "tsn_r10_1x1x8_12e_motions_rgb"], [RECIPE]
-    build, feeding = turns_module.Field.begin, run_module.measure_feeding
-
-    def begin(field):
-        if field.turns.setting == failing[0]:
-            field.errors["ours"] = "MemoryError: too large"
-        build(field)
+    feeding = run_module.measure_feeding
 
     def feed(field, *more):
         if field.turns.setting == failing[0]:
@@ -318,10 +328,11 @@ def test_a_row_of_ours_that_fails_is_measured_again_and_the_others_are_kept(
 
     monkeypatch.setattr(run_module, "measure_feeding", feed)
     options = ["--recipes", rows[1], "--data", str(tiny), "--batch-size", "2", "--no-inference"]
-    with pytest.raises(UserError, match="1 of 2 rows could not be measured: no clip can be read"):
-        run(tmp_path / "fed", *options)
+    with pytest.raises(UserError, match="not all rows could be measured: no clip can be read"):
+        run(tmp_path / "fed", *options, "--note", "A try.")
+    assert "A try." in (tmp_path / "fed/benchmark.md").read_text()
     found = read_result(tmp_path / "fed/benchmark.json")["results"]
-    assert ["error" in row for row in found] == [True, False]
+    assert [row.get("error") for row in found] == ["no clip can be read", None]
     assert ["video" in row for row in found] == [False, True]
     failing[0] = ""
     run(tmp_path / "fed", *options)
@@ -330,12 +341,58 @@ def test_a_row_of_ours_that_fails_is_measured_again_and_the_others_are_kept(
     assert "video" in again
     assert "error" not in again
 
-    failing[0] = RECIPE
-    monkeypatch.setattr(turns_module.Field, "begin", begin)
-    with pytest.raises(UserError, match=r"1 of 2 rows could not be measured: .*MemoryError: too large"):
-        run(tmp_path / "built", *options)
-    (found,) = read_result(tmp_path / "built/benchmark.json")["results"]
-    assert found["setting"] == rows[1]
+
+def test_a_network_of_ours_that_cannot_be_built_leaves_the_other_rows(tmp_path, quick, capsys, monkeypatch):
+    worker, other = tmp_path / "worker.py", "tsn_r10_1x1x8_12e_motions_rgb"
+    worker.write_text(
+        "import json, os, sys\n"
+        f"if json.loads(sys.argv[1])['setting'] == {RECIPE!r}:\n"
+        "    sys.exit(print(json.dumps({'error': 'MemoryError: too large'})))\n"
+        f"os.execv(sys.executable, {our_command()!r} + sys.argv[1:])\n"
+    )
+    monkeypatch.setattr(turns_module, "our_command", lambda: [sys.executable, str(worker)])
+    message = f"not all rows could be measured: {RECIPE}: MemoryError: too large"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "out", "--recipes", other, "--synthetic", "--at-once", "2")
+    (found,) = read_result(tmp_path / "out/benchmark.json")["results"]
+    assert found["setting"] == other
+    assert {"train", "infer"} <= found.keys()
+
+
+@pytest.mark.slow
+def test_peers_of_other_rows_are_stopped_while_one_is_measured(tmp_path, quick, capsys, monkeypatch):
+    if not Path("/proc").exists():
+        pytest.skip("no /proc to look at")
+    worker = tmp_path / "worker_fake.py"
+    worker.write_text(BUSY)
+    find = find_setting
+    monkeypatch.setattr(
+        settings_module, "find_setting", lambda name: replace(find(name), peers={"fake": "any"})
+    )
+    monkeypatch.setattr(turns_module, "_check", lambda field, name: None)  # a fake has no weights
+    monkeypatch.setattr(run_module, "find_peers", lambda folder: {"fake": [sys.executable, str(worker)]})
+    measure, fields, states = run_module.measure_network, [], []
+
+    def look(field, *more):
+        peers = [each.workers["fake float32"] for each in fields if each.workers]  # closed ones have none
+        states.append([state(peer.processes[0].pid) for peer in peers])
+        return measure(field, *more)
+
+    started = turns_module.Field.__enter__
+    monkeypatch.setattr(turns_module.Field, "__enter__", lambda field: fields.append(field) or started(field))
+    monkeypatch.setattr(run_module, "measure_network", look)
+    options = ["--recipes", "tsn_r10_1x1x8_12e_motions_rgb", "--synthetic", "--at-once", "2"]
+    run(tmp_path / "out", *options, "--no-inference")
+    assert states == [["T", "T"], ["T"]]
+
+
+def test_processes_that_train_together_leave_together(tmp_path):
+    with closing(Worker(our_command(), plan(), tmp_path / "log", 2)) as worker:
+        worker.begin()
+        with pytest.raises(WorkerError, match="KeyError: 'nothing'"):
+            worker.ask(phase="nothing", steps=1)
+        worker._signal("SIGCONT")
+        assert [process.wait(20) for process in worker.processes] == [0, 0]
 
 
 def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick, capsys):
@@ -356,6 +413,7 @@ def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick
             {**theirs, "results": [{**row, "batch_size": "8"}]},
             "batch_size must be a number, got '8'",
         ),
+        ({**theirs, "results": [{**row, "iteration_seconds": 0}]}, "must be a number, got 0"),
         ({"framework": "PySlowFast", "results": []}, 'has no "measured_by"'),
     ):
         file.write_text(json.dumps(wrong))

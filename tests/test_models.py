@@ -9,11 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from functorch.compile import min_cut_rematerialization_partition
 from torch import Tensor, nn
-from torch._dynamo.backends.common import aot_autograd
-from torch._functorch._aot_autograd.utils import make_boxed_func
-from torch._inductor.decomposition import select_decomp_table
 from torch.nn import functional
 
 from mmaction_lite import models
@@ -191,9 +187,10 @@ def test_matrix_products_are_the_convolution_along_time(kernel: int, clips: int,
         torch.testing.assert_close(torch.autograd.grad(out.sin().sum(), (x, weight, bias)), gradients)
 
 
+@pytest.mark.parametrize("is_cast", [True, False])
 @pytest.mark.parametrize(("frames", "kernel"), [(2, 3), (1, 3), (3, 5)])
 def test_gradients_in_bfloat16_are_right_where_a_kernel_is_longer_than_the_clip(
-    frames: int, kernel: int
+    frames: int, kernel: int, is_cast: bool
 ) -> None:
     """Some processors' kernels leave memory of the weights' gradient as it was; so it is filled before."""
     torch.manual_seed(0)
@@ -201,8 +198,13 @@ def test_gradients_in_bfloat16_are_right_where_a_kernel_is_longer_than_the_clip(
     x, grad = torch.randn(2 * frames, 144, 6, 6), torch.randn(2 * frames, 64, 6, 6)
     conv(x, 2).backward(grad)
     expected, conv.weight.grad = conv.weight.grad, None
-    with torch.autocast("cpu", torch.bfloat16):
-        out = conv(x, 2)
+    if is_cast:
+        conv.path = "native"
+        conv.bfloat16()
+        out = conv(x.bfloat16(), 2)
+    else:
+        with torch.autocast("cpu", torch.bfloat16):
+            out = conv(x, 2)
     left = [torch.full((conv.weight.numel() * n // 2,), torch.nan) for n in (1, 2, 4)]
     del left
     out.backward(grad.to(out.dtype))
@@ -323,6 +325,11 @@ def test_a_compiled_training_step_gives_the_same_gradients() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiler_keeps_no_masks_beside_activations_that_are_convolved_along_time() -> None:
+    from functorch.compile import min_cut_rematerialization_partition
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch._aot_autograd.utils import make_boxed_func
+    from torch._inductor.decomposition import select_decomp_table
+
     kept: list[torch.dtype] = []
 
     def look(graph: torch.fx.GraphModule, inputs: Any) -> Any:

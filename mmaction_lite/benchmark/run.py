@@ -1,6 +1,7 @@
 """The benchmark from end to end: every row, beside every peer, into one file that grows row by row."""
 
 import json
+import math
 import shlex
 import statistics
 import sys
@@ -34,6 +35,7 @@ from mmaction_lite.files import write_atomically
 
 FILE = "benchmark.json"
 VERSION = 1
+LISTED = 20_000  # clips: more than a peer takes in all its turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,8 @@ class Plan:
         workers: decoding processes.
         rounds: turns in every phase.
         inference: whether it is measured, too.
-        at_once: rows of which ours start, and compile, together; one after the other is then measured,
-            while the others are stopped. They have to fit into memory together.
+        at_once: rows that start, and of which ours compile, together; one after the other is then measured,
+            while the others are stopped. They have to fit into memory together, with the peers of all.
     """
 
     device: str
@@ -78,8 +80,8 @@ class Plan:
 
 def run_benchmark(
     settings: Sequence[Setting], plan: Plan, peers: Path, out: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Measure every row that is not yet in `out`; the whole content of its `benchmark.json`.
+) -> tuple[dict[str, Any], list[str]]:
+    """Measure every row that is not yet in `out`.
 
     Args:
         settings: the rows.
@@ -88,9 +90,11 @@ def run_benchmark(
         out: a folder; one that an interrupted run of the same plan left goes on.
         say: called with a line for every row.
 
+    Returns:
+        the whole content of its `benchmark.json`, and why ours failed in a row, for each in which it did.
+
     Raises:
-        UserError: `out` holds something measured otherwise, a device is not there, or ours failed in some
-            row, the others being measured.
+        UserError: `out` holds something measured otherwise, or a device is not there.
     """
     device = pick_device(plan.device)
     commands = find_peers(peers) if plan.devices == 1 else {}
@@ -130,6 +134,8 @@ def run_benchmark(
                     field.begin()
             if len(group) > 1:
                 warm([field for _, field in group], plan.phases)
+            for _, field in group:
+                field.begin_peers()
             for setting, field in group:
                 began = time.perf_counter()
                 try:
@@ -140,9 +146,7 @@ def run_benchmark(
                     failed.append(str(error))
                     say(str(error))
                 field.close()  # the others need the memory
-    if failed:
-        raise UserError(f"{len(failed)} of {len(left)} rows could not be measured: {failed[0]}")
-    return found
+    return found, failed
 
 
 def _measure(field: Field, plan: Plan) -> Iterator[dict[str, Any]]:
@@ -151,15 +155,18 @@ def _measure(field: Field, plan: Plan) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: ours fails.
     """
-    field.begin_peers()
     numbers = measure_network(field, plan.rounds, plan.phases)
     if plan.data is None:
         yield numbers
-    else:
-        yield numbers | {"error": "it was not measured from files"}  # so that an interrupted run goes on here
+        return
+    yield numbers | {"error": "it was not measured from files"}  # so that an interrupted run goes on here
+    try:
         taken = [step["iteration"] for turn in numbers["train"][OURS] for step in turn]
         clips_per_second = field.turns.batch_size / statistics.median(taken)
         yield numbers | measure_feeding(field, plan.rounds, clips_per_second)
+    except UserError as error:
+        yield numbers | {"error": str(error)}
+        raise
 
 
 def _peers_left(
@@ -228,7 +235,12 @@ def _store(
         return row["setting"], row["peer"], row["peer_precision"]
 
     new = {key(row) for row in rows}
-    found["results"] = [row for row in found["results"] if key(row) not in new] + rows
+
+    def is_kept(row: dict[str, Any]) -> bool:
+        is_done = row["peer"] is not None and "error" not in row
+        return row["setting"] != setting.name or (is_done and key(row) not in new)
+
+    found["results"] = [*filter(is_kept, found["results"]), *rows]
     names = [setting.name for setting in SETTINGS]
     found["results"].sort(
         key=lambda row: names.index(row["setting"]) if row["setting"] in names else len(names)
@@ -317,9 +329,15 @@ def read_imported(file: Path, rows: Collection[str]) -> dict[str, Any]:
                     f"{file}: result {number}: setting {row.get('setting')!r} is not one of: {known}"
                 )
             for name in ("batch_size", "iteration_seconds", "data_seconds", "memory_mib"):
-                value = row.get(name)
-                is_missing = value is None and name in ("data_seconds", "memory_mib")
-                if not is_missing and not (isinstance(value, int | float) and value >= 0):
+                value: Any = row.get(name)
+                is_optional = name in ("data_seconds", "memory_mib")
+                if value is None and is_optional:
+                    continue
+                if not (
+                    isinstance(value, int | float)
+                    and not isinstance(value, bool)
+                    and (value > 0 or (is_optional and value == 0))
+                ):
                     raise UserError(f"{file}: result {number}: {name} must be a number, got {value!r}")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: is no JSON file of results ({error})") from None
@@ -371,5 +389,5 @@ def _write_list(data: Path, out: Path) -> Path:
         raise UserError(f"{data}: the benchmark reads whole files with one class each")
     lines = [f"{samples.path(i).absolute()} {samples.target(i)}\n" for i in range(len(samples))]
     file = out / "videos.txt"
-    file.write_text("".join(lines) * 50, encoding="utf-8")
+    file.write_text("".join(lines) * math.ceil(LISTED / len(lines)), encoding="utf-8")
     return file

@@ -150,7 +150,7 @@ class Worker:
                 assert process.stdin is not None
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
-        except BrokenPipeError:
+        except OSError:
             raise WorkerError(f"it ended; see {self.log}") from None
 
     def receive(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class Worker:
 
     def _signal(self, name: str) -> None:
         if hasattr(os, "killpg") and self.processes:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended
                 os.killpg(self.processes[0].pid, getattr(signal, name))
         elif name == "SIGKILL":
             for process in self.processes:
@@ -239,9 +239,13 @@ class Field:
 
     def __enter__(self) -> "Field":
         """Start all; they build while those of other fields may."""
-        self.workers[OURS] = Worker(our_command(), self.turns, self.folder / "ours.log", self.devices)
-        for peer in self.peers:
-            self.attempt(str(peer), lambda: self._start(peer))  # noqa: B023
+        try:
+            self.workers[OURS] = Worker(our_command(), self.turns, self.folder / "ours.log", self.devices)
+            for peer in self.peers:
+                self.attempt(str(peer), lambda: self._start(peer))  # noqa: B023
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -251,6 +255,7 @@ class Field:
         """End all workers."""
         for worker in self.workers.values():
             worker.close()
+        self.workers.clear()  # their numbers may soon be those of other processes
 
     def begin(self) -> None:
         """Wait until ours is built.
@@ -261,16 +266,11 @@ class Field:
         self.attempt(OURS, self.workers[OURS].begin)
 
     def begin_peers(self) -> None:
-        """Wait until the peers are built.
-
-        Raises:
-            UserError: ours could not be.
-        """
-        if error := self.errors.get(OURS):
-            raise UserError(f"{self.turns.setting}: {error}")
+        """Wait until the peers are built."""
         for name in [name for name in self.workers if name != OURS]:
             self.attempt(name, self.workers[name].begin)
-        self.frameworks = {name: worker.about["framework"] for name, worker in self.workers.items()}
+        about = {name: worker.about for name, worker in self.workers.items()}
+        self.frameworks = {name: told["framework"] for name, told in about.items() if told}
 
     def _start(self, peer: Peer) -> None:
         told = replace(self.turns, setting=peer.setting, precision=peer.precision)
@@ -325,7 +325,7 @@ def warm(fields: Sequence[Field], phases: Sequence[str]) -> None:
     What cannot be done says so when it is measured.
     """
     for phase in phases:
-        asked = [field.workers[OURS] for field in fields]
+        asked = [field.workers[OURS] for field in fields if OURS not in field.errors]
         for worker in asked:
             with contextlib.suppress(WorkerError):
                 worker.send(phase=phase, steps=3)
@@ -374,8 +374,13 @@ def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[st
     Returns:
         each phase with what `take_turns` returns; "memory_mib" by worker, "check" of the logits by peer,
         "stages" of our training step and "profile" of our operators.
+
+    Raises:
+        UserError: ours fails, or could not be built.
     """
     found: dict[str, Any] = {}
+    if error := field.errors.get(OURS):
+        raise UserError(f"{field.turns.setting}: {error}")
     for phase in phases:
         found[phase] = take_turns(field, phase, rounds)
         if phase == "train":
@@ -426,8 +431,9 @@ def rows_of(field: Field, found: dict[str, Any]) -> list[dict[str, Any]]:
         row |= {what: found[what] for what in ("stages", "profile", "read_milliseconds") if what in found}
         if name and found["check"][name]:
             row["check"] = found["check"][name]
-        if error := found.get("error") or (name and field.errors.get(name)):
-            row["error"] = error
+        errors = [error for error in (found.get("error"), field.errors.get(name or OURS)) if error]
+        if errors:
+            row["error"] = "; ".join(errors)
         rows.append(row)
     return rows
 

@@ -299,8 +299,8 @@ class Work:
 def failure(error: Exception) -> dict[str, str]:
     """The answer that says so; all of it is in the log."""
     traceback.print_exc()
-    first, *_ = str(error).splitlines() or [""]
-    return {"error": f"{type(error).__name__}: {first}"}
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return {"error": " ".join([f"{type(error).__name__}:", *lines[:3]])}  # a compiler's first names no cause
 
 
 def main() -> None:
@@ -325,6 +325,8 @@ def main() -> None:
                 answer(work.answer(json.loads(line), before))
             except Exception as error:
                 answer(failure(error))
+                if team.number > 1:  # the others would wait for this one for ever
+                    return
 
 
 if __name__ == "__main__":

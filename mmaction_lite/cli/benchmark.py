@@ -103,7 +103,7 @@ def benchmark(
         inference=not no_inference,
         at_once=at_once,
     )
-    found = run_benchmark(settings, plan, peers, out, warn)
+    found, failed = run_benchmark(settings, plan, peers, out, warn)
     for theirs in imported:
         add_imported(found, theirs)
     if note is not None:
@@ -112,9 +112,12 @@ def benchmark(
         save_result(found, out / FILE)
     text = write_tables(found, out)
     if as_json:
-        return print_json(found)
-    print(text)
-    print(f"{out}: benchmark.json, benchmark.md, benchmark.png")
+        print_json(found)
+    else:
+        print(text)
+        print(f"{out}: benchmark.json, benchmark.md, benchmark.png")
+    if failed:
+        raise UserError(f"not all rows could be measured: {failed[0]}")
 
 
 @app.command("page")

@@ -178,4 +178,4 @@ def in_natural_order(names: Iterable[str]) -> list[str]:
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sorts the numbers in names by value."""
     parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -10,11 +10,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .recompute import activate_then
 from .stem import convolve_deep
-from .temporal import convolve_clip, convolve_time, products_work, shift, shift_and_project
+from .temporal import convolve, convolve_time, products_work, shift, shift_and_project
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 
@@ -46,10 +45,10 @@ class Conv2d(nn.Conv2d):
         if not self.share:
             if _is_stem_on_gpu(self, x):
                 return convolve_deep(x, self.weight.unsqueeze(2), self.bias, clips, 1)
-            return super().forward(x)
+            return convolve(x, self.weight, self.bias, self.stride, self.groups)
         if self.kernel_size == (1, 1) and self.stride == (1, 1):
             return shift_and_project(x, self.weight, self.bias, clips, self.share, self.path)
-        return super().forward(shift(x, clips, self.share))
+        return convolve(shift(x, clips, self.share), self.weight, self.bias, self.stride, self.groups)
 
 
 class Conv3d(nn.Conv3d):
@@ -81,7 +80,7 @@ class Conv3d(nn.Conv3d):
             return convolve_deep(x, self.weight, self.bias, clips, stride_t)
         if self.kernel_size[0] == 1:
             x = every(x, clips, stride_t)
-            return functional.conv2d(x, self.weight.squeeze(2), self.bias, stride_s, self.padding[1])
+            return convolve(x, self.weight.squeeze(2), self.bias, self.stride[1:])
         if self.kernel_size[1] == 1 and stride_s == 1:
             return convolve_time(x, self.weight, self.bias, clips, stride_t, self.path)
         clip = x.unflatten(0, (clips, -1)).transpose(1, 2)
@@ -91,7 +90,7 @@ class Conv3d(nn.Conv3d):
         """Map (B, C, T, H, W) to (B, C', T', H', W')."""
         plainly = torch.is_grad_enabled() or clip.dtype != torch.float32 or not HAS_ONEDNN
         if plainly or not products_work(clip):
-            return convolve_clip(clip, self.weight, self.bias, self.stride)
+            return convolve(clip, self.weight, self.bias, self.stride)
         # For small inputs PyTorch would take a convolution of its own, which needs twice oneDNN's time.
         return torch.ops.aten.mkldnn_convolution(
             clip, self.weight, self.bias, self.padding, self.stride, self.dilation, 1

@@ -42,7 +42,7 @@ class _ReluOfClips(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (clip,) = ctx.saved_tensors
-        return torch.where(clip.transpose(1, 2).flatten(0, 1) > 0, grads[0], 0), None
+        return torch.where(clip.transpose(1, 2).flatten(0, 1) <= 0, 0, grads[0]), None
 
 
 def activate_then(

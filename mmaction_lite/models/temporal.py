@@ -6,6 +6,7 @@ onto the result, and nothing is moved in memory first.
 """
 
 from collections.abc import Sequence
+from operator import ge
 from typing import Any
 
 import torch
@@ -97,17 +98,29 @@ def products_work(x: Tensor) -> bool:
     )
 
 
-def convolve_clip(clip: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...]) -> Tensor:
-    """PyTorch's conv3d with "same" padding, (B, C, T, H, W) to (B, O, T', H', W').
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], groups: int = 1
+) -> Tensor:
+    """PyTorch's conv2d of frames (N, C, H, W) or conv3d of clips (B, C, T, H, W), with "same" padding.
 
     On processors with AVX-512 BF16, oneDNN leaves parts of the weights' gradient unwritten where a kernel is
-    longer than the clip (seen with PyTorch 2.13, 144 channels, 3 taps, 2 frames): that is done in float32.
+    longer than its input (seen with PyTorch 2.13, 144 channels, 3 taps, 2 frames): that is done in float32.
     """
+    run = functional.conv2d if x.ndim == 4 else functional.conv3d
     padding = tuple(length // 2 for length in weight.shape[2:])
-    if clip.device.type == "cpu" and torch.is_autocast_enabled("cpu") and clip.shape[2] < weight.shape[2]:
-        with torch.autocast("cpu", enabled=False):
-            return functional.conv3d(clip.float(), weight, bias, stride, padding)
-    return functional.conv3d(clip, weight, bias, stride, padding)
+    if not _is_bfloat16_on_processor(x) or all(map(ge, x.shape[2:], weight.shape[2:])):
+        return run(x, weight, bias, stride, padding, groups=groups)
+    bias = None if bias is None else bias.float()
+    with torch.autocast("cpu", enabled=False):
+        out = run(x.float(), weight.float(), bias, stride, padding, groups=groups)
+    return out.to(torch.bfloat16)
+
+
+def _is_bfloat16_on_processor(x: Tensor) -> bool:
+    if x.device.type != "cpu":
+        return False
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return dtype == torch.bfloat16 and x.is_floating_point()
 
 
 def convolve_time(
@@ -140,7 +153,7 @@ def convolve_time(
     if x.shape[0] == clips:  # one frame each: the other taps see nothing but padding
         return functional.conv2d(x, weight[:, :, taps // 2], bias)
     clip = x.unflatten(0, (clips, -1)).transpose(1, 2)
-    out = convolve_clip(clip, weight, bias, (stride, 1, 1))
+    out = convolve(clip, weight, bias, (stride, 1, 1))
     return out.transpose(1, 2).flatten(0, 1)
 
 
