@@ -1,6 +1,8 @@
 """Every builder through its contract, and what the fast paths claim: the same numbers."""
 
+import copy
 import inspect
+import pickle
 import shutil
 import weakref
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from torch.nn import functional
 from mmaction_lite import models
 from mmaction_lite.converters import mit_tsm, mmaction2, torchvision
 from mmaction_lite.converters.inflate import inflate
-from mmaction_lite.models import non_local, optimize_for_inference, recompute, temporal
+from mmaction_lite.models import fused, non_local, optimize_for_inference, recompute, temporal
 from mmaction_lite.models.convolution import Conv2d, Conv3d
 
 # Parameters with 400 classes: those of the public implementations, and where these do not exist, of the same
@@ -271,6 +273,37 @@ def test_optimizing_for_inference_changes_rounding_only(name: str, arguments: di
     assert next(model.parameters()).requires_grad
     with torch.inference_mode():
         assert_same(optimized(x), model(x), 2e-5)
+
+
+@pytest.mark.parametrize("name", ["tsn_r18", "tsm_r18", "slowfast_r50_4x16", "r2plus1d_r34", "r3d_r18"])
+def test_fused_convolutions_are_those_followed_by_sum_and_activation(name: str, monkeypatch: Any) -> None:
+    """Whatever they saw before, copied, saved and compiled; with gradients they are plain ones."""
+    torch.compiler.reset()
+    model, x = optimize_for_inference(build(name)), clip(name)
+    larger = torch.cat([x, x.flip(0), x])[..., : x.shape[-1] - 7]
+    with torch.no_grad():
+        got = [model(each) for each in (x, larger, x)]
+        again = [copy.deepcopy(model)(x), pickle.loads(pickle.dumps(model))(x)]
+        compiled = torch.compile(model, fullgraph=True, backend="eager")(x)
+        calls = 0
+
+        def count(self: Any, *arguments: Any) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return original(self, *arguments)
+
+        original = fused.Ending.convolve
+        monkeypatch.setattr(fused.Ending, "convolve", count)
+        model(x)
+        assert calls > 10
+        monkeypatch.setattr(fused, "HAS_FUSED", False)
+        expected = [model(each) for each in (x, larger, x)]
+    for one, other in zip([*got, *again, compiled], [*expected, *expected[:1] * 3], strict=True):
+        assert_same(one, other, 1e-5)
+    monkeypatch.undo()
+    x.requires_grad_()
+    model(x).sum().backward()
+    assert x.grad is not None
 
 
 @each_traced_form

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .fused import Ending, fused_work
 from .recompute import activate_then
 from .stem import convolve_deep
 from .temporal import convolve, convolve_time, products_work, shift, shift_and_project
@@ -39,9 +40,19 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.share = share
         self.path = "auto"
+        self.ending: Ending | None = None
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Map (B·T, C, H, W) to (B·T, C', H', W')."""
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor, clips: int, plus: Tensor | None = None
+    ) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T, C', H', W'), to which an `ending` adds `plus`."""
+        if self.ending is None:
+            return self._convolve(x, clips)
+        if self.share or not fused_work(x):  # products with shifted frames take less than moving them first
+            return self.ending.finish(self._convolve(x, clips), plus)
+        return self.ending.convolve(x, self.weight, self.bias, self.stride, self.groups, plus)
+
+    def _convolve(self, x: Tensor, clips: int) -> Tensor:
         if not self.share:
             if _is_stem_on_gpu(self, x):
                 return convolve_deep(x, self.weight.unsqueeze(2), self.bias, clips, 1)
@@ -72,9 +83,31 @@ class Conv3d(nn.Conv3d):
             bias=bias,
         )
         self.path = "auto"
+        self.ending: Ending | None = None
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Map (B·T, C, H, W) to (B·T', C', H', W')."""
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor, clips: int, plus: Tensor | None = None
+    ) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T', C', H', W'), to which an `ending` adds `plus`."""
+        if self.ending is None:
+            return self._convolve(x, clips)
+        if not fused_work(x):
+            return self.ending.finish(self._convolve(x, clips), plus)
+        if self.kernel_size[0] == 1:
+            x = every(x, clips, self.stride[0])
+            weight, stride = self.weight.squeeze(2), self.stride[1:]
+            return self.ending.convolve(x, weight, self.bias, stride, 1, plus)
+        if self.kernel_size[1] == 1 and self.stride[1] == 1:
+            weight, stride = self.weight.squeeze(4), self.stride[:2]
+            added = None if plus is None else _over_time(plus, clips)
+            out = self.ending.convolve(_over_time(x, clips), weight, self.bias, stride, 1, added)
+            return out.permute(0, 2, 3, 1).reshape(-1, *x.shape[2:], out.shape[1]).permute(0, 3, 1, 2)
+        clip, added = (t if t is None else t.unflatten(0, (clips, -1)).transpose(1, 2) for t in (x, plus))
+        assert clip is not None
+        out = self.ending.convolve(clip, self.weight, self.bias, self.stride, 1, added)
+        return out.transpose(1, 2).flatten(0, 1)
+
+    def _convolve(self, x: Tensor, clips: int) -> Tensor:
         stride_t, stride_s = self.stride[:2]
         if _is_stem_on_gpu(self, x):
             return convolve_deep(x, self.weight, self.bias, clips, stride_t)
@@ -120,11 +153,16 @@ class Conv2plus1d(nn.Module):
         self.temporal = temporal
         self.time_first = time_first
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
-        """Map (B·T, C, H, W) to (B·T', C', H', W')."""
-        first, second = self.spatial, self.temporal
-        if self.time_first:
-            first, second = second, first
+    @property
+    def in_order(self) -> tuple[Conv3d, Conv3d]:
+        """Both, as they follow on each other."""
+        return (self.temporal, self.spatial) if self.time_first else (self.spatial, self.temporal)
+
+    def forward(self, x: Tensor, clips: int, plus: Tensor | None = None) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T', C', H', W'), to which an `ending` of the second adds `plus`."""
+        first, second = self.in_order
+        if second.ending is not None:
+            return second(first(x, clips), clips, plus)
         return activate_then(first(x, clips), self.bn, self.relu, partial(second, clips=clips), clips)
 
 
@@ -139,6 +177,12 @@ def store_channels_last(model: nn.Module, *, is_trained: bool) -> None:
             module.weight.data = module.weight.data.to(memory_format=torch.channels_last)
         elif isinstance(module, Conv3d) and (1 in module.kernel_size or not is_trained):
             module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)
+
+
+def _over_time(x: Tensor, clips: int) -> Tensor:
+    """Frames (B·T, C, H, W) as images (B, C, T, H·W), a view of channels-last frames."""
+    images = x.permute(0, 2, 3, 1).reshape(clips, -1, x.shape[2] * x.shape[3], x.shape[1])
+    return images.permute(0, 3, 1, 2)
 
 
 def every(x: Tensor, clips: int, stride: int) -> Tensor:

@@ -6,7 +6,8 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .convolution import Conv2plus1d, Conv3d, store_channels_last
+from .convolution import Conv2d, Conv2plus1d, Conv3d, store_channels_last
+from .fused import Ending
 from .resnet import Block, MaxPool, ResNet
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -15,8 +16,9 @@ Model = TypeVar("Model", bound=nn.Module)
 def optimize_for_inference(model: Model) -> Model:
     """A copy in evaluation mode whose normalisations are folded into the convolutions before them.
 
-    Where pooling after the stem drops frames, the stem does not compute them either. The outputs differ by
-    rounding only; the copy must not be trained.
+    Where pooling after the stem drops frames, the stem does not compute them either. Convolutions of blocks
+    and stems add and activate by themselves, see `fused`. The outputs differ by rounding only; the copy must
+    not be trained, nor its weights changed.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(model.modules()):
@@ -26,6 +28,7 @@ def optimize_for_inference(model: Model) -> Model:
             _fold(module.downsample, "0", "1")
         if isinstance(module, ResNet):
             _skip_dropped_frames(module)
+    _end_convolutions(model)
     store_channels_last(model, is_trained=False)
     return model
 
@@ -55,6 +58,27 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
     setattr(module, norm_name, nn.Identity())
+
+
+def _end_convolutions(model: nn.Module) -> None:
+    """Let convolutions do what follows on them."""
+    activated: set[nn.Module] = set()
+    for module in model.modules():
+        if isinstance(module, Block) and type(module.activation) is nn.ReLU:
+            module.is_fused = True
+            activated.update(module.convolutions)
+        if isinstance(module, ResNet):
+            module.relu = nn.Identity()
+            activated.add(module.conv1)
+    for module in model.modules():
+        if isinstance(module, Conv2plus1d):
+            first, second = module.in_order
+            activated.add(first)
+            if module in activated:
+                activated.add(second)
+    for module in model.modules():
+        if isinstance(module, Conv2d | Conv3d):
+            module.ending = Ending(relu=module in activated)
 
 
 def _skip_dropped_frames(net: ResNet) -> None:

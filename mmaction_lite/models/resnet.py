@@ -51,6 +51,11 @@ class Chain(nn.Module):
         """The normalisation at the end."""
         return self.get_submodule(f"bn{self.length}")
 
+    @property
+    def convolutions(self) -> list[nn.Module]:
+        """conv1, conv2 …"""
+        return [self.get_submodule(f"conv{number}") for number in range(1, self.length + 1)]
+
     def forward(self, x: Tensor, clips: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
         x = self.get_submodule("conv1")(x, clips)
@@ -61,7 +66,13 @@ class Chain(nn.Module):
 
 
 class Block(Chain):
-    """A chain, the sum with its input, and the activation; parameter names are torchvision's."""
+    """A chain, the sum with its input, and the activation; parameter names are torchvision's.
+
+    Attributes:
+        is_fused: every convolution activates its result by itself, and the last one adds the input before.
+    """
+
+    is_fused = False
 
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], units: Sequence[Unit], norm: Norm
@@ -79,6 +90,11 @@ class Block(Chain):
         if self.downsample is not None:
             conv, norm = self.downsample
             shortcut = norm(conv(x, clips))
+        if self.is_fused:
+            *inner, last = self.convolutions
+            for conv in inner:
+                x = conv(x, clips)
+            return last(x, clips, shortcut)
         return activate(super().forward(x, clips).add_(shortcut), self.activation, clips)
 
 
@@ -165,7 +181,7 @@ class ResNet(nn.Module):
         norm = partial(nn.BatchNorm2d, eps=norm_eps)
         self.conv1 = stem(3, width, 2)
         self.bn1 = norm(width)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu: nn.Module = nn.ReLU(inplace=True)
         self.maxpool = pool
         self.channels = [width]
         for stage, count in enumerate(counts):
