@@ -1,8 +1,8 @@
 """Convolutions of networks that are not trained any more, each together with what follows on it.
 
 oneDNN adds a second tensor and cuts at zero while a result is still in the caches, and takes weights in an
-order of its own, into which PyTorch puts them anew at every call: done once, a convolution of ResNet-50 and
-its activation take a sixth to a quarter less time on a processor.
+order of its own, into which PyTorch puts them anew at every call. Done once, and in one go, inference on a
+processor takes 3 (TSN) to 11 % (R(2+1)D) less time, and a quarter less where others use its memory, too.
 """
 
 from typing import Any
