@@ -46,11 +46,12 @@ class Conv2d(nn.Conv2d):
         self, x: Tensor, clips: int, plus: Tensor | None = None
     ) -> Tensor:
         """Map (B·T, C, H, W) to (B·T, C', H', W'), to which an `ending` adds `plus`."""
-        if self.ending is None:
-            return self._convolve(x, clips)
-        if self.share or not fused_work(x):  # products with shifted frames take less than moving them first
-            return self.ending.finish(self._convolve(x, clips), plus)
-        return self.ending.convolve(x, self.weight, self.bias, self.stride, self.groups, plus)
+        return _run(self, x, clips, plus)
+
+    def _convolve_and_end(self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending) -> Tensor:
+        if self.share:  # products with shifted frames take less than moving them first
+            return ending.finish(self._convolve(x, clips), plus)
+        return ending.convolve(x, self.weight, self.bias, self.stride, self.groups, plus)
 
     def _convolve(self, x: Tensor, clips: int) -> Tensor:
         if not self.share:
@@ -89,22 +90,21 @@ class Conv3d(nn.Conv3d):
         self, x: Tensor, clips: int, plus: Tensor | None = None
     ) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W'), to which an `ending` adds `plus`."""
-        if self.ending is None:
-            return self._convolve(x, clips)
-        if not fused_work(x):
-            return self.ending.finish(self._convolve(x, clips), plus)
+        return _run(self, x, clips, plus)
+
+    def _convolve_and_end(self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending) -> Tensor:
         if self.kernel_size[0] == 1:
             x = every(x, clips, self.stride[0])
             weight, stride = self.weight.squeeze(2), self.stride[1:]
-            return self.ending.convolve(x, weight, self.bias, stride, 1, plus)
+            return ending.convolve(x, weight, self.bias, stride, 1, plus)
         if self.kernel_size[1] == 1 and self.stride[1] == 1:
             weight, stride = self.weight.squeeze(4), self.stride[:2]
             added = None if plus is None else _over_time(plus, clips)
-            out = self.ending.convolve(_over_time(x, clips), weight, self.bias, stride, 1, added)
+            out = ending.convolve(_over_time(x, clips), weight, self.bias, stride, 1, added)
             return out.permute(0, 2, 3, 1).reshape(-1, *x.shape[2:], out.shape[1]).permute(0, 3, 1, 2)
         clip, added = (t if t is None else t.unflatten(0, (clips, -1)).transpose(1, 2) for t in (x, plus))
         assert clip is not None
-        out = self.ending.convolve(clip, self.weight, self.bias, self.stride, 1, added)
+        out = ending.convolve(clip, self.weight, self.bias, self.stride, 1, added)
         return out.transpose(1, 2).flatten(0, 1)
 
     def _convolve(self, x: Tensor, clips: int) -> Tensor:
@@ -128,6 +128,15 @@ class Conv3d(nn.Conv3d):
         return torch.ops.aten.mkldnn_convolution(
             clip, self.weight, self.bias, self.padding, self.stride, self.dilation, 1
         )
+
+
+def _run(conv: Conv2d | Conv3d, x: Tensor, clips: int, plus: Tensor | None) -> Tensor:
+    """A convolution, and what follows on it where it has an ending."""
+    if conv.ending is None:
+        return conv._convolve(x, clips)
+    if not fused_work(x):
+        return conv.ending.finish(conv._convolve(x, clips), plus)
+    return conv._convolve_and_end(x, clips, plus, conv.ending)
 
 
 def _is_stem_on_gpu(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> bool:
