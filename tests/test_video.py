@@ -4,13 +4,15 @@ import random
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import av
 import barcode
 import numpy as np
 import pytest
 
-from mmaction_lite.data import packets
+from mmaction_lite.data import packets, sources
+from mmaction_lite.data import video as video_module
 from mmaction_lite.data.clips import (
     ClipSampler,
     DenseClips,
@@ -315,6 +317,25 @@ def test_files_that_cannot_be_opened(clips: Path, tmp_path: Path) -> None:
             Video(path)
         assert str(caught.value).startswith(f"{path}: {message}")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("owner", "call"), [(sources, "Video"), (av, "open"), (video_module, "demux")])
+def test_a_file_that_vanishes_while_it_is_opened(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: ModuleType, call: str
+) -> None:
+    """After it was seen, before FFmpeg opens it, and before its index is made."""
+    path = tmp_path / "here.mp4"
+    path.write_bytes((clips / "default.mp4").read_bytes())
+    original = getattr(owner, call)
+
+    def vanish(*args: object, **keywords: object) -> object:
+        path.unlink(missing_ok=True)
+        return original(*args, **keywords)
+
+    monkeypatch.setattr(owner, call, vanish)
+    with pytest.raises(VideoError, match=r"here\.mp4: no such file$"):
+        sources.open_source(path)
+    assert not path.exists()
 
 
 def assert_cut_short(path: Path, listed: int) -> None:

@@ -150,13 +150,14 @@ def open_stream(path: str, data: bytes | None = None) -> tuple[InputContainer, V
     Raises:
         VideoError: it is no video.
     """
-    if data is None and not Path(path).is_file():
-        what = "is a directory, not a video file" if Path(path).is_dir() else "no such file"
-        raise VideoError(f"{path}: {what}")
-    if not (Path(path).stat().st_size if data is None else len(data)):
-        raise VideoError(f"{path}: the file is empty (0 bytes)")
     try:
+        if data is None and Path(path).is_dir():
+            raise VideoError(f"{path}: is a directory, not a video file")
+        if not (Path(path).stat().st_size if data is None else len(data)):
+            raise VideoError(f"{path}: the file is empty (0 bytes)")
         container = av.open(path if data is None else io.BytesIO(data), "r")
+    except OSError as error:  # PyAV's are of this kind, too, where the system refuses
+        raise unreadable(path, error) from None
     except FFmpegError as error:
         raise VideoError(
             f"{path}: cannot be opened as a video, it is none or is cut short ({error.strerror})"
@@ -168,6 +169,12 @@ def open_stream(path: str, data: bytes | None = None) -> tuple[InputContainer, V
     # Several threads per worker cost more than they bring: 1.6 times the CPU time for the same frames.
     stream.codec_context.thread_count = 1
     return container, stream
+
+
+def unreadable(path: str, error: OSError) -> VideoError:
+    """For a file that the system does not give; one may vanish, or its disk fail, at any moment of a run."""
+    what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+    return VideoError(f"{path}: {what}")
 
 
 def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:

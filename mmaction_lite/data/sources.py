@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from mmaction_lite.data.frames import IMAGES, Frames
+from mmaction_lite.data.packets import unreadable
 from mmaction_lite.data.samples import Part, Samples
 from mmaction_lite.data.shards import is_packed, read_packed
 from mmaction_lite.data.transforms import Box, Size, crop_and_resize
@@ -170,11 +171,15 @@ def open_source(path: Path) -> Source:
     Raises:
         VideoError: the path is missing or cannot be read as either.
     """
-    if is_packed(path):
-        (name, data), *others = read_packed(path)
-        if others or Path(name).suffix.lower() in IMAGES:
-            return Frames(path, images=[(name, data), *others])
-        return Video(path, data)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise VideoError(f"{path}: is neither a file nor a folder")  # opening a pipe would wait for ever
-    return Frames(path) if path.is_dir() or path.suffix.lower() == ".zip" else Video(path)
+    try:
+        if is_packed(path):
+            (name, data), *others = read_packed(path)
+            if others or Path(name).suffix.lower() in IMAGES:
+                return Frames(path, images=[(name, data), *others])
+            return Video(path, data)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            # Opening a pipe would wait for ever.
+            raise VideoError(f"{path}: is neither a file nor a folder")
+        return Frames(path) if path.is_dir() or path.suffix.lower() == ".zip" else Video(path)
+    except OSError as error:  # a file may vanish, or its disk fail, between two looks at it
+        raise unreadable(str(path), error) from None
