@@ -47,7 +47,10 @@ class Ending:
         groups: int,
         plus: Tensor | None,
     ) -> Tensor:
-        """Convolution with "same" padding, of frames or clips, and what follows, where `fused_work`."""
+        """Convolution with "same" padding, of frames or clips, and what follows, where `fused_work`.
+
+        The result takes the memory of `plus`, where there is one.
+        """
         padding = [length // 2 for length in weight.shape[2:]]
         dilation = [1] * len(padding)
         if self._packed is None:
@@ -59,7 +62,7 @@ class Ending:
             ending = "relu" if self.relu else "none"
             return torch.ops.mkldnn._convolution_pointwise(x, *how, ending, [], "")
         ending = "relu" if self.relu else None
-        return torch.ops.mkldnn._convolution_pointwise.binary(x, plus, *how, "add", 1.0, ending, [], "")
+        return torch.ops.mkldnn._convolution_pointwise_.binary(plus, x, *how, "add", 1.0, ending, [], "")
 
     def finish(self, out: Tensor, plus: Tensor | None) -> Tensor:
         """The same after a convolution, in place."""
