@@ -15,7 +15,7 @@ from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS
-from mmaction_lite.device import CompileMode, Precision
+from mmaction_lite.device import CompileMode, Precision, reusing_memory
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
@@ -173,7 +173,7 @@ def score(
     pixels = torch.cat([views.crops(clips.to(device, non_blocking=True)) for clips in videos])
     dtype = getattr(torch, precision)
     parts = []
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), reusing_memory(device):
         for part in pixels.split(_chunk(views)):
             if is_compiled:
                 torch.compiler.cudagraph_mark_step_begin()

@@ -43,7 +43,7 @@ ALLOWED = {
         "run",
         "watch",
     },
-    "recognize": {"errors", "recipes", "data", "device", "evaluate"},
+    "recognize": {"errors", "recipes", "models", "data", "device", "evaluate"},
     "report": {"errors", "data", "metrics", "files"},
     "benchmark": {
         "errors",

@@ -30,7 +30,7 @@ from mmaction_lite.converters import convert
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.loader import Batch, VideoDataset, training_loader
 from mmaction_lite.data.samples import PackedStrings
-from mmaction_lite.device import peak_memory, synchronize
+from mmaction_lite.device import peak_memory, reusing_memory, synchronize
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import UserError
 from mmaction_lite.gradients import Gradients
@@ -236,7 +236,8 @@ class Work:
         dtype = getattr(torch, self.recipe.precision)
         if self.recipe.compile is not None:
             torch.compiler.cudagraph_mark_step_begin()
-        with torch.autocast(self.team.device.type, dtype, enabled=dtype != torch.float32):
+        is_cast = dtype != torch.float32
+        with torch.autocast(self.team.device.type, dtype, enabled=is_cast), reusing_memory(self.team.device):
             self.folded(self.recipe.normalize(pixels)).softmax(1)
 
     def profile(self, phases: list[str]) -> dict[str, Any]:
