@@ -44,7 +44,7 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def reusing_memory(device: torch.device) -> Iterator[None]:
-    """A block in which memory of even the largest tensors is kept for the next, where `device` is a processor.
+    """A block in which memory of even the largest tensors is kept for the next, if `device` is a processor.
 
     For inference, where tensors live too shortly to leave holes between them.
     """
