@@ -1,6 +1,6 @@
 """Test protocols: every video once, its views averaged in one function, and what the scores are worth."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,11 +20,12 @@ from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.metrics import metrics
-from mmaction_lite.models import optimize_for_inference
+from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
 
 # Inputs that enter the model together, as floats; bounds the memory of a test with many views.
 CHUNK_BYTES = 96 << 20
+CALIBRATION_VIDEOS = 32
 
 Activation = Literal["softmax", "sigmoid"]
 Track = Callable[[Iterable[list[Clip]], int, str], Iterable[list[Clip]]]
@@ -54,7 +55,7 @@ class Evaluation:
     views: Views
     source: str
     faults: list[Fault]
-    precision: Precision = "float32"
+    precision: Precision | Literal["int8"] = "float32"
     compile: CompileMode | None = None
 
     @property
@@ -103,6 +104,7 @@ def evaluate(
     activation: Activation = "softmax",
     precision: Precision = "float32",
     compile: CompileMode | None = None,
+    calibration: Samples | None = None,
     num_workers: int = 0,
     hang_seconds: float = HANG_SECONDS,
     cache: VideoCache | None = None,
@@ -115,12 +117,19 @@ def evaluate(
 
     The model is put into evaluation mode and left there. Of a network of the package runs a copy with its
     normalisations folded, see `optimize_for_inference`; of another one it is itself that `compile` compiles.
+    With `calibration` it computes in 8 bits, see `quantize_for_inference`; some of these videos tell it which
+    values occur.
 
     Raises:
-        UserError: no video at all can be read.
+        UserError: no video at all can be read; 8 bits are asked for on another device than a processor,
+            compiled, or with another precision than float32.
     """
     model.eval()
-    if isinstance(model, Recognizer):
+    if calibration is not None:
+        if _device(model).type != "cpu" or compile is not None or precision != "float32":
+            raise UserError("int8 is for processors, without amp and compile: use --device cpu, and neither")
+        model = quantize_for_inference(model, _clips(calibration, views, normalize))
+    elif isinstance(model, Recognizer):
         model = optimize_for_inference(model)
     if compile is not None:
         model.compile(mode=compile, dynamic=False)
@@ -154,9 +163,18 @@ def evaluate(
         views=views,
         source=samples.source,
         faults=faults,
-        precision=precision,
+        precision="int8" if calibration is not None else precision,
         compile=compile,
     )
+
+
+def _clips(samples: Samples, views: Views, normalize: Normalize) -> Iterator[Tensor]:
+    """The middle view of some of the videos that can be read, (1, 3, T, H, W) each."""
+    dataset = VideoDataset(samples, views)
+    for number in np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_VIDEOS).astype(int)):
+        pixels = dataset[int(number)].pixels
+        if pixels is not None:
+            yield normalize(views.crops(pixels)[views.num_views // 2, None])
 
 
 def score(

@@ -3,6 +3,7 @@
 from .c2d import c2d_r50
 from .i3d import i3d_r50, i3d_r50_heavy
 from .inference import optimize_for_inference
+from .quantized import quantize_for_inference
 from .r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r50
 from .r3d import mc3_r18, r3d_r18
 from .slowfast import slowfast_r50_4x16, slowfast_r50_8x8, slowfast_r101_8x8
@@ -16,6 +17,7 @@ __all__ = [
     "i3d_r50_heavy",
     "mc3_r18",
     "optimize_for_inference",
+    "quantize_for_inference",
     "r2plus1d_r18",
     "r2plus1d_r34",
     "r2plus1d_r50",

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .fused import Ending, fused_work
+from .int8 import Int8Ending
 from .recompute import activate_then
 from .stem import convolve_deep
-from .temporal import convolve, convolve_time, products_work, shift, shift_and_project
+from .temporal import convolve, convolve_time, products_work, shift, shift_and_project, shift_bytes
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 
@@ -40,7 +41,7 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.share = share
         self.path = "auto"
-        self.ending: Ending | None = None
+        self.ending: Ending | Int8Ending | None = None
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Tensor, clips: int, plus: Tensor | None = None
@@ -48,9 +49,14 @@ class Conv2d(nn.Conv2d):
         """Map (B·T, C, H, W) to (B·T, C', H', W'), to which an `ending` adds `plus`."""
         return _run(self, x, clips, plus)
 
-    def _convolve_and_end(self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending) -> Tensor:
-        if self.share:  # products with shifted frames take less than moving them first
+    def _convolve_and_end(
+        self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending | Int8Ending
+    ) -> Tensor:
+        if self.share and isinstance(ending, Ending):
+            # Products with shifted frames take less than moving them first.
             return ending.finish(self._convolve(x, clips), plus)
+        if self.share:
+            x = shift_bytes(x, clips, self.share)
         return ending.convolve(x, self.weight, self.bias, self.stride, self.groups, plus)
 
     def _convolve(self, x: Tensor, clips: int) -> Tensor:
@@ -84,7 +90,7 @@ class Conv3d(nn.Conv3d):
             bias=bias,
         )
         self.path = "auto"
-        self.ending: Ending | None = None
+        self.ending: Ending | Int8Ending | None = None
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Tensor, clips: int, plus: Tensor | None = None
@@ -92,7 +98,9 @@ class Conv3d(nn.Conv3d):
         """Map (B·T, C, H, W) to (B·T', C', H', W'), to which an `ending` adds `plus`."""
         return _run(self, x, clips, plus)
 
-    def _convolve_and_end(self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending) -> Tensor:
+    def _convolve_and_end(
+        self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending | Int8Ending
+    ) -> Tensor:
         if self.kernel_size[0] == 1:
             x = every(x, clips, self.stride[0])
             weight, stride = self.weight.squeeze(2), self.stride[1:]
@@ -134,7 +142,7 @@ def _run(conv: Conv2d | Conv3d, x: Tensor, clips: int, plus: Tensor | None) -> T
     """A convolution, and what follows on it where it has an ending."""
     if conv.ending is None:
         return conv._convolve(x, clips)
-    if not fused_work(x):
+    if isinstance(conv.ending, Ending) and not fused_work(x):
         return conv.ending.finish(conv._convolve(x, clips), plus)
     return conv._convolve_and_end(x, clips, plus, conv.ending)
 

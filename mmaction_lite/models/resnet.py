@@ -127,7 +127,23 @@ class MaxPool(nn.Module):
 
     def forward(self, x: Tensor, clips: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C, H/2, W/2)."""
-        return functional.max_pool2d(every(x, clips, self.stride_t), 3, 2, self.padding)
+        x = every(x, clips, self.stride_t)
+        return max_of_bytes(x) if x.dtype == torch.uint8 else functional.max_pool2d(x, 3, 2, self.padding)
+
+
+def max_of_bytes(x: Tensor) -> Tensor:
+    """The 3×3 maximum of channels-last uint8 frames with stride 2, padded by 1; PyTorch has none.
+
+    A pixel of the result is the larger of a pair, and of the neighbour before it where there is one.
+    """
+    rows = x.permute(0, 2, 3, 1)
+    for axis in (1, 2):
+        first, second = rows.unfold(axis, 2, 2).unbind(-1)
+        larger = torch.maximum(first, second)
+        later = larger.narrow(axis, 1, larger.shape[axis] - 1)
+        torch.maximum(later, second.narrow(axis, 0, later.shape[axis]), out=later)
+        rows = larger
+    return rows.permute(0, 3, 1, 2)
 
 
 class Stage(nn.Sequential):

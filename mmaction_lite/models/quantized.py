@@ -1,0 +1,177 @@
+"""Networks that compute in 8 bits: which values occur, and where floats turn into bytes and back.
+
+Stems and residual blocks are converted, and hand bytes to each other. Attention, lateral connections and the
+classifier stay in float32.
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mmaction_lite.errors import UserError
+
+from .convolution import Conv2d, Conv2plus1d, Conv3d
+from .inference import optimize_for_inference
+from .inflated import PairMax
+from .int8 import HAS_INT8, Int8Ending, Scale
+from .resnet import Block, MaxPool, ResNet, Stage
+from .slowfast import SlowFast
+
+Model = TypeVar("Model", bound=nn.Module)
+SAMPLES = 1 << 16  # of a tensor and batch
+CUTS = [n / 20 for n in range(6, 21)]
+
+
+class Range:
+    """The values that one tensor takes, over several batches."""
+
+    def __init__(self) -> None:
+        self.low = self.high = 0.0
+        self.samples: list[Tensor] = []
+
+    def add(self, x: Tensor) -> None:
+        """Look at (N, C, H, W), channels-last."""
+        self.low = min(self.low, float(x.min()))
+        self.high = max(self.high, float(x.max()))
+        every = x.numel() // SAMPLES | 1  # odd, so that every channel gets its turn
+        self.samples.append(x.permute(0, 2, 3, 1).reshape(-1)[::every].clone())
+
+    def scale(self) -> Scale:
+        """The one that rounds best: it may cut off rare large values to tell the many small ones apart."""
+        values = torch.cat(self.samples)
+        scales = [_between(cut * self.low, cut * self.high) for cut in CUTS]
+        errors = [(each.dequantize(each.quantize(values)) - values).square().mean() for each in scales]
+        return scales[int(torch.stack(errors).argmin())]
+
+
+class Quantize(nn.Module):
+    """From float32 to uint8 between two modules of a stage, or back."""
+
+    def __init__(self, scale: Scale, *, back: bool = False) -> None:
+        super().__init__()
+        self.scale = scale
+        self.back = back
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        """Keep the shape."""
+        return self.scale.dequantize(x) if self.back else self.scale.quantize(x)
+
+
+@torch.no_grad()
+def quantize_for_inference(model: Model, clips: Iterable[Tensor]) -> Model:
+    """A copy as of `optimize_for_inference`, for processors, whose stems and residual blocks use 8 bits.
+
+    Args:
+        model: of this package, in float32, on a processor.
+        clips: batches (B, 3, T, H, W), normalised, that show which values occur: some dozens of clips like
+            those it is meant for. Labels are not needed.
+
+    Raises:
+        UserError: PyTorch has no oneDNN here, there is no clip, or no block of this package in the model.
+    """
+    if not HAS_INT8:
+        raise UserError("int8: this PyTorch was built without oneDNN; use float32")
+    model = optimize_for_inference(model)
+    nets = {net: True for net in model.modules() if isinstance(net, ResNet)}
+    for module in model.modules():
+        if isinstance(module, SlowFast):  # what its pathways hand over enters the lateral connections, too
+            nets |= {module.slow: False, module.fast: False}
+    if not nets:
+        raise UserError(f"int8: {type(model).__name__} has no residual network of this package; use float32")
+    inputs, outputs = _ranges(model, clips)
+    for net, is_alone in nets.items():
+        _convert(net, is_alone, inputs, outputs)
+    return model
+
+
+Ranges = dict[nn.Module, Range]
+
+
+def _ranges(model: nn.Module, clips: Iterable[Tensor]) -> tuple[Ranges, Ranges]:
+    """What goes into, and comes out of, every convolution of a network."""
+    inputs: Ranges = {}
+    outputs: Ranges = {}
+
+    def before(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        inputs.setdefault(module, Range()).add(arguments[0])
+
+    def after(module: nn.Module, _: Any, output: Tensor) -> None:
+        outputs.setdefault(module, Range()).add(output)
+
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, Conv2d | Conv3d):
+            hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    for batch in clips:
+        model(batch)
+    for hook in hooks:
+        hook.remove()
+    if not outputs:
+        raise UserError("int8: no clip to see the range of activations in")
+    return inputs, outputs
+
+
+def _convert(net: ResNet, is_alone: bool, inputs: Ranges, outputs: Ranges) -> None:
+    """Stem and blocks of a network; only if it `is_alone` does it hand uint8 from stage to stage."""
+    *inner, last = _convolutions(net.conv1)
+    scale: Scale | None = inputs[(*inner, last)[0]].scale()
+    for conv in inner:
+        scale = _end(conv, scale, outputs[conv].scale(), None)
+    stays = is_alone and (net.maxpool is None or type(net.maxpool) is MaxPool)
+    scale = _end(last, scale, outputs[last].scale() if stays else None, None)
+    for number, stage in enumerate(net.stages, 1):
+        assert isinstance(stage, Stage)
+        modules: list[nn.Module] = []
+        for module in stage:
+            if isinstance(module, Block):
+                if scale is None:
+                    scale = inputs[_convolutions(module.convolutions[0])[0]].scale()
+                    modules.append(Quantize(scale))
+                scale = _convert_block(module, scale, outputs)
+            elif scale is not None and not isinstance(module, PairMax):
+                modules.append(Quantize(scale, back=True))
+                scale = None
+            modules.append(module)
+        if scale is not None and (not is_alone or number == len(net.stages)):
+            modules.append(Quantize(scale, back=True))
+            scale = None
+        net.add_module(f"layer{number}", Stage(*modules))
+
+
+def _convert_block(block: Block, source: Scale, outputs: Ranges) -> Scale:
+    shortcut: Scale | None = source
+    if block.downsample is not None:
+        for conv in _convolutions(block.downsample[0]):
+            shortcut = _end(conv, shortcut, outputs[conv].scale(), None)
+    *inner, last = [conv for module in block.convolutions for conv in _convolutions(module)]
+    scale: Scale | None = source
+    for conv in inner:
+        scale = _end(conv, scale, outputs[conv].scale(), None)
+    target = outputs[last].scale()
+    _end(last, scale, target, shortcut)
+    return target
+
+
+def _end(
+    conv: Conv2d | Conv3d, source: Scale | None, target: Scale | None, shortcut: Scale | None
+) -> Scale | None:
+    """Let a convolution compute in 8 bits; the scale of its result."""
+    assert conv.ending is not None
+    assert source is not None
+    conv.ending = Int8Ending(conv.ending.relu, source, target, shortcut)
+    return target
+
+
+def _convolutions(module: nn.Module) -> tuple[Conv2d | Conv3d, ...]:
+    """The one or two that a unit consists of, in the order in which they run."""
+    if isinstance(module, Conv2plus1d):
+        return module.in_order
+    assert isinstance(module, Conv2d | Conv3d)
+    return (module,)
+
+
+def _between(low: float, high: float) -> Scale:
+    step = max(high - low, 1e-6) / 255
+    return Scale(step, round(-low / step))
