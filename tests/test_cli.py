@@ -90,6 +90,12 @@ def test_json_is_one_object_on_standard_output(run, trained, tiny):
     assert facts["videos_per_class"] == {"min": 6, "max": 6}
 
 
+def test_eight_bits_from_the_command_line(run, trained, tiny):
+    code, output, error = run("test", trained, "--data", tiny, "--int8", "--workers", 0, "--json")
+    assert code == 0, error
+    assert "; int8; 6 videos" in json.loads(output)["protocol"]
+
+
 def test_predict_goes_on_after_a_broken_video(run, trained, tiny, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"")
     clip = tiny / "val" / "up" / "12.mp4"
@@ -167,6 +173,7 @@ def mistakes(trained, tiny, tmp_path, recipe):
             ["test", trained, "--data", tiny, "--amp", "half"],
             "Invalid value for '--amp': 'half' is not one of 'bfloat16', 'float16'",
         ),
+        (["test", trained, "--data", tiny, "--int8", "--amp", "bfloat16"], "int8 is for processors, without"),
         (["test", trained], "Missing option '--data' (see mmaction-lite test --help)"),
         (["test", tmp_path / "gone.pt", "--data", tiny], "gone.pt: no such file"),
         (["test", tmp_path / "text.mp4", "--data", tiny], "text.mp4: is damaged or not a checkpoint"),

@@ -41,7 +41,8 @@ class Range:
     def scale(self) -> Scale:
         """The one that rounds best: it may cut off rare large values to tell the many small ones apart."""
         values = torch.cat(self.samples)
-        scales = [_between(cut * self.low, cut * self.high) for cut in CUTS]
+        most = max(-self.low, self.high)
+        scales = [_between(max(self.low, -cut * most), min(self.high, cut * most)) for cut in CUTS]
         errors = [(each.dequantize(each.quantize(values)) - values).square().mean() for each in scales]
         return scales[int(torch.stack(errors).argmin())]
 
@@ -119,7 +120,8 @@ def _convert(net: ResNet, is_alone: bool, inputs: Ranges, outputs: Ranges) -> No
     scale: Scale | None = inputs[(*inner, last)[0]].scale()
     for conv in inner:
         scale = _end(conv, scale, outputs[conv].scale(), None)
-    stays = is_alone and (net.maxpool is None or type(net.maxpool) is MaxPool)
+    pool = net.maxpool
+    stays = is_alone and (pool is None or (isinstance(pool, MaxPool) and pool.padding == 1))
     scale = _end(last, scale, outputs[last].scale() if stays else None, None)
     for number, stage in enumerate(net.stages, 1):
         assert isinstance(stage, Stage)

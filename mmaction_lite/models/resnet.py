@@ -134,16 +134,20 @@ class MaxPool(nn.Module):
 def max_of_bytes(x: Tensor) -> Tensor:
     """The 3×3 maximum of channels-last uint8 frames with stride 2, padded by 1; PyTorch has none.
 
-    A pixel of the result is the larger of a pair, and of the neighbour before it where there is one.
+    Pixel n of the result covers pixels 2n - 1, 2n and 2n + 1, where there are such.
     """
-    rows = x.permute(0, 2, 3, 1)
+    x = x.permute(0, 2, 3, 1)
     for axis in (1, 2):
-        first, second = rows.unfold(axis, 2, 2).unbind(-1)
-        larger = torch.maximum(first, second)
-        later = larger.narrow(axis, 1, larger.shape[axis] - 1)
-        torch.maximum(later, second.narrow(axis, 0, later.shape[axis]), out=later)
-        rows = larger
-    return rows.permute(0, 3, 1, 2)
+        even, odd = _every_second(x, axis, 0).clone(), _every_second(x, axis, 1)
+        to, after = even.narrow(axis, 0, odd.shape[axis]), even.narrow(axis, 1, even.shape[axis] - 1)
+        torch.maximum(to, odd, out=to)
+        torch.maximum(after, odd.narrow(axis, 0, after.shape[axis]), out=after)
+        x = even
+    return x.permute(0, 3, 1, 2)
+
+
+def _every_second(x: Tensor, axis: int, first: int) -> Tensor:
+    return x[:, first::2] if axis == 1 else x[:, :, first::2]
 
 
 class Stage(nn.Sequential):
