@@ -99,7 +99,8 @@ one table can be compared with each other, numbers of different tables cannot.
   waited for clips. Median over all steps.
 * *step alone*: the same with pixels that are there already, in the memory from which each framework's loader
   hands them over.
-* *inference*: the same clips through the test path: preprocessing, network, probabilities.
+* *inference*: the same clips through the test path: preprocessing, network, probabilities. *In 8 bits*: as
+  `test --int8` computes, beside the peer in float32.
 * *memory*: how far training steps raise the peak of the process (on a GPU: of what PyTorch allocates, weights
   and the trials of cuDNN included).
 * *of the limit*: the multiply-adds of a training step (three times those of the forward pass) over what the

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmaction_lite.benchmark.scaling import predict_scaling
 from mmaction_lite.benchmark.settings import SETTINGS
-from mmaction_lite.benchmark.turns import OURS, PEER, SOURCES
+from mmaction_lite.benchmark.turns import INT8, OURS, PEER, SOURCES
 from mmaction_lite.files import write_atomically
 
 Steps = list[list[dict[str, float]]]
@@ -36,12 +36,12 @@ def seconds(turns: Steps, stage: str = "iteration") -> float:
     return statistics.median(step.get(stage, 0.0) for turn in turns for step in turn)
 
 
-def ratio(phase: dict[str, Steps]) -> Ratio | None:
-    """None where the peer took no part."""
-    if PEER not in phase:
+def ratio(phase: dict[str, Steps], ours: str = OURS) -> Ratio | None:
+    """One of our ways over the peer's; None where either took no part."""
+    if PEER not in phase or ours not in phase:
         return None
     means = {side: [statistics.fmean(s["iteration"] for s in turn) for turn in phase[side]] for side in phase}
-    rounds = [ours / theirs for ours, theirs in zip(means[OURS], means[PEER], strict=True)]
+    rounds = [one / other for one, other in zip(means[ours], means[PEER], strict=True)]
     return Ratio(statistics.median(rounds), min(rounds), max(rounds))
 
 
@@ -67,6 +67,7 @@ def data_share(turns: Steps) -> float:
 def main_table(found: dict[str, Any], log: str) -> str:
     """A row for every setting and framework, in the first page's form; `log` links to the numbers."""
     lines = []
+    has_int8 = any(INT8 in row.get("infer", {}) for row in found["results"])
     for name in dict.fromkeys(row["setting"] for row in found["results"]):
         rows = [row for row in found["results"] if row["setting"] == name]
         measured = [(rows[0], OURS), *((row, PEER) for row in rows if PEER in row["train"])]
@@ -81,7 +82,7 @@ def main_table(found: dict[str, Any], log: str) -> str:
         "clips a step",
         "iteration (data), s",
         "step alone, s",
-        "inference, s",
+        "inference (8 bits), s" if has_int8 else "inference, s",
         "memory, MiB",
         "clips/s",
         "of the limit: sums, bytes",
@@ -108,12 +109,21 @@ def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> t
         str(row["batch_size"]) + (f" × {devices}" if devices > 1 else ""),
         f"{whole:{digits}} ({seconds(files, 'data'):{digits}})" if files else "–",
         f"{train:{digits}}",
-        f"{seconds(row['infer'][side]):{digits}}" if side in row.get("infer", {}) else "–",
+        _inference(row, side, digits),
         f"{row['memory_mib'][side]:.0f}" if side in row["memory_mib"] else "–",
         f"{devices * row['batch_size'] / whole:.{2 if whole > 0.1 else 0}f}",
         f"{f'{sums:.0%}' if precision == measured else '–'}, {moved:.0%}",
         log,
     )
+
+
+def _inference(row: dict[str, Any], side: str, digits: str) -> str:
+    """Its seconds, and those in 8 bits."""
+    phase = row.get("infer", {})
+    if side not in phase:
+        return "–"
+    in_bytes = f" ({seconds(phase[INT8]):{digits}})" if side == OURS and INT8 in phase else ""
+    return f"{seconds(phase[side]):{digits}}{in_bytes}"
 
 
 def _framework(found: dict[str, Any], row: dict[str, Any], side: str) -> str:
@@ -143,11 +153,13 @@ def _imported_cells(ours: dict[str, Any], other: dict[str, Any], theirs: dict[st
 def ratio_table(found: dict[str, Any]) -> str:
     """Ours over each peer."""
     lines = []
+    has_int8 = any(INT8 in row.get("infer", {}) for row in found["results"])
     for row in found["results"]:
         if PEER not in row["train"]:
             continue
         memory = row["memory_mib"]
-        ratios = [ratio(row[phase]) if phase in row else None for phase in ("video", "train", "infer")]
+        ratios = [ratio(row.get(phase, {})) for phase in ("video", "train", "infer")]
+        ratios += [ratio(row.get("infer", {}), INT8)] * has_int8
         check = row.get("check")
         lines.append(
             (
@@ -164,6 +176,7 @@ def ratio_table(found: dict[str, Any]) -> str:
         "iteration from video",
         "step alone",
         "inference",
+        *(["inference in 8 bits"] * has_int8),
         "memory",
         "logits differ by",
     )

@@ -22,6 +22,7 @@ from mmaction_lite.errors import UserError
 
 T = TypeVar("T")
 OURS, PEER = "ours", "peer"
+INT8 = "int8"  # ours in 8 bits, beside all that infer in floats
 TURN_SECONDS = {"cpu": 1.0, "cuda": 0.4, "mps": 0.4}
 MAX_TURN_STEPS = 50
 SOURCES = ("video", "frames")
@@ -337,25 +338,29 @@ def warm(fields: Sequence[Field], phases: Sequence[str]) -> None:
 def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
     """Steps of `phase` by worker, round and number in the turn, each with its seconds by stage.
 
+    Inference has ours a second time, in 8 bits, where it can.
+
     All take as many steps in a turn: enough for the slowest to work for a second, on a GPU for less. A GPU
     that is fed first takes all batches that decoding processes hold ready, and twice as many in a turn:
     what these decode meanwhile has to suffice. Who fails is not in it.
     """
-    taking = [name for name in field.workers if field.can(name, phase)]
+    taking = {name: (name, phase) for name in field.workers if field.can(name, phase)}
+    if phase == "infer" and field.can(OURS, INT8):
+        taking[INT8] = (OURS, INT8)
     device, slowest = field.turns.device, 0.0
     ready = PREFETCH * field.turns.workers if phase in SOURCES and device != "cpu" else 0
-    for name in taking:
-        field.ask(name, phase=phase, steps=1 + ready)
-        if answer := field.ask(name, phase=phase, steps=1):
+    for worker, what in taking.values():
+        field.ask(worker, phase=what, steps=1 + ready)
+        if answer := field.ask(worker, phase=what, steps=1):
             slowest = max(slowest, answer["steps"][0]["iteration"])
     least = LEAST_STEPS.get(phase, 1) if device == "cpu" else LEAST_GPU_STEPS
     steps = max(2 * ready, min(MAX_TURN_STEPS, max(least, math.ceil(TURN_SECONDS[device] / slowest))))
     turns: dict[str, list[list[dict[str, float]]]] = {name: [] for name in taking}
     for _ in range(rounds):
-        for name in taking:
-            if answer := field.ask(name, phase=phase, steps=steps):
+        for name, (worker, what) in taking.items():
+            if answer := field.ask(worker, phase=what, steps=steps):
                 turns[name].append([_to_microseconds(step) for step in answer["steps"]])
-    return {name: turns[name] for name in taking if name in field.workers}
+    return {name: turns[name] for name, (worker, _) in taking.items() if worker in field.workers}
 
 
 def _to_microseconds(step: dict[str, float]) -> dict[str, float]:
@@ -421,7 +426,7 @@ def rows_of(field: Field, found: dict[str, Any]) -> list[dict[str, Any]]:
     """What was found, as one row for each peer, or one for ours alone, by side instead of by worker."""
     rows = []
     for name in [str(peer) for peer in field.peers] or [None]:
-        sides = {OURS: OURS} | ({name: PEER} if name else {})
+        sides = {OURS: OURS, INT8: INT8} | ({name: PEER} if name else {})
 
         def of(by_worker: dict[str, Any], sides: dict[str, str] = sides) -> dict[str, Any]:
             return {side: by_worker[who] for who, side in sides.items() if who in by_worker}

@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
 from mmaction_lite.benchmark.settings import find_setting
+from mmaction_lite.benchmark.turns import INT8
 from mmaction_lite.converters import convert
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.loader import Batch, VideoDataset, training_loader
@@ -34,8 +35,9 @@ from mmaction_lite.device import peak_memory, reusing_memory, synchronize
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import UserError
 from mmaction_lite.gradients import Gradients
-from mmaction_lite.models import optimize_for_inference
+from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.convolution import store_channels_last
+from mmaction_lite.models.quantized import can_quantize
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
@@ -148,6 +150,7 @@ class Work:
         self.made = Batch(pixels, torch.zeros(clips, 1, dtype=torch.long), list(range(clips)), [])
         self.batches: dict[str, Iterator[Batch]] = {}
         self.folded: nn.Module | None = None
+        self.quantized: nn.Module | None = None
         self.training_peak: float | None = None
 
     @property
@@ -157,6 +160,9 @@ class Work:
         for source in ("video", "frames"):
             if self.options[source]:
                 found[source] = partial(self.feed, source)
+        is_plain = self.recipe.precision == "float32" and self.recipe.compile is None
+        if self.team.device.type == "cpu" and is_plain and can_quantize(self.built):
+            found[INT8] = self.infer_in_bytes
         if self.team.number > 1:
             found |= {"apart": self.apart, "link": self.link}
         return found
@@ -224,7 +230,6 @@ class Work:
         self.watch.start()
         dist.all_reduce(numbers)
 
-    @torch.no_grad()
     def infer(self) -> None:
         """A batch through `test`'s path: normalised, the folded network, probabilities."""
         if self.folded is None:
@@ -232,13 +237,24 @@ class Work:
             self.folded = optimize_for_inference(self.built)
             if self.recipe.compile is not None:
                 self.folded.compile(mode=self.recipe.compile, dynamic=False)
-        pixels = self.made.pixels.to(self.team.device, non_blocking=True).flatten(0, 1)
-        dtype = getattr(torch, self.recipe.precision)
         if self.recipe.compile is not None:
             torch.compiler.cudagraph_mark_step_begin()
-        is_cast = dtype != torch.float32
-        with torch.autocast(self.team.device.type, dtype, enabled=is_cast), reusing_memory(self.team.device):
-            self.folded(self.recipe.normalize(pixels)).softmax(1)
+        self.score(self.folded)
+
+    def infer_in_bytes(self) -> None:
+        """The same in 8 bits."""
+        if self.quantized is None:
+            pixels = self.made.pixels.flatten(0, 1)
+            self.quantized = quantize_for_inference(self.built, [self.recipe.normalize(pixels)])
+        self.score(self.quantized)
+
+    @torch.no_grad()
+    def score(self, model: nn.Module) -> None:
+        """Probabilities of the batch that is there."""
+        device, dtype = self.team.device, getattr(torch, self.recipe.precision)
+        pixels = self.made.pixels.to(device, non_blocking=True).flatten(0, 1)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), reusing_memory(device):
+            model(self.recipe.normalize(pixels)).softmax(1)
 
     def profile(self, phases: list[str]) -> dict[str, Any]:
         """Seconds inside operators in one step of each phase: `KINDS`, and "other"."""

@@ -60,6 +60,11 @@ class Quantize(nn.Module):
         return self.scale.dequantize(x) if self.back else self.scale.quantize(x)
 
 
+def can_quantize(model: nn.Module) -> bool:
+    """Whether `quantize_for_inference` finds something to do, and PyTorch can do it."""
+    return HAS_INT8 and any(isinstance(module, ResNet) for module in model.modules())
+
+
 @torch.no_grad()
 def quantize_for_inference(model: Model, clips: Iterable[Tensor]) -> Model:
     """A copy as of `optimize_for_inference`, for processors, whose stems and residual blocks use 8 bits.
@@ -74,13 +79,13 @@ def quantize_for_inference(model: Model, clips: Iterable[Tensor]) -> Model:
     """
     if not HAS_INT8:
         raise UserError("int8: this PyTorch was built without oneDNN; use float32")
+    if not can_quantize(model):
+        raise UserError(f"int8: {type(model).__name__} has no residual network of this package; use float32")
     model = optimize_for_inference(model)
     nets = {net: True for net in model.modules() if isinstance(net, ResNet)}
     for module in model.modules():
         if isinstance(module, SlowFast):  # what its pathways hand over enters the lateral connections, too
             nets |= {module.slow: False, module.fast: False}
-    if not nets:
-        raise UserError(f"int8: {type(model).__name__} has no residual network of this package; use float32")
     inputs, outputs = _ranges(model, clips)
     for net, is_alone in nets.items():
         _convert(net, is_alone, inputs, outputs)
