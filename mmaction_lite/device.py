@@ -46,7 +46,7 @@ def pick_device(name: str) -> torch.device:
 def reusing_memory(device: torch.device) -> Iterator[None]:
     """A block in which memory of even the largest tensors is kept for the next, if `device` is a processor.
 
-    For inference, where tensors live too shortly to leave holes between them.
+    For inference, where tensors live too shortly to leave holes between them. Not to be nested.
     """
     if device.type != "cpu":
         yield
@@ -56,6 +56,12 @@ def reusing_memory(device: torch.device) -> Iterator[None]:
         yield
     finally:
         _set_malloc(_MMAP_MAX, _DEFAULT_MMAP_MAX)
+
+
+def give_memory_back() -> None:
+    """Return what is kept and not in use to the system."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _set_malloc(parameter: int, value: int) -> None:

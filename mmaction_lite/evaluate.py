@@ -15,7 +15,7 @@ from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.transforms import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS
-from mmaction_lite.device import CompileMode, Precision, reusing_memory
+from mmaction_lite.device import CompileMode, Precision, give_memory_back, reusing_memory
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
@@ -117,18 +117,21 @@ def evaluate(
 
     The model is put into evaluation mode and left there. Of a network of the package runs a copy with its
     normalisations folded, see `optimize_for_inference`; of another one it is itself that `compile` compiles.
-    With `calibration` it computes in 8 bits, see `quantize_for_inference`; some of these videos tell it which
+    With `calibration` it computes in 8 bits, see `quantize_for_inference`; some of these videos show which
     values occur.
 
     Raises:
-        UserError: no video at all can be read; 8 bits are asked for on another device than a processor,
-            compiled, or with another precision than float32.
+        UserError: no video at all can be read; 8 bits are asked for and cannot be had, compiled or with
+            another precision than float32.
     """
     model.eval()
     if calibration is not None:
-        if _device(model).type != "cpu" or compile is not None or precision != "float32":
-            raise UserError("int8 is for processors, without amp and compile: use --device cpu, and neither")
-        model = quantize_for_inference(model, _clips(calibration, views, normalize))
+        if compile is not None or precision != "float32":
+            other = "compile" if compile is not None else f"amp {precision}"
+            raise UserError(f"int8 does not go with {other}; leave one of them out")
+        model = quantize_for_inference(
+            model, _clips(calibration, views, normalize, num_workers, hang_seconds)
+        )
     elif isinstance(model, Recognizer):
         model = optimize_for_inference(model)
     if compile is not None:
@@ -153,6 +156,7 @@ def evaluate(
         pieces = team.gather((scores[piece(len(samples), share)], faults))
         scores = np.concatenate([part for part, _ in pieces])
         faults = [fault for _, part in pieces for fault in part]
+    give_memory_back()
     if len(faults) == len(samples):
         raise UserError(f"{samples.source}: none of {len(samples)} videos can be read; {faults[0].reason}")
     return Evaluation(
@@ -168,13 +172,25 @@ def evaluate(
     )
 
 
-def _clips(samples: Samples, views: Views, normalize: Normalize) -> Iterator[Tensor]:
-    """The middle view of some of the videos that can be read, (1, 3, T, H, W) each."""
-    dataset = VideoDataset(samples, views)
-    for number in np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_VIDEOS).astype(int)):
-        pixels = dataset[int(number)].pixels
-        if pixels is not None:
-            yield normalize(views.crops(pixels)[views.num_views // 2, None])
+def _clips(
+    samples: Samples, views: Views, normalize: Normalize, num_workers: int, hang_seconds: float
+) -> Iterator[Tensor]:
+    """The middle view of some of the videos that can be read, (1, 3, T, H, W) each.
+
+    Raises:
+        UserError: none of them can be.
+    """
+    chosen = np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_VIDEOS).astype(int)).tolist()
+    loader = evaluation_loader(
+        VideoDataset(samples, views), 1, num_workers, False, hang_seconds, chosen=chosen
+    )
+    clips = [clip for batch in loader for clip in batch]
+    read = [clip.pixels for clip in clips if clip.pixels is not None]
+    if not read:
+        reason = clips[0].faults[0].reason
+        raise UserError(f"{samples.source}: none of {len(clips)} videos can be read for int8; {reason}")
+    for pixels in read:
+        yield normalize(views.crops(pixels)[views.num_views // 2, None])
 
 
 def score(

@@ -2,6 +2,7 @@ import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,13 @@ print(json.dumps(found))
 """
 
 
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="there is no glibc")
+@pytest.mark.skipif(
+    HUGE_PAGES.exists() and "[always]" in HUGE_PAGES.read_text(), reason="the system hands out huge pages"
+)
 def test_memory_of_tensors_is_kept_for_the_next() -> None:
     process = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
     found = json.loads(process.stdout)

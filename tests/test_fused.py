@@ -10,7 +10,10 @@ from test_models import assert_same, build, clip
 from torch import Tensor
 
 from mmaction_lite.models import fused, optimize_for_inference
-from mmaction_lite.models.convolution import Conv3d
+from mmaction_lite.models.convolution import Conv2d, Conv3d, conv2d
+from mmaction_lite.models.fused import Ending
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import ResNet
 
 
 @pytest.mark.parametrize("is_cast", [True, False])
@@ -68,6 +71,28 @@ def test_fused_convolutions_are_those_followed_by_sum_and_activation(name: str, 
     x.requires_grad_()
     model(x).sum().backward()
     assert x.grad is not None
+
+
+class Twice(ResNet):
+    """A network of somebody else that needs what a stem yields twice."""
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        stem = self.run_stem(x, clips)
+        return self.get_submodule("layer1")(stem, clips) + stem
+
+
+def test_nothing_is_written_over_that_others_may_hold() -> None:
+    torch.manual_seed(0)
+    net = Twice(18, 8, conv2d(7), lambda stage, block: [conv2d(3)] * 2 + [conv2d(1)], None)
+    model = Recognizer(net, 8, 5, 0.0).eval()
+    x, fast = clip("tsn_r18"), optimize_for_inference(model)
+    with torch.no_grad():
+        before = x.clone()
+        assert_same(fast(x), model(x))
+        assert torch.equal(x, before)
+    endings = [module.ending for module in fast.modules() if isinstance(module, Conv2d)]
+    overwriting = [isinstance(ending, Ending) and ending.overwrites for ending in endings]
+    assert sum(overwriting) == 7  # of eight blocks, all but the first
 
 
 @pytest.mark.slow

@@ -256,13 +256,10 @@ def predict(
 ) -> None:
     """Say what is seen in videos."""
     from mmaction_lite.device import pick_device
-    from mmaction_lite.models import optimize_for_inference
     from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.recipes.weights import load
-    from mmaction_lite.recognize import predictions
+    from mmaction_lite.recognize import load_for_inference, predictions
 
-    network = load(weights, get_recipe(recipe) if recipe else None)
-    model = optimize_for_inference(network).to(pick_device(device))
+    model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(pick_device(device))
     rows: list[dict[str, Any]] = []
     for video in videos:
         try:

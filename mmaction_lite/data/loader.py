@@ -7,7 +7,7 @@ the same pixels. Where epochs differ, `data.course` numbers the draws.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -266,15 +266,18 @@ def evaluation_loader(
     hang_seconds: float = HANG_SECONDS,
     report: Callable[[str], None] | None = None,
     share: tuple[int, int] = (0, 1),
+    chosen: Sequence[int] | None = None,
 ) -> Batches[list[Clip]]:
     """Every video of this process's piece exactly once, in order, in lists of at most `num_videos`.
+
+    With `chosen` these samples instead, in every process.
 
     Raises:
         UserError: shared memory is too small for these lists and workers.
     """
     check_shared_memory(num_videos * dataset.views.video_bytes, num_workers)
 
-    own = range(len(dataset))[piece(len(dataset), share)]
+    own = range(len(dataset))[piece(len(dataset), share)] if chosen is None else chosen
 
     def remaining(done: int) -> dict[str, Any]:
         sampler = own[done * num_videos :]

@@ -162,6 +162,8 @@ def open_stream(path: str, data: bytes | None = None) -> tuple[InputContainer, V
         raise VideoError(
             f"{path}: cannot be opened as a video, it is none or is cut short ({error.strerror})"
         ) from None
+    except ValueError as error:  # the name itself is none
+        raise VideoError(f"{path!r}: no such file ({error})") from None
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         container.close()
@@ -173,7 +175,8 @@ def open_stream(path: str, data: bytes | None = None) -> tuple[InputContainer, V
 
 def unreadable(path: str, error: OSError) -> VideoError:
     """For a file that the system does not give; one may vanish, or its disk fail, at any moment of a run."""
-    what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+    reason = error.strerror or error
+    what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason})"
     return VideoError(f"{path}: {what}")
 
 

@@ -52,11 +52,10 @@ class Conv2d(nn.Conv2d):
     def _convolve_and_end(
         self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending | Int8Ending
     ) -> Tensor:
-        if self.share and isinstance(ending, Ending):
-            # Products with shifted frames take less than moving them first.
-            return ending.finish(self._convolve(x, clips), plus)
         if self.share:
-            x = shift_bytes(x, clips, self.share)
+            if isinstance(ending, Ending):  # products with shifted frames take less than moving them first
+                return ending.finish(self._convolve(x, clips), plus)
+            x = shift_bytes(x, clips, self.share, ending.source.zero)
         return ending.convolve(x, self.weight, self.bias, self.stride, self.groups, plus)
 
     def _convolve(self, x: Tensor, clips: int) -> Tensor:

@@ -29,14 +29,19 @@ class Ending:
     """What follows on a convolution: a sum, if it is given one, and a cut at zero, if `relu`.
 
     It keeps the weights in oneDNN's order, which is not copied or saved with a network: they must not change.
+
+    Args:
+        relu: cut at zero.
+        overwrites: the sum takes the memory of what is added, for which nobody else has a use.
     """
 
-    def __init__(self, relu: bool) -> None:
+    def __init__(self, relu: bool, overwrites: bool = False) -> None:
         self.relu = relu
+        self.overwrites = overwrites
         self._packed: Tensor | None = None
 
     def __reduce__(self) -> Any:
-        return Ending, (self.relu,)
+        return Ending, (self.relu, self.overwrites)
 
     def convolve(
         self,
@@ -47,10 +52,7 @@ class Ending:
         groups: int,
         plus: Tensor | None,
     ) -> Tensor:
-        """Convolution with "same" padding, of frames or clips, and what follows, where `fused_work`.
-
-        The result takes the memory of `plus`, where there is one.
-        """
+        """Convolution with "same" padding, of frames or clips, and what follows, where `fused_work`."""
         padding = [length // 2 for length in weight.shape[2:]]
         dilation = [1] * len(padding)
         if self._packed is None:
@@ -62,7 +64,9 @@ class Ending:
             ending = "relu" if self.relu else "none"
             return torch.ops.mkldnn._convolution_pointwise(x, *how, ending, [], "")
         ending = "relu" if self.relu else None
-        return torch.ops.mkldnn._convolution_pointwise_.binary(plus, x, *how, "add", 1.0, ending, [], "")
+        if self.overwrites:
+            return torch.ops.mkldnn._convolution_pointwise_.binary(plus, x, *how, "add", 1.0, ending, [], "")
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, plus, *how, "add", 1.0, ending, [], "")
 
     def finish(self, out: Tensor, plus: Tensor | None) -> Tensor:
         """The same after a convolution, in place."""

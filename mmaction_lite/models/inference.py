@@ -8,7 +8,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .convolution import Conv2d, Conv2plus1d, Conv3d, store_channels_last
 from .fused import Ending
-from .resnet import Block, MaxPool, ResNet
+from .resnet import Block, MaxPool, ResNet, Stage
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -17,10 +17,12 @@ def optimize_for_inference(model: Model) -> Model:
     """A copy in evaluation mode whose normalisations are folded into the convolutions before them.
 
     Where pooling after the stem drops frames, the stem does not compute them either. Convolutions of blocks
-    and stems add and activate by themselves, see `fused`. The outputs differ by rounding only; the copy must
-    not be trained, nor its weights changed.
+    and stems add and activate by themselves, see `fused`; what a block of a stage yields may be written over
+    by the next. The outputs differ by rounding only; the copy must not be trained, nor its weights changed.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    if is_optimized(model):
+        return model
     for module in list(model.modules()):
         for conv, norm in _normalised(module):
             _fold(module, conv, norm)
@@ -31,6 +33,12 @@ def optimize_for_inference(model: Model) -> Model:
     _end_convolutions(model)
     store_channels_last(model, is_trained=False)
     return model
+
+
+def is_optimized(model: nn.Module) -> bool:
+    """Whether a network comes from here already, or from `quantize_for_inference`."""
+    convolutions = [module for module in model.modules() if isinstance(module, Conv2d | Conv3d)]
+    return any(conv.ending is not None for conv in convolutions)
 
 
 def _normalised(module: nn.Module) -> list[tuple[str, str]]:
@@ -63,7 +71,10 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
 def _end_convolutions(model: nn.Module) -> None:
     """Let convolutions do what follows on them."""
     activated: set[nn.Module] = set()
+    overwriting: set[nn.Module] = set()
     for module in model.modules():
+        if isinstance(module, Stage):
+            overwriting.update(_with_own_shortcut(module))
         if isinstance(module, Block) and type(module.activation) is nn.ReLU:
             module.is_fused = True
             activated.update(module.convolutions)
@@ -76,9 +87,17 @@ def _end_convolutions(model: nn.Module) -> None:
             activated.add(first)
             if module in activated:
                 activated.add(second)
+            if module in overwriting:
+                overwriting.add(second)
     for module in model.modules():
         if isinstance(module, Conv2d | Conv3d):
-            module.ending = Ending(relu=module in activated)
+            module.ending = Ending(relu=module in activated, overwrites=module in overwriting)
+
+
+def _with_own_shortcut(stage: Stage) -> list[nn.Module]:
+    """The last convolutions of blocks whose shortcut is projected, or comes from the module before them."""
+    blocks = [(position, module) for position, module in enumerate(stage) if isinstance(module, Block)]
+    return [b.convolutions[-1] for position, b in blocks if position or b.downsample is not None]
 
 
 def _skip_dropped_frames(net: ResNet) -> None:

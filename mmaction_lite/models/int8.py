@@ -4,12 +4,20 @@ The arithmetic is that of Jacob et al., arXiv:1712.05877: a step and a zero for 
 step for every output channel of weights.
 """
 
+import platform
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-HAS_INT8 = torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+from mmaction_lite.errors import UserError
+
+# On ARM, sums with a zero point were wrong (oneDNN's issue 2412).
+HAS_INT8 = (
+    platform.machine().lower() in ("x86_64", "amd64")
+    and torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+)
 
 
 class Scale(NamedTuple):
@@ -56,7 +64,9 @@ class Int8Ending:
         groups: int,
         plus: Tensor | None,
     ) -> Tensor:
-        """See `fused.Ending.convolve`; `x` may be float32."""
+        """See `fused.Ending.convolve`; `x` may be float32, and the sum always takes the memory of `plus`."""
+        if x.device.type != "cpu":
+            raise UserError(f"a network in int8 runs on processors, not on {x.device}; use device cpu")
         if x.dtype != torch.uint8:
             x = self.source.quantize(x)
         padding = [length // 2 for length in weight.shape[2:]]

@@ -4,6 +4,7 @@ Stems and residual blocks are converted, and hand bytes to each other. Attention
 classifier stay in float32.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -13,14 +14,14 @@ from torch import Tensor, nn
 from mmaction_lite.errors import UserError
 
 from .convolution import Conv2d, Conv2plus1d, Conv3d
-from .inference import optimize_for_inference
+from .inference import is_optimized, optimize_for_inference
 from .inflated import PairMax
 from .int8 import HAS_INT8, Int8Ending, Scale
+from .recognizer import Recognizer
 from .resnet import Block, MaxPool, ResNet, Stage
-from .slowfast import SlowFast
 
 Model = TypeVar("Model", bound=nn.Module)
-SAMPLES = 1 << 16  # of a tensor and batch
+SAMPLES = 1 << 13  # of a tensor and batch
 CUTS = [n / 20 for n in range(6, 21)]
 
 
@@ -35,7 +36,9 @@ class Range:
         """Look at (N, C, H, W), channels-last."""
         self.low = min(self.low, float(x.min()))
         self.high = max(self.high, float(x.max()))
-        every = x.numel() // SAMPLES | 1  # odd, so that every channel gets its turn
+        every = x.numel() // SAMPLES + 1
+        while math.gcd(every, x.shape[1]) > 1:  # else only some channels would get their turn
+            every += 1
         self.samples.append(x.permute(0, 2, 3, 1).reshape(-1)[::every].clone())
 
     def scale(self) -> Scale:
@@ -70,25 +73,32 @@ def quantize_for_inference(model: Model, clips: Iterable[Tensor]) -> Model:
     """A copy as of `optimize_for_inference`, for processors, whose stems and residual blocks use 8 bits.
 
     Args:
-        model: of this package, in float32, on a processor.
+        model: a `Recognizer`, in float32, on a processor.
         clips: batches (B, 3, T, H, W), normalised, that show which values occur: some dozens of clips like
             those it is meant for. Labels are not needed.
 
     Raises:
-        UserError: PyTorch has no oneDNN here, there is no clip, or no block of this package in the model.
+        UserError: PyTorch cannot do it here; the model is another, elsewhere or done already; no clip.
     """
     if not HAS_INT8:
-        raise UserError("int8: this PyTorch was built without oneDNN; use float32")
+        raise UserError("int8 needs an x86 processor and a PyTorch with oneDNN; leave it out here")
     if not can_quantize(model):
-        raise UserError(f"int8: {type(model).__name__} has no residual network of this package; use float32")
+        raise UserError(f"int8: no ResNet of mmaction_lite is in this {type(model).__name__}; leave it out")
+    if is_optimized(model):
+        raise UserError("int8: this network is optimized already; it takes the one that load returned")
+    for parameter in model.parameters():
+        if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
+            raise UserError(
+                f"int8: the network is on {parameter.device} in {parameter.dtype}; "
+                "it takes one on the cpu in torch.float32"
+            )
     model = optimize_for_inference(model)
-    nets = {net: True for net in model.modules() if isinstance(net, ResNet)}
-    for module in model.modules():
-        if isinstance(module, SlowFast):  # what its pathways hand over enters the lateral connections, too
-            nets |= {module.slow: False, module.fast: False}
+    whole = getattr(model, "backbone", None) if isinstance(model, Recognizer) else None
+    nets = [net for net in model.modules() if isinstance(net, ResNet)]
     inputs, outputs = _ranges(model, clips)
-    for net, is_alone in nets.items():
-        _convert(net, is_alone, inputs, outputs)
+    for net in nets:
+        # Elsewhere, as in SlowFast, others read what its stages hand over, and expect floats.
+        _convert(net, net is whole, inputs, outputs)
     return model
 
 
@@ -96,7 +106,7 @@ Ranges = dict[nn.Module, Range]
 
 
 def _ranges(model: nn.Module, clips: Iterable[Tensor]) -> tuple[Ranges, Ranges]:
-    """What goes into, and comes out of, every convolution of a network."""
+    """What goes into stems and blocks, by their first convolution, and what comes out of every one."""
     inputs: Ranges = {}
     outputs: Ranges = {}
 
@@ -106,10 +116,13 @@ def _ranges(model: nn.Module, clips: Iterable[Tensor]) -> tuple[Ranges, Ranges]:
     def after(module: nn.Module, _: Any, output: Tensor) -> None:
         outputs.setdefault(module, Range()).add(output)
 
-    hooks = []
+    convolutions = [module for module in model.modules() if isinstance(module, Conv2d | Conv3d)]
+    hooks = [conv.register_forward_hook(after) for conv in convolutions]
     for module in model.modules():
-        if isinstance(module, Conv2d | Conv3d):
-            hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+        first = module.conv1 if isinstance(module, ResNet) else None
+        first = module.convolutions[0] if isinstance(module, Block) else first
+        if first is not None:
+            hooks.append(_convolutions(first)[0].register_forward_pre_hook(before))
     for batch in clips:
         model(batch)
     for hook in hooks:
@@ -132,7 +145,7 @@ def _convert(net: ResNet, is_alone: bool, inputs: Ranges, outputs: Ranges) -> No
         assert isinstance(stage, Stage)
         modules: list[nn.Module] = []
         for module in stage:
-            if isinstance(module, Block):
+            if isinstance(module, Block) and module.is_fused:
                 if scale is None:
                     scale = inputs[_convolutions(module.convolutions[0])[0]].scale()
                     modules.append(Quantize(scale))

@@ -175,15 +175,15 @@ def shift(x: Tensor, clips: int, share: int) -> Tensor:
     return shifted.contiguous(memory_format=torch.channels_last)
 
 
-def shift_bytes(x: Tensor, clips: int, share: int) -> Tensor:
-    """`shift` of channels-last uint8 frames whose zeros are 0, without gradients."""
+def shift_bytes(x: Tensor, clips: int, share: int, zero: int) -> Tensor:
+    """`shift` of channels-last uint8 frames in which `zero` stands for 0, without gradients."""
     rows = x.permute(0, 2, 3, 1).unflatten(0, (clips, -1))
     out = rows.clone(memory_format=torch.contiguous_format)
     ahead, behind = slice(share), slice(share, 2 * share)
     out[:, :-1, ..., ahead] = rows[:, 1:, ..., ahead]
-    out[:, -1, ..., ahead] = 0
+    out[:, -1, ..., ahead] = zero
     out[:, 1:, ..., behind] = rows[:, :-1, ..., behind]
-    out[:, 0, ..., behind] = 0
+    out[:, 0, ..., behind] = zero
     return out.flatten(0, 1).permute(0, 3, 1, 2)
 
 
