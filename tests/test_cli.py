@@ -1,9 +1,12 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +93,16 @@ def test_json_is_one_object_on_standard_output(run, trained, tiny):
     assert facts["videos_per_class"] == {"min": 6, "max": 6}
 
 
-def test_eight_bits_from_the_command_line(run, trained, tiny):
+def test_eight_bits_from_the_command_line_and_as_the_page_says(run, trained, tiny, tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    (block,) = re.findall(r"^```python\n([^`]*quantize[^`]*)^```", page, re.MULTILINE)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(trained)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {"clips": [torch.rand(2, 3, 8, 42, 56)]}
+    exec(block, found)
+    with torch.no_grad():
+        assert found["fast"](found["clips"][0]).shape == (2, 2)
     code, output, error = run("test", trained, "--data", tiny, "--int8", "--workers", 0, "--json")
     assert code == 0, error
     assert "; int8; 6 videos" in json.loads(output)["protocol"]
