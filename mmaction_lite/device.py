@@ -36,7 +36,7 @@ def pick_device(name: str) -> torch.device:
         torch.backends.cudnn.benchmark = True
     if device.type == "cpu":
         # The system takes freed memory back and clears what it gives, page by page, which costs a training
-        # step up to a seventh of its time. Kept in one heap, larger tensors would fit worse and worse.
+        # step up to an eighth of its time. Kept in one heap, larger tensors would fit worse and worse.
         _set_malloc(_TRIM_THRESHOLD, -1)
         _set_malloc(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
     return device
