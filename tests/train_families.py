@@ -23,6 +23,7 @@ from mmaction_lite.data.cache import Caches
 from mmaction_lite.data.clips import ClipSampler, DenseClips, SegmentFrames
 from mmaction_lite.demo import generate_motions
 from mmaction_lite.evaluate import evaluate
+from mmaction_lite.models.quantized import can_quantize
 from mmaction_lite.optim import AdamW
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.recipes.weights import load
@@ -68,7 +69,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console, caches = Console(stderr=True), Caches()
     generate_motions(arguments.data, "video", console)
-    test_split = read_split(arguments.data, "test")
+    train_split, test_split = (read_split(arguments.data, split) for split in ("train", "test"))
     for family in arguments.families:
         for seed in arguments.seeds:
             record = json.loads(RECORD.read_text()) if RECORD.exists() else []
@@ -79,7 +80,13 @@ def main() -> None:
             start = perf_counter()
             train(recipe, arguments.data, out, seed=seed, caches=caches, console=console, num_workers=0)
             seconds = perf_counter() - start
-            result = evaluate(load(out), test_split, recipe.test, recipe.normalize, num_workers=0)
+            model = load(out)
+            result = evaluate(model, test_split, recipe.test, recipe.normalize, num_workers=0)
+            int8 = None
+            if can_quantize(model):
+                views, pixels = recipe.test, recipe.normalize
+                small = evaluate(model, test_split, views, pixels, calibration=train_split, num_workers=0)
+                int8 = small.metrics["top1"]
             record = json.loads(RECORD.read_text()) if RECORD.exists() else []
             record.append(
                 {
@@ -88,6 +95,7 @@ def main() -> None:
                     "recipe": recipe.name,
                     "seed": seed,
                     "test_top1": result.metrics["top1"],
+                    "test_top1_int8": int8,
                     "training_seconds": round(seconds),
                     "protocol": str(recipe.test),
                     "torch": torch.__version__,
@@ -95,7 +103,10 @@ def main() -> None:
                 }
             )
             RECORD.write_text(json.dumps(record, indent=1) + "\n")
-            print(f"{family}, seed {seed}: {result.metrics['top1']:.3f} in {seconds:.0f} s", flush=True)
+            print(
+                f"{family}, seed {seed}: {result.metrics['top1']:.3f}, in 8 bits {int8}, in {seconds:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
