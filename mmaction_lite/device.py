@@ -17,7 +17,8 @@ Precision = Literal["float32", "bfloat16", "float16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 """Of `torch.compile`; the last two record what a GPU is to do once and play it back."""
 
-# Parameters of glibc's `mallopt`, and the largest threshold it takes (malloc.h, malloc.c).
+_GLIBC = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+# Parameters of its `mallopt`, and the largest threshold it takes (malloc.h, malloc.c).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _LARGEST_THRESHOLD, _DEFAULT_MMAP_MAX = 32 << 20, 1 << 16
 
@@ -60,13 +61,13 @@ def reusing_memory(device: torch.device) -> Iterator[None]:
 
 def give_memory_back() -> None:
     """Return what is kept and not in use to the system."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    if _GLIBC:
+        _GLIBC.malloc_trim(0)
 
 
 def _set_malloc(parameter: int, value: int) -> None:
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(parameter, value)
+    if _GLIBC:
+        _GLIBC.mallopt(parameter, value)
 
 
 def _find_device(name: str) -> torch.device:

@@ -184,13 +184,15 @@ def _clips(
     loader = evaluation_loader(
         VideoDataset(samples, views), 1, num_workers, False, hang_seconds, chosen=chosen
     )
-    clips = [clip for batch in loader for clip in batch]
-    read = [clip.pixels for clip in clips if clip.pixels is not None]
-    if not read:
-        reason = clips[0].faults[0].reason
-        raise UserError(f"{samples.source}: none of {len(clips)} videos can be read for int8; {reason}")
-    for pixels in read:
-        yield normalize(views.crops(pixels)[views.num_views // 2, None])
+    faults: list[Fault] = []
+    for clip in (clip for batch in loader for clip in batch):
+        faults += clip.faults
+        if clip.pixels is not None:
+            yield normalize(views.crops(clip.pixels)[views.num_views // 2, None])
+    if len(faults) == len(chosen):
+        raise UserError(
+            f"{samples.source}: none of {len(chosen)} videos can be read for int8; {faults[0].reason}"
+        )
 
 
 def score(

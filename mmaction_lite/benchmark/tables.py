@@ -67,7 +67,7 @@ def data_share(turns: Steps) -> float:
 def main_table(found: dict[str, Any], log: str) -> str:
     """A row for every setting and framework, in the first page's form; `log` links to the numbers."""
     lines = []
-    has_int8 = any(INT8 in row.get("infer", {}) for row in found["results"])
+    has_int8 = _has_int8(found)
     for name in dict.fromkeys(row["setting"] for row in found["results"]):
         rows = [row for row in found["results"] if row["setting"] == name]
         measured = [(rows[0], OURS), *((row, PEER) for row in rows if PEER in row["train"])]
@@ -117,6 +117,11 @@ def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> t
     )
 
 
+def _has_int8(found: dict[str, Any]) -> bool:
+    """Whether inference was measured in 8 bits, too."""
+    return any(INT8 in row.get("infer", {}) for row in found["results"])
+
+
 def _inference(row: dict[str, Any], side: str, digits: str) -> str:
     """Its seconds, and those in 8 bits."""
     phase = row.get("infer", {})
@@ -153,7 +158,7 @@ def _imported_cells(ours: dict[str, Any], other: dict[str, Any], theirs: dict[st
 def ratio_table(found: dict[str, Any]) -> str:
     """Ours over each peer."""
     lines = []
-    has_int8 = any(INT8 in row.get("infer", {}) for row in found["results"])
+    has_int8 = _has_int8(found)
     for row in found["results"]:
         if PEER not in row["train"]:
             continue

@@ -305,10 +305,10 @@ class Work:
         if phase == "read":
             return self.read(request["source"], request["clips"])
         self.watch.is_exact = phase == "stages" or self.team.device.type == "cpu"
-        steps = []
+        run, steps = self.phases[phase], []
         for _ in range(request["steps"]):
             self.watch.start()
-            self.phases[phase]()
+            run()
             steps.append(self.watch.stop())
         return {"steps": steps}
 
