@@ -1,15 +1,15 @@
 """Networks: clip (B, C, T, H, W) to logits (B, num_classes)."""
 
-from .c2d import c2d_r50
-from .i3d import i3d_r50, i3d_r50_heavy
-from .inference import optimize_for_inference
-from .quantized import quantize_for_inference
-from .r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r50
-from .r3d import mc3_r18, r3d_r18
-from .slowfast import slowfast_r50_4x16, slowfast_r50_8x8, slowfast_r101_8x8
-from .slowonly import slowonly_r50, slowonly_r101
-from .tsm import tsm_mobilenetv2, tsm_r10, tsm_r18, tsm_r34, tsm_r50, tsm_r101
-from .tsn import tsn, tsn_r10, tsn_r18, tsn_r34, tsn_r50, tsn_r101
+from mmaction_lite.models.c2d import c2d_r50
+from mmaction_lite.models.i3d import i3d_r50, i3d_r50_heavy
+from mmaction_lite.models.inference import optimize_for_inference
+from mmaction_lite.models.quantized import quantize_for_inference
+from mmaction_lite.models.r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r50
+from mmaction_lite.models.r3d import mc3_r18, r3d_r18
+from mmaction_lite.models.slowfast import slowfast_r50_4x16, slowfast_r50_8x8, slowfast_r101_8x8
+from mmaction_lite.models.slowonly import slowonly_r50, slowonly_r101
+from mmaction_lite.models.tsm import tsm_mobilenetv2, tsm_r10, tsm_r18, tsm_r34, tsm_r50, tsm_r101
+from mmaction_lite.models.tsn import tsn, tsn_r10, tsn_r18, tsn_r34, tsn_r50, tsn_r101
 
 __all__ = [
     "c2d_r50",

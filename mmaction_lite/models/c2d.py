@@ -1,8 +1,8 @@
 """C2D (Wang et al., arXiv:1711.07971, section 4.1): the image network; only pooling joins frames."""
 
-from .inflated import inflated_resnet
-from .recognizer import Recognizer
-from .resnet import MaxPool
+from mmaction_lite.models.inflated import inflated_resnet
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import MaxPool
 
 
 def c2d_r50(

@@ -11,11 +11,18 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .fused import Ending, fused_work
-from .int8 import Int8Ending
-from .recompute import activate_then
-from .stem import convolve_deep
-from .temporal import convolve, convolve_time, products_work, shift, shift_and_project, shift_bytes
+from mmaction_lite.models.fused import Ending, fused_work
+from mmaction_lite.models.int8 import Int8Ending
+from mmaction_lite.models.recompute import activate_then
+from mmaction_lite.models.stem import convolve_deep
+from mmaction_lite.models.temporal import (
+    convolve,
+    convolve_time,
+    products_work,
+    shift,
+    shift_and_project,
+    shift_bytes,
+)
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 

@@ -3,10 +3,10 @@
 Every builder maps (B, 3, T, H, W) to (B, num_classes).
 """
 
-from .inflated import inflated_resnet
-from .non_local import Mode, add_non_local
-from .recognizer import Recognizer
-from .resnet import MaxPool, ResNet
+from mmaction_lite.models.inflated import inflated_resnet
+from mmaction_lite.models.non_local import Mode, add_non_local
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import MaxPool, ResNet
 
 # Every block of stage 1, then every second one.
 INFLATE = (1, (1, 0), (1, 0), (0, 1))

@@ -6,9 +6,9 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .convolution import Conv2d, Conv2plus1d, Conv3d, store_channels_last
-from .fused import Ending
-from .resnet import Block, MaxPool, ResNet, Stage
+from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d, store_channels_last
+from mmaction_lite.models.fused import Ending
+from mmaction_lite.models.resnet import Block, MaxPool, ResNet, Stage
 
 Model = TypeVar("Model", bound=nn.Module)
 

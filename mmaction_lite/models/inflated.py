@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .convolution import Unit, conv3d
-from .resnet import MaxPool, ResNet
+from mmaction_lite.models.convolution import Unit, conv3d
+from mmaction_lite.models.resnet import MaxPool, ResNet
 
 
 class PairMax(nn.Module):

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from .convolution import Conv2d, Unit, conv2d
-from .resnet import Chain, Stage, initialise
+from mmaction_lite.models.convolution import Conv2d, Unit, conv2d
+from mmaction_lite.models.resnet import Chain, Stage, initialise
 
 # Expansion, channels, blocks, stride of the first block: table 2 of the paper.
 SETTINGS = (

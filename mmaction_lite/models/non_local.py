@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .convolution import Conv3d
-from .resnet import Block, ResNet, Stage
+from mmaction_lite.models.convolution import Conv3d
+from mmaction_lite.models.resnet import Block, ResNet, Stage
 
 Mode = Literal["dot_product", "embedded_gaussian", "gaussian"]
 

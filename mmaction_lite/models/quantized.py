@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError
-
-from .convolution import Conv2d, Conv2plus1d, Conv3d
-from .inference import is_optimized, optimize_for_inference
-from .inflated import PairMax
-from .int8 import HAS_INT8, Int8Ending, Scale
-from .recognizer import Recognizer
-from .resnet import Block, MaxPool, ResNet, Stage
+from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d
+from mmaction_lite.models.inference import is_optimized, optimize_for_inference
+from mmaction_lite.models.inflated import PairMax
+from mmaction_lite.models.int8 import HAS_INT8, Int8Ending, Scale
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import Block, MaxPool, ResNet, Stage
 
 Model = TypeVar("Model", bound=nn.Module)
 SAMPLES = 1 << 13  # of a tensor and batch

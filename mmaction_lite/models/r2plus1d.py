@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from .convolution import Conv2plus1d, Conv3d, Unit, conv3d
-from .recognizer import Recognizer
-from .resnet import MaxPool, ResNet
+from mmaction_lite.models.convolution import Conv2plus1d, Conv3d, Unit, conv3d
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import MaxPool, ResNet
 
 
 def middle_channels(in_channels: int, out_channels: int, kernel: int) -> int:

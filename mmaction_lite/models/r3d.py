@@ -5,9 +5,9 @@ torchvision's form. Both builders map (B, 3, T, H, W) to (B, num_classes).
 
 from collections.abc import Sequence
 
-from .convolution import Unit, conv3d
-from .recognizer import Recognizer
-from .resnet import ResNet
+from mmaction_lite.models.convolution import Unit, conv3d
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import ResNet
 
 
 def _r3d(stages_in_time: int, num_classes: int, dropout: float, width: int) -> Recognizer:

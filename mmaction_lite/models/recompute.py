@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from .sub_batch import SubBatchNorm2d
+from mmaction_lite.models.sub_batch import SubBatchNorm2d
 
 
 def activate(x: Tensor, activation: nn.Module, clips: int) -> Tensor:

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.errors import UserError
-
-from .convolution import Unit, every
-from .recompute import activate, activate_then, again
+from mmaction_lite.models.convolution import Unit, every
+from mmaction_lite.models.recompute import activate, activate_then, again
 
 Norm = Callable[[int], nn.Module]
 

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .convolution import Conv3d
-from .inflated import inflated_resnet
-from .recognizer import Recognizer
-from .resnet import initialise
+from mmaction_lite.models.convolution import Conv3d
+from mmaction_lite.models.inflated import inflated_resnet
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import initialise
 
 SlowFrames = Literal["linspace", "strided"]
 BETA = 8  # how much thinner the fast pathway is

@@ -3,8 +3,8 @@
 4x16 and 8x8 are the same network on other clips. Every builder maps (B, 3, T, H, W) to (B, num_classes).
 """
 
-from .inflated import inflated_resnet
-from .recognizer import Recognizer
+from mmaction_lite.models.inflated import inflated_resnet
+from mmaction_lite.models.recognizer import Recognizer
 
 # Time is looked at only where features are small.
 INFLATE = (0, 0, 1, 1)

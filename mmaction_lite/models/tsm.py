@@ -4,11 +4,11 @@ The shift stands on the residual branch ("blockres", section 3.2), so the shortc
 place. Every builder maps (B, 3, T, H, W) to (B, num_classes).
 """
 
-from .mobilenet import MobileNetV2
-from .non_local import Mode, add_non_local
-from .recognizer import Recognizer
-from .resnet import ResNet
-from .tsn import image_resnet
+from mmaction_lite.models.mobilenet import MobileNetV2
+from mmaction_lite.models.non_local import Mode, add_non_local
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import ResNet
+from mmaction_lite.models.tsn import image_resnet
 
 
 def _tsm(backbone: ResNet | MobileNetV2, num_classes: int, dropout: float) -> Recognizer:

@@ -5,9 +5,9 @@ Every builder maps (B, 3, T, H, W) to (B, num_classes).
 
 from torch import Tensor, nn
 
-from .convolution import conv2d
-from .recognizer import Recognizer
-from .resnet import MaxPool, ResNet
+from mmaction_lite.models.convolution import conv2d
+from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.resnet import MaxPool, ResNet
 
 
 class EachFrame(nn.Module):
