@@ -8,7 +8,8 @@ from torch import nn
 from mmaction_lite import evaluate as module
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.clips import DenseClips
-from mmaction_lite.data.transforms import CenterCrop, Normalize, TenCrop
+from mmaction_lite.data.normalize import Normalize
+from mmaction_lite.data.transforms import CenterCrop, TenCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import average_views, evaluate

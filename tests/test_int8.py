@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from mmaction_lite.data.annotations import read_split
 from mmaction_lite.data.clips import DenseClips
-from mmaction_lite.data.transforms import CenterCrop, Normalize
+from mmaction_lite.data.normalize import Normalize
+from mmaction_lite.data.transforms import CenterCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import evaluate

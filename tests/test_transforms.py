@@ -2,17 +2,16 @@ import numpy as np
 import pytest
 import torch
 
+from mmaction_lite.data.normalize import Normalize
+from mmaction_lite.data.resample import crop_and_resize, short_side_size
 from mmaction_lite.data.transforms import (
     CenterCrop,
     MultiScaleCrop,
-    Normalize,
     RandomCrop,
     RandomResizedCrop,
     ScaleJitterCrop,
     TenCrop,
     ThreeCrop,
-    crop_and_resize,
-    short_side_size,
 )
 from mmaction_lite.errors import UserError
 

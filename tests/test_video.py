@@ -22,7 +22,7 @@ from mmaction_lite.data.clips import (
     TimedSampler,
 )
 from mmaction_lite.data.packets import IndexCache, PacketIndex
-from mmaction_lite.data.transforms import crop_and_resize
+from mmaction_lite.data.resample import crop_and_resize
 from mmaction_lite.data.video import Video
 from mmaction_lite.errors import VideoError
 

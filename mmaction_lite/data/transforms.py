@@ -6,18 +6,12 @@ holds the pixels executes them. Every frame is resampled once.
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
+from mmaction_lite.data.resample import Box, Size
 from mmaction_lite.errors import UserError
-
-Box = tuple[int, int, int, int]
-Size = tuple[int, int]
 
 
 class Placement(NamedTuple):
@@ -182,69 +176,6 @@ class TenCrop:
 
 RandomPlan = RandomCrop | ScaleJitterCrop | RandomResizedCrop | MultiScaleCrop
 FixedPlan = CenterCrop | ThreeCrop | TenCrop
-
-
-def short_side_size(size: Size, short_side: int) -> Size:
-    """(height, width) of a frame of `size` after its short side became `short_side`, rounded half up."""
-    scale = short_side / min(size)
-    height, width = (int(side * scale + 0.5) for side in size)
-    return height, width
-
-
-def crop_and_resize(
-    frames: np.ndarray, box: Box | None = None, size: Size | None = None, *, antialias: bool = True
-) -> np.ndarray:
-    """Cut `box` out of every frame and resample it to `size`, bilinear, in one pass.
-
-    Args:
-        frames: uint8 (T, H, W, C).
-        box: (top, left, height, width) in frame coordinates; None for the whole frame.
-        size: (height, width) of the result; None keeps the box's own.
-        antialias: widen the filter when shrinking. False is what OpenCV's linear resize does, and with
-            it the published MMAction2 and PySlowFast protocols.
-
-    Returns:
-        uint8 (T, h, w, C).
-    """
-    if box is not None:
-        top, left, height, width = box
-        frames = frames[:, top : top + height, left : left + width]
-    if size is None or size == frames.shape[1:3]:
-        return frames
-    # A permuted view of (T, H, W, C) is channels-last already: PyTorch's fast uint8 path, without a copy.
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    resized = functional.interpolate(pixels, size=size, mode="bilinear", antialias=antialias)
-    return resized.permute(0, 2, 3, 1).contiguous().numpy()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Normalize:
-    """Pixels to inputs: subtract `mean` and divide by `std`, both in units of 0–255, one per channel."""
-
-    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
-    std: tuple[float, ...] = (58.395, 57.12, 57.375)
-
-    def __post_init__(self):
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UserError(f"Normalize: expected three means and three positive stds, got {self}")
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, T, H, W, C) to float32 (N, C, T, H, W), on the device of `pixels`.
-
-        The result keeps the memory order of the pixels, which is channels-last: cast, scale and layout
-        are one pass.
-        """
-        mean, scale = _mean_and_scale(self.mean, self.std, pixels.device)
-        return ((pixels.float() - mean) * scale).permute(0, 4, 1, 2, 3)
-
-
-@cache
-@torch.inference_mode(False)
-def _mean_and_scale(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """On the device once and for all: a copy at every step would wait for the step before it."""
-    return torch.tensor(mean, device=device), 1 / torch.tensor(std, device=device)
 
 
 def _fitting(size: Size, height: int, width: int) -> Size:

@@ -9,16 +9,9 @@ from torch import Tensor
 
 from mmaction_lite.data.augment import PixelTransform
 from mmaction_lite.data.clips import ClipSampler, TimedSampler
+from mmaction_lite.data.resample import Box, Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources import Source
-from mmaction_lite.data.transforms import (
-    Box,
-    FixedPlan,
-    Placement,
-    RandomPlan,
-    Size,
-    crop_and_resize,
-    short_side_size,
-)
+from mmaction_lite.data.transforms import FixedPlan, Placement, RandomPlan
 from mmaction_lite.errors import UserError
 
 

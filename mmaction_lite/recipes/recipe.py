@@ -16,7 +16,7 @@ from torch import nn
 from mmaction_lite.data.clips import DenseClips, PySlowFastClips
 from mmaction_lite.data.course import Multigrid
 from mmaction_lite.data.mixing import Mixing
-from mmaction_lite.data.transforms import Normalize
+from mmaction_lite.data.normalize import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.device import CompileMode, Precision
 from mmaction_lite.errors import UserError, nearest

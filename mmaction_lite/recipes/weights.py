@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import mmaction_lite.models as models
 from mmaction_lite.checkpoint import load_state
-from mmaction_lite.data import clips, transforms, views
-from mmaction_lite.data.transforms import Normalize
+from mmaction_lite.data import clips, normalize, transforms, views
+from mmaction_lite.data.normalize import Normalize
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
@@ -32,7 +32,7 @@ _TYPES = {
         transforms.CenterCrop,
         transforms.ThreeCrop,
         transforms.TenCrop,
-        transforms.Normalize,
+        normalize.Normalize,
         views.Views,
     )
 }

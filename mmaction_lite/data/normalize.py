@@ -1,0 +1,39 @@
+"""Convert uint8 pixels to normalized model inputs."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from mmaction_lite.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalize:
+    """Pixels to inputs: subtract `mean` and divide by `std`, both in units of 0–255, one per channel."""
+
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+
+    def __post_init__(self):
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(f"Normalize: expected three means and three positive stds, got {self}")
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, T, H, W, C) to float32 (N, C, T, H, W), on the device of `pixels`.
+
+        The result keeps the memory order of the pixels, which is channels-last: cast, scale and layout
+        are one pass.
+        """
+        mean, scale = _mean_and_scale(self.mean, self.std, pixels.device)
+        return ((pixels.float() - mean) * scale).permute(0, 4, 1, 2, 3)
+
+
+@cache
+@torch.inference_mode(False)
+def _mean_and_scale(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """On the device once and for all: a copy at every step would wait for the step before it."""
+    return torch.tensor(mean, device=device), 1 / torch.tensor(std, device=device)
