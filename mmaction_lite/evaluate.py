@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.cache import VideoCache
 from mmaction_lite.data.loader import Clip, Fault, VideoDataset, evaluation_loader, piece
 from mmaction_lite.data.normalize import Normalize
-from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.device import CompileMode, Precision, give_memory_back, reusing_memory

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmaction_lite.checkpoint import load_state, save_state
 from mmaction_lite.converters import Conversion, convert, read_checkpoint
-from mmaction_lite.data.samples import Samples
+from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import Evaluation
 from mmaction_lite.files import write_atomically

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmaction_lite.announce import announce, check_fit
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.samples import Samples
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.cache import Caches
 from mmaction_lite.data.course import Course
 from mmaction_lite.data.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
-from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.workers import HANG_SECONDS, Batches
 from mmaction_lite.device import default_workers
 from mmaction_lite.distributed import Team, join

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from mmaction_lite.data.annotations import read_list, read_split, write_table
-from mmaction_lite.data.opposites import mirrored_classes
+from mmaction_lite.data.annotations.label_flips import mirrored_classes
+from mmaction_lite.data.annotations.splits import read_list, read_split, write_table
 from mmaction_lite.errors import UserError
 
 
@@ -347,7 +347,7 @@ def test_a_list_as_long_as_kinetics_is_read_quickly_and_kept_small(tmp_path):
 import sys, time
 from pathlib import Path
 import torch
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import peak_memory
 cpu = torch.device("cpu")
 before, start = peak_memory(cpu), time.process_time()

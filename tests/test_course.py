@@ -13,7 +13,7 @@ from torch import nn
 
 from mmaction_lite import get_recipe
 from mmaction_lite.checkpoint import load_state
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.clips import DenseClips, PySlowFastClips, SegmentFrames
 from mmaction_lite.data.course import Course, Multigrid, Phase, Shape, reshaped
 from mmaction_lite.data.loader import Draws, VideoDataset, training_loader

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mmaction_lite import evaluate as module
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.clips import DenseClips
 from mmaction_lite.data.normalize import Normalize
 from mmaction_lite.data.transforms import CenterCrop, TenCrop

@@ -11,7 +11,7 @@ from test_train import die_after, rows
 from torch import Tensor, nn
 
 from mmaction_lite import models
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import pick_device
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.gradients import Gradients

@@ -13,7 +13,7 @@ from test_models import build, clip
 from torch import Tensor
 from torch.nn import functional
 
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.clips import DenseClips
 from mmaction_lite.data.normalize import Normalize
 from mmaction_lite.data.transforms import CenterCrop

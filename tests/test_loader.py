@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.samples import PackedStrings, Samples
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.cache import Caches, VideoCache
 from mmaction_lite.data.clips import DenseClips, SegmentFrames
 from mmaction_lite.data.loader import Draws, VideoDataset, epoch_order, evaluation_loader, training_loader
-from mmaction_lite.data.samples import PackedStrings, Samples
 from mmaction_lite.data.sources import ArrayVideo, open_sample, open_source
 from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views import Views
@@ -332,7 +332,7 @@ def test_memory_of_a_worker_stays_flat(tiny, recipe):
     code = """
 import sys
 from pathlib import Path
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loader import VideoDataset
 from test_loader import small_views
 samples = read_split(Path(sys.argv[1]), "train")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.data import motions
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.motions import CLASSES, FRAMES, generate, render
 from mmaction_lite.errors import UserError
 

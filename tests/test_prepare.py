@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.browse import browse
 from mmaction_lite.data.check import validate
 from mmaction_lite.data.prepare import Form, prepare

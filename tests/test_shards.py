@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.cli import app
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.check import validate
 from mmaction_lite.data.loader import VideoDataset, training_loader
 from mmaction_lite.data.prepare import Form, prepare

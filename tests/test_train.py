@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mmaction_lite.checkpoint import load_state
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.mixing import Mixing
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import evaluate

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from mmaction_lite import get_recipe, models
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.cache import Caches
 from mmaction_lite.data.clips import ClipSampler, DenseClips, SegmentFrames
 from mmaction_lite.demo import generate_motions

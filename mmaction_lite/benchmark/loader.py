@@ -13,6 +13,7 @@ import torch
 
 from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data import packets
+from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loader import (
     AUGMENT,
     CLIP,
@@ -24,7 +25,6 @@ from mmaction_lite.data.loader import (
     training_loader,
 )
 from mmaction_lite.data.packets import IndexCache
-from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.sources import ArrayVideo, open_sample
 from mmaction_lite.data.video import Video
 from mmaction_lite.errors import UserError, VideoError

@@ -28,7 +28,7 @@ from mmaction_lite.benchmark.turns import (
     warm,
 )
 from mmaction_lite.complexity import multiply_adds, parameters, traffic
-from mmaction_lite.data.annotations import read_split
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import CompileMode, Precision, available_cores, pick_device
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically

@@ -166,7 +166,7 @@ def convert(
 ) -> None:
     """Turn weights of MMAction2, PySlowFast, PyTorchVideo, MIT's TSM or torchvision into ours."""
     from mmaction_lite.convert import convert_file
-    from mmaction_lite.data.annotations import read_classes
+    from mmaction_lite.data.annotations.splits import read_classes
     from mmaction_lite.recipes import get_recipe
 
     print(convert_file(file, get_recipe(recipe), out, read_classes(classes) if classes else None))
@@ -195,7 +195,7 @@ def measure(
     as_json: Json = False,
 ) -> None:
     """Measure weights on the test split (val where a data set has no other)."""
-    from mmaction_lite.data.annotations import read_split
+    from mmaction_lite.data.annotations.splits import read_split
     from mmaction_lite.device import default_workers
     from mmaction_lite.distributed import join
     from mmaction_lite.evaluate import evaluate

@@ -214,7 +214,7 @@ def benchmark_loader(
 ) -> None:
     """Time opening, decoding, cropping, augmenting, collating and copying of clips, and what limits them."""
     from mmaction_lite.benchmark.loader import measure_loader
-    from mmaction_lite.data.annotations import read_split
+    from mmaction_lite.data.annotations.splits import read_split
     from mmaction_lite.device import default_workers, pick_device
     from mmaction_lite.recipes import get_recipe
 

@@ -115,7 +115,7 @@ def index(
     ] = None,
 ) -> None:
     """Index tar files of clips, so that they are read in any order, from here or from a server."""
-    from mmaction_lite.data.annotations import VIDEO_SUFFIXES, write_rows
+    from mmaction_lite.data.annotations.splits import VIDEO_SUFFIXES, write_rows
     from mmaction_lite.data.shards import index_shards
 
     if url is not None:
@@ -136,7 +136,7 @@ def browse(
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
 ) -> None:
     """Write a contact sheet of training clips, augmented, as the network sees them."""
-    from mmaction_lite.data.annotations import read_split
+    from mmaction_lite.data.annotations.splits import read_split
     from mmaction_lite.data.browse import browse
     from mmaction_lite.recipes import get_recipe
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loader import Draws, VideoDataset
-from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically

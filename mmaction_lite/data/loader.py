@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmaction_lite.data.annotations.label_flips import exchanged, mirrored_classes, reversed_classes
+from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.cache import VideoCache
 from mmaction_lite.data.course import Course, reshaped
-from mmaction_lite.data.opposites import exchanged, mirrored_classes, reversed_classes
-from mmaction_lite.data.samples import Samples
 from mmaction_lite.data.sources import Source, open_sample
 from mmaction_lite.data.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, check_shared_memory

@@ -20,10 +20,10 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 
-from mmaction_lite.data.annotations import write_table
+from mmaction_lite.data.annotations.samples import Samples, absolute
+from mmaction_lite.data.annotations.splits import write_table
 from mmaction_lite.data.check import read_splits
 from mmaction_lite.data.resample import Size, crop_and_resize, short_side_size
-from mmaction_lite.data.samples import Samples, absolute
 from mmaction_lite.data.shards import read_facts, write_shard
 from mmaction_lite.data.sources import Source, open_source
 from mmaction_lite.data.tasks import Engine, run_tasks

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mmaction_lite.data.annotations.samples import absolute, is_remote
 from mmaction_lite.data.frames import IMAGES
-from mmaction_lite.data.samples import absolute, is_remote
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
 

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from mmaction_lite.data.annotations.samples import Part, Samples
 from mmaction_lite.data.frames import IMAGES, Frames
 from mmaction_lite.data.packets import unreadable
 from mmaction_lite.data.resample import Box, Size, crop_and_resize
-from mmaction_lite.data.samples import Part, Samples
 from mmaction_lite.data.shards import is_packed, read_packed
 from mmaction_lite.data.video import Video, first_at
 from mmaction_lite.errors import VideoError

@@ -25,8 +25,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mmaction_lite.data.published import read_published
-from mmaction_lite.data.samples import PackedStrings, Rows, Samples
+from mmaction_lite.data.annotations.published import read_published
+from mmaction_lite.data.annotations.samples import PackedStrings, Rows, Samples
 from mmaction_lite.errors import MissingSplitError, UserError, nearest
 from mmaction_lite.files import write_atomically
 

@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mmaction_lite.data.samples import Rows
+from mmaction_lite.data.annotations.samples import Rows
 from mmaction_lite.errors import UserError
 
 PROBED_ROWS = 200

@@ -1,0 +1,1 @@
+"""Annotation files, class folders and published formats as one table of samples."""
