@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmaction_lite.data.sources import ArrayVideo, Source, open_source
+from mmaction_lite.data.sources.source import ArrayVideo, Source, open_source
 from mmaction_lite.device import pick_device
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import score

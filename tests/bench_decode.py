@@ -23,9 +23,9 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from mmaction_lite.benchmark.loader import Read, installed_readers, read_linear, read_planned
-from mmaction_lite.data import packets
-from mmaction_lite.data.packets import IndexCache
-from mmaction_lite.data.video import Video
+from mmaction_lite.data.sources import packets
+from mmaction_lite.data.sources.packets import IndexCache
+from mmaction_lite.data.sources.video import Video
 
 KNOWN = IndexCache(2**20)
 

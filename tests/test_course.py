@@ -17,7 +17,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.clips import DenseClips, PySlowFastClips, SegmentFrames
 from mmaction_lite.data.course import Course, Multigrid, Phase, Shape, reshaped
 from mmaction_lite.data.loader import Draws, VideoDataset, training_loader
-from mmaction_lite.data.sources import ArrayVideo
+from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.transforms import CenterCrop, RandomCrop, ScaleJitterCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmaction_lite.data import frames as frames_module
-from mmaction_lite.data.frames import Frames, in_natural_order, natural_key
-from mmaction_lite.data.resample import crop_and_resize
-from mmaction_lite.data.sources import open_source
+from mmaction_lite.data.sources import frames as frames_module
+from mmaction_lite.data.sources.frames import Frames, in_natural_order, natural_key
+from mmaction_lite.data.sources.resample import crop_and_resize
+from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.errors import VideoError
 
 

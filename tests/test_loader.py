@@ -16,7 +16,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.cache import Caches, VideoCache
 from mmaction_lite.data.clips import DenseClips, SegmentFrames
 from mmaction_lite.data.loader import Draws, VideoDataset, epoch_order, evaluation_loader, training_loader
-from mmaction_lite.data.sources import ArrayVideo, open_sample, open_source
+from mmaction_lite.data.sources.source import ArrayVideo, open_sample, open_source
 from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError, VideoError

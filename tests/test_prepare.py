@@ -19,8 +19,8 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.browse import browse
 from mmaction_lite.data.check import validate
 from mmaction_lite.data.prepare import Form, prepare
-from mmaction_lite.data.sources import open_sample
-from mmaction_lite.data.video import Video
+from mmaction_lite.data.sources.source import open_sample
+from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import UserError
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmaction_lite import get_recipe, list_recipes
-from mmaction_lite.data.sources import ArrayVideo
+from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import score
 from mmaction_lite.gradients import Gradients

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmaction_lite.data.normalize import Normalize
-from mmaction_lite.data.resample import crop_and_resize, short_side_size
+from mmaction_lite.data.sources.resample import crop_and_resize, short_side_size
 from mmaction_lite.data.transforms import (
     CenterCrop,
     MultiScaleCrop,

@@ -11,8 +11,6 @@ import barcode
 import numpy as np
 import pytest
 
-from mmaction_lite.data import packets, sources
-from mmaction_lite.data import video as video_module
 from mmaction_lite.data.clips import (
     ClipSampler,
     DenseClips,
@@ -21,9 +19,12 @@ from mmaction_lite.data.clips import (
     TimedClips,
     TimedSampler,
 )
-from mmaction_lite.data.packets import IndexCache, PacketIndex
-from mmaction_lite.data.resample import crop_and_resize
-from mmaction_lite.data.video import Video
+from mmaction_lite.data.sources import packets
+from mmaction_lite.data.sources import source as sources
+from mmaction_lite.data.sources import video as video_module
+from mmaction_lite.data.sources.packets import IndexCache, PacketIndex
+from mmaction_lite.data.sources.resample import crop_and_resize
+from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import VideoError
 
 SHARED = Path(__file__).parents[2] / "shared" / "videos"

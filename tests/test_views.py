@@ -7,7 +7,7 @@ from mmaction_lite.data.annotations.label_flips import reversed_classes
 from mmaction_lite.data.augment import ColorJitter, RandomErasing
 from mmaction_lite.data.clips import DenseClips, PySlowFastClips, TimedClips
 from mmaction_lite.data.motions import CLASSES
-from mmaction_lite.data.sources import ArrayVideo, open_source
+from mmaction_lite.data.sources.source import ArrayVideo, open_source
 from mmaction_lite.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, ScaleJitterCrop
 from mmaction_lite.data.views import Views
 from mmaction_lite.errors import UserError

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from mmaction_lite.benchmark.environment import environment
-from mmaction_lite.data import packets
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loader import (
     AUGMENT,
@@ -24,9 +23,10 @@ from mmaction_lite.data.loader import (
     stack,
     training_loader,
 )
-from mmaction_lite.data.packets import IndexCache
-from mmaction_lite.data.sources import ArrayVideo, open_sample
-from mmaction_lite.data.video import Video
+from mmaction_lite.data.sources import packets
+from mmaction_lite.data.sources.packets import IndexCache
+from mmaction_lite.data.sources.source import ArrayVideo, open_sample
+from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.recipes.recipe import Recipe
 

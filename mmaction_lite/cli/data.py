@@ -116,7 +116,7 @@ def index(
 ) -> None:
     """Index tar files of clips, so that they are read in any order, from here or from a server."""
     from mmaction_lite.data.annotations.splits import VIDEO_SUFFIXES, write_rows
-    from mmaction_lite.data.shards import index_shards
+    from mmaction_lite.data.sources.shards import index_shards
 
     if url is not None:
         at = {str(shard): f"{url.rstrip('/')}/{shard.name}" for shard in shards}

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.resample import short_side_size
-from mmaction_lite.data.sources import ArrayVideo, open_sample
+from mmaction_lite.data.sources.resample import short_side_size
+from mmaction_lite.data.sources.source import ArrayVideo, open_sample
 from mmaction_lite.data.views import Views
 from mmaction_lite.device import available_cores
 from mmaction_lite.errors import VideoError

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from mmaction_lite.data.resample import Box, Size
+from mmaction_lite.data.sources.resample import Box, Size
 from mmaction_lite.errors import UserError
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mmaction_lite.data.augment import PixelTransform
 from mmaction_lite.data.clips import ClipSampler, TimedSampler
-from mmaction_lite.data.resample import Box, Size, crop_and_resize, short_side_size
-from mmaction_lite.data.sources import Source
+from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize, short_side_size
+from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.transforms import FixedPlan, Placement, RandomPlan
 from mmaction_lite.errors import UserError
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmaction_lite.data.annotations.samples import absolute, is_remote
-from mmaction_lite.data.frames import IMAGES
+from mmaction_lite.data.sources.frames import IMAGES
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
 

@@ -26,9 +26,9 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
-from mmaction_lite.data import packets as packet_index
-from mmaction_lite.data.packets import PacketIndex, demux, mark, open_stream
-from mmaction_lite.data.resample import Box, Size, crop_and_resize
+from mmaction_lite.data.sources import packets as packet_index
+from mmaction_lite.data.sources.packets import PacketIndex, demux, mark, open_stream
+from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize
 from mmaction_lite.errors import VideoError
 
 # Reading on over this many packets without decoding them takes about as long as a seek.

@@ -23,7 +23,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from mmaction_lite.data.resample import Size
+from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.errors import VideoError
 
 # A packet of these is one frame (interlaced ones apart); the order of any other codec is learnt by decoding.

@@ -1,0 +1,1 @@
+"""Video files, frame folders, shards and arrays as exact frames behind one interface."""
