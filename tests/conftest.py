@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmaction_lite.data.clips import SegmentFrames
-from mmaction_lite.data.transforms import CenterCrop, RandomCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import CenterCrop, RandomCrop
+from mmaction_lite.data.views.samplers import SegmentFrames
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.optim import AdamW, OneCycle
 from mmaction_lite.recipes.recipe import Build, Recipe

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from mmaction_lite.data.augment import (
+from mmaction_lite.data.views.augment import (
     OPERATIONS,
     ColorJitter,
     RandAugment,

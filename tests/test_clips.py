@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mmaction_lite.data.clips import DenseClips, PySlowFastClips, SegmentFrames, TimedClips
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames, TimedClips
 from mmaction_lite.errors import UserError
 
 LENGTHS = range(1, 301)

@@ -14,12 +14,12 @@ from torch import nn
 from mmaction_lite import get_recipe
 from mmaction_lite.checkpoint import load_state
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.clips import DenseClips, PySlowFastClips, SegmentFrames
 from mmaction_lite.data.course import Course, Multigrid, Phase, Shape, reshaped
 from mmaction_lite.data.loader import Draws, VideoDataset, training_loader
 from mmaction_lite.data.sources.source import ArrayVideo
-from mmaction_lite.data.transforms import CenterCrop, RandomCrop, ScaleJitterCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import slowfast_r50_8x8
 from mmaction_lite.optim import SGD, Steps

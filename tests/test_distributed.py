@@ -17,11 +17,11 @@ RECIPE = """
 import os
 from dataclasses import replace
 from pathlib import Path
-from mmaction_lite.data.clips import DenseClips, SegmentFrames
+from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
 from mmaction_lite.data.course import Multigrid, Phase
-from mmaction_lite.data.mixing import Mixing
-from mmaction_lite.data.transforms import CenterCrop, RandomCrop, ScaleJitterCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.mixing import Mixing
+from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.optim import SGD, OneCycle
 from mmaction_lite.recipes.recipe import Build, Recipe

@@ -7,10 +7,10 @@ from torch import nn
 
 from mmaction_lite import evaluate as module
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.clips import DenseClips
-from mmaction_lite.data.normalize import Normalize
-from mmaction_lite.data.transforms import CenterCrop, TenCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import CenterCrop, TenCrop
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.samplers import DenseClips
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import average_views, evaluate
 from mmaction_lite.metrics import average_precision, metrics

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.clips import DenseClips
-from mmaction_lite.data.normalize import Normalize
-from mmaction_lite.data.transforms import CenterCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import CenterCrop
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.samplers import DenseClips
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference

@@ -14,11 +14,11 @@ import torch
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.cache import Caches, VideoCache
-from mmaction_lite.data.clips import DenseClips, SegmentFrames
 from mmaction_lite.data.loader import Draws, VideoDataset, epoch_order, evaluation_loader, training_loader
 from mmaction_lite.data.sources.source import ArrayVideo, open_sample, open_source
-from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
+from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError, VideoError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaction_lite.data.mixing import Mixing
+from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.errors import UserError
 
 MIXUP, CUTMIX, BOTH = Mixing(cutmix_alpha=0.0), Mixing(mixup_alpha=0.0), Mixing()

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmaction_lite.checkpoint import load_state
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.mixing import Mixing
+from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.models import tsm_r10

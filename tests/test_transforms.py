@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmaction_lite.data.normalize import Normalize
 from mmaction_lite.data.sources.resample import crop_and_resize, short_side_size
-from mmaction_lite.data.transforms import (
+from mmaction_lite.data.views.crops import (
     CenterCrop,
     MultiScaleCrop,
     RandomCrop,
@@ -13,6 +12,7 @@ from mmaction_lite.data.transforms import (
     TenCrop,
     ThreeCrop,
 )
+from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 
 

@@ -11,7 +11,13 @@ import barcode
 import numpy as np
 import pytest
 
-from mmaction_lite.data.clips import (
+from mmaction_lite.data.sources import packets
+from mmaction_lite.data.sources import source as sources
+from mmaction_lite.data.sources import video as video_module
+from mmaction_lite.data.sources.packets import IndexCache, PacketIndex
+from mmaction_lite.data.sources.resample import crop_and_resize
+from mmaction_lite.data.sources.video import Video
+from mmaction_lite.data.views.samplers import (
     ClipSampler,
     DenseClips,
     PySlowFastClips,
@@ -19,12 +25,6 @@ from mmaction_lite.data.clips import (
     TimedClips,
     TimedSampler,
 )
-from mmaction_lite.data.sources import packets
-from mmaction_lite.data.sources import source as sources
-from mmaction_lite.data.sources import video as video_module
-from mmaction_lite.data.sources.packets import IndexCache, PacketIndex
-from mmaction_lite.data.sources.resample import crop_and_resize
-from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import VideoError
 
 SHARED = Path(__file__).parents[2] / "shared" / "videos"

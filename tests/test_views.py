@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from mmaction_lite.data.annotations.label_flips import reversed_classes
-from mmaction_lite.data.augment import ColorJitter, RandomErasing
-from mmaction_lite.data.clips import DenseClips, PySlowFastClips, TimedClips
 from mmaction_lite.data.motions import CLASSES
 from mmaction_lite.data.sources.source import ArrayVideo, open_source
-from mmaction_lite.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, ScaleJitterCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.augment import ColorJitter, RandomErasing
+from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, RandomResizedCrop, ScaleJitterCrop
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, TimedClips
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 
 PLAIN = Views(clips=DenseClips(clip_len=4, frame_interval=2, num_clips=2), crop=RandomCrop(size=(20, 28)))

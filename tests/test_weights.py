@@ -14,7 +14,7 @@ import torch
 from mmaction_lite import load, predict
 from mmaction_lite.checkpoint import save_state
 from mmaction_lite.data.sources.source import open_source
-from mmaction_lite.data.transforms import RandomCrop
+from mmaction_lite.data.views.crops import RandomCrop
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.models import tsm_r10, tsn_r10

@@ -12,7 +12,7 @@ import torch
 from mmaction_lite.data import workers
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loader import VideoDataset, evaluation_loader, training_loader
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError, VideoError
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mmaction_lite.data.clips import DenseClips
-from mmaction_lite.data.transforms import RandomResizedCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import RandomResizedCrop
+from mmaction_lite.data.views.samplers import DenseClips
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.models import r2plus1d_r18, r2plus1d_r50
 from mmaction_lite.recipes import get_recipe

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loader import Draws, VideoDataset
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 

@@ -9,7 +9,7 @@ import torch
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.sources.resample import short_side_size
 from mmaction_lite.data.sources.source import ArrayVideo, open_sample
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.device import available_cores
 from mmaction_lite.errors import VideoError
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmaction_lite.data.clips import DenseClips, PySlowFastClips
-from mmaction_lite.data.transforms import MultiScaleCrop, RandomResizedCrop, ScaleJitterCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import MultiScaleCrop, RandomResizedCrop, ScaleJitterCrop
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 
 

@@ -19,7 +19,7 @@ from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.cache import VideoCache
 from mmaction_lite.data.course import Course, reshaped
 from mmaction_lite.data.sources.source import Source, open_sample
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, check_shared_memory
 from mmaction_lite.errors import VideoError
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import DenseClips, PySlowFastClips
-from mmaction_lite.data.transforms import MultiScaleCrop
+from mmaction_lite.data.views.crops import MultiScaleCrop
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
 from mmaction_lite.models import i3d_r50, i3d_r50_heavy
 from mmaction_lite.optim import SGD, Steps
 from mmaction_lite.recipes.pyslowfast import pyslowfast

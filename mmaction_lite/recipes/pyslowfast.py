@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import PySlowFastClips
-from mmaction_lite.data.normalize import Normalize
-from mmaction_lite.data.transforms import CenterCrop, ScaleJitterCrop, ThreeCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import CenterCrop, ScaleJitterCrop, ThreeCrop
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.samplers import PySlowFastClips
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.optim import SGD, Cosine
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import DenseClips
+from mmaction_lite.data.views.samplers import DenseClips
 from mmaction_lite.models import r2plus1d_r34
 from mmaction_lite.optim import SGD, Cosine
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported

@@ -13,11 +13,11 @@ from typing import Any, Literal, TypeVar
 
 from torch import nn
 
-from mmaction_lite.data.clips import DenseClips, PySlowFastClips
 from mmaction_lite.data.course import Multigrid
-from mmaction_lite.data.mixing import Mixing
-from mmaction_lite.data.normalize import Normalize
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.mixing import Mixing
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.device import CompileMode, Precision
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.loss import LossName

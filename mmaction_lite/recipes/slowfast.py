@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import DenseClips, PySlowFastClips
-from mmaction_lite.data.transforms import CenterCrop, ThreeCrop
+from mmaction_lite.data.views.crops import CenterCrop, ThreeCrop
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
 from mmaction_lite.models import slowfast_r50_4x16, slowfast_r50_8x8
 from mmaction_lite.optim import SGD, Cosine, Steps
 from mmaction_lite.recipes.multigrid import multigrid

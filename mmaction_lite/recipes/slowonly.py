@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import DenseClips, PySlowFastClips
-from mmaction_lite.data.transforms import CenterCrop, RandomResizedCrop, ThreeCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, ThreeCrop
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.models import slowonly_r50
 from mmaction_lite.optim import SGD, Cosine
 from mmaction_lite.recipes.pyslowfast import pyslowfast

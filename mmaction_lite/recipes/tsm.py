@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import SegmentFrames
-from mmaction_lite.data.transforms import CenterCrop, MultiScaleCrop, RandomResizedCrop, TenCrop
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.crops import CenterCrop, MultiScaleCrop, RandomResizedCrop, TenCrop
+from mmaction_lite.data.views.samplers import SegmentFrames
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.models import tsm_r10, tsm_r50
 from mmaction_lite.optim import SGD, Steps
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from mmaction_lite.data.clips import SegmentFrames
-from mmaction_lite.data.transforms import (
+from mmaction_lite.data.views.crops import (
     CenterCrop,
     MultiScaleCrop,
     RandomCrop,
@@ -11,7 +10,8 @@ from mmaction_lite.data.transforms import (
     TenCrop,
     ThreeCrop,
 )
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views.samplers import SegmentFrames
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.models import tsn_r10, tsn_r50
 from mmaction_lite.optim import SGD, AdamW, OneCycle, Steps
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 import mmaction_lite.models as models
 from mmaction_lite.checkpoint import load_state
-from mmaction_lite.data import clips, normalize, transforms, views
-from mmaction_lite.data.normalize import Normalize
-from mmaction_lite.data.views import Views
+from mmaction_lite.data.views import crops as transforms
+from mmaction_lite.data.views import normalize, views
+from mmaction_lite.data.views import samplers as clips
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmaction_lite.data.augment import PixelTransform
-from mmaction_lite.data.clips import ClipSampler, TimedSampler
 from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.source import Source
-from mmaction_lite.data.transforms import FixedPlan, Placement, RandomPlan
+from mmaction_lite.data.views.augment import PixelTransform
+from mmaction_lite.data.views.crops import FixedPlan, Placement, RandomPlan
+from mmaction_lite.data.views.samplers import ClipSampler, TimedSampler
 from mmaction_lite.errors import UserError
 
 
