@@ -7,7 +7,7 @@ from rich.console import Console
 from torch import nn
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.course import Course
+from mmaction_lite.data.loading.batch_plan import Course
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe

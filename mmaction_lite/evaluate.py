@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.data.annotations.samples import Samples, absolute
-from mmaction_lite.data.cache import VideoCache
-from mmaction_lite.data.loader import Clip, Fault, VideoDataset, evaluation_loader, piece
+from mmaction_lite.data.loading.cache import VideoCache
+from mmaction_lite.data.loading.loader import Clip, Fault, VideoDataset, evaluation_loader, piece
+from mmaction_lite.data.loading.workers import HANG_SECONDS
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.views import Views
-from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.device import CompileMode, Precision, give_memory_back, reusing_memory
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError

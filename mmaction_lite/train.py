@@ -19,10 +19,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mmaction_lite.announce import announce, check_fit
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.cache import Caches
-from mmaction_lite.data.course import Course
-from mmaction_lite.data.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
-from mmaction_lite.data.workers import HANG_SECONDS, Batches
+from mmaction_lite.data.loading.batch_plan import Course
+from mmaction_lite.data.loading.cache import Caches
+from mmaction_lite.data.loading.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
+from mmaction_lite.data.loading.workers import HANG_SECONDS, Batches
 from mmaction_lite.device import default_workers
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import Interrupted, UserError

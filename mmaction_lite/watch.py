@@ -15,8 +15,8 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.course import Course
-from mmaction_lite.data.loader import Fault
+from mmaction_lite.data.loading.batch_plan import Course
+from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.device import peak_memory
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError

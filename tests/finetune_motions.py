@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mmaction_lite import get_recipe, load
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.cache import Caches
+from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.demo import generate_motions
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.recipes.finetune import finetune

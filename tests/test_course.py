@@ -14,8 +14,8 @@ from torch import nn
 from mmaction_lite import get_recipe
 from mmaction_lite.checkpoint import load_state
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.course import Course, Multigrid, Phase, Shape, reshaped
-from mmaction_lite.data.loader import Draws, VideoDataset, training_loader
+from mmaction_lite.data.loading.batch_plan import Course, Multigrid, Phase, Shape, reshaped
+from mmaction_lite.data.loading.loader import Draws, VideoDataset, training_loader
 from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames
@@ -267,7 +267,9 @@ def test_memory_that_does_not_hold_a_part_is_one_line(small, tiny, tmp_path, mon
 
 def test_the_largest_batch_decides_about_shared_memory(small, tiny, monkeypatch):
     asked = []
-    monkeypatch.setattr("mmaction_lite.data.loader.check_shared_memory", lambda *found: asked.append(found))
+    monkeypatch.setattr(
+        "mmaction_lite.data.loading.loader.check_shared_memory", lambda *found: asked.append(found)
+    )
     samples = read_split(tiny, "train")
     dataset = VideoDataset(samples, small.train, seed=0, course=Course(12, 1, SMALL))
     loader = training_loader(dataset, 1, 0, 12, 0, pin=False)

@@ -18,7 +18,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
-from mmaction_lite.data.course import Multigrid, Phase
+from mmaction_lite.data.loading.batch_plan import Multigrid, Phase
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
 from mmaction_lite.data.views.views import Views

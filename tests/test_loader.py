@@ -13,8 +13,14 @@ import torch
 
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.cache import Caches, VideoCache
-from mmaction_lite.data.loader import Draws, VideoDataset, epoch_order, evaluation_loader, training_loader
+from mmaction_lite.data.loading.cache import Caches, VideoCache
+from mmaction_lite.data.loading.loader import (
+    Draws,
+    VideoDataset,
+    epoch_order,
+    evaluation_loader,
+    training_loader,
+)
 from mmaction_lite.data.sources.source import ArrayVideo, open_sample, open_source
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
@@ -333,7 +339,7 @@ def test_memory_of_a_worker_stays_flat(tiny, recipe):
 import sys
 from pathlib import Path
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.loader import VideoDataset
+from mmaction_lite.data.loading.loader import VideoDataset
 from test_loader import small_views
 samples = read_split(Path(sys.argv[1]), "train")
 dataset = VideoDataset(samples, small_views(), seed=0)

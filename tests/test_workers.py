@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmaction_lite.data import workers
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.loader import VideoDataset, evaluation_loader, training_loader
+from mmaction_lite.data.loading import workers
+from mmaction_lite.data.loading.loader import VideoDataset, evaluation_loader, training_loader
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError, VideoError
 

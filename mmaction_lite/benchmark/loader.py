@@ -13,7 +13,7 @@ import torch
 
 from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.loader import (
+from mmaction_lite.data.loading.loader import (
     AUGMENT,
     CLIP,
     Clip,

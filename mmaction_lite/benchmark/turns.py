@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
-from mmaction_lite.data.workers import PREFETCH
+from mmaction_lite.data.loading.workers import PREFETCH
 from mmaction_lite.errors import UserError
 
 T = TypeVar("T")

@@ -30,7 +30,7 @@ from mmaction_lite.benchmark.turns import INT8
 from mmaction_lite.converters import convert
 from mmaction_lite.data.annotations.samples import PackedStrings
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.loader import Batch, VideoDataset, training_loader
+from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
 from mmaction_lite.device import peak_memory, reusing_memory, synchronize
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import UserError

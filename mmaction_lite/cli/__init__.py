@@ -126,7 +126,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
 ) -> None:
     """Train a recipe and leave a run folder."""
-    from mmaction_lite.data.cache import Caches
+    from mmaction_lite.data.loading.cache import Caches
     from mmaction_lite.metrics import TITLES
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.finetune import finetune as adapt

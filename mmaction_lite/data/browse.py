@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.loader import Draws, VideoDataset
+from mmaction_lite.data.loading.loader import Draws, VideoDataset
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically

@@ -14,10 +14,10 @@ import numpy as np
 
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.splits import Split, read_split, write_table
+from mmaction_lite.data.loading.parallel import run_tasks
+from mmaction_lite.data.loading.workers import HANG_SECONDS
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import PartOf, open_sample
-from mmaction_lite.data.tasks import run_tasks
-from mmaction_lite.data.workers import HANG_SECONDS
 from mmaction_lite.errors import MissingSplitError, UserError, VideoError
 from mmaction_lite.files import write_atomically
 

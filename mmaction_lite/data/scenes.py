@@ -13,7 +13,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from mmaction_lite.data.tasks import run_tasks
+from mmaction_lite.data.loading.parallel import run_tasks
 
 HEIGHT, WIDTH, FRAMES, FPS = 256, 340, 300, 30
 CAMERA_PIXELS, SPEED_PIXELS, GRAIN_LEVELS, MARGIN = 8.0, 0.93, 10.2, 96

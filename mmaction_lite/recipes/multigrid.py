@@ -3,7 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
-from mmaction_lite.data.course import Multigrid, Phase
+from mmaction_lite.data.loading.batch_plan import Multigrid, Phase
 from mmaction_lite.errors import UserError
 from mmaction_lite.optim import Steps
 from mmaction_lite.recipes.recipe import Recipe

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from torch import nn
 
-from mmaction_lite.data.course import Multigrid
+from mmaction_lite.data.loading.batch_plan import Multigrid
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mmaction_lite.data.annotations.label_flips import exchanged, mirrored_classes, reversed_classes
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.cache import VideoCache
-from mmaction_lite.data.course import Course, reshaped
+from mmaction_lite.data.loading.batch_plan import Course, reshaped
+from mmaction_lite.data.loading.cache import VideoCache
+from mmaction_lite.data.loading.workers import HANG_SECONDS, Batches, Notes, check_shared_memory
 from mmaction_lite.data.sources.source import Source, open_sample
 from mmaction_lite.data.views.views import Views
-from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes, check_shared_memory
 from mmaction_lite.errors import VideoError
 
 # Purposes: the second word of every seed.

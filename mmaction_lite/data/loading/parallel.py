@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from mmaction_lite.data.workers import HANG_SECONDS, Batches, Notes
+from mmaction_lite.data.loading.workers import HANG_SECONDS, Batches, Notes
 from mmaction_lite.errors import UserError
 
 Engine = Literal["local", "ray"]

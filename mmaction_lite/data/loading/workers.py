@@ -205,7 +205,7 @@ def _worker_context() -> Any:
     context = torch.multiprocessing.get_context("forkserver")
     # The server imports PyTorch once; workers fork from it in milliseconds. They are born with Ctrl-C
     # blocked, until they can ignore it.
-    context.set_forkserver_preload(["mmaction_lite.data.loader"])
+    context.set_forkserver_preload(["mmaction_lite.data.loading.loader"])
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()

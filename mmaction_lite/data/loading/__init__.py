@@ -1,0 +1,1 @@
+"""From sample indices to batches of pixels: order, random draws, worker processes, faults."""
