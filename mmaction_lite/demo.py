@@ -11,8 +11,8 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.generated.motions import Form, generate
 from mmaction_lite.data.loading.cache import Caches
-from mmaction_lite.data.motions import Form, generate
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import Evaluation, evaluate
 from mmaction_lite.recipes import get_recipe

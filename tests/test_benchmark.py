@@ -9,7 +9,7 @@ import av
 import pytest
 
 from mmaction_lite.cli import app
-from mmaction_lite.data.scenes import write_scene
+from mmaction_lite.data.generated.scenes import write_scene
 
 REAL = Path(__file__).parents[2] / "shared" / "videos" / "mma2_test.mp4"
 

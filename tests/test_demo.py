@@ -3,7 +3,7 @@ import json
 import pytest
 from rich.console import Console
 
-from mmaction_lite.data import motions
+from mmaction_lite.data.generated import motions
 from mmaction_lite.demo import run_demo
 from mmaction_lite.errors import UserError
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmaction_lite.data import motions
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.motions import CLASSES, FRAMES, generate, render
+from mmaction_lite.data.generated import motions
+from mmaction_lite.data.generated.motions import CLASSES, FRAMES, generate, render
 from mmaction_lite.errors import UserError
 
 SMALL = {"train": range(10), "val": range(10, 12), "test": range(20, 22)}
@@ -175,5 +175,5 @@ def test_refusals_change_nothing(tmp_path):
 
 
 def test_workers_start_without_torch():
-    code = "import sys, mmaction_lite.data.motions; sys.exit('torch' in sys.modules)"
+    code = "import sys, mmaction_lite.data.generated.motions; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.browse import browse
-from mmaction_lite.data.check import validate
-from mmaction_lite.data.prepare import Form, prepare
 from mmaction_lite.data.sources.source import open_sample
 from mmaction_lite.data.sources.video import Video
+from mmaction_lite.data.tools.browse import browse
+from mmaction_lite.data.tools.prepare import Form, prepare
+from mmaction_lite.data.tools.validate import validate
 from mmaction_lite.errors import UserError
 
 

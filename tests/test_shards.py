@@ -10,11 +10,11 @@ from PIL import Image
 
 from mmaction_lite.cli import app
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.check import validate
 from mmaction_lite.data.loading.loader import VideoDataset, training_loader
-from mmaction_lite.data.prepare import Form, prepare
 from mmaction_lite.data.sources.shards import _members
 from mmaction_lite.data.sources.source import open_sample, open_source
+from mmaction_lite.data.tools.prepare import Form, prepare
+from mmaction_lite.data.tools.validate import validate
 from mmaction_lite.errors import UserError, VideoError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmaction_lite.data.annotations.label_flips import reversed_classes
-from mmaction_lite.data.motions import CLASSES
+from mmaction_lite.data.generated.motions import CLASSES
 from mmaction_lite.data.sources.source import ArrayVideo, open_source
 from mmaction_lite.data.views.augment import ColorJitter, RandomErasing
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, RandomResizedCrop, ScaleJitterCrop

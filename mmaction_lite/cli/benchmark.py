@@ -69,7 +69,7 @@ def benchmark(
     )
     from mmaction_lite.benchmark.settings import SETTINGS, find_setting
     from mmaction_lite.benchmark.tables import write_tables
-    from mmaction_lite.data.prepare import Form, prepare
+    from mmaction_lite.data.tools.prepare import Form, prepare
     from mmaction_lite.device import default_workers, pick_device
 
     if as_published and amp is None:

@@ -34,7 +34,7 @@ def generate(
 
 def generate_scenes_like_kinetics(out: Path, clips: int, keyframe_every: int | None) -> None:
     """With a progress bar."""
-    from mmaction_lite.data.scenes import generate_scenes
+    from mmaction_lite.data.generated.scenes import generate_scenes
     from mmaction_lite.device import default_workers
 
     for _ in track(generate_scenes(out, clips, keyframe_every, default_workers()), clips, "writing clips"):
@@ -53,7 +53,7 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Open every video of every split, decode first, middle and last frame, and list what is wrong."""
-    from mmaction_lite.data.check import describe, validate
+    from mmaction_lite.data.tools.validate import describe, validate
     from mmaction_lite.device import default_workers
 
     workers = default_workers() if workers is None else workers
@@ -87,7 +87,7 @@ def prepare(
     hang_seconds: HangSeconds = 1200.0,
 ) -> None:
     """Write a data set that reads faster: smaller frames, closer keyframes, or JPEG frames."""
-    from mmaction_lite.data.prepare import Form, prepare
+    from mmaction_lite.data.tools.prepare import Form, prepare
     from mmaction_lite.device import default_workers
 
     form = Form(
@@ -137,7 +137,7 @@ def browse(
 ) -> None:
     """Write a contact sheet of training clips, augmented, as the network sees them."""
     from mmaction_lite.data.annotations.splits import read_split
-    from mmaction_lite.data.browse import browse
+    from mmaction_lite.data.tools.browse import browse
     from mmaction_lite.recipes import get_recipe
 
     count = browse(read_split(data, "train"), get_recipe(recipe).train, out, clips, seed)

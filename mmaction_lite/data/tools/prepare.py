@@ -22,13 +22,13 @@ from PIL import Image
 
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.splits import write_table
-from mmaction_lite.data.check import read_splits
 from mmaction_lite.data.loading.parallel import Engine, run_tasks
 from mmaction_lite.data.loading.workers import HANG_SECONDS
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.shards import read_facts, write_shard
 from mmaction_lite.data.sources.source import Source, open_source
 from mmaction_lite.data.sources.video import MispredictedError, Video
+from mmaction_lite.data.tools.validate import read_splits
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
 
