@@ -8,9 +8,9 @@ from mmaction_lite.benchmark.page import render_page
 from mmaction_lite.benchmark.run import read_result
 from mmaction_lite.benchmark.settings import SETTINGS, find_setting
 from mmaction_lite.benchmark.tables import Ratio, ratio
-from mmaction_lite.complexity import traffic
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import slowonly_r50
+from mmaction_lite.models.complexity import traffic
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = sorted((DOCS / "benchmarks").glob("*.json"))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmaction_lite import models
-from mmaction_lite.complexity import Complexity, list_models, multiply_adds, parameters
+from mmaction_lite.models.complexity import Complexity, list_models, multiply_adds, parameters
 
 # (builder, frames): parameters with 400 classes, and 10^9 multiply-adds of one view of 224 pixels (112 for
 # the three of 18 layers), counted on the published networks themselves.

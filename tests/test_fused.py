@@ -9,9 +9,10 @@ import torch
 from test_models import assert_same, build, clip
 from torch import Tensor
 
-from mmaction_lite.models import fused, optimize_for_inference
+from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import Conv2d, Conv3d, conv2d
-from mmaction_lite.models.fused import Ending
+from mmaction_lite.models.fast import fused
+from mmaction_lite.models.fast.fused import Ending
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
 

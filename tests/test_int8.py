@@ -21,11 +21,11 @@ from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
-from mmaction_lite.models.int8 import HAS_INT8, Int8Ending, Scale
+from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Ending, Scale
+from mmaction_lite.models.fast.quantized import Quantize, Range
+from mmaction_lite.models.fast.temporal import shift, shift_bytes
 from mmaction_lite.models.non_local import NonLocal
-from mmaction_lite.models.quantized import Quantize, Range
 from mmaction_lite.models.resnet import max_of_bytes
-from mmaction_lite.models.temporal import shift, shift_bytes
 
 pytestmark = pytest.mark.skipif(not HAS_INT8, reason="no x86 processor, or a PyTorch without oneDNN")
 VNNI = torch.cpu._is_vnni_supported()

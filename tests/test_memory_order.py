@@ -8,8 +8,8 @@ from test_models import build, clip
 from torch.nn import functional
 
 from mmaction_lite.models.convolution import every, store_channels_last
+from mmaction_lite.models.fast.stem import convolve_deep
 from mmaction_lite.models.inflated import PairMax
-from mmaction_lite.models.stem import convolve_deep
 
 
 @pytest.mark.parametrize(

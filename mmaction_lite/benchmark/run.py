@@ -27,11 +27,11 @@ from mmaction_lite.benchmark.turns import (
     rows_of,
     warm,
 )
-from mmaction_lite.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import CompileMode, Precision, available_cores, pick_device
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
+from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
 
 FILE = "benchmark.json"
 VERSION = 1

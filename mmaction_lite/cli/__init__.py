@@ -87,7 +87,7 @@ def list_(
 
 
 def _list_models(as_json: bool) -> None:
-    from mmaction_lite.complexity import list_models
+    from mmaction_lite.models.complexity import list_models
 
     if as_json:
         return print_json({"models": [vars(row) for row in list_models()]})

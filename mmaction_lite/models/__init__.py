@@ -1,9 +1,9 @@
 """Networks: clip (B, C, T, H, W) to logits (B, num_classes)."""
 
 from mmaction_lite.models.c2d import c2d_r50
+from mmaction_lite.models.fast.inference import optimize_for_inference
+from mmaction_lite.models.fast.quantized import quantize_for_inference
 from mmaction_lite.models.i3d import i3d_r50, i3d_r50_heavy
-from mmaction_lite.models.inference import optimize_for_inference
-from mmaction_lite.models.quantized import quantize_for_inference
 from mmaction_lite.models.r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r50
 from mmaction_lite.models.r3d import mc3_r18, r3d_r18
 from mmaction_lite.models.slowfast import slowfast_r50_4x16, slowfast_r50_8x8, slowfast_r101_8x8

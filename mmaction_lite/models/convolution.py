@@ -11,11 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite.models.fused import Ending, fused_work
-from mmaction_lite.models.int8 import Int8Ending
-from mmaction_lite.models.recompute import activate_then
-from mmaction_lite.models.stem import convolve_deep
-from mmaction_lite.models.temporal import (
+from mmaction_lite.models.fast.fused import Ending, fused_work
+from mmaction_lite.models.fast.int8 import Int8Ending
+from mmaction_lite.models.fast.recompute import activate_then
+from mmaction_lite.models.fast.stem import convolve_deep
+from mmaction_lite.models.fast.temporal import (
     convolve,
     convolve_time,
     products_work,

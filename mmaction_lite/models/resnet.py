@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.convolution import Unit, every
-from mmaction_lite.models.recompute import activate, activate_then, again
+from mmaction_lite.models.fast.recompute import activate, activate_then, again
 
 Norm = Callable[[int], nn.Module]
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d
-from mmaction_lite.models.inference import is_optimized, optimize_for_inference
+from mmaction_lite.models.fast.inference import is_optimized, optimize_for_inference
+from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Ending, Scale
 from mmaction_lite.models.inflated import PairMax
-from mmaction_lite.models.int8 import HAS_INT8, Int8Ending, Scale
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import Block, MaxPool, ResNet, Stage
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d, store_channels_last
-from mmaction_lite.models.fused import Ending
+from mmaction_lite.models.fast.fused import Ending
 from mmaction_lite.models.resnet import Block, MaxPool, ResNet, Stage
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -45,7 +45,7 @@ def _normalised(module: nn.Module) -> list[tuple[str, str]]:
     """Names of the convolutions of a module, each with the normalisation right after it."""
     if isinstance(module, Conv2plus1d):
         return [("temporal" if module.time_first else "spatial", "bn")]
-    if not type(module).__module__.startswith(__package__ or ""):
+    if not type(module).__module__.startswith("mmaction_lite.models."):
         return []  # in a network of somebody else, names do not tell what follows on what
     names = dict(module.named_children())
     for last in ("conv", "out"):  # lateral connections, non-local blocks
