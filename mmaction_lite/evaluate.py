@@ -19,9 +19,9 @@ from mmaction_lite.device import CompileMode, Precision, give_memory_back, reusi
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
-from mmaction_lite.metrics import metrics
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.tasks.metrics import metrics
 
 # Inputs that enter the model together, as floats; bounds the memory of a test with many views.
 CHUNK_BYTES = 96 << 20

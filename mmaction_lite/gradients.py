@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mmaction_lite.distributed import without_exchange
 from mmaction_lite.errors import UserError
-from mmaction_lite.loss import clip_losses, hits
 from mmaction_lite.models.sub_batch import SubBatchNorm2d, in_groups
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.tasks.losses import clip_losses, hits
 
 
 class Gradients:

@@ -29,7 +29,7 @@ from PIL import Image
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
-from mmaction_lite.metrics import (
+from mmaction_lite.tasks.metrics import (
     TITLES,
     average_precision,
     class_metrics,

@@ -28,7 +28,6 @@ from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.gradients import Gradients
-from mmaction_lite.loss import balanced_weights, dense
 from mmaction_lite.models.convolution import store_channels_last
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.models.sub_batch import split_batch_norm
@@ -36,6 +35,7 @@ from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.run import Progress as RunProgress
 from mmaction_lite.run import Run
+from mmaction_lite.tasks.losses import balanced_weights, dense
 from mmaction_lite.watch import Quarantine, WandbBoard, Watch, import_wandb
 
 T = TypeVar("T")

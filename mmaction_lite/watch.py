@@ -22,7 +22,7 @@ from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import Evaluation
 from mmaction_lite.files import write_atomically
-from mmaction_lite.metrics import describe
+from mmaction_lite.tasks.metrics import describe
 
 MAX_BROKEN_SHARE = 0.05
 

@@ -13,7 +13,7 @@ from mmaction_lite.data.views.samplers import DenseClips
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import average_views, evaluate
-from mmaction_lite.metrics import average_precision, metrics
+from mmaction_lite.tasks.metrics import average_precision, metrics
 
 
 class Brightness(nn.Module):

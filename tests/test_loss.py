@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from mmaction_lite.loss import balanced_weights, clip_losses, dense, hits
+from mmaction_lite.tasks.losses import balanced_weights, clip_losses, dense, hits
 
 
 def test_cross_entropy_is_that_of_pytorch():

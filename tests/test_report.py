@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.metrics import class_metrics, confusion, metrics, most_confused
 from mmaction_lite.report import smooth, thumbnail, write_report
+from mmaction_lite.tasks.metrics import class_metrics, confusion, metrics, most_confused
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TRAINING_ROW = {"loss": 2.0, "lr": 0.1, "top1": 0.3, "iteration_seconds": 0.4, "data_seconds": 0.1}

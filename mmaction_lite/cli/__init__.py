@@ -127,10 +127,10 @@ def train(
 ) -> None:
     """Train a recipe and leave a run folder."""
     from mmaction_lite.data.loading.cache import Caches
-    from mmaction_lite.metrics import TITLES
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.finetune import finetune as adapt
     from mmaction_lite.recipes.recipe import change
+    from mmaction_lite.tasks.metrics import TITLES
     from mmaction_lite.train import read_training, train
 
     chosen = get_recipe(recipe)
@@ -199,9 +199,9 @@ def measure(
     from mmaction_lite.device import default_workers
     from mmaction_lite.distributed import join
     from mmaction_lite.evaluate import evaluate
-    from mmaction_lite.metrics import describe
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.weights import card_of, load
+    from mmaction_lite.tasks.metrics import describe
 
     if dump is not None and (dump.suffix != ".npz" or not os.access(dump.parent, os.W_OK)):
         raise UserError(

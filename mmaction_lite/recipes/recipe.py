@@ -20,8 +20,8 @@ from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.device import CompileMode, Precision
 from mmaction_lite.errors import UserError, nearest
-from mmaction_lite.loss import LossName
 from mmaction_lite.optim import BatchNormMode, Optimizer, Schedule
+from mmaction_lite.tasks.losses import LossName
 
 T = TypeVar("T")
 

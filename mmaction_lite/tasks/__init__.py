@@ -1,0 +1,1 @@
+"""The kinds of tasks: target, loss, probabilities and metrics of a label."""
