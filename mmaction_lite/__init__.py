@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmaction_lite.recipes import get_recipe, list_recipes
-    from mmaction_lite.recipes.weights import load
     from mmaction_lite.recognize import Prediction, predict
+    from mmaction_lite.weights.card import load
 
 __all__ = ["Prediction", "get_recipe", "list_recipes", "load", "predict"]
 
@@ -15,7 +15,7 @@ _HOMES = {
     "predict": "mmaction_lite.recognize",
     "get_recipe": "mmaction_lite.recipes",
     "list_recipes": "mmaction_lite.recipes",
-    "load": "mmaction_lite.recipes.weights",
+    "load": "mmaction_lite.weights.card",
 }
 
 

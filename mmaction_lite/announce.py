@@ -11,7 +11,7 @@ from mmaction_lite.data.loading.batch_plan import Course
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.recipes.weights import Card
+from mmaction_lite.weights.card import Card
 
 
 def check_fit(recipe: Recipe, samples: Samples, course: Course, team: Team, shard: bool) -> None:

@@ -16,10 +16,10 @@ from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.evaluate import Evaluation, evaluate
 from mmaction_lite.recipes import get_recipe
-from mmaction_lite.recipes.weights import card_of, load
 from mmaction_lite.recognize import predict
 from mmaction_lite.report import write_report
 from mmaction_lite.train import train
+from mmaction_lite.weights.card import card_of, load
 
 RECIPES = {"tsn": "tsn_r10_1x1x8_12e_motions_rgb", "tsm": "tsm_r10_1x1x8_12e_motions_rgb"}
 SUMMARY = "summary.json"

@@ -16,7 +16,7 @@ from mmaction_lite.evaluate import score
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.recipes.weights import card_of, load
+from mmaction_lite.weights.card import card_of, load
 
 Input = str | Path | np.ndarray
 

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from mmaction_lite.checkpoint import load_state, save_state
-from mmaction_lite.converters import Conversion, convert, read_checkpoint
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.errors import UserError
 from mmaction_lite.evaluate import Evaluation
 from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.recipes.weights import Card, run_weights, save_weights
+from mmaction_lite.weights.card import Card, run_weights, save_weights
+from mmaction_lite.weights.checkpoint import load_state, save_state
+from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint
 
 
 class Stateful(Protocol):

@@ -16,8 +16,8 @@ from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.demo import generate_motions
 from mmaction_lite.evaluate import evaluate
 from mmaction_lite.recipes.finetune import finetune
-from mmaction_lite.recipes.weights import card_of
 from mmaction_lite.train import train
+from mmaction_lite.weights.card import card_of
 
 
 def main(folder: Path) -> None:

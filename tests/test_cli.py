@@ -224,7 +224,7 @@ def test_every_mistake_is_one_line_and_exit_code_2(run, trained, tiny, tmp_path,
 def test_convert_writes_weights_that_load(run, tmp_path):
     from mmaction_lite import load
     from mmaction_lite.models import tsn_r50
-    from mmaction_lite.recipes.weights import card_of
+    from mmaction_lite.weights.card import card_of
 
     network = tsn_r50(num_classes=3)
     torch.save(

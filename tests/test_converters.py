@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite import converters, models
-from mmaction_lite.converters import convert, read_checkpoint
+from mmaction_lite import models
 from mmaction_lite.errors import UserError
+from mmaction_lite.weights import converters
+from mmaction_lite.weights.converters import convert, read_checkpoint
 
 GOLDENS = Path(__file__).parent / "goldens"
 # Every public checkpoint whose names and shapes are kept in goldens/, and the builder that it is for.

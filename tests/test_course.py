@@ -12,7 +12,7 @@ from test_loader import numbered
 from torch import nn
 
 from mmaction_lite import get_recipe
-from mmaction_lite.checkpoint import load_state
+from mmaction_lite.weights.checkpoint import load_state
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import Course, Multigrid, Phase, Shape, reshaped
 from mmaction_lite.data.loading.loader import Draws, VideoDataset, training_loader

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaction_lite.checkpoint import load_state
+from mmaction_lite.weights.checkpoint import load_state
 
 # Normalised by running statistics and without dropout nothing depends on how a batch is divided.
 RECIPE = """

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite import models
-from mmaction_lite.converters import TABLES, convert
+from mmaction_lite.weights.converters import TABLES, convert
 
 FOLDER = Path(__file__).parent / "goldens"
 

@@ -18,8 +18,8 @@ from mmaction_lite.gradients import Gradients
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import store_channels_last
 from mmaction_lite.optim import SGD
-from mmaction_lite.recipes.weights import card_of, load
 from mmaction_lite.train import train
+from mmaction_lite.weights.card import card_of, load
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and there is none"),

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite import models
-from mmaction_lite.converters import mit_tsm, mmaction2, torchvision
-from mmaction_lite.converters.inflate import inflate
 from mmaction_lite.models import non_local, optimize_for_inference
 from mmaction_lite.models.convolution import Conv2d, Conv3d
 from mmaction_lite.models.fast import recompute, temporal
+from mmaction_lite.weights.converters import mit_tsm, mmaction2, torchvision
+from mmaction_lite.weights.converters.inflate import inflate
 
 # Parameters with 400 classes: those of the public implementations, and where these do not exist, of the same
 # network counted from its published definition.

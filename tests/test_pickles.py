@@ -19,10 +19,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmaction_lite.converters import files
-from mmaction_lite.converters.files import find_state_dict, read_checkpoint
-from mmaction_lite.converters.pickles import Ignored, Unpickler
 from mmaction_lite.errors import UserError
+from mmaction_lite.weights.converters import files
+from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint
+from mmaction_lite.weights.converters.pickles import Ignored, Unpickler
 
 FIRED: list[object] = []
 

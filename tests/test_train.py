@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from mmaction_lite.checkpoint import load_state
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.errors import UserError
@@ -19,11 +18,12 @@ from mmaction_lite.models.recognizer import fold_time
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.optim import AdamW, measure_statistics
 from mmaction_lite.recipes.recipe import Build, change
-from mmaction_lite.recipes.weights import card_of, load
 from mmaction_lite.recognize import predict
 from mmaction_lite.report import write_report
 from mmaction_lite.train import train
 from mmaction_lite.watch import Watch
+from mmaction_lite.weights.card import card_of, load
+from mmaction_lite.weights.checkpoint import load_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

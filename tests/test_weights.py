@@ -12,15 +12,15 @@ import safetensors.torch
 import torch
 
 from mmaction_lite import load, predict
-from mmaction_lite.checkpoint import save_state
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.data.views.crops import RandomCrop
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.models import tsm_r10, tsn_r10
 from mmaction_lite.recipes.recipe import Build
-from mmaction_lite.recipes.weights import Card, card_of, save_weights
 from mmaction_lite.recognize import Prediction
+from mmaction_lite.weights.card import Card, card_of, save_weights
+from mmaction_lite.weights.checkpoint import save_state
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_failed_write_keeps_the_file_before(tmp_path):
 @pytest.mark.slow
 def test_kill_9_while_saving_leaves_a_whole_file(tmp_path):
     code = textwrap.dedent(f"""
-        import torch; from pathlib import Path; from mmaction_lite.checkpoint import save_state
+        import torch; from pathlib import Path; from mmaction_lite.weights.checkpoint import save_state
         print("ready", flush=True)
         for step in range(100000):
             state = {{"card": "", "step": step, "a": torch.full((300000,), step)}}

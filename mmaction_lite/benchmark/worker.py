@@ -27,7 +27,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmaction_lite.benchmark.settings import find_setting
 from mmaction_lite.benchmark.turns import INT8
-from mmaction_lite.converters import convert
 from mmaction_lite.data.annotations.samples import PackedStrings
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
@@ -41,6 +40,7 @@ from mmaction_lite.models.fast.quantized import can_quantize
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.weights.converters import convert
 
 CLASSES = 400
 ENDLESS = 1_000_000  # steps

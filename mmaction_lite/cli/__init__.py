@@ -165,9 +165,9 @@ def convert(
     classes: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
 ) -> None:
     """Turn weights of MMAction2, PySlowFast, PyTorchVideo, MIT's TSM or torchvision into ours."""
-    from mmaction_lite.convert import convert_file
     from mmaction_lite.data.annotations.splits import read_classes
     from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.weights.conversion import convert_file
 
     print(convert_file(file, get_recipe(recipe), out, read_classes(classes) if classes else None))
 
@@ -200,8 +200,8 @@ def measure(
     from mmaction_lite.distributed import join
     from mmaction_lite.evaluate import evaluate
     from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.recipes.weights import card_of, load
     from mmaction_lite.tasks.metrics import describe
+    from mmaction_lite.weights.card import card_of, load
 
     if dump is not None and (dump.suffix != ".npz" or not os.access(dump.parent, os.W_OK)):
         raise UserError(

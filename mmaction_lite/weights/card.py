@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 import mmaction_lite.models as models
-from mmaction_lite.checkpoint import load_state
 from mmaction_lite.data.views import crops as transforms
 from mmaction_lite.data.views import normalize, views
 from mmaction_lite.data.views import samplers as clips
@@ -22,6 +21,7 @@ from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.weights.checkpoint import load_state
 
 # The only types that a file may name.
 _TYPES = {

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from mmaction_lite.converters.torchvision import rename_mobilenet
+from mmaction_lite.weights.converters.torchvision import rename_mobilenet
 
 NAME = "MIT TSM"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmaction_lite.converters.pyslowfast import authors_form
+from mmaction_lite.weights.converters.pyslowfast import authors_form
 
 NAME = "PyTorchVideo"
 

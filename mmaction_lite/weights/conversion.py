@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmaction_lite.converters import Conversion, classifier_size, convert, read_checkpoint
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.recipes.weights import Card, save_weights
+from mmaction_lite.weights.card import Card, save_weights
+from mmaction_lite.weights.converters import Conversion, classifier_size, convert, read_checkpoint
 
 
 def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] | None = None) -> Conversion:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmaction_lite.converters.pickles import Ignored, Unpickler
 from mmaction_lite.errors import UserError
+from mmaction_lite.weights.converters.pickles import Ignored, Unpickler
 
 LEGACY = 0x1950A86A20F9469CFC6C  # the number that opens what torch.save wrote before PyTorch 1.6
 DTYPES = {

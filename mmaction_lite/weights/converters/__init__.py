@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
-from mmaction_lite.converters.files import find_state_dict, read_checkpoint
-from mmaction_lite.converters.inflate import inflate
 from mmaction_lite.errors import UserError
+from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
+from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint
+from mmaction_lite.weights.converters.inflate import inflate
 
 __all__ = ["Conversion", "classifier_size", "convert", "read_checkpoint"]
 

@@ -1,0 +1,1 @@
+"""Weights files: what they store, checkpoints, and conversion from other projects."""
