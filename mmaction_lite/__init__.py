@@ -4,15 +4,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmaction_lite.inference.predict import Prediction, predict
     from mmaction_lite.recipes import get_recipe, list_recipes
-    from mmaction_lite.recognize import Prediction, predict
     from mmaction_lite.weights.card import load
 
 __all__ = ["Prediction", "get_recipe", "list_recipes", "load", "predict"]
 
 _HOMES = {
-    "Prediction": "mmaction_lite.recognize",
-    "predict": "mmaction_lite.recognize",
+    "Prediction": "mmaction_lite.inference.predict",
+    "predict": "mmaction_lite.inference.predict",
     "get_recipe": "mmaction_lite.recipes",
     "list_recipes": "mmaction_lite.recipes",
     "load": "mmaction_lite.weights.card",

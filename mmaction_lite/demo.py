@@ -14,9 +14,9 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.generated.motions import Form, generate
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.errors import Interrupted, UserError
-from mmaction_lite.evaluate import Evaluation, evaluate
+from mmaction_lite.inference.evaluate import Evaluation, evaluate
+from mmaction_lite.inference.predict import predict
 from mmaction_lite.recipes import get_recipe
-from mmaction_lite.recognize import predict
 from mmaction_lite.report import write_report
 from mmaction_lite.train import train
 from mmaction_lite.weights.card import card_of, load

@@ -26,8 +26,8 @@ from mmaction_lite.data.loading.workers import HANG_SECONDS, Batches
 from mmaction_lite.device import default_workers
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import Interrupted, UserError
-from mmaction_lite.evaluate import evaluate
 from mmaction_lite.gradients import Gradients
+from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models.convolution import store_channels_last
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.models.sub_batch import split_batch_norm

@@ -20,8 +20,8 @@ from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.device import peak_memory
 from mmaction_lite.distributed import Team
 from mmaction_lite.errors import UserError
-from mmaction_lite.evaluate import Evaluation
 from mmaction_lite.files import write_atomically
+from mmaction_lite.inference.evaluate import Evaluation
 from mmaction_lite.tasks.metrics import describe
 
 MAX_BROKEN_SHARE = 0.05

@@ -14,7 +14,7 @@ from mmaction_lite import get_recipe, load
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.demo import generate_motions
-from mmaction_lite.evaluate import evaluate
+from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.train import train
 from mmaction_lite.weights.card import card_of

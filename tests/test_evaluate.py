@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from mmaction_lite import evaluate as module
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.views.crops import CenterCrop, TenCrop
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.samplers import DenseClips
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
-from mmaction_lite.evaluate import average_views, evaluate
+from mmaction_lite.inference import evaluate as module
+from mmaction_lite.inference.evaluate import average_views, evaluate
 from mmaction_lite.tasks.metrics import average_precision, metrics
 
 

@@ -19,7 +19,7 @@ from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.samplers import DenseClips
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
-from mmaction_lite.evaluate import evaluate
+from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Ending, Scale
 from mmaction_lite.models.fast.quantized import Quantize, Range

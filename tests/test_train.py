@@ -12,13 +12,13 @@ from torch import nn
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.errors import UserError
-from mmaction_lite.evaluate import evaluate
+from mmaction_lite.inference.evaluate import evaluate
+from mmaction_lite.inference.predict import predict
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.models.recognizer import fold_time
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.optim import AdamW, measure_statistics
 from mmaction_lite.recipes.recipe import Build, change
-from mmaction_lite.recognize import predict
 from mmaction_lite.report import write_report
 from mmaction_lite.train import train
 from mmaction_lite.watch import Watch

@@ -16,9 +16,9 @@ from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.data.views.crops import RandomCrop
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
+from mmaction_lite.inference.predict import Prediction
 from mmaction_lite.models import tsm_r10, tsn_r10
 from mmaction_lite.recipes.recipe import Build
-from mmaction_lite.recognize import Prediction
 from mmaction_lite.weights.card import Card, card_of, save_weights
 from mmaction_lite.weights.checkpoint import save_state
 

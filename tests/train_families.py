@@ -22,7 +22,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.views.samplers import ClipSampler, DenseClips, SegmentFrames
 from mmaction_lite.demo import generate_motions
-from mmaction_lite.evaluate import evaluate
+from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models.fast.quantized import can_quantize
 from mmaction_lite.optim import AdamW
 from mmaction_lite.recipes.recipe import Build, Recipe

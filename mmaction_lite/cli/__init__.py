@@ -198,7 +198,7 @@ def measure(
     from mmaction_lite.data.annotations.splits import read_split
     from mmaction_lite.device import default_workers
     from mmaction_lite.distributed import join
-    from mmaction_lite.evaluate import evaluate
+    from mmaction_lite.inference.evaluate import evaluate
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.tasks.metrics import describe
     from mmaction_lite.weights.card import card_of, load
@@ -254,8 +254,8 @@ def predict(
 ) -> None:
     """Say what is seen in videos."""
     from mmaction_lite.device import pick_device
+    from mmaction_lite.inference.predict import load_for_inference, predictions
     from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.recognize import load_for_inference, predictions
 
     model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(pick_device(device))
     rows: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ from torch import nn
 from mmaction_lite.data.sources.source import ArrayVideo, Source, open_source
 from mmaction_lite.device import pick_device
 from mmaction_lite.errors import UserError
-from mmaction_lite.evaluate import score
+from mmaction_lite.inference.evaluate import score
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
