@@ -17,7 +17,7 @@ from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.inference.evaluate import Evaluation, evaluate
 from mmaction_lite.inference.predict import predict
 from mmaction_lite.recipes import get_recipe
-from mmaction_lite.report import write_report
+from mmaction_lite.report.page import write_report
 from mmaction_lite.train import train
 from mmaction_lite.weights.card import card_of, load
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.report import smooth, thumbnail, write_report
+from mmaction_lite.report.page import smooth, thumbnail, write_report
 from mmaction_lite.tasks.metrics import class_metrics, confusion, metrics, most_confused
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -19,7 +19,7 @@ from mmaction_lite.models.recognizer import fold_time
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.optim import AdamW, measure_statistics
 from mmaction_lite.recipes.recipe import Build, change
-from mmaction_lite.report import write_report
+from mmaction_lite.report.page import write_report
 from mmaction_lite.train import train
 from mmaction_lite.watch import Watch
 from mmaction_lite.weights.card import card_of, load

@@ -287,7 +287,7 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about runs: curves, confusions, classes, worst clips."""
-    from mmaction_lite.report import write_report
+    from mmaction_lite.report.page import write_report
 
     print(write_report(runs, out))
 

@@ -352,7 +352,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     )
     environment.filters["percent"] = _percent
     sections = [_section(read_run(run)) for run in runs]
-    page = environment.get_template("report.html.jinja").render(
+    page = environment.get_template("page.html.jinja").render(
         sections=sections,
         most_worst=MOST_WORST_VIDEOS,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
