@@ -18,7 +18,7 @@ from mmaction_lite.inference.evaluate import Evaluation, evaluate
 from mmaction_lite.inference.predict import predict
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.report.page import write_report
-from mmaction_lite.train import train
+from mmaction_lite.training.loop import train
 from mmaction_lite.weights.card import card_of, load
 
 RECIPES = {"tsn": "tsn_r10_1x1x8_12e_motions_rgb", "tsm": "tsm_r10_1x1x8_12e_motions_rgb"}

@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 
 from mmaction_lite import get_recipe
-from mmaction_lite.gradients import Gradients
-from mmaction_lite.train import train
+from mmaction_lite.training.gradients import Gradients
+from mmaction_lite.training.loop import train
 
 
 def main(data: Path) -> None:

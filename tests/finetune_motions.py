@@ -16,7 +16,7 @@ from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.demo import generate_motions
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.recipes.finetune import finetune
-from mmaction_lite.train import train
+from mmaction_lite.training.loop import train
 from mmaction_lite.weights.card import card_of
 
 

@@ -16,10 +16,10 @@ import torch
 from mmaction_lite import list_recipes
 from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data.sources.source import open_source
-from mmaction_lite.gradients import Gradients
 from mmaction_lite.inference.evaluate import score
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.optim import set_lr
+from mmaction_lite.training.gradients import Gradients
 
 
 def main(video: Path, out: Path) -> None:

@@ -26,8 +26,8 @@ from mmaction_lite.optim import SGD, Steps
 from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.recipes.multigrid import multigrid
 from mmaction_lite.recipes.recipe import Build, change
-from mmaction_lite.train import train
-from mmaction_lite.watch import Watch
+from mmaction_lite.training.loop import train
+from mmaction_lite.training.progress import Watch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

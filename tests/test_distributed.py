@@ -60,7 +60,7 @@ def by_multigrid() -> Recipe:
 
 def dying() -> Recipe:
     \"\"\"Rank 1 is killed in its fifth step, the first time.\"\"\"
-    from mmaction_lite.gradients import Gradients
+    from mmaction_lite.training.gradients import Gradients
 
     add, count = Gradients.add, iter(range(1000))
 
@@ -75,7 +75,7 @@ def dying() -> Recipe:
 
 def asked_to_stop() -> Recipe:
     \"\"\"Rank 1 gets SIGTERM in its fifth step.\"\"\"
-    from mmaction_lite.gradients import Gradients
+    from mmaction_lite.training.gradients import Gradients
 
     add, count = Gradients.add, iter(range(1000))
 

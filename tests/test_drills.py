@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from mmaction_lite.weights.checkpoint import load_state
-from mmaction_lite.train import train
+from mmaction_lite.training.loop import train
 from conftest import brightening
 from test_distributed import RECIPE
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from mmaction_lite import models
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import pick_device
-from mmaction_lite.gradients import Gradients
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import store_channels_last
 from mmaction_lite.optim import SGD
-from mmaction_lite.train import train
+from mmaction_lite.training.gradients import Gradients
+from mmaction_lite.training.loop import train
 from mmaction_lite.weights.card import card_of, load
 
 pytestmark = [

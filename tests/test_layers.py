@@ -113,7 +113,7 @@ def test_the_check_sees_every_form_of_import(tmp_path, monkeypatch):
     file = tmp_path / "data" / "x.py"
     file.parent.mkdir()
     file.write_text(
-        "import mmaction_lite.train\nfrom mmaction_lite import recipes\nfrom .clips import y\n"
+        "import mmaction_lite.training.loop\nfrom mmaction_lite import recipes\nfrom .clips import y\n"
         "def f():\n    from mmaction_lite.models.tsn import z\n"
     )
     assert imports(file) == {"train", "recipes", "models"}

@@ -12,12 +12,12 @@ import torch
 from mmaction_lite import get_recipe, list_recipes
 from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.errors import UserError
-from mmaction_lite.gradients import Gradients
 from mmaction_lite.inference.evaluate import score
 from mmaction_lite.models import slowfast_r50_4x16, tsm_mobilenetv2, tsm_r10, tsm_r50
 from mmaction_lite.optim import AdamW, OneCycle, Steps, layer_numbers, set_lr
 from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.recipes.recipe import Build, change
+from mmaction_lite.training.gradients import Gradients
 
 RECIPES = list_recipes()
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from test_train import die_after, rows
 
-from mmaction_lite import run as run_module
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.errors import Interrupted
-from mmaction_lite.train import train
-from mmaction_lite.watch import Watch
+from mmaction_lite.training import run_folder as run_module
+from mmaction_lite.training.loop import train
+from mmaction_lite.training.progress import Watch
 from mmaction_lite.weights.checkpoint import load_state, save_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,7 @@ from mmaction_lite.models import tsm_r10
 from mmaction_lite.models.sub_batch import SubBatchNorm2d, in_groups, split_batch_norm
 from mmaction_lite.optim import SGD
 from mmaction_lite.recipes.recipe import Build
-from mmaction_lite.train import train
+from mmaction_lite.training.loop import train
 from mmaction_lite.weights.checkpoint import load_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -20,8 +20,8 @@ from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.optim import AdamW, measure_statistics
 from mmaction_lite.recipes.recipe import Build, change
 from mmaction_lite.report.page import write_report
-from mmaction_lite.train import train
-from mmaction_lite.watch import Watch
+from mmaction_lite.training.loop import train
+from mmaction_lite.training.progress import Watch
 from mmaction_lite.weights.card import card_of, load
 from mmaction_lite.weights.checkpoint import load_state
 

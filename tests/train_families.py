@@ -26,7 +26,7 @@ from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models.fast.quantized import can_quantize
 from mmaction_lite.optim import AdamW
 from mmaction_lite.recipes.recipe import Build, Recipe
-from mmaction_lite.train import train
+from mmaction_lite.training.loop import train
 from mmaction_lite.weights.card import load
 
 RECORD = Path(__file__).parent.parent / "docs" / "families.json"

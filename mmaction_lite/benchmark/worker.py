@@ -33,13 +33,13 @@ from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_load
 from mmaction_lite.device import peak_memory, reusing_memory, synchronize
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import UserError
-from mmaction_lite.gradients import Gradients
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.convolution import store_channels_last
 from mmaction_lite.models.fast.quantized import can_quantize
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.training.gradients import Gradients
 from mmaction_lite.weights.converters import convert
 
 CLASSES = 400

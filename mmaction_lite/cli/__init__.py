@@ -131,7 +131,7 @@ def train(
     from mmaction_lite.recipes.finetune import finetune as adapt
     from mmaction_lite.recipes.recipe import change
     from mmaction_lite.tasks.metrics import TITLES
-    from mmaction_lite.train import read_training, train
+    from mmaction_lite.training.loop import read_training, train
 
     chosen = get_recipe(recipe)
     if finetune:

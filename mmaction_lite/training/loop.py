@@ -16,7 +16,6 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mmaction_lite.announce import announce, check_fit
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import Course
@@ -26,17 +25,18 @@ from mmaction_lite.data.loading.workers import HANG_SECONDS, Batches
 from mmaction_lite.device import default_workers
 from mmaction_lite.distributed import Team, join
 from mmaction_lite.errors import Interrupted, UserError
-from mmaction_lite.gradients import Gradients
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models.convolution import store_channels_last
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.run import Progress as RunProgress
-from mmaction_lite.run import Run
 from mmaction_lite.tasks.losses import balanced_weights, dense
-from mmaction_lite.watch import Quarantine, WandbBoard, Watch, import_wandb
+from mmaction_lite.training.gradients import Gradients
+from mmaction_lite.training.preflight import announce, check_fit
+from mmaction_lite.training.progress import Quarantine, WandbBoard, Watch, import_wandb
+from mmaction_lite.training.run_folder import Progress as RunProgress
+from mmaction_lite.training.run_folder import Run
 
 T = TypeVar("T")
 # Ctrl-C, an end asked for politely, and what batch systems send some time before the end of a job.
@@ -339,7 +339,7 @@ def read_training(data: Path) -> Samples:
 
 
 def _sharding() -> ModuleType:
-    from mmaction_lite import sharding
+    from mmaction_lite.training import sharding
 
     return sharding
 
