@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_train import die_after, rows
 from torch import Tensor, nn
 
 from mmaction_lite import models
@@ -20,6 +19,7 @@ from mmaction_lite.optim import SGD
 from mmaction_lite.training.gradients import Gradients
 from mmaction_lite.training.loop import train
 from mmaction_lite.weights.card import card_of, load
+from tests.training.test_loop import die_after, rows
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and there is none"),

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import brightening, write_video
 
 from mmaction_lite import get_recipe
 from mmaction_lite.cli import main
 from mmaction_lite.data.generated import motions
 from mmaction_lite.models import tsm_r50
 from mmaction_lite.recipes.recipe import change
+from tests.conftest import brightening, write_video
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

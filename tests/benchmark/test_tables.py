@@ -12,7 +12,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models import slowonly_r50
 from mmaction_lite.models.complexity import traffic
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = sorted((DOCS / "benchmarks").glob("*.json"))
 RECIPE = "tsm_r10_1x1x8_12e_motions_rgb"
 
@@ -40,7 +40,7 @@ def test_every_row_of_the_page_has_its_recipe_and_the_shape_of_its_peers():
 
 
 def test_each_worker_of_a_peer_knows_its_rows_and_imports_nothing_of_ours():
-    scripts = Path(__file__).parent.parent / "peers"
+    scripts = Path(__file__).parents[2] / "peers"
     for setting in SETTINGS:
         for peer, name in setting.peers.items():
             assert f'"{name}"' in (scripts / f"worker_{peer}.py").read_text()

@@ -94,7 +94,7 @@ def test_json_is_one_object_on_standard_output(run, trained, tiny):
 
 
 def test_eight_bits_from_the_command_line_and_as_the_page_says(run, trained, tiny, tmp_path, monkeypatch):
-    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     (block,) = re.findall(r"^```python\n([^`]*quantize[^`]*)^```", page, re.MULTILINE)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").symlink_to(trained)

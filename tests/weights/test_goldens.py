@@ -21,7 +21,7 @@ from torch.nn import functional
 from mmaction_lite import models
 from mmaction_lite.weights.converters import TABLES, convert
 
-FOLDER = Path(__file__).parent / "goldens"
+FOLDER = Path(__file__).parents[1] / "goldens"
 
 BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "mmaction2__i3d_r50_32x2x1": ("i3d_r50", {}),

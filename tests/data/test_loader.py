@@ -340,7 +340,7 @@ import sys
 from pathlib import Path
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.loader import VideoDataset
-from test_loader import small_views
+from tests.data.test_loader import small_views
 samples = read_split(Path(sys.argv[1]), "train")
 dataset = VideoDataset(samples, small_views(), seed=0)
 resident = []
@@ -350,7 +350,7 @@ for draw in range(2000):
         resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20)
 print(*resident)
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     output = subprocess.check_output([sys.executable, "-c", code, str(tiny)], text=True, env=environment)
     early, late = map(float, output.split())
     assert late - early < 8, (early, late)

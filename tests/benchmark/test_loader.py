@@ -11,7 +11,7 @@ import pytest
 from mmaction_lite.cli import app
 from mmaction_lite.data.generated.scenes import write_scene
 
-REAL = Path(__file__).parents[2] / "shared" / "videos" / "mma2_test.mp4"
+REAL = Path(__file__).parents[3] / "shared" / "videos" / "mma2_test.mp4"
 
 
 def decoded(path):

@@ -36,7 +36,7 @@ from mmaction_lite.benchmark.worker import kind
 from mmaction_lite.cli import app
 from mmaction_lite.errors import UserError
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = sorted((DOCS / "benchmarks").glob("*.json"))
 RECIPE = "tsm_r10_1x1x8_12e_motions_rgb"
 

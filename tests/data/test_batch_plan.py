@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_loader import numbered
 from torch import nn
 
 from mmaction_lite import get_recipe
-from mmaction_lite.weights.checkpoint import load_state
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import Course, Multigrid, Phase, Shape, reshaped
 from mmaction_lite.data.loading.loader import Draws, VideoDataset, training_loader
@@ -28,6 +26,8 @@ from mmaction_lite.recipes.multigrid import multigrid
 from mmaction_lite.recipes.recipe import Build, change
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import Watch
+from mmaction_lite.weights.checkpoint import load_state
+from tests.data.test_loader import numbered
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -339,7 +339,7 @@ def test_slowfast_takes_the_shapes_of_its_multigrid_training():
 
 
 def test_the_recipe_on_the_page_about_training():
-    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (block,) = (block for block in blocks if "multigrid" in block)
     found = {}

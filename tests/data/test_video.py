@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 
 import av
-import barcode
 import numpy as np
 import pytest
 
@@ -26,8 +25,9 @@ from mmaction_lite.data.views.samplers import (
     TimedSampler,
 )
 from mmaction_lite.errors import VideoError
+from tests import barcode
 
-SHARED = Path(__file__).parents[2] / "shared" / "videos"
+SHARED = Path(__file__).parents[3] / "shared" / "videos"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real clips are not beside the repository")
 
 GENERATED: dict[str, dict] = {

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_evaluate import Brightness
-from test_models import build, clip
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,6 +24,8 @@ from mmaction_lite.models.fast.quantized import Quantize, Range
 from mmaction_lite.models.fast.temporal import shift, shift_bytes
 from mmaction_lite.models.non_local import NonLocal
 from mmaction_lite.models.resnet import max_of_bytes
+from tests.inference.test_evaluate import Brightness
+from tests.models.test_models import build, clip
 
 pytestmark = pytest.mark.skipif(not HAS_INT8, reason="no x86 processor, or a PyTorch without oneDNN")
 VNNI = torch.cpu._is_vnni_supported()

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_train import die_after, rows
 
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.errors import Interrupted
@@ -16,6 +15,7 @@ from mmaction_lite.training import run_folder as run_module
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import Watch
 from mmaction_lite.weights.checkpoint import load_state, save_state
+from tests.training.test_loop import die_after, rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

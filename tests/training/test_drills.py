@@ -18,8 +18,8 @@ import torch
 
 from mmaction_lite.weights.checkpoint import load_state
 from mmaction_lite.training.loop import train
-from conftest import brightening
-from test_distributed import RECIPE
+from tests.conftest import brightening
+from tests.test_distributed import RECIPE
 
 torch.set_num_threads(1)
 data, out, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -77,7 +77,7 @@ def test_thirty_kills_and_no_unusable_run(tiny, tmp_path):
         capture_output=True,
         text=True,
         timeout=280,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

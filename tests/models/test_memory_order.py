@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from test_models import build, clip
 from torch.nn import functional
 
 from mmaction_lite.models.convolution import every, store_channels_last
 from mmaction_lite.models.fast.stem import convolve_deep
 from mmaction_lite.models.inflated import PairMax
+from tests.models.test_models import build, clip
 
 
 @pytest.mark.parametrize(

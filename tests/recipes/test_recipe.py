@@ -141,7 +141,7 @@ def test_fine_tuning_fits_the_number_of_clips(clips, batch, epochs):
 
 
 def test_every_published_recipe_was_run_at_its_full_size():
-    record = json.loads((Path(__file__).parent.parent / "docs" / "recipes.json").read_text())
+    record = json.loads((Path(__file__).parents[2] / "docs" / "recipes.json").read_text())
     assert record["recipes"].keys() == {name for name, r in RECIPES.items() if r.dataset != "motions"}
     for name, row in record["recipes"].items():
         recipe = RECIPES[name]

@@ -1,7 +1,6 @@
 from pathlib import Path
 from zipfile import ZipFile
 
-import barcode
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +10,7 @@ from mmaction_lite.data.sources.frames import Frames, in_natural_order, natural_
 from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.errors import VideoError
+from tests import barcode
 
 
 @pytest.fixture

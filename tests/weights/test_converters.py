@@ -16,7 +16,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.weights import converters
 from mmaction_lite.weights.converters import convert, read_checkpoint
 
-GOLDENS = Path(__file__).parent / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 # Every public checkpoint whose names and shapes are kept in goldens/, and the builder that it is for.
 PUBLIC: dict[str, tuple[str, dict[str, Any]]] = {
     "mmaction2__c2d_r50_8x8x1": ("c2d_r50", {}),

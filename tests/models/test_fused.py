@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_models import assert_same, build, clip
 from torch import Tensor
 
 from mmaction_lite.models import optimize_for_inference
@@ -15,6 +14,7 @@ from mmaction_lite.models.fast import fused
 from mmaction_lite.models.fast.fused import Ending
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
+from tests.models.test_models import assert_same, build, clip
 
 
 @pytest.mark.parametrize("is_cast", [True, False])
