@@ -29,9 +29,9 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 # Other frameworks, each in an environment of its own, to measure beside; see docs/benchmark.md.
-peers: $(patsubst peers/%.txt,.peers/%/ready,$(wildcard peers/*.txt))
+peers: $(patsubst benchmarks/peers/%.txt,.peers/%/ready,$(wildcard benchmarks/peers/*.txt))
 
-.peers/%/ready: peers/%.txt
+.peers/%/ready: benchmarks/peers/%.txt
 	$(PYTHON) -m venv .peers/$*
 	.peers/$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -42,7 +42,7 @@ class Setting:
         recipe: a recipe's name, or a function that makes one.
         published_batch: clips for each GPU, as published.
         cpu_batch: clips where the device is a processor: so few that a step takes seconds, not minutes.
-        peers: for those who can train it, the name that their worker in `peers/` knows it by.
+        peers: for those who can train it, the name that their worker in `benchmarks/peers/` knows it by.
         page: the first page's numbers: eight V100 with 32 GB, April to June 2020.
         about: what a reader should know.
         from_frames: clips come from folders of JPEG frames instead of video files, where both are there.

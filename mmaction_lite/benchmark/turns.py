@@ -206,7 +206,7 @@ def our_command() -> list[str]:
 
 def find_peers(folder: Path) -> dict[str, list[str]]:
     """The commands of the peers that are installed under `folder`, by name; see `make peers`."""
-    scripts = Path(__file__).parents[2] / "peers"
+    scripts = Path(__file__).parents[2] / "benchmarks" / "peers"
     found = {}
     for script in sorted(scripts.glob("worker_*.py")):
         name = script.stem.removeprefix("worker_")

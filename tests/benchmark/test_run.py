@@ -40,7 +40,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = sorted((DOCS / "benchmarks").glob("*.json"))
 RECIPE = "tsm_r10_1x1x8_12e_motions_rgb"
 
-# Answers as `peers/turns.py` does; what it is asked to do stands in its setting.
+# Answers as `benchmarks/peers/turns.py` does; what it is asked to do stands in its setting.
 FAKE = """
 import json, shutil, sys, time
 options = json.loads(sys.argv[1])

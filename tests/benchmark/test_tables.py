@@ -40,7 +40,7 @@ def test_every_row_of_the_page_has_its_recipe_and_the_shape_of_its_peers():
 
 
 def test_each_worker_of_a_peer_knows_its_rows_and_imports_nothing_of_ours():
-    scripts = Path(__file__).parents[2] / "peers"
+    scripts = Path(__file__).parents[2] / "benchmarks" / "peers"
     for setting in SETTINGS:
         for peer, name in setting.peers.items():
             assert f'"{name}"' in (scripts / f"worker_{peer}.py").read_text()

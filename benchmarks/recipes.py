@@ -1,6 +1,6 @@
 """Every published recipe at its full size: a training step of one video, and its test protocol.
 
-Run `python tests/run_recipes.py VIDEO OUT.json`; it takes some minutes, and goes on where it was stopped.
+Run `python benchmarks/recipes.py VIDEO OUT.json`; it takes some minutes, and goes on where it was stopped.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Training step, inference and memory of our models against their plain published form.
 
-    python tests/bench_models.py [NAME …] [--rounds 5] [--memory]
+    python benchmarks/models.py [NAME …] [--rounds 5] [--memory]
 
 The plain form is the same network with the same weights, run as the references run it: (B, C, T, H, W)
 contiguous activations, every convolution PyTorch's conv3d (conv2d in image networks), the shift written into

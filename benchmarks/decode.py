@@ -1,6 +1,6 @@
 """CPU time per clip of the planned reader, beside a linear one, other decoders and the floor.
 
-    python tests/bench_decode.py [VIDEO] [--clips 12]
+    python benchmarks/decode.py [VIDEO] [--clips 12]
 
 The video (a generated 340x256 one of 300 frames by default) is encoded with x264 twice: with the default
 distance between keyframes, 250, and with a keyframe every 10 frames. For every pattern the readers take turns

@@ -1,6 +1,6 @@
 """Train every family, through its published builder made thin, on the generated data set.
 
-    python tests/train_families.py [FAMILY …] [--out runs/families] [--seeds 0 1]
+    python benchmarks/families.py [FAMILY …] [--out runs/families] [--seeds 0 1]
 
 A model that nobody trained is not done: this is the proof that each learns motion (or, for the two that
 look at frames one by one, that they do not). The results go to docs/families.json; families and seeds

@@ -1,6 +1,6 @@
 """What the loop itself costs: an iteration without the network's step and without the wait for data.
 
-Run `python tests/bench_loop.py DATA` with DATA as `mmaction-lite data generate` writes it.
+Run `python benchmarks/loop.py DATA` with DATA as `mmaction-lite data generate` writes it.
 """
 
 import json

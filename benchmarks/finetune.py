@@ -1,6 +1,6 @@
 """The fine-tuning that docs/training.md reports: 20 clips of each class, from a network trained on others.
 
-Run `python tests/finetune_motions.py FOLDER`; it takes some minutes and prints one line per part.
+Run `python benchmarks/finetune.py FOLDER`; it takes some minutes and prints one line per part.
 """
 
 import sys
