@@ -54,40 +54,40 @@ class Plain(nn.Module):
         self.flat = any(isinstance(module, Conv2d) for module in model.modules())
 
     def forward(self, x: Tensor) -> Tensor:
-        clips = x.shape[0]
+        batch_size = x.shape[0]
         if self.flat:
             x = x.transpose(1, 2).flatten(0, 1).contiguous()
-        x = self.run(self.model.backbone, x, clips)
+        x = self.run(self.model.backbone, x, batch_size)
         if self.flat:
-            x = x.mean((2, 3)).unflatten(0, (clips, -1))
+            x = x.mean((2, 3)).unflatten(0, (batch_size, -1))
             return self.model.fc(self.model.dropout(x)).mean(1)
         return self.model.fc(self.model.dropout(x.mean((2, 3, 4)) if x.ndim == 5 else x))
 
-    def run(self, module: Any, x: Tensor, clips: int) -> Tensor:
+    def run(self, module: Any, x: Tensor, batch_size: int) -> Tensor:
         if isinstance(module, SlowFast):
-            return self.slowfast(module, x, clips)
+            return self.slowfast(module, x, batch_size)
         if isinstance(module, ResNet):
-            x = self.stem(module, x, clips)
+            x = self.stem(module, x, batch_size)
             for stage in module.stages:
-                x = self.run(stage, x, clips)
+                x = self.run(stage, x, batch_size)
             return x
         if isinstance(module, Block):
             identity = x
             if module.downsample is not None:
-                identity = self.norm(module.downsample[1], self.run(module.downsample[0], x, clips))
+                identity = self.norm(module.downsample[1], self.run(module.downsample[0], x, batch_size))
             for number in range(1, module.length + 1):
-                x = self.run(getattr(module, f"conv{number}"), x, clips)
+                x = self.run(getattr(module, f"conv{number}"), x, batch_size)
                 x = self.norm(getattr(module, f"bn{number}"), x)
                 if number < module.length:
                     x = functional.relu_(x)
             return functional.relu_(x + identity)
         if isinstance(module, Conv2plus1d):
-            x = functional.relu_(self.norm(module.bn, self.run(module.spatial, x, clips)))
-            return self.run(module.temporal, x, clips)
+            x = functional.relu_(self.norm(module.bn, self.run(module.spatial, x, batch_size)))
+            return self.run(module.temporal, x, batch_size)
         if isinstance(module, Conv3d):
             return functional.conv3d(x, module.weight, module.bias, module.stride, module.padding)  # pyright: ignore
         if isinstance(module, Conv2d):
-            x = shift_plainly(x, clips, module.share) if module.share else x
+            x = shift_plainly(x, batch_size, module.share) if module.share else x
             return functional.conv2d(x, module.weight, module.bias, module.stride, module.padding)  # pyright: ignore
         if isinstance(module, MaxPool):
             if self.flat:
@@ -97,12 +97,12 @@ class Plain(nn.Module):
         if isinstance(module, PairMax):
             return functional.max_pool3d(x, (2, 1, 1), (2, 1, 1))
         for child in module:
-            x = self.run(child, x, clips)
+            x = self.run(child, x, batch_size)
         return x
 
-    def stem(self, net: ResNet, x: Tensor, clips: int) -> Tensor:
-        x = functional.relu_(self.norm(net.bn1, self.run(net.conv1, x, clips)))
-        return x if net.maxpool is None else self.run(net.maxpool, x, clips)
+    def stem(self, net: ResNet, x: Tensor, batch_size: int) -> Tensor:
+        x = functional.relu_(self.norm(net.bn1, self.run(net.conv1, x, batch_size)))
+        return x if net.maxpool is None else self.run(net.maxpool, x, batch_size)
 
     def norm(self, module: Any, x: Tensor) -> Tensor:
         return functional.batch_norm(
@@ -116,22 +116,22 @@ class Plain(nn.Module):
             module.eps,
         )
 
-    def slowfast(self, net: SlowFast, x: Tensor, clips: int) -> Tensor:
+    def slowfast(self, net: SlowFast, x: Tensor, batch_size: int) -> Tensor:
         picked = torch.linspace(0, x.shape[2] - 1, x.shape[2] // net.alpha).long()
-        slow, fast = self.stem(net.slow, x[:, :, picked], clips), self.stem(net.fast, x, clips)
+        slow, fast = self.stem(net.slow, x[:, :, picked], batch_size), self.stem(net.fast, x, batch_size)
         for lateral, slow_stage, fast_stage in zip(
             net.lateral, net.slow.stages, net.fast.stages, strict=True
         ):
             joined: Any = lateral
-            across = functional.relu_(self.norm(joined.bn, self.run(joined.conv, fast, clips)))
-            slow = self.run(slow_stage, torch.cat([slow, across], dim=1), clips)
-            fast = self.run(fast_stage, fast, clips)
+            across = functional.relu_(self.norm(joined.bn, self.run(joined.conv, fast, batch_size)))
+            slow = self.run(slow_stage, torch.cat([slow, across], dim=1), batch_size)
+            fast = self.run(fast_stage, fast, batch_size)
         return torch.cat([slow.mean((2, 3, 4)), fast.mean((2, 3, 4))], dim=1)
 
 
-def shift_plainly(x: Tensor, clips: int, share: int) -> Tensor:
+def shift_plainly(x: Tensor, batch_size: int, share: int) -> Tensor:
     """The temporal shift as its authors write it."""
-    time = x.unflatten(0, (clips, -1))
+    time = x.unflatten(0, (batch_size, -1))
     out = torch.zeros_like(time)
     out[:, :-1, :share] = time[:, 1:, :share]
     out[:, 1:, share : 2 * share] = time[:, :-1, share : 2 * share]

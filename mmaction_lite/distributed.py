@@ -23,37 +23,32 @@ from mmaction_lite.errors import UserError
 T = TypeVar("T")
 
 
-class Team:
+class DistributedContext:
     """This process among those of one training or test; alone unless `torchrun` started several.
 
     Args:
         rank: which process this is.
-        number: how many there are.
-        local_number: how many are on this machine.
+        world_size: number of processes.
+        local_world_size: number of processes on this machine.
         device: what this one computes on.
     """
 
-    def __init__(self, rank: int, number: int, local_number: int, device: torch.device):
+    def __init__(self, rank: int, world_size: int, local_world_size: int, device: torch.device):
         self.rank = rank
-        self.number = number
-        self.local_number = local_number
+        self.world_size = world_size
+        self.local_world_size = local_world_size
         self.device = device
         # What processes say goes its own way: gradients travel from another thread, at any time.
-        self._talk = dist.new_group(backend="gloo") if number > 1 else None
+        self._talk = dist.new_group(backend="gloo") if world_size > 1 else None
         self._asked: tuple[torch.Tensor, Any] | None = None
 
     def __str__(self) -> str:
-        return f"{self.device}" if self.number == 1 else f"{self.number} × {self.device.type}"
+        return f"{self.device}" if self.world_size == 1 else f"{self.world_size} × {self.device.type}"
 
     @property
     def is_first(self) -> bool:
         """Whether this is the process that speaks and writes."""
         return self.rank == 0
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """(rank, number), for those that hand out pieces of the data."""
-        return self.rank, self.number
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag whether any process raised it: all get the same answer.
@@ -74,7 +69,7 @@ class Team:
         """The values of all processes, in their order."""
         if self._talk is None:
             return [value]
-        values: list[Any] = [None] * self.number
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value, group=self._talk)
         return values
 
@@ -84,7 +79,7 @@ class Team:
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The network as training calls it: gradients are averaged over all processes."""
-        if self.number == 1:
+        if self.world_size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
         with warnings.catch_warnings(category=FutureWarning, action="ignore"):
@@ -94,15 +89,15 @@ class Team:
 
     def share_statistics(self, model: nn.Module) -> None:
         """Give all processes the first one's running statistics, which are those that are saved."""
-        for buffer in model.buffers() if self.number > 1 else ():
+        for buffer in model.buffers() if self.world_size > 1 else ():
             dist.broadcast(buffer, 0)
 
     def average_statistics(self, model: nn.Module) -> None:
         """Give all processes the mean of their running statistics."""
-        for buffer in model.buffers() if self.number > 1 else ():
+        for buffer in model.buffers() if self.world_size > 1 else ():
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
-                buffer /= self.number
+                buffer /= self.world_size
 
 
 def without_exchange(model: nn.Module) -> AbstractContextManager[object]:
@@ -111,7 +106,7 @@ def without_exchange(model: nn.Module) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def join(device: str) -> Iterator[Team]:
+def join(device: str) -> Iterator[DistributedContext]:
     """Join the other processes, if `torchrun` started several, for as long as the block lasts.
 
     Args:
@@ -122,7 +117,7 @@ def join(device: str) -> Iterator[Team]:
     """
     number = int(os.environ.get("WORLD_SIZE", "1"))
     if number == 1 or dist.is_initialized():
-        yield Team(0, 1, 1, pick_device(device))
+        yield DistributedContext(0, 1, 1, pick_device(device))
         return
     target = pick_device(device)
     if target.type == "mps":
@@ -144,6 +139,6 @@ def join(device: str) -> Iterator[Team]:
     timeout = timedelta(minutes=30)
     dist.init_process_group(backend, store=store, rank=rank, world_size=number, timeout=timeout)
     try:
-        yield Team(rank, number, int(os.environ["LOCAL_WORLD_SIZE"]), target)
+        yield DistributedContext(rank, number, int(os.environ["LOCAL_WORLD_SIZE"]), target)
     finally:
         dist.destroy_process_group()

@@ -165,14 +165,14 @@ class Steps:
     """lr times `gamma` at each of the epochs `milestones`, after an optional linear warm-up.
 
     The warm-up rises epoch by epoch from `warmup_start` to 1, which it reaches in the last of its
-    `warmup_epochs`; or, `is_straight`, step by step to 1 at epoch `warmup_epochs`.
+    `warmup_epochs`; or, `linear`, step by step to 1 at epoch `warmup_epochs`.
     """
 
     milestones: tuple[int, ...]
     gamma: float = 0.1
     warmup_epochs: int = 0
     warmup_start: float = 0.1
-    is_straight: bool = False
+    linear: bool = False
 
     def factor(self, epoch: float, epochs: int) -> float:
         """What lr is multiplied with at `epoch`, a fraction counted from 0, of `epochs`."""
@@ -180,7 +180,7 @@ class Steps:
         if not self.warmup_epochs:
             return decay
         by_epoch = int(epoch) / max(1, self.warmup_epochs - 1)
-        rise = min(1.0, epoch / self.warmup_epochs if self.is_straight else by_epoch)
+        rise = min(1.0, epoch / self.warmup_epochs if self.linear else by_epoch)
         return decay * (self.warmup_start + (1 - self.warmup_start) * rise)
 
 
@@ -189,18 +189,18 @@ class Cosine:
     """Half a cosine from 1 at epoch `begin` to 0 at the end, with an optional linear warm-up.
 
     The warm-up goes step by step from `warmup_start` at the first step to epoch `warmup_epochs`: as a factor
-    of the cosine, up to 1, or, `is_straight`, in its place, up to the value that the cosine has there.
+    of the cosine, up to 1, or, `linear`, in its place, up to the value that the cosine has there.
     """
 
     warmup_epochs: int = 0
     warmup_start: float = 0.1
     begin: int = 0
-    is_straight: bool = False
+    linear: bool = False
 
     def factor(self, epoch: float, epochs: int) -> float:
         """What lr is multiplied with at `epoch`, a fraction counted from 0, of `epochs`."""
         rise = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
-        if self.is_straight and rise < 1:
+        if self.linear and rise < 1:
             return self.warmup_start + (self._cosine(self.warmup_epochs, epochs) - self.warmup_start) * rise
         return (self.warmup_start + (1 - self.warmup_start) * rise) * self._cosine(epoch, epochs)
 

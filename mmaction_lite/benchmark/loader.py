@@ -17,7 +17,7 @@ from mmaction_lite.data.loading.loader import (
     AUGMENT,
     CLIP,
     Clip,
-    Draws,
+    TrainBatchSampler,
     VideoDataset,
     generator,
     stack,
@@ -90,7 +90,7 @@ def measure_loader(
     dataset = VideoDataset(samples, recipe.train, seed=seed)
     num_clips = max(1, num_clips)
     batch_size = min(recipe.batch_size, len(samples), num_clips)
-    steps = Draws(samples, batch_size, seed, 0, -(-num_clips // batch_size))
+    steps = TrainBatchSampler(samples, batch_size, seed, 0, -(-num_clips // batch_size))
     draws = [draw for step in steps for draw in step][:num_clips]
     readers = _readers()
     times: dict[str, list[float]] = {name: [] for name in (*STAGES, "whole", *readers)}
@@ -107,7 +107,7 @@ def measure_loader(
                     continue
                 indices = _time_stages(times, samples, recipe, draw, sample, seed)
                 for name, read in readers.items():
-                    if samples.parts is None and samples.path(sample).is_file():
+                    if samples.segments is None and samples.path(sample).is_file():
                         _timed(times[name], lambda: read(str(samples.path(sample)), indices))  # noqa: B023
                 times["whole"] += whole
                 clips.append(clip)
@@ -116,9 +116,9 @@ def measure_loader(
         if not clips:
             raise UserError(f"{samples.source}: none of {len(draws)} clips can be read")
         for first in range(0, len(clips), batch_size):
-            part = clips[first : first + batch_size]
-            batch = _timed(times["collate"], lambda: stack(part), len(part))  # noqa: B023
-            _timed(times["copy to device"], lambda: batch.pixels.to(device, copy=True), len(part))  # noqa: B023
+            segment = clips[first : first + batch_size]
+            batch = _timed(times["collate"], lambda: stack(segment), len(segment))  # noqa: B023
+            _timed(times["copy to device"], lambda: batch.pixels.to(device, copy=True), len(segment))  # noqa: B023
     finally:
         torch.set_num_threads(threads)
         packets.index_cache = known

@@ -14,19 +14,19 @@ from typing import Any
 
 import torch
 
-from mmaction_lite.benchmark.environment import environment, measure_limits
-from mmaction_lite.benchmark.settings import SETTINGS, Setting
-from mmaction_lite.benchmark.turns import (
+from mmaction_lite.benchmark.comparison import (
     OURS,
-    Field,
+    Comparison,
     Peer,
-    Turns,
+    WorkerConfig,
     find_peers,
     measure_feeding,
     measure_network,
     rows_of,
     warm,
 )
+from mmaction_lite.benchmark.environment import environment, measure_limits
+from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import CompileMode, Precision, available_cores, pick_device
 from mmaction_lite.errors import UserError, nearest
@@ -124,7 +124,9 @@ def run_benchmark(
                 (
                     setting,
                     stack.enter_context(
-                        Field(_turns(setting, plan, device, threads, listed), beside, out, plan.devices, say)
+                        Comparison(
+                            _turns(setting, plan, device, threads, listed), beside, out, plan.devices, say
+                        )
                     ),
                 )
                 for setting, beside in left[first : first + plan.at_once]
@@ -149,7 +151,7 @@ def run_benchmark(
     return found, failed
 
 
-def _measure(field: Field, plan: Plan) -> Iterator[dict[str, Any]]:
+def _measure(field: Comparison, plan: Plan) -> Iterator[dict[str, Any]]:
     """What is found, first without files and then with them.
 
     Raises:
@@ -162,7 +164,7 @@ def _measure(field: Field, plan: Plan) -> Iterator[dict[str, Any]]:
     yield numbers | {"error": "it was not measured from files"}  # so that an interrupted run goes on here
     try:
         taken = [step["iteration"] for turn in numbers["train"][OURS] for step in turn]
-        clips_per_second = field.turns.batch_size / statistics.median(taken)
+        clips_per_second = field.config.batch_size / statistics.median(taken)
         yield numbers | measure_feeding(field, plan.rounds, clips_per_second)
     except UserError as error:
         yield numbers | {"error": str(error)}
@@ -188,13 +190,15 @@ def _peers_left(
     return None if done and not left else left
 
 
-def _turns(setting: Setting, plan: Plan, device: torch.device, threads: int, listed: Path | None) -> Turns:
+def _turns(
+    setting: Setting, plan: Plan, device: torch.device, threads: int, listed: Path | None
+) -> WorkerConfig:
     """How a row is measured."""
     frames, height, width, _ = setting.build().train.view_shape
     published = setting.cpu_batch if device.type == "cpu" else setting.published_batch
     batch_size = plan.batch_size or published
     video, twin = _sources(plan.data, setting, device)
-    return Turns(
+    return WorkerConfig(
         setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
         input=(batch_size, frames, height, width),
         batch_size=batch_size,
@@ -210,10 +214,10 @@ def _turns(setting: Setting, plan: Plan, device: torch.device, threads: int, lis
 
 
 def _store(
-    found: dict[str, Any], setting: Setting, field: Field, numbers: dict[str, Any], file: Path
+    found: dict[str, Any], setting: Setting, field: Comparison, numbers: dict[str, Any], file: Path
 ) -> None:
     """Put a setting's rows among the results, in place of what was there of them, and write the file."""
-    recipe, (batch_size, frames, height, width) = setting.build(), field.turns.input
+    recipe, (batch_size, frames, height, width) = setting.build(), field.config.input
     with torch.device("meta"):
         model = recipe.model()
     shape = (1, 3, frames, height, width)
@@ -221,7 +225,7 @@ def _store(
         "setting": setting.name,
         "recipe": recipe.name,
         "batch_size": batch_size,
-        "input": field.turns.input,
+        "input": field.config.input,
         "parameters": parameters(model),
         "multiply_adds": batch_size * multiply_adds(model, shape),
         "traffic_bytes": batch_size * traffic(model, shape),
@@ -385,7 +389,7 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
 def _write_list(data: Path, out: Path) -> Path:
     """The training clips as lines `path label`, many times over, so that readers need not begin again."""
     samples = read_split(data, "train")
-    if samples.is_multi_label or samples.parts is not None:
+    if samples.is_multi_label or samples.segments is not None:
         raise UserError(f"{data}: the benchmark reads whole files with one class each")
     lines = [f"{samples.path(i).absolute()} {samples.target(i)}\n" for i in range(len(samples))]
     file = out / "videos.txt"

@@ -7,9 +7,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from mmaction_lite.benchmark.comparison import INT8, OURS, PEER, SOURCES
 from mmaction_lite.benchmark.scaling import predict_scaling
 from mmaction_lite.benchmark.settings import SETTINGS
-from mmaction_lite.benchmark.turns import INT8, OURS, PEER, SOURCES
 from mmaction_lite.files import write_atomically
 
 Steps = list[list[dict[str, float]]]
@@ -31,9 +31,9 @@ class Ratio:
         return f"**{self.median:.2f}** ({self.least:.2f}–{self.most:.2f})"
 
 
-def seconds(turns: Steps, stage: str = "iteration") -> float:
+def seconds(rounds: Steps, stage: str = "iteration") -> float:
     """The median over all steps of all turns; a stage that a step does not name took no time."""
-    return statistics.median(step.get(stage, 0.0) for turn in turns for step in turn)
+    return statistics.median(step.get(stage, 0.0) for turn in rounds for step in turn)
 
 
 def ratio(phase: dict[str, Steps], ours: str = OURS) -> Ratio | None:
@@ -58,9 +58,9 @@ def fed(row: dict[str, Any], side: str) -> Steps | None:
     return next((row[source][side] for source in SOURCES if side in row.get(source, {})), None)
 
 
-def data_share(turns: Steps) -> float:
+def data_share(rounds: Steps) -> float:
     """Of the time of all steps, what they waited for clips."""
-    steps = [step for turn in turns for step in turn]
+    steps = [step for turn in rounds for step in turn]
     return sum(step.get("data", 0.0) for step in steps) / sum(step["iteration"] for step in steps)
 
 

@@ -1,7 +1,8 @@
 """One process that is measured: it builds a network and data, then does the steps that it is asked for.
 
-`turns` starts it as `python -m mmaction_lite.benchmark.worker OPTIONS` and writes requests, one JSON object a
-line: {"phase": …, "steps": …}. Every answer is one line, too. Workers of other projects answer the same.
+`comparison` starts it as `python -m mmaction_lite.benchmark.worker OPTIONS` and writes requests, one JSON
+object a line: {"phase": …, "steps": …}. Every answer is one line, too. Workers of other
+projects answer the same.
 """
 
 import contextlib
@@ -25,13 +26,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
+from mmaction_lite.benchmark.comparison import INT8
 from mmaction_lite.benchmark.settings import find_setting
-from mmaction_lite.benchmark.turns import INT8
 from mmaction_lite.data.annotations.samples import PackedStrings
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
 from mmaction_lite.device import peak_memory, reusing_memory, synchronize
-from mmaction_lite.distributed import Team, join
+from mmaction_lite.distributed import DistributedContext, join
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.convolution import store_channels_last
@@ -119,12 +120,12 @@ class Work:
     """The steps of one setting.
 
     Args:
-        options: see `turns.Turns.options`.
-        team: this process, or it and its likes.
+        options: see `comparison.WorkerConfig.options`.
+        context: this process, or it and its likes.
     """
 
-    def __init__(self, options: dict[str, Any], team: Team):
-        self.options, self.team, device = options, team, team.device
+    def __init__(self, options: dict[str, Any], context: DistributedContext):
+        self.options, self.context, device = options, context, context.device
         recipe = find_setting(options["setting"]).build()
         self.recipe: Recipe = replace(recipe, precision=options["precision"], compile=options["compile"])
         torch.manual_seed(0)
@@ -134,7 +135,7 @@ class Work:
             split_batch_norm(self.built)
         if self.recipe.compile is not None:
             self.built.compile(mode=self.recipe.compile, dynamic=False)
-        self.model = team.wrap(self.built)
+        self.model = context.wrap(self.built)
         self.watch = Stopwatch(device)
         self.optimizer = self.recipe.optimizer.build(self.built)
         set_lr(self.optimizer, LR)
@@ -161,9 +162,9 @@ class Work:
             if self.options[source]:
                 found[source] = partial(self.feed, source)
         is_plain = self.recipe.precision == "float32" and self.recipe.compile is None
-        if self.team.device.type == "cpu" and is_plain and can_quantize(self.built):
+        if self.context.device.type == "cpu" and is_plain and can_quantize(self.built):
             found[INT8] = self.infer_in_bytes
-        if self.team.number > 1:
+        if self.context.world_size > 1:
             found |= {"apart": self.apart, "link": self.link}
         return found
 
@@ -187,12 +188,13 @@ class Work:
             self.batches[source] = iter(
                 training_loader(
                     self.data(source),
-                    self.options["batch_size"] * self.team.number,
+                    self.options["batch_size"] * self.context.world_size,
                     0,
                     ENDLESS,
                     self.options["workers"],
-                    self.team.device.type == "cuda",
-                    share=self.team.share,
+                    self.context.device.type == "cuda",
+                    rank=self.context.rank,
+                    world_size=self.context.world_size,
                 )
             )
         batch = next(self.batches[source])
@@ -203,7 +205,7 @@ class Work:
 
     def step(self, batch: Batch) -> None:
         """As a step of `train`, without its log."""
-        device, recipe = self.team.device, self.recipe
+        device, recipe = self.context.device, self.recipe
         self.built.train()
         pixels = batch.pixels.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True).flatten(0, 1)
@@ -226,14 +228,14 @@ class Work:
 
     def link(self) -> None:
         """One exchange of as many numbers as the network has gradients, and nothing else."""
-        numbers = torch.zeros(sum(p.numel() for p in self.built.parameters()), device=self.team.device)
+        numbers = torch.zeros(sum(p.numel() for p in self.built.parameters()), device=self.context.device)
         self.watch.start()
         dist.all_reduce(numbers)
 
     def infer(self) -> None:
         """A batch through `test`'s path: normalised, the folded network, probabilities."""
         if self.folded is None:
-            self.training_peak = peak_memory(self.team.device)
+            self.training_peak = peak_memory(self.context.device)
             self.folded = optimize_for_inference(self.built)
             if self.recipe.compile is not None:
                 self.folded.compile(mode=self.recipe.compile, dynamic=False)
@@ -251,19 +253,19 @@ class Work:
     @torch.no_grad()
     def score(self, model: nn.Module) -> None:
         """Probabilities of the batch that is there."""
-        device, dtype = self.team.device, getattr(torch, self.recipe.precision)
+        device, dtype = self.context.device, getattr(torch, self.recipe.precision)
         pixels = self.made.pixels.to(device, non_blocking=True).flatten(0, 1)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), reusing_memory(device):
             model(self.recipe.normalize(pixels)).softmax(1)
 
     def profile(self, phases: list[str]) -> dict[str, Any]:
         """Seconds inside operators in one step of each phase: `KINDS`, and "other"."""
-        activity = ProfilerActivity.CUDA if self.team.device.type == "cuda" else ProfilerActivity.CPU
+        activity = ProfilerActivity.CUDA if self.context.device.type == "cuda" else ProfilerActivity.CPU
         found = {}
         for phase in phases:
             with profile(activities=[activity]) as profiled:
                 self.phases[phase]()
-                synchronize(self.team.device)
+                synchronize(self.context.device)
             seconds = dict.fromkeys([*KINDS, "other"], 0.0)
             for operator in profiled.key_averages():
                 seconds[kind(operator.key)] += 1e-6 * (
@@ -297,14 +299,14 @@ class Work:
         """What a request asks for."""
         phase = request["phase"]
         if phase == "memory":
-            return {"mib": (self.training_peak or peak_memory(self.team.device)) - before}
+            return {"mib": (self.training_peak or peak_memory(self.context.device)) - before}
         if phase == "check":
             return self.check(request["file"])
         if phase == "profile":
             return self.profile(request["of"])
         if phase == "read":
             return self.read(request["source"], request["clips"])
-        self.watch.is_exact = phase == "stages" or self.team.device.type == "cpu"
+        self.watch.is_exact = phase == "stages" or self.context.device.type == "cpu"
         run, steps = self.phases[phase], []
         for _ in range(request["steps"]):
             self.watch.start()
@@ -330,10 +332,10 @@ def main() -> None:
 
     options = json.loads(sys.argv[1])
     torch.set_num_threads(options["threads"])
-    with contextlib.suppress(KeyboardInterrupt), join(options["device"]) as team:
-        before = peak_memory(team.device)
+    with contextlib.suppress(KeyboardInterrupt), join(options["device"]) as context:
+        before = peak_memory(context.device)
         try:
-            work = Work(options, team)
+            work = Work(options, context)
         except Exception as error:
             return answer(failure(error))
         answer({"framework": NAME, "phases": [*work.phases, "check"]})
@@ -342,7 +344,7 @@ def main() -> None:
                 answer(work.answer(json.loads(line), before))
             except Exception as error:
                 answer(failure(error))
-                if team.number > 1:  # the others would wait for this one for ever
+                if context.world_size > 1:  # the others would wait for this one for ever
                     return
 
 

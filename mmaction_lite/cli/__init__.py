@@ -129,7 +129,7 @@ def train(
     from mmaction_lite.data.loading.cache import Caches
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.finetune import finetune as adapt
-    from mmaction_lite.recipes.recipe import change
+    from mmaction_lite.recipes.recipe import apply_overrides
     from mmaction_lite.tasks.metrics import TITLES
     from mmaction_lite.training.loop import read_training, train
 
@@ -139,7 +139,7 @@ def train(
             raise UserError("--finetune starts from trained weights; pass them as --init-from")
         chosen = adapt(chosen, len(read_training(data)))
     done = train(
-        change(chosen, settings or []),
+        apply_overrides(chosen, settings or []),
         data,
         out,
         resume=resume,
@@ -173,7 +173,7 @@ def convert(
 
 
 @app.command("test")
-def measure(
+def test(
     weights: Annotated[Path, typer.Argument(help="Weights file or run folder.")],
     data: Data,
     recipe: Annotated[
@@ -214,9 +214,9 @@ def measure(
         calibration = read_split(data, "train", card.classes) if int8 else None
     except MissingSplitError:
         calibration = samples
-    with join("cpu" if int8 and device == "auto" else device) as team:
+    with join("cpu" if int8 and device == "auto" else device) as context:
         result = evaluate(
-            model.to(team.device),
+            model.to(context.device),
             samples,
             card.val if protocol == "val" else card.test,
             card.normalize,
@@ -224,12 +224,12 @@ def measure(
             precision=amp or "float32",
             compile=compile,
             calibration=calibration,
-            num_workers=default_workers(team.local_number) if workers is None else workers,
+            num_workers=default_workers(context.local_world_size) if workers is None else workers,
             hang_seconds=hang_seconds,
-            track=track if team.is_first else None,
-            team=team,
+            track=track if context.is_first else None,
+            context=context,
         )
-    if dump is not None and team.is_first:
+    if dump is not None and context.is_first:
         result.save(dump)
     numbers = result.metrics | {"videos": len(samples), "unreadable": len(result.faults)}
     if as_json:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.loading.cache import VideoCache
-from mmaction_lite.data.loading.loader import Clip, Fault, VideoDataset, evaluation_loader, piece
+from mmaction_lite.data.loading.loader import Clip, Fault, VideoDataset, evaluation_loader, rank_slice
 from mmaction_lite.data.loading.workers import HANG_SECONDS
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.device import CompileMode, Precision, give_memory_back, reusing_memory
-from mmaction_lite.distributed import Team
+from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
@@ -69,10 +69,10 @@ class Evaluation:
         readable = ~np.isnan(self.scores).any(1)
         scores, labels = self.scores[readable], self.labels[readable]
         if labels.ndim == 1:
-            right = scores[np.arange(len(labels)), labels]
+            correct = scores[np.arange(len(labels)), labels]
         else:
-            right = np.where(labels, scores, 1 - scores)
-        return float(-np.log(np.maximum(right, 1e-12)).mean()) + 0.0  # no -0.000
+            correct = np.where(labels, scores, 1 - scores)
+        return float(-np.log(np.maximum(correct, 1e-12)).mean()) + 0.0  # no -0.000
 
     @property
     def protocol(self) -> str:
@@ -109,7 +109,7 @@ def evaluate(
     hang_seconds: float = HANG_SECONDS,
     cache: VideoCache | None = None,
     track: Track | None = None,
-    team: Team | None = None,
+    context: DistributedContext | None = None,
 ) -> Evaluation:
     """Score every video of `samples` under the protocol `views`, on the device that `model` is on.
 
@@ -140,8 +140,10 @@ def evaluate(
     # Every video waits in a shared-memory file of its own: few at a time, or a process runs out of them.
     num_videos = max(1, min(8, _chunk(views) // views.num_views))
     pin = _device(model).type == "cuda"
-    share = (0, 1) if team is None else team.share
-    loader = evaluation_loader(dataset, num_videos, num_workers, pin, hang_seconds, share=share)
+    rank, world_size = (0, 1) if context is None else (context.rank, context.world_size)
+    loader = evaluation_loader(
+        dataset, num_videos, num_workers, pin, hang_seconds, rank=rank, world_size=world_size
+    )
     scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
     faults: list[Fault] = []
     title = f"testing {samples.source}"
@@ -152,8 +154,8 @@ def evaluate(
             scores[list(read)] = score(
                 model, list(read.values()), views, normalize, activation, precision, compile is not None
             )
-    if team is not None:
-        pieces = team.gather((scores[piece(len(samples), share)], faults))
+    if context is not None:
+        pieces = context.gather((scores[rank_slice(len(samples), rank, world_size)], faults))
         scores = np.concatenate([part for part, _ in pieces])
         faults = [fault for _, part in pieces for fault in part]
     give_memory_back()

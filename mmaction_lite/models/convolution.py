@@ -11,9 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite.models.fast.fused import Ending, fused_work
-from mmaction_lite.models.fast.int8 import Int8Ending
-from mmaction_lite.models.fast.recompute import activate_then
+from mmaction_lite.models.fast.fused import Epilogue, fused_work
+from mmaction_lite.models.fast.int8 import Int8Epilogue
+from mmaction_lite.models.fast.recompute import norm_act_then
 from mmaction_lite.models.fast.stem import convolve_deep
 from mmaction_lite.models.fast.temporal import (
     convolve,
@@ -48,31 +48,33 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.share = share
         self.path = "auto"
-        self.ending: Ending | Int8Ending | None = None
+        self.epilogue: Epilogue | Int8Epilogue | None = None
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Tensor, clips: int, plus: Tensor | None = None
+        self, x: Tensor, batch_size: int, plus: Tensor | None = None
     ) -> Tensor:
-        """Map (B·T, C, H, W) to (B·T, C', H', W'), to which an `ending` adds `plus`."""
-        return _run(self, x, clips, plus)
+        """Map (B·T, C, H, W) to (B·T, C', H', W'), to which an `epilogue` adds `plus`."""
+        return _run(self, x, batch_size, plus)
 
     def _convolve_and_end(
-        self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending | Int8Ending
+        self, x: Tensor, batch_size: int, plus: Tensor | None, epilogue: Epilogue | Int8Epilogue
     ) -> Tensor:
         if self.share:
-            if isinstance(ending, Ending):  # products with shifted frames take less than moving them first
-                return ending.finish(self._convolve(x, clips), plus)
-            x = shift_bytes(x, clips, self.share, ending.source.zero)
-        return ending.convolve(x, self.weight, self.bias, self.stride, self.groups, plus)
+            if isinstance(
+                epilogue, Epilogue
+            ):  # products with shifted frames take less than moving them first
+                return epilogue.finish(self._convolve(x, batch_size), plus)
+            x = shift_bytes(x, batch_size, self.share, epilogue.source.zero)
+        return epilogue.convolve(x, self.weight, self.bias, self.stride, self.groups, plus)
 
-    def _convolve(self, x: Tensor, clips: int) -> Tensor:
+    def _convolve(self, x: Tensor, batch_size: int) -> Tensor:
         if not self.share:
             if _is_stem_on_gpu(self, x):
-                return convolve_deep(x, self.weight.unsqueeze(2), self.bias, clips, 1)
+                return convolve_deep(x, self.weight.unsqueeze(2), self.bias, batch_size, 1)
             return convolve(x, self.weight, self.bias, self.stride, self.groups)
         if self.kernel_size == (1, 1) and self.stride == (1, 1):
-            return shift_and_project(x, self.weight, self.bias, clips, self.share, self.path)
-        return convolve(shift(x, clips, self.share), self.weight, self.bias, self.stride, self.groups)
+            return shift_and_project(x, self.weight, self.bias, batch_size, self.share, self.path)
+        return convolve(shift(x, batch_size, self.share), self.weight, self.bias, self.stride, self.groups)
 
 
 class Conv3d(nn.Conv3d):
@@ -96,41 +98,43 @@ class Conv3d(nn.Conv3d):
             bias=bias,
         )
         self.path = "auto"
-        self.ending: Ending | Int8Ending | None = None
+        self.epilogue: Epilogue | Int8Epilogue | None = None
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Tensor, clips: int, plus: Tensor | None = None
+        self, x: Tensor, batch_size: int, plus: Tensor | None = None
     ) -> Tensor:
-        """Map (B·T, C, H, W) to (B·T', C', H', W'), to which an `ending` adds `plus`."""
-        return _run(self, x, clips, plus)
+        """Map (B·T, C, H, W) to (B·T', C', H', W'), to which an `epilogue` adds `plus`."""
+        return _run(self, x, batch_size, plus)
 
     def _convolve_and_end(
-        self, x: Tensor, clips: int, plus: Tensor | None, ending: Ending | Int8Ending
+        self, x: Tensor, batch_size: int, plus: Tensor | None, epilogue: Epilogue | Int8Epilogue
     ) -> Tensor:
         if self.kernel_size[0] == 1:
-            x = every(x, clips, self.stride[0])
+            x = subsample_frames(x, batch_size, self.stride[0])
             weight, stride = self.weight.squeeze(2), self.stride[1:]
-            return ending.convolve(x, weight, self.bias, stride, 1, plus)
+            return epilogue.convolve(x, weight, self.bias, stride, 1, plus)
         if self.kernel_size[1] == 1 and self.stride[1] == 1:
             weight, stride = self.weight.squeeze(4), self.stride[:2]
-            added = None if plus is None else _over_time(plus, clips)
-            out = ending.convolve(_over_time(x, clips), weight, self.bias, stride, 1, added)
+            added = None if plus is None else _over_time(plus, batch_size)
+            out = epilogue.convolve(_over_time(x, batch_size), weight, self.bias, stride, 1, added)
             return out.permute(0, 2, 3, 1).reshape(-1, *x.shape[2:], out.shape[1]).permute(0, 3, 1, 2)
-        clip, added = (t if t is None else t.unflatten(0, (clips, -1)).transpose(1, 2) for t in (x, plus))
+        clip, added = (
+            t if t is None else t.unflatten(0, (batch_size, -1)).transpose(1, 2) for t in (x, plus)
+        )
         assert clip is not None
-        out = ending.convolve(clip, self.weight, self.bias, self.stride, 1, added)
+        out = epilogue.convolve(clip, self.weight, self.bias, self.stride, 1, added)
         return out.transpose(1, 2).flatten(0, 1)
 
-    def _convolve(self, x: Tensor, clips: int) -> Tensor:
+    def _convolve(self, x: Tensor, batch_size: int) -> Tensor:
         stride_t, stride_s = self.stride[:2]
         if _is_stem_on_gpu(self, x):
-            return convolve_deep(x, self.weight, self.bias, clips, stride_t)
+            return convolve_deep(x, self.weight, self.bias, batch_size, stride_t)
         if self.kernel_size[0] == 1:
-            x = every(x, clips, stride_t)
+            x = subsample_frames(x, batch_size, stride_t)
             return convolve(x, self.weight.squeeze(2), self.bias, self.stride[1:])
         if self.kernel_size[1] == 1 and stride_s == 1:
-            return convolve_time(x, self.weight, self.bias, clips, stride_t, self.path)
-        clip = x.unflatten(0, (clips, -1)).transpose(1, 2)
+            return convolve_time(x, self.weight, self.bias, batch_size, stride_t, self.path)
+        clip = x.unflatten(0, (batch_size, -1)).transpose(1, 2)
         return self._over_clip(clip).transpose(1, 2).flatten(0, 1)
 
     def _over_clip(self, clip: Tensor) -> Tensor:
@@ -144,13 +148,13 @@ class Conv3d(nn.Conv3d):
         )
 
 
-def _run(conv: Conv2d | Conv3d, x: Tensor, clips: int, plus: Tensor | None) -> Tensor:
+def _run(conv: Conv2d | Conv3d, x: Tensor, batch_size: int, plus: Tensor | None) -> Tensor:
     """A convolution, and what follows on it where it has an ending."""
-    if conv.ending is None:
-        return conv._convolve(x, clips)
-    if isinstance(conv.ending, Ending) and not fused_work(x):
-        return conv.ending.finish(conv._convolve(x, clips), plus)
-    return conv._convolve_and_end(x, clips, plus, conv.ending)
+    if conv.epilogue is None:
+        return conv._convolve(x, batch_size)
+    if isinstance(conv.epilogue, Epilogue) and not fused_work(x):
+        return conv.epilogue.finish(conv._convolve(x, batch_size), plus)
+    return conv._convolve_and_end(x, batch_size, plus, conv.epilogue)
 
 
 def _is_stem_on_gpu(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> bool:
@@ -181,12 +185,14 @@ class Conv2plus1d(nn.Module):
         """Both, as they follow on each other."""
         return (self.temporal, self.spatial) if self.time_first else (self.spatial, self.temporal)
 
-    def forward(self, x: Tensor, clips: int, plus: Tensor | None = None) -> Tensor:
-        """Map (B·T, C, H, W) to (B·T', C', H', W'), to which an `ending` of the second adds `plus`."""
+    def forward(self, x: Tensor, batch_size: int, plus: Tensor | None = None) -> Tensor:
+        """Map (B·T, C, H, W) to (B·T', C', H', W'), to which an `epilogue` of the second adds `plus`."""
         first, second = self.in_order
-        if second.ending is not None:
-            return second(first(x, clips), clips, plus)
-        return activate_then(first(x, clips), self.bn, self.relu, partial(second, clips=clips), clips)
+        if second.epilogue is not None:
+            return second(first(x, batch_size), batch_size, plus)
+        return norm_act_then(
+            first(x, batch_size), self.bn, self.relu, partial(second, batch_size=batch_size), batch_size
+        )
 
 
 def store_channels_last(model: nn.Module, *, is_trained: bool) -> None:
@@ -202,18 +208,18 @@ def store_channels_last(model: nn.Module, *, is_trained: bool) -> None:
             module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)
 
 
-def _over_time(x: Tensor, clips: int) -> Tensor:
+def _over_time(x: Tensor, batch_size: int) -> Tensor:
     """Frames (B·T, C, H, W) as images (B, C, T, H·W), a view of channels-last frames."""
-    images = x.permute(0, 2, 3, 1).reshape(clips, -1, x.shape[2] * x.shape[3], x.shape[1])
+    images = x.permute(0, 2, 3, 1).reshape(batch_size, -1, x.shape[2] * x.shape[3], x.shape[1])
     return images.permute(0, 3, 1, 2)
 
 
-def every(x: Tensor, clips: int, stride: int) -> Tensor:
+def subsample_frames(x: Tensor, batch_size: int, stride: int) -> Tensor:
     """Frames 0, stride, 2·stride … of each clip: (B·T, C, H, W) to (B·ceil(T / stride), C, H, W)."""
     if stride == 1:
         return x
     # Sliced in the order of memory: the gradient's zeros come in that order, and so does all that follows.
-    return x.permute(0, 2, 3, 1).unflatten(0, (clips, -1))[:, ::stride].flatten(0, 1).permute(0, 3, 1, 2)
+    return x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))[:, ::stride].flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def conv2d(kernel: int, shift_div: int = 0) -> Unit:

@@ -15,9 +15,9 @@ from mmaction_lite.models.resnet import MaxPool, ResNet
 class PairMax(nn.Module):
     """The larger of two neighbouring frames, position by position: (B·T, …) to (B·(T // 2), …)."""
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·(T // 2), C, H, W)."""
-        time = x.permute(0, 2, 3, 1).unflatten(0, (clips, -1))
+        time = x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))
         time = time[:, : time.shape[1] // 2 * 2]
         first, second = time.unflatten(1, (-1, 2)).unbind(2)
         if torch.is_grad_enabled():

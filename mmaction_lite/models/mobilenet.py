@@ -37,9 +37,9 @@ class InvertedResidual(Chain):
         super().__init__(widths, strides, units, nn.BatchNorm2d, nn.ReLU6(inplace=True))
         self.bridged = bridged
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T, C', H', W')."""
-        out = super().forward(x, clips)
+        out = super().forward(x, batch_size)
         return out.add_(x) if self.bridged else out
 
 
@@ -73,7 +73,7 @@ class MobileNetV2(nn.Module):
         self.relu = nn.ReLU6(inplace=True)
         initialise(self)
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T, features, H/32, W/32)."""
-        x = self.blocks(self.relu(self.bn1(self.conv1(x, clips))), clips)
-        return self.relu(self.bn2(self.conv2(x, clips)))
+        x = self.blocks(self.relu(self.bn1(self.conv1(x, batch_size))), batch_size)
+        return self.relu(self.bn2(self.conv2(x, batch_size)))

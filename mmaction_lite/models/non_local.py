@@ -35,24 +35,26 @@ class NonLocal(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         nn.init.zeros_(self.bn.weight)  # the block starts as the identity (section 3.3)
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map frames (B·T, C, H, W) to the same shape."""
-        theta = x if self.theta is None else self.theta(x, clips)
-        phi = x if self.phi is None else self.phi(x, clips)
-        query = _positions(theta, clips)
-        key, value = (_positions(functional.max_pool2d(y, 2), clips) for y in (phi, self.g(x, clips)))
+        theta = x if self.theta is None else self.theta(x, batch_size)
+        phi = x if self.phi is None else self.phi(x, batch_size)
+        query = _positions(theta, batch_size)
+        key, value = (
+            _positions(functional.max_pool2d(y, 2), batch_size) for y in (phi, self.g(x, batch_size))
+        )
         if self.mode == "dot_product":
             # (query · keyᵀ) · value, associated so that no matrix of positions × positions is made.
             attended = query @ (key.transpose(1, 2) @ value / key.shape[1])
         else:
             attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         attended = attended.flatten(0, 1).unflatten(0, (x.shape[0], *x.shape[2:])).permute(0, 3, 1, 2)
-        return x + self.bn(self.out(attended, clips))
+        return x + self.bn(self.out(attended, batch_size))
 
 
-def _positions(x: Tensor, clips: int) -> Tensor:
+def _positions(x: Tensor, batch_size: int) -> Tensor:
     """(B·T, C, H, W) to (B, T·H·W, C)."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (clips, -1)).flatten(1, 2)
+    return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (batch_size, -1)).flatten(1, 2)
 
 
 def add_non_local(backbone: ResNet, places: Mapping[int, Collection[int]], mode: Mode) -> None:

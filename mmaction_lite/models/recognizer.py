@@ -50,15 +50,15 @@ class Recognizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, T, H, W) to logits (B, num_classes)."""
-        clips = x.shape[0]
-        x = self.backbone(fold_time(x), clips)
+        batch_size = x.shape[0]
+        x = self.backbone(fold_time(x), batch_size)
         if self.window is not None and not self.training:
-            return self._average_windows(x, clips, self.window)
-        x = x.mean((2, 3)).unflatten(0, (clips, -1))
+            return self._average_windows(x, batch_size, self.window)
+        x = x.mean((2, 3)).unflatten(0, (batch_size, -1))
         if not self.per_frame:
             x = x.mean(1, keepdim=True)
         return self.fc(self.dropout(x)).mean(1)
 
-    def _average_windows(self, x: Tensor, clips: int, window: int) -> Tensor:
-        x = functional.avg_pool2d(x.unflatten(0, (clips, -1)).mean(1), window, stride=1)
+    def _average_windows(self, x: Tensor, batch_size: int, window: int) -> Tensor:
+        x = functional.avg_pool2d(x.unflatten(0, (batch_size, -1)).mean(1), window, stride=1)
         return self.fc(x.flatten(2).transpose(1, 2)).softmax(2).mean(1).log()

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.models.convolution import Unit, every
-from mmaction_lite.models.fast.recompute import activate, activate_then, again
+from mmaction_lite.models.convolution import Unit, subsample_frames
+from mmaction_lite.models.fast.recompute import activate, checkpoint_forward, norm_act_then
 
 Norm = Callable[[int], nn.Module]
 
@@ -55,12 +55,12 @@ class Chain(nn.Module):
         """conv1, conv2 …"""
         return [self.get_submodule(f"conv{number}") for number in range(1, self.length + 1)]
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
-        x = self.get_submodule("conv1")(x, clips)
+        x = self.get_submodule("conv1")(x, batch_size)
         for number in range(1, self.length):
-            conv = partial(self.get_submodule(f"conv{number + 1}"), clips=clips)
-            x = activate_then(x, self.get_submodule(f"bn{number}"), self.activation, conv, clips)
+            conv = partial(self.get_submodule(f"conv{number + 1}"), batch_size=batch_size)
+            x = norm_act_then(x, self.get_submodule(f"bn{number}"), self.activation, conv, batch_size)
         return self.last_norm(x)
 
 
@@ -83,18 +83,18 @@ class Block(Chain):
             projection = shortcut(channels[0], channels[-1], max(strides))
             self.downsample = nn.ModuleList([projection, norm(channels[-1])])
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
         shortcut = x
         if self.downsample is not None:
             conv, norm = self.downsample
-            shortcut = norm(conv(x, clips))
+            shortcut = norm(conv(x, batch_size))
         if self.is_fused:
             *inner, last = self.convolutions
             for conv in inner:
-                x = conv(x, clips)
-            return last(x, clips, shortcut)
-        return activate(super().forward(x, clips).add_(shortcut), self.activation, clips)
+                x = conv(x, batch_size)
+            return last(x, batch_size, shortcut)
+        return activate(super().forward(x, batch_size).add_(shortcut), self.activation, batch_size)
 
 
 def basic_block(in_channels: int, channels: int, stride: int, units: Sequence[Unit], norm: Norm) -> Block:
@@ -124,9 +124,9 @@ class MaxPool(nn.Module):
         self.stride_t = stride_t
         self.padding = padding
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C, H/2, W/2)."""
-        x = every(x, clips, self.stride_t)
+        x = subsample_frames(x, batch_size, self.stride_t)
         return max_of_bytes(x) if x.dtype == torch.uint8 else functional.max_pool2d(x, 3, 2, self.padding)
 
 
@@ -159,11 +159,11 @@ class Stage(nn.Sequential):
 
     recompute = False
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
         is_again = self.recompute and self.training and torch.is_grad_enabled()
         for module in self:
-            x = again(module, x, clips) if is_again else module(x, clips)
+            x = checkpoint_forward(module, x, batch_size) if is_again else module(x, batch_size)
         return x
 
 
@@ -219,18 +219,18 @@ class ResNet(nn.Module):
         """layer1 to layer4."""
         return [self.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)]
 
-    def run_stem(self, x: Tensor, clips: int) -> Tensor:
+    def run_stem(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T', width, H/4, W/4)."""
-        x = self.conv1(x, clips)
+        x = self.conv1(x, batch_size)
         if self.maxpool is None:
             return self.relu(self.bn1(x))
-        return activate_then(x, self.bn1, self.relu, partial(self.maxpool, clips=clips), clips)
+        return norm_act_then(x, self.bn1, self.relu, partial(self.maxpool, batch_size=batch_size), batch_size)
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T', features, H/32, W/32)."""
-        x = self.run_stem(x, clips)
+        x = self.run_stem(x, batch_size)
         for stage in self.stages:
-            x = stage(x, clips)
+            x = stage(x, batch_size)
         return x
 
 

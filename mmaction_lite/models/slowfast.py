@@ -34,9 +34,9 @@ class Lateral(nn.Module):
         self.conv = Conv3d(channels, 2 * channels, (kernel, 1), (alpha, 1))
         self.bn = nn.BatchNorm2d(2 * channels) if norm else None
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T / alpha, 2·C, H, W)."""
-        x = self.conv(x, clips)
+        x = self.conv(x, batch_size)
         return x if self.bn is None else self.bn(x).relu_()
 
 
@@ -87,22 +87,22 @@ class SlowFast(nn.Module):
         self.slow_frames = slow_frames
         self.fast_first = fast_first
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B, features, H/32, W/32), averaged over the frames of each pathway."""
-        time = x.unflatten(0, (clips, -1))
+        time = x.unflatten(0, (batch_size, -1))
         frames = time.shape[1]
         if self.slow_frames == "strided":
             slow = time[:, :: self.alpha]
         else:
             picked = torch.linspace(0, frames - 1, frames // self.alpha).long()
             slow = time.index_select(1, picked.to(x.device))
-        slow, fast = self.slow.run_stem(slow.flatten(0, 1), clips), self.fast.run_stem(x, clips)
+        slow, fast = self.slow.run_stem(slow.flatten(0, 1), batch_size), self.fast.run_stem(x, batch_size)
         for lateral, slow_stage, fast_stage in zip(
             self.lateral, self.slow.stages, self.fast.stages, strict=True
         ):
-            slow = slow_stage(torch.cat([slow, lateral(fast, clips)], dim=1), clips)
-            fast = fast_stage(fast, clips)
-        pathways = [y.unflatten(0, (clips, -1)).mean(1) for y in (slow, fast)]
+            slow = slow_stage(torch.cat([slow, lateral(fast, batch_size)], dim=1), batch_size)
+            fast = fast_stage(fast, batch_size)
+        pathways = [y.unflatten(0, (batch_size, -1)).mean(1) for y in (slow, fast)]
         return torch.cat(pathways[::-1] if self.fast_first else pathways, dim=1)
 
 

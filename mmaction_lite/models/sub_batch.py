@@ -40,9 +40,9 @@ def split_batch_norm(model: nn.Module) -> None:
 
 
 @contextmanager
-def in_groups(norms: Sequence[SubBatchNorm2d], clips: int, fewest: int) -> Iterator[None]:
-    """Normalise a batch of `clips` in as many equal groups as have at least `fewest` clips."""
-    groups = next((number for number in range(clips // fewest, 1, -1) if clips % number == 0), 1)
+def in_groups(norms: Sequence[SubBatchNorm2d], batch_size: int, fewest: int) -> Iterator[None]:
+    """Normalise a batch of `batch_size` in as many equal groups as have at least `fewest` clips."""
+    groups = next((number for number in range(batch_size // fewest, 1, -1) if batch_size % number == 0), 1)
     for norm in norms:
         norm.groups = groups
     try:

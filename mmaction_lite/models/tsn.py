@@ -17,7 +17,7 @@ class EachFrame(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T, F, h, w)."""
         x = self.network(x)
         return x if x.ndim == 4 else x[:, :, None, None]

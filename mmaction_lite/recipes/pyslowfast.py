@@ -25,7 +25,7 @@ def pyslowfast(model: Build, clips: PySlowFastClips, reported: Reported) -> Reci
         test=replace(val, clips=replace(clips, num_clips=10), crop=ThreeCrop(size=(256, 256))),
         normalize=Normalize(mean=(114.75,) * 3, std=(57.375,) * 3),
         optimizer=SGD(lr=0.1, nesterov=True, groups="no_decay"),
-        schedule=Cosine(warmup_epochs=34, is_straight=True),
+        schedule=Cosine(warmup_epochs=34, linear=True),
         epochs=196,
         batch_size=64,
         precise_bn_clips=200 * 64,

@@ -205,7 +205,7 @@ class Recipe:
         return pformat(self, width=100)
 
 
-def change(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+def apply_overrides(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with scalar fields set from the command line, marked as modified.
 
     Args:

@@ -65,7 +65,7 @@ def slowfast_r50_stepwise_8x8x1_239e_kinetics400_rgb() -> Recipe:
     return replace(
         slowfast_r50_8x8x1_196e_kinetics400_rgb(),
         variant="stepwise",
-        schedule=Steps(milestones=(94, 154, 196), warmup_epochs=34, is_straight=True),
+        schedule=Steps(milestones=(94, 154, 196), warmup_epochs=34, linear=True),
         epochs=239,
         reported=Reported(top1=76.8, top5=92.7, source="PySlowFast MODEL_ZOO.md"),
     )

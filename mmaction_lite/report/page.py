@@ -216,7 +216,7 @@ def _svg(figure: Figure) -> str:
 def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -> Row | None:
     """A figure as dict title, uri, alt, of series (rows, key, label, colour); None where all lack numbers."""
     figure, axes = _axes()
-    told, top = [], 0.0
+    summaries, top = [], 0.0
     for rows, key, label, colour in series:
         epochs, values = _column(rows, key)
         if not len(values):
@@ -230,16 +230,16 @@ def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -
             values = smooth(values)
             axes.plot(epochs[some], values[some], color=colour, label=label, linewidth=1.8)
         top = max(top, float(np.percentile(values, 98)))
-        told.append(f"{label} from {values[0]:.4g} to {values[-1]:.4g}")
-    if not told:
+        summaries.append(f"{label} from {values[0]:.4g} to {values[-1]:.4g}")
+    if not summaries:
         return None
     if top > 0:  # a first iteration of ten seconds must not flatten the others
         axes.set_ylim(0, 1.12 * top)
-    if len(told) > 1:
+    if len(summaries) > 1:
         axes.legend(
             loc="lower left",  # above the frame: inside it would cover some curve
             bbox_to_anchor=(-0.02, 0.98),
-            ncols=len(told),
+            ncols=len(summaries),
             frameon=False,
             fontsize=8,
             labelcolor=INK,
@@ -247,7 +247,7 @@ def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -
             handlelength=1.2,
             handletextpad=0.5,
         )
-    return {"title": title, "uri": _svg(figure), "alt": f"{title} over epochs: {'; '.join(told)}."}
+    return {"title": title, "uri": _svg(figure), "alt": f"{title} over epochs: {'; '.join(summaries)}."}
 
 
 def curves(training: list[Row], validation: list[Row]) -> list[Row]:

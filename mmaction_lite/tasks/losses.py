@@ -53,7 +53,7 @@ def clip_losses(
     return binary_cross_entropy_with_logits(logits, targets, weights, reduction="none").mean(1)
 
 
-def hits(logits: Tensor, labels: Tensor) -> Tensor:
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """Whether the best class of each clip is right, float32 (B,), for labels int64 (B,) or float (B, K)."""
     best = logits.argmax(1)
     if labels.ndim == 1:

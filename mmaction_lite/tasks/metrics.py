@@ -27,19 +27,19 @@ def metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """
     if labels.ndim == 2:
         best = np.nan_to_num(scores, nan=-1).argmax(1)
-        right = labels[np.arange(len(labels)), best] & ~np.isnan(scores).any(1)
+        correct = labels[np.arange(len(labels)), best] & ~np.isnan(scores).any(1)
         precision = average_precision(scores, labels)
         mean = float(np.nanmean(precision)) if labels.any() else 0.0
-        return {"mean_average_precision": mean, "top1": float(right.mean())}
+        return {"mean_average_precision": mean, "top1": float(correct.mean())}
     own = scores[np.arange(len(labels)), labels]
     # A comparison with NaN is false, so unreadable videos need their own place behind all others.
     rank = np.where(np.isnan(own), np.inf, (scores >= own[:, None]).sum(1) - 1)
-    right = rank == 0
+    correct = rank == 0
     present = np.unique(labels)
     return {
-        "top1": float(right.mean()),
+        "top1": float(correct.mean()),
         "top5": float((rank < 5).mean()),
-        "mean_class": float(np.mean([right[labels == label].mean() for label in present])),
+        "mean_class": float(np.mean([correct[labels == label].mean() for label in present])),
     }
 
 
@@ -85,16 +85,16 @@ class ClassMetrics:
     f1: np.ndarray
 
 
-def class_metrics(hits: np.ndarray, predicted: np.ndarray, videos: np.ndarray) -> ClassMetrics:
+def class_metrics(correct: np.ndarray, predicted: np.ndarray, videos: np.ndarray) -> ClassMetrics:
     """Recall (the class's accuracy), precision and F1 of every class.
 
     Args:
-        hits: int (K,), videos of the class that were predicted to be.
+        correct: int (K,), videos of the class that were predicted to be.
         predicted: int (K,), videos that were predicted to be of the class.
         videos: int (K,), videos of each class, unreadable ones included: they count as wrong.
     """
     with np.errstate(invalid="ignore"):
-        return ClassMetrics(videos, hits / videos, hits / predicted, 2 * hits / (videos + predicted))
+        return ClassMetrics(videos, correct / videos, correct / predicted, 2 * correct / (videos + predicted))
 
 
 def most_confused(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ from mmaction_lite.distributed import without_exchange
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.sub_batch import SubBatchNorm2d, in_groups
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.tasks.losses import clip_losses, hits
+from mmaction_lite.tasks.losses import clip_losses, correct
 
 
 class Gradients:
@@ -114,7 +114,7 @@ class Gradients:
         short_factor: int,
     ) -> tuple[Tensor, Tensor]:
         recipe, device = self.recipe, labels.device
-        loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        loss, accuracy = torch.zeros((), device=device), torch.zeros((), device=device)
         state = rng.bit_generator.state
         if recipe.compile not in (None, "default") and size < len(labels):
             # What is played back from a recording puts each part's gradients where it put the last's.
@@ -140,5 +140,5 @@ class Gradients:
                 part_loss = losses.mean() * share
                 self.scaler.scale(part_loss).backward()
             loss += part_loss.detach()
-            right += hits(logits, truth).mean() * share
-        return loss, right
+            accuracy += correct(logits, truth).mean() * share
+        return loss, accuracy

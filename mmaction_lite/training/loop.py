@@ -18,12 +18,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.loading.batch_plan import Course
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
-from mmaction_lite.data.loading.workers import HANG_SECONDS, Batches
+from mmaction_lite.data.loading.workers import HANG_SECONDS, FaultTolerantLoader
 from mmaction_lite.device import default_workers
-from mmaction_lite.distributed import Team, join
+from mmaction_lite.distributed import DistributedContext, join
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models.convolution import store_channels_last
@@ -34,7 +34,7 @@ from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.tasks.losses import balanced_weights, dense
 from mmaction_lite.training.gradients import Gradients
 from mmaction_lite.training.preflight import announce, check_fit
-from mmaction_lite.training.progress import Quarantine, WandbBoard, Watch, import_wandb
+from mmaction_lite.training.progress import Quarantine, TrainingLog, WandbBoard, import_wandb
 from mmaction_lite.training.run_folder import Progress as RunProgress
 from mmaction_lite.training.run_folder import Run
 
@@ -87,22 +87,22 @@ def train(
         UserError: the message says what is wrong with data, folder, device or loss.
         Interrupted: a signal came; `last.pt` is up to date.
     """
-    with join(device) as team:
-        console = (console or Console(stderr=True)) if team.is_first else Console(quiet=True)
+    with join(device) as context:
+        console = (console or Console(stderr=True)) if context.is_first else Console(quiet=True)
         resume = resume or _was_restarted(out)
         if wandb is not None:
             import_wandb()  # before anything is written
         samples = read_training(data)
         val_samples = read_split(data, "val", samples.classes)
-        run = Run(out, recipe, seed, samples, resume, team.is_first)
-        team.wait()  # nobody writes before all have looked
+        run = Run(out, recipe, seed, samples, resume, context.is_first)
+        context.wait()  # nobody writes before all have looked
         with run:
             return _train(
                 recipe,
                 samples,
                 val_samples,
                 run,
-                team,
+                context,
                 init_from=None if resume else init_from,
                 num_workers=num_workers,
                 hang_seconds=hang_seconds,
@@ -120,7 +120,7 @@ def _train(
     samples: Samples,
     val_samples: Samples,
     run: Run,
-    team: Team,
+    context: DistributedContext,
     *,
     init_from: Path | None,
     num_workers: int | None,
@@ -137,64 +137,64 @@ def _train(
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    device = team.device
-    course = Course(len(samples), recipe.batch_size, recipe.multigrid)
-    check_fit(recipe, samples, course, team, shard)
-    last_step = course.first_step(recipe.epochs)
+    device = context.device
+    batch_plan = BatchPlan(len(samples), recipe.batch_size, recipe.multigrid)
+    check_fit(recipe, samples, batch_plan, context, shard)
+    last_step = batch_plan.first_step(recipe.epochs)
     torch.manual_seed(seed)
     model = run.card.build(recipe)
     if init_from is not None:
         say(str(run.start_from(init_from, model)))
     model = model.to(device)
     if recipe.batch_norm == "sync":
-        if team.number > 1 and device.type == "cuda":
+        if context.world_size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         else:
-            say(f"batch_norm sync: on {team} it is plain batch normalisation")
-    still = freeze(model, recipe.freeze) + set_batch_norm(model, recipe.batch_norm)
+            say(f"batch_norm sync: on {context} it is plain batch normalisation")
+    frozen = freeze(model, recipe.freeze) + set_batch_norm(model, recipe.batch_norm)
     if recipe.norm_clips is not None:
         split_batch_norm(model)
     if recipe.recompute:
         recompute_blocks(model)
-    sharding = _sharding() if shard and team.number > 1 else None
+    sharding = _sharding() if shard and context.world_size > 1 else None
     if sharding:
-        sharding.shard(model, team)
+        sharding.shard(model, context)
     else:
         store_channels_last(model, is_trained=True)
     optimizer = recipe.optimizer.build(model)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     saved, states = model, {"optimizer": optimizer, "scaler": scaler}
-    average, judged = None, model
+    average, eval_model = None, model
     if recipe.ema_decay is not None:
         average = states["average"] = _average(model, recipe.ema_decay)
-        judged = average.module
+        eval_model = average.module
     if sharding:
-        saved = sharding.Whole(model)
-        states = {"sharded optimizer": sharding.Whole(model, optimizer), "scaler": scaler}
-        judged = run.card.build(recipe).to(device)
+        saved = sharding.FullState(model)
+        states = {"sharded optimizer": sharding.FullState(model, optimizer), "scaler": scaler}
+        eval_model = run.card.build(recipe).to(device)
     progress = run.begin(saved, states)
     if recipe.compile is not None:
         # A training has a few shapes; by multigrid it has more than PyTorch compiles by itself.
-        torch._dynamo.config.cache_size_limit = 8 * len(course.batches)
+        torch._dynamo.config.cache_size_limit = 8 * len(batch_plan.batches)
         model.compile(mode=recipe.compile, dynamic=False)
     gradients = Gradients(
-        model if sharding else team.wrap(model),
+        model if sharding else context.wrap(model),
         recipe,
         _class_weights(recipe, samples, device),
         scaler,
-        team.number == 1,
+        context.world_size == 1,
         say,
     )
 
-    cache = caches.of(samples, recipe.train) if team.number == 1 else None
+    cache = caches.of(samples, recipe.train) if context.world_size == 1 else None
     val_cache = caches.of(val_samples, recipe.val) if cache else None
-    free_workers = default_workers(team.local_number) if num_workers is None else num_workers
+    free_workers = default_workers(context.local_world_size) if num_workers is None else num_workers
     workers = 0 if cache and num_workers is None else free_workers
     val_workers = 0 if val_cache and num_workers is None else free_workers
 
-    def clips_of(course: Course, first_step: int, end_step: int) -> Batches[Batch]:
+    def clips_of(batch_plan: BatchPlan, first_step: int, end_step: int) -> FaultTolerantLoader[Batch]:
         return training_loader(
-            VideoDataset(samples, recipe.train, cache, seed, course),
+            VideoDataset(samples, recipe.train, cache, seed, batch_plan),
             recipe.batch_size,
             first_step,
             end_step,
@@ -203,30 +203,33 @@ def _train(
             hang_seconds,
             say,
             recipe.class_balance,
-            team.share,
+            rank=context.rank,
+            world_size=context.world_size,
         )
 
-    loader = clips_of(course, progress.step, last_step)
-    quarantine = Quarantine(run.out, len(samples), team.is_first)
-    watch = Watch(run.out, samples, progress.step, last_step, course, console, team)
-    if wandb is not None and team.is_first:
-        watch.boards.append(WandbBoard(wandb, run.out, run.text))
-    announce(recipe, run.card, samples, val_samples, course, model, team, workers, console)
+    loader = clips_of(batch_plan, progress.step, last_step)
+    quarantine = Quarantine(run.out, len(samples), context.is_first)
+    log = TrainingLog(run.out, samples, progress.step, last_step, batch_plan, console, context)
+    if wandb is not None and context.is_first:
+        log.boards.append(WandbBoard(wandb, run.out, run.text))
+    announce(recipe, run.card, samples, val_samples, batch_plan, model, context, workers, console)
 
     def validate() -> None:
         """Score the validation split, keep the weights if they are the best so far."""
         if sharding:
-            judged.load_state_dict(sharding.whole_weights(model))
+            eval_model.load_state_dict(sharding.whole_weights(model))
         if recipe.precise_bn_clips:
-            plain = Course(len(samples), recipe.batch_size)  # in the shape that will be tested
-            first = plain.first_step(int(course.epochs(progress.step)))
+            plain = BatchPlan(len(samples), recipe.batch_size)  # in the shape that will be tested
+            first = plain.first_step(int(batch_plan.epochs(progress.step)))
             batches = clips_of(plain, first, first + -(-recipe.precise_bn_clips // recipe.batch_size))
-            measure_statistics(judged, (recipe.normalize(b.pixels.to(device).flatten(0, 1)) for b in batches))
-            team.average_statistics(judged)
+            measure_statistics(
+                eval_model, (recipe.normalize(b.pixels.to(device).flatten(0, 1)) for b in batches)
+            )
+            context.average_statistics(eval_model)
         else:
-            team.share_statistics(judged)
+            context.share_statistics(eval_model)
         result = evaluate(
-            judged,
+            eval_model,
             val_samples,
             recipe.val,
             recipe.normalize,
@@ -234,53 +237,55 @@ def _train(
             num_workers=val_workers,
             hang_seconds=hang_seconds,
             cache=val_cache,
-            track=(lambda clips, total, title: _until_stopped(clips, stop)) if team.number == 1 else None,
-            team=team,
+            track=(lambda clips, total, title: _until_stopped(clips, stop))
+            if context.world_size == 1
+            else None,
+            context=context,
         )
-        _train_mode(model, still)
-        if stop.is_set() and team.number == 1:
+        _train_mode(model, frozen)
+        if stop.is_set() and context.world_size == 1:
             return  # the scores are not complete; a resumed run begins with this validation
-        watch.validated(progress.step, result)
+        log.validated(progress.step, result)
         progress.validated_step = progress.step
         progress.metric, score = next(iter(result.metrics.items()))
-        progress.without_gain += 1
+        progress.bad_validations += 1
         if score > progress.best_score:
-            progress.best_score, progress.best_step, progress.without_gain = score, progress.step, 0
-            run.save_best(progress, judged, result)
+            progress.best_score, progress.best_step, progress.bad_validations = score, progress.step, 0
+            run.save_best(progress, eval_model, result)
         run.save_last(progress, saved, states)
 
     def is_due(step: int) -> bool:
-        epoch = course.epochs(step)  # a fraction inside of an epoch
+        epoch = batch_plan.epochs(step)  # a fraction inside of an epoch
         return step > 0 and (epoch % recipe.val_every == 0 or epoch == recipe.epochs)
 
     def is_over() -> bool:
         return progress.validated_step == last_step or (
-            recipe.patience is not None and progress.without_gain >= recipe.patience
+            recipe.patience is not None and progress.bad_validations >= recipe.patience
         )
 
-    with watch, _stop_signals(console) as stop:
+    with log, _stop_signals(console) as stop:
         if is_due(progress.step) and progress.validated_step < progress.step:
             validate()
-        _train_mode(model, still)
+        _train_mode(model, frozen)
         faults: list[Fault] = []
         began = saved_at = perf_counter()
-        batches = () if is_over() else _until_stopped(loader, stop) if team.number == 1 else loader
+        batches = () if is_over() else _until_stopped(loader, stop) if context.world_size == 1 else loader
         for step, batch in enumerate(batches, progress.step):
             data_seconds = perf_counter() - began
             faults += batch.faults
-            is_stopping, is_saving, is_faulty = team.any(
+            is_stopping, is_saving, is_faulty = context.any(
                 stop.is_set(), perf_counter() - saved_at > save_seconds, bool(faults)
             )
             if is_faulty:
-                quarantine.add([fault for found in team.gather(faults) for fault in found])
+                quarantine.add([fault for found in context.gather(faults) for fault in found])
                 faults = []
             if is_stopping:
                 break
             if not batch.samples:
                 raise UserError(f"step {step}: none of its clips can be read; {batch.faults[0].reason}")
-            _seed_step(seed, step, team.rank, device)
-            place = course.place(step)
-            lr = recipe.optimizer.lr * recipe.schedule.factor(course.epochs(step), recipe.epochs)
+            _seed_step(seed, step, context.rank, device)
+            place = batch_plan.place(step)
+            lr = recipe.optimizer.lr * recipe.schedule.factor(batch_plan.epochs(step), recipe.epochs)
             lr *= place.long_factor
             set_lr(optimizer, lr)
 
@@ -289,7 +294,7 @@ def _train(
             if recipe.mixing is not None:
                 labels = dense(labels, len(samples.classes))
             optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
-            loss, right = gradients.add(
+            loss, correct = gradients.add(
                 pixels, labels, generator(seed, MIX, step), place.long_factor, place.short_factor
             )
             if recipe.max_grad_norm is not None:
@@ -301,9 +306,9 @@ def _train(
                 average.update_parameters(model)
 
             progress.step = step + 1
-            watch.step(progress.step, lr, loss, right, batch.samples, began, data_seconds)
-            if course.epochs(progress.step).is_integer() or is_saving:
-                watch.settle()
+            log.step(progress.step, lr, loss, correct, batch.samples, began, data_seconds)
+            if batch_plan.epochs(progress.step).is_integer() or is_saving:
+                log.settle()
                 run.save_last(progress, saved, states)
                 saved_at = perf_counter()
             if is_due(progress.step):
@@ -311,7 +316,7 @@ def _train(
                 if is_over():
                     break
             began = perf_counter()
-        watch.settle()
+        log.settle()
         if not is_over():
             run.save_last(progress, saved, states)
             run.settle()
@@ -365,10 +370,10 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
-def _train_mode(model: nn.Module, still: list[nn.Module]) -> None:
+def _train_mode(model: nn.Module, frozen: list[nn.Module]) -> None:
     """Training mode, but for what is frozen: its running statistics stay."""
     model.train()
-    for module in still:
+    for module in frozen:
         module.train(False)
 
 

@@ -7,24 +7,26 @@ from rich.console import Console
 from torch import nn
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.loading.batch_plan import Course
-from mmaction_lite.distributed import Team
+from mmaction_lite.data.loading.batch_plan import BatchPlan
+from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.weights.card import Card
+from mmaction_lite.weights.card import ModelCard
 
 
-def check_fit(recipe: Recipe, samples: Samples, course: Course, team: Team, shard: bool) -> None:
+def check_fit(
+    recipe: Recipe, samples: Samples, batch_plan: BatchPlan, context: DistributedContext, shard: bool
+) -> None:
     """Whether batches, processes and device go with each other.
 
     Raises:
         UserError: they do not; the message says what to change.
     """
-    if recipe.precision == "float16" and team.device.type == "cpu":
+    if recipe.precision == "float16" and context.device.type == "cpu":
         raise UserError(
             "precision float16 needs a GPU; on a processor use float32, or bfloat16 where it has that"
         )
-    largest = max(size for size, _ in course.batches)
+    largest = max(size for size, _ in batch_plan.batches)
     if len(samples) < largest:
         times = largest // recipe.batch_size
         of_multigrid = f" ({times} times batch_size, in the smallest shape of multigrid)" if times > 1 else ""
@@ -48,22 +50,22 @@ def check_fit(recipe: Recipe, samples: Samples, course: Course, team: Team, shar
         raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
     if shard and (recipe.ema_decay is not None or recipe.compile is not None):
         raise UserError("--shard goes neither with ema_decay nor with compile; leave one of them off")
-    unit = team.number * (1 if recipe.mixing is None else 2)
-    if team.number > 1 and recipe.batch_size % unit:
+    unit = context.world_size * (1 if recipe.mixing is None else 2)
+    if context.world_size > 1 and recipe.batch_size % unit:
         raise UserError(
-            f"batch_size {recipe.batch_size} cannot be divided evenly over {team.number} processes"
+            f"batch_size {recipe.batch_size} cannot be divided evenly over {context.world_size} processes"
             f"{'' if recipe.mixing is None else ', in pairs for mixing'}; use a multiple of {unit}"
         )
 
 
 def announce(
     recipe: Recipe,
-    card: Card,
+    card: ModelCard,
     samples: Samples,
     val_samples: Samples,
-    course: Course,
+    batch_plan: BatchPlan,
     model: nn.Module,
-    team: Team,
+    context: DistributedContext,
     workers: int,
     console: Console,
 ) -> None:
@@ -74,8 +76,8 @@ def announce(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     lines = [
         f"{recipe.name}{' (modified: ' + ', '.join(recipe.modified) + ')' if recipe.modified else ''}",
-        f"on {team}, {workers} decoding processes each; {trained / 1e6:.2f} M trained parameters, "
-        f"{recipe.precision}; batch {_batch(recipe, team)}, lr {recipe.optimizer.lr:g}{lr_note}, "
+        f"on {context}, {workers} decoding processes each; {trained / 1e6:.2f} M trained parameters, "
+        f"{recipe.precision}; batch {_batch(recipe, context)}, lr {recipe.optimizer.lr:g}{lr_note}, "
         f"{recipe.epochs} epochs",
         f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with "
         f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})",
@@ -87,7 +89,7 @@ def announce(
             for phase in recipe.multigrid.phases
         ]
         lines.append(
-            f"multigrid: {batches[0]} first, {batches[-1]} last; {course.first_step(recipe.epochs)} steps"
+            f"multigrid: {batches[0]} first, {batches[-1]} last; {batch_plan.first_step(recipe.epochs)} steps"
         )
     if counts.max() > 10 * max(1, counts.min()) and not recipe.class_balance and recipe.class_weights is None:
         lines.append(
@@ -111,10 +113,10 @@ def announce(
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def _batch(recipe: Recipe, team: Team) -> str:
+def _batch(recipe: Recipe, context: DistributedContext) -> str:
     """The clips of a step, and how they reach the loss."""
-    own = recipe.batch_size // team.number
-    parts = [f"{team.number} × {own}"] if team.number > 1 else []
+    own = recipe.batch_size // context.world_size
+    parts = [f"{context.world_size} × {own}"] if context.world_size > 1 else []
     if recipe.clips_per_device is not None and recipe.clips_per_device < own:
         parts.append(f"{recipe.clips_per_device} at a time")
     return f"{recipe.batch_size}" + (f" ({', '.join(parts)})" if parts else "")

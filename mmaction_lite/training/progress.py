@@ -15,10 +15,10 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.loading.batch_plan import Course
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.device import peak_memory
-from mmaction_lite.distributed import Team
+from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.inference.evaluate import Evaluation
@@ -72,7 +72,7 @@ class WandbBoard:
         self.run.finish()
 
 
-class Watch:
+class TrainingLog:
     """The log of one run; a context manager.
 
     Args:
@@ -80,9 +80,9 @@ class Watch:
         samples: of the training split, to name the videos of a batch.
         first_step: where the run starts; rows of an earlier, interrupted run beyond it are dropped.
         last_step: where it ends.
-        course: for the fraction of epochs in every row.
+        batch_plan: for the fraction of epochs in every row.
         console: where the progress bar goes.
-        team: the processes whose numbers are averaged; the first one writes.
+        context: the processes whose numbers are averaged; the first one writes.
     """
 
     def __init__(
@@ -91,19 +91,19 @@ class Watch:
         samples: Samples,
         first_step: int,
         last_step: int,
-        course: Course,
+        batch_plan: BatchPlan,
         console: Console,
-        team: Team,
+        context: DistributedContext,
     ):
-        self.team = team
+        self.context = context
         self.samples = samples
-        self.course = course
-        self.every = max(1, min(course.first_step(1) // 5, 50))
+        self.batch_plan = batch_plan
+        self.log_interval = max(1, min(batch_plan.first_step(1) // 5, 50))
         self.file = out / "metrics.jsonl"
         # Rows that an interrupted run wrote after its last checkpoint are about to be written again.
-        if team.is_first:
+        if context.is_first:
             _rewrite(self.file, lambda row: row["step"] <= first_step)
-        tensorboard = SummaryWriter(str(out), purge_step=first_step + 1, write_to_disk=team.is_first)
+        tensorboard = SummaryWriter(str(out), purge_step=first_step + 1, write_to_disk=context.is_first)
         self.boards: list[Board] = [tensorboard]
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]:.1f}"),
@@ -118,7 +118,7 @@ class Watch:
         self._window: dict[str, float] = defaultdict(float)
         self._pending: tuple[int, float, Tensor, Tensor, Sequence[int]] | None = None
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "TrainingLog":
         self.progress.start()
         return self
 
@@ -132,7 +132,7 @@ class Watch:
         step: int,
         lr: float,
         loss: Tensor,
-        right: Tensor,
+        correct: Tensor,
         samples: Sequence[int],
         began: float,
         data_seconds: float,
@@ -143,7 +143,7 @@ class Watch:
             step: its number, counted from 1.
             lr: learning rate.
             loss: 0-d tensor on the device.
-            right: 0-d, share of the clips that were right.
+            correct: 0-d, share of the clips that were right.
             samples: the clips of the batch.
             began: `perf_counter()` at the start of the iteration, when it began to wait for data.
             data_seconds: how long it waited.
@@ -153,7 +153,7 @@ class Watch:
         """
         # Reading a loss waits for the device; reading the one before lets the device run ahead one step.
         self.settle()
-        self._pending = (step, lr, loss.detach(), right.detach(), samples)
+        self._pending = (step, lr, loss.detach(), correct.detach(), samples)
         self._window["steps"] += 1
         self._window["seconds"] += perf_counter() - began
         self._window["data_seconds"] += data_seconds
@@ -166,7 +166,7 @@ class Watch:
         """
         if self._pending is None:
             return
-        step, lr, loss, right, samples = self._pending
+        step, lr, loss, correct, samples = self._pending
         self._pending = None
         if not math.isfinite(float(loss)):
             videos = ", ".join(self.samples.name(sample) for sample in samples)
@@ -176,10 +176,10 @@ class Watch:
             )
         self._window["read"] += 1
         self._window["loss"] += float(loss)
-        self._window["top1"] += float(right)
-        epoch = self.course.epochs(step)
-        if step % self.every == 0 or epoch.is_integer():
-            windows, self._window = self.team.gather(dict(self._window)), defaultdict(float)
+        self._window["top1"] += float(correct)
+        epoch = self.batch_plan.epochs(step)
+        if step % self.log_interval == 0 or epoch.is_integer():
+            windows, self._window = self.context.gather(dict(self._window)), defaultdict(float)
             window = {name: sum(each[name] for each in windows) for name in windows[0]}
             row = {
                 "step": step,
@@ -189,7 +189,7 @@ class Watch:
                 "top1": window["top1"] / window["read"],
                 "iteration_seconds": window["seconds"] / window["steps"],
                 "data_seconds": window["data_seconds"] / window["steps"],
-                "memory_mib": round(peak_memory(self.team.device), 1),
+                "memory_mib": round(peak_memory(self.context.device), 1),
                 "limited_by": "data" if window["data_seconds"] > 0.1 * window["seconds"] else "network",
             }
             self._write(row, "train")
@@ -202,7 +202,7 @@ class Watch:
 
     def validated(self, step: int, result: Evaluation) -> None:
         """Write the row of a validation and print it."""
-        epoch = self.course.epochs(step)
+        epoch = self.batch_plan.epochs(step)
         row = {
             "step": step,
             "epoch": epoch,
@@ -220,7 +220,7 @@ class Watch:
         )
 
     def _write(self, row: dict[str, Any], part: str) -> None:
-        if not self.team.is_first:
+        if not self.context.is_first:
             return
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

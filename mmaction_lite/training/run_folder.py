@@ -15,7 +15,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.inference.evaluate import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.weights.card import Card, run_weights, save_weights
+from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint
 
@@ -46,7 +46,7 @@ class Progress:
     best_score: float = -1.0
     best_step: int = 0
     metric: str = "top1"
-    without_gain: int = 0
+    bad_validations: int = 0
 
 
 class Run:
@@ -73,12 +73,12 @@ class Run:
         self.writes = writes
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
-        self.card = Card.of(recipe, samples.classes)
+        self.card = ModelCard.of(recipe, samples.classes)
         self.text = f"# {recipe.name}, seed {seed}\n# {_fingerprint(samples)}\n{recipe}\n"
         if resume:
             self._saved = load_state(out / "last.pt")
             self._check_same(self._saved["recipe"])
-            self.card = Card.from_json(self._saved["card"])  # weights it started from may have shaped it
+            self.card = ModelCard.from_json(self._saved["card"])  # weights it started from may have shaped it
         else:
             self._saved = None
             if out.exists() and (not out.is_dir() or any(map(_is_used, out.iterdir()))):
@@ -158,7 +158,7 @@ class Run:
                     "lower the learning rate, or set max_grad_norm"
                 )
         state = self._state(progress, model)
-        state |= {name: part.state_dict() for name, part in states.items()}
+        state |= {name: segment.state_dict() for name, segment in states.items()}
         self._write("last.pt", state)
 
     def save_best(self, progress: Progress, model: nn.Module, result: Evaluation) -> None:
@@ -216,8 +216,8 @@ def _fingerprint(samples: Samples) -> str:
     """The training split in a few words, which change when a path, a label or a class does."""
     number = zlib.crc32(samples.paths.bytes.tobytes())
     number = zlib.crc32(samples.paths.ends.tobytes() + samples.labels.tobytes(), number)
-    if samples.parts is not None:
-        number = zlib.crc32(samples.parts.tobytes(), number)
+    if samples.segments is not None:
+        number = zlib.crc32(samples.segments.tobytes(), number)
     for column in (samples.label_ends, samples.weights):
         number = number if column is None else zlib.crc32(column.tobytes(), number)
     number = zlib.crc32("\n".join(samples.classes).encode("utf-8", "surrogateescape"), number)

@@ -17,21 +17,21 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from mmaction_lite.distributed import Team
+from mmaction_lite.distributed import DistributedContext
 
 
-def shard(model: nn.Module, team: Team) -> None:
+def shard(model: nn.Module, context: DistributedContext) -> None:
     """Divide weights, and so gradients and optimizer state, over the processes, in place.
 
     Every stage is gathered when it is needed, and the rest with the whole network.
     """
-    mesh = init_device_mesh(team.device.type, (team.number,))
+    mesh = init_device_mesh(context.device.type, (context.world_size,))
     for module in [m for m in model.modules() if isinstance(m, nn.Sequential)]:  # stages are
         fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
-class Whole:
+class FullState:
     """The state of a sharded network, or of its optimizer, as one process would have it; see `shard`.
 
     All processes must ask for it together; only the first one gets it.

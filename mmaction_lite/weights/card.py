@@ -41,7 +41,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class ModelCard:
     """What a weights file says of itself.
 
     Args:
@@ -67,7 +67,7 @@ class Card:
     activation: Literal["softmax", "sigmoid"] = "softmax"
 
     @classmethod
-    def of(cls, recipe: Recipe, classes: tuple[str, ...]) -> "Card":
+    def of(cls, recipe: Recipe, classes: tuple[str, ...]) -> "ModelCard":
         """The card of a network that `recipe` trains on `classes`.
 
         Raises:
@@ -95,7 +95,7 @@ class Card:
             )
         return card
 
-    def starting_from(self, file: str, arguments: dict[str, Any]) -> "Card":
+    def starting_from(self, file: str, arguments: dict[str, Any]) -> "ModelCard":
         """The card of the network after `file` was loaded, which may have given it other `arguments`."""
         return dataclasses.replace(self, arguments=self.arguments | arguments, started_from=file)
 
@@ -119,7 +119,7 @@ class Card:
         return json.dumps(_pack(self) | {"type": None})
 
     @classmethod
-    def from_json(cls, text: str) -> "Card":
+    def from_json(cls, text: str) -> "ModelCard":
         """What `to_json` wrote; anything else is a ValueError, TypeError or KeyError."""
         fields = json.loads(text)
         del fields["type"]
@@ -128,7 +128,7 @@ class Card:
         return cls(arguments=arguments, **{name: _unpack(value) for name, value in fields.items()})
 
 
-def save_weights(path: Path, weights: dict[str, Tensor], card: Card) -> None:
+def save_weights(path: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
     """Write a `.safetensors` file that `load` reads."""
     data = safetensors.torch.save(
         # Clones, for tensors that are used twice in a network may not share memory in the file.
@@ -142,7 +142,7 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
     """The trained network in a `.safetensors` file, a run's `.pt` file, or a run folder (its best).
 
     Returns:
-        the network in evaluation mode, on the CPU, with its `Card` as attribute `card`.
+        the network in evaluation mode, on the CPU, with its `ModelCard` as attribute `card`.
 
     Raises:
         UserError: no such file, damaged, foreign, or the weights do not fit the network.
@@ -177,21 +177,21 @@ def run_weights(run: Path) -> Path:
     return run / "best.pt"
 
 
-def card_of(model: nn.Module) -> Card:
+def card_of(model: nn.Module) -> ModelCard:
     """The card of a network that `load` returned.
 
     Raises:
         UserError: the network comes from elsewhere and has none.
     """
     card = getattr(model, "card", None)
-    if not isinstance(card, Card):
+    if not isinstance(card, ModelCard):
         raise UserError(
             f"this {type(model).__name__} has no card; use a network that mmaction_lite.load returned"
         )
     return card
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Card]:
+def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise UserError(f"{path}: no such file; expected weights written by mmaction-lite")
@@ -206,7 +206,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Card]:
         state = load_state(path)
         weights, text = state["model"], state["card"]
     try:
-        return weights, Card.from_json(text)
+        return weights, ModelCard.from_json(text)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: does not say which network it is for ({error!r}): not ours, or newer"

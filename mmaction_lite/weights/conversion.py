@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.weights.card import Card, save_weights
+from mmaction_lite.weights.card import ModelCard, save_weights
 from mmaction_lite.weights.converters import Conversion, classifier_size, convert, read_checkpoint
 
 
@@ -35,6 +35,6 @@ def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] |
         conversion = convert(checkpoint, model)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
-    card = Card.of(recipe, tuple(classes or map(str, range(size))))
+    card = ModelCard.of(recipe, tuple(classes or map(str, range(size))))
     save_weights(out, model.state_dict(), card.starting_from(file.name, conversion.arguments))
     return conversion

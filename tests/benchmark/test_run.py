@@ -13,18 +13,14 @@ from typing import Any
 import pytest
 import torch
 
+from mmaction_lite.benchmark import comparison as comparison_module
 from mmaction_lite.benchmark import run as run_module
 from mmaction_lite.benchmark import settings as settings_module
-from mmaction_lite.benchmark import turns as turns_module
-from mmaction_lite.benchmark.run import read_imported, read_result
-from mmaction_lite.benchmark.scaling import predict_scaling
-from mmaction_lite.benchmark.settings import find_setting
-from mmaction_lite.benchmark.tables import check_scaling, seconds
-from mmaction_lite.benchmark.turns import (
-    Field,
+from mmaction_lite.benchmark.comparison import (
+    Comparison,
     Peer,
-    Turns,
     Worker,
+    WorkerConfig,
     WorkerError,
     measure_feeding,
     measure_network,
@@ -32,6 +28,10 @@ from mmaction_lite.benchmark.turns import (
     rows_of,
     take_turns,
 )
+from mmaction_lite.benchmark.run import read_imported, read_result
+from mmaction_lite.benchmark.scaling import predict_scaling
+from mmaction_lite.benchmark.settings import find_setting
+from mmaction_lite.benchmark.tables import check_scaling, seconds
 from mmaction_lite.benchmark.worker import kind
 from mmaction_lite.cli import app
 from mmaction_lite.errors import UserError
@@ -40,7 +40,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = sorted((DOCS / "benchmarks").glob("*.json"))
 RECIPE = "tsm_r10_1x1x8_12e_motions_rgb"
 
-# Answers as `benchmarks/peers/turns.py` does; what it is asked to do stands in its setting.
+# Answers as `benchmarks/peers/config.py` does; what it is asked to do stands in its setting.
 FAKE = """
 import json, shutil, sys, time
 options = json.loads(sys.argv[1])
@@ -80,8 +80,8 @@ steps = 0
 )
 
 
-def plan(data: Path | None = None, weights: Path | None = None) -> Turns:
-    return Turns(
+def plan(data: Path | None = None, weights: Path | None = None) -> WorkerConfig:
+    return WorkerConfig(
         setting=RECIPE,
         input=(2, 8, 42, 56),
         batch_size=2,
@@ -98,7 +98,7 @@ def plan(data: Path | None = None, weights: Path | None = None) -> Turns:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setitem(turns_module.TURN_SECONDS, "cpu", 0.02)
+    monkeypatch.setitem(comparison_module.TURN_SECONDS, "cpu", 0.02)
 
 
 @pytest.fixture
@@ -108,12 +108,12 @@ def fake(tmp_path):
     return [sys.executable, str(file)]
 
 
-def measure(turns, peers, rounds, folder, say):
-    with Field(turns, peers, folder, 1, say) as field:
+def measure(config, peers, rounds, folder, say):
+    with Comparison(config, peers, folder, 1, say) as field:
         field.begin()
         field.begin_peers()
         found = measure_network(field, rounds, ("train", "infer"))
-        if turns.video or turns.frames:
+        if config.video or config.frames:
             found |= measure_feeding(field, rounds, 100.0)
         return rows_of(field, found)
 
@@ -154,19 +154,19 @@ def test_operators_and_kernels_are_told_apart():
 
 
 def test_a_source_is_chosen_that_the_decoding_processes_can_keep_up_with(tiny, tmp_path, quick):
-    with Field(replace(plan(data=tiny), workers=2), [], tmp_path, 1, print) as field:
+    with Comparison(replace(plan(data=tiny), workers=2), [], tmp_path, 1, print) as field:
         field.begin()
         assert "video" in measure_feeding(field, 1, 0.1)
         assert "frames" in measure_feeding(field, 1, 1e6)
 
 
 def test_a_fed_gpu_takes_more_steps_than_batches_lie_ready(tmp_path, quick, fake, monkeypatch):
-    monkeypatch.setitem(turns_module.TURN_SECONDS, "cuda", 0.02)
-    turns = replace(plan(), device="cuda", workers=3)
-    with Field(plan(), [Peer("fake", fake, "any", "float32")], tmp_path, 1, print) as field:
+    monkeypatch.setitem(comparison_module.TURN_SECONDS, "cuda", 0.02)
+    config = replace(plan(), device="cuda", workers=3)
+    with Comparison(plan(), [Peer("fake", fake, "any", "float32")], tmp_path, 1, print) as field:
         field.begin()
         field.begin_peers()
-        field.turns = turns  # the fakes say nothing of where they work
+        field.config = config  # the fakes say nothing of where they work
         monkeypatch.setattr(field, "can", lambda name, phase: name != "ours")
         assert [len(turn) for turn in take_turns(field, "video", 2)["fake float32"]] == [12, 12]
         assert [len(turn) for turn in take_turns(field, "train", 2)["fake float32"]] == [5, 5]
@@ -177,7 +177,7 @@ def test_a_peer_that_cannot_start_leaves_and_ours_is_ended(tmp_path, quick, fake
     peers = [Peer("gone", [str(tmp_path / "nothing")], "any", "float32")]
     (found,) = measure(plan(), peers, 1, tmp_path, said.append)
     assert "No such file" in found["error"]
-    with Field(plan(), [], tmp_path, 1, print) as field:
+    with Comparison(plan(), [], tmp_path, 1, print) as field:
         process = field.workers["ours"].processes[0]
     assert process.returncode == -signal.SIGKILL
 
@@ -215,9 +215,9 @@ def test_a_peer_takes_turns_with_ours(tmp_path, quick, fake):
 )
 def test_a_peer_that_fails_ends_its_own_part_alone(tmp_path, quick, fake, setting, error):
     said = []
-    turns = plan(weights=save_check(tmp_path / "w.pt"))
+    config = plan(weights=save_check(tmp_path / "w.pt"))
     peers = [Peer(name, fake, which, "float32") for name, which in (("it", setting), ("other", "any"))]
-    found, other = measure(turns, peers, 2, tmp_path, said.append)
+    found, other = measure(config, peers, 2, tmp_path, said.append)
     assert error in found["error"]
     assert error in said[-1]
     ours = {"ours", "int8"}
@@ -294,7 +294,7 @@ def test_rows_that_start_together_are_measured_like_others(tiny, tmp_path, quick
     monkeypatch.setattr(
         settings_module, "find_setting", lambda name: replace(find(name), peers={"fake": knows[name]})
     )
-    monkeypatch.setattr(turns_module, "_check", lambda field, name: None)  # a fake has no weights
+    monkeypatch.setattr(comparison_module, "_check", lambda field, name: None)  # a fake has no weights
     monkeypatch.setattr(run_module, "find_peers", lambda folder: {"fake": [sys.executable, str(worker)]})
     options = ["--recipes", rows[0], "--recipes", rows[1], "--synthetic", "--device", "cpu", "--rounds", "1"]
     options += ["--out", str(tmp_path / "out"), "--json", "--amp", "bfloat16"]
@@ -321,7 +321,7 @@ def test_a_row_of_ours_that_fails_is_measured_again_and_the_others_are_kept(
     feeding = run_module.measure_feeding
 
     def feed(field, *more):
-        if field.turns.setting == failing[0]:
+        if field.config.setting == failing[0]:
             raise UserError("no clip can be read")
         return feeding(field, *more)
 
@@ -349,7 +349,7 @@ def test_a_network_of_ours_that_cannot_be_built_leaves_the_other_rows(tmp_path, 
         "    sys.exit(print(json.dumps({'error': 'MemoryError: too large'})))\n"
         f"os.execv(sys.executable, {our_command()!r} + sys.argv[1:])\n"
     )
-    monkeypatch.setattr(turns_module, "our_command", lambda: [sys.executable, str(worker)])
+    monkeypatch.setattr(comparison_module, "our_command", lambda: [sys.executable, str(worker)])
     message = f"not all rows could be measured: {RECIPE}: MemoryError: too large"
     with pytest.raises(UserError, match=message):
         run(tmp_path / "out", "--recipes", other, "--synthetic", "--at-once", "2")
@@ -368,7 +368,7 @@ def test_peers_of_other_rows_are_stopped_while_one_is_measured(tmp_path, quick, 
     monkeypatch.setattr(
         settings_module, "find_setting", lambda name: replace(find(name), peers={"fake": "any"})
     )
-    monkeypatch.setattr(turns_module, "_check", lambda field, name: None)  # a fake has no weights
+    monkeypatch.setattr(comparison_module, "_check", lambda field, name: None)  # a fake has no weights
     monkeypatch.setattr(run_module, "find_peers", lambda folder: {"fake": [sys.executable, str(worker)]})
     measure, fields, states = run_module.measure_network, [], []
 
@@ -377,8 +377,10 @@ def test_peers_of_other_rows_are_stopped_while_one_is_measured(tmp_path, quick, 
         states.append([state(peer.processes[0].pid) for peer in peers])
         return measure(field, *more)
 
-    started = turns_module.Field.__enter__
-    monkeypatch.setattr(turns_module.Field, "__enter__", lambda field: fields.append(field) or started(field))
+    started = comparison_module.Comparison.__enter__
+    monkeypatch.setattr(
+        comparison_module.Comparison, "__enter__", lambda field: fields.append(field) or started(field)
+    )
     monkeypatch.setattr(run_module, "measure_network", look)
     options = ["--recipes", "tsn_r10_1x1x8_12e_motions_rgb", "--synthetic", "--at-once", "2"]
     run(tmp_path / "out", *options, "--no-inference")

@@ -43,11 +43,11 @@ def motions_recipe():
 def trained(tiny, tmp_path_factory, motions_recipe):
     """A run folder of the small TSM on the tiny set."""
     from mmaction_lite import get_recipe
-    from mmaction_lite.recipes.recipe import change
+    from mmaction_lite.recipes.recipe import apply_overrides
     from mmaction_lite.training.loop import train
 
     out = tmp_path_factory.mktemp("runs") / "trained"
-    train(change(get_recipe(motions_recipe), SMALL[1::2]), tiny, out)
+    train(apply_overrides(get_recipe(motions_recipe), SMALL[1::2]), tiny, out)
     return out
 
 

@@ -156,14 +156,14 @@ def test_color_jitter_scales_brightness_contrast_and_saturation(clip):
 
 
 def test_half_a_turn_of_the_hue_gives_the_complementary_colour():
-    class Whole:
+    class FullState:
         """A generator that draws the end of every range."""
 
         def uniform(self, low, high):
             return high
 
     red = np.full((1, 2, 2, 3), (200, 100, 100), np.uint8)
-    turned = ColorJitter(hue=0.5)(red, Whole())  # pyright: ignore[reportArgumentType]
+    turned = ColorJitter(hue=0.5)(red, FullState())  # pyright: ignore[reportArgumentType]
     luma = 100 + 0.299 * 100
     assert np.abs(turned[0, 0, 0] - (2 * luma - np.array([200, 100, 100]))).max() < 1
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from mmaction_lite import get_recipe
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.loading.batch_plan import Course, Multigrid, Phase, Shape, reshaped
-from mmaction_lite.data.loading.loader import Draws, VideoDataset, training_loader
+from mmaction_lite.data.loading.batch_plan import BatchPlan, Multigrid, Phase, Shape, reshaped
+from mmaction_lite.data.loading.loader import TrainBatchSampler, VideoDataset, training_loader
 from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames
@@ -23,9 +23,9 @@ from mmaction_lite.models import slowfast_r50_8x8
 from mmaction_lite.optim import SGD, Steps
 from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.recipes.multigrid import multigrid
-from mmaction_lite.recipes.recipe import Build, change
+from mmaction_lite.recipes.recipe import Build, apply_overrides
 from mmaction_lite.training.loop import train
-from mmaction_lite.training.progress import Watch
+from mmaction_lite.training.progress import TrainingLog
 from mmaction_lite.weights.checkpoint import load_state
 from tests.data.test_loader import numbered
 
@@ -82,7 +82,7 @@ def small(recipe):
         val=val,
         test=val,
         optimizer=SGD(lr=0.01),
-        schedule=Steps(milestones=(3,), warmup_epochs=1, is_straight=True),
+        schedule=Steps(milestones=(3,), warmup_epochs=1, linear=True),
         epochs=4,
         batch_size=1,
         multigrid=SMALL,
@@ -94,57 +94,60 @@ def small(recipe):
 def test_phases_and_learning_rates_are_the_published_ones():
     recipe = get_recipe(PUBLISHED)
     assert recipe.multigrid is not None
-    course = Course(NUM_SAMPLES, recipe.batch_size, recipe.multigrid)
+    batch_plan = BatchPlan(NUM_SAMPLES, recipe.batch_size, recipe.multigrid)
     assert [0, *np.cumsum([phase.epochs for phase in recipe.multigrid.phases])] == ENDS
     assert recipe.epochs == ENDS[-1]
     for first, end, (batch, clip_len, side, lr) in zip(ENDS, ENDS[1:], TABLE, strict=False):
-        for step, epoch in ((course.first_step(first), first), (course.first_step(end - 1), end - 1)):
-            assert course.epochs(step) == epoch
+        for step, epoch in ((batch_plan.first_step(first), first), (batch_plan.first_step(end - 1), end - 1)):
+            assert batch_plan.epochs(step) == epoch
             for inside, (times, short) in enumerate(SHORT[side] * 2):
-                place = course.place(step + inside)
+                place = batch_plan.place(step + inside)
                 assert (place.epoch, place.batch_size) == (epoch, batch * times)
-                assert course.shape(place.draw) == (clip_len, short)
+                assert batch_plan.shape(place.draw) == (clip_len, short)
                 assert (place.long_factor * 64, place.short_factor) == (batch, times)
         assert recipe.optimizer.lr * recipe.schedule.factor(first, 358) * batch / 64 == pytest.approx(lr)
     for epoch, lr in {16: (0.01 + 0.8) / 2 - 0.79 / 34, 34: 0.8, 342.9: 0.001, 343: 0.0001}.items():
         factor = recipe.schedule.factor(epoch, 358) * (8 if epoch < 73 else 1)
         assert recipe.optimizer.lr * factor == pytest.approx(lr)
-    stepwise = Course(NUM_SAMPLES, 64).first_step(get_recipe(STEPWISE).epochs)
-    assert 3.4 < stepwise / course.first_step(358) < 3.5
+    stepwise = BatchPlan(NUM_SAMPLES, 64).first_step(get_recipe(STEPWISE).epochs)
+    assert 3.4 < stepwise / batch_plan.first_step(358) < 3.5
 
 
 @pytest.mark.parametrize("plan", [None, SMALL, get_recipe(PUBLISHED).multigrid])
 @pytest.mark.parametrize(("num_samples", "batch_size"), [(103, 1), (1200, 2)])
 def test_steps_follow_each_other_and_no_draw_comes_twice(plan, num_samples, batch_size):
-    course = Course(num_samples, batch_size, plan)
+    batch_plan = BatchPlan(num_samples, batch_size, plan)
     epochs = 4 if plan is None else sum(phase.epochs for phase in plan.phases)
-    epoch, position, draw, num_steps = -1, 0, 0, course.first_step(epochs)
+    epoch, position, draw, num_steps = -1, 0, 0, batch_plan.first_step(epochs)
     for step in range(num_steps):
-        place = course.place(step)
+        place = batch_plan.place(step)
         if place.epoch != epoch:
             epoch, position = epoch + 1, 0
-            assert course.first_step(epoch) == step
-        assert course.epochs(step).is_integer() == (position == 0)
-        assert int(course.epochs(step)) == epoch
+            assert batch_plan.first_step(epoch) == step
+        assert batch_plan.epochs(step).is_integer() == (position == 0)
+        assert int(batch_plan.epochs(step)) == epoch
         assert (place.epoch, place.first, place.draw) == (epoch, position, draw)
         if step % 7 == 0:
-            shapes = {course.shape(draw + i) for i in range(place.batch_size)}
-            assert (place.batch_size, *shapes) in course.batches
+            shapes = {batch_plan.shape(draw + i) for i in range(place.batch_size)}
+            assert (place.batch_size, *shapes) in batch_plan.batches
         position, draw = position + place.batch_size, draw + place.batch_size
         assert position <= num_samples
-    assert course.epochs(num_steps) == epochs
+    assert batch_plan.epochs(num_steps) == epochs
 
 
 def test_draws_follow_the_course_from_any_step_in_any_number_of_processes():
-    course = Course(12, 2, replace(SMALL, short_sides=()))
-    arguments = (numbered(12), 2, 0, 0, course.first_step(4))
-    whole = list(Draws(*arguments, course=course))
+    batch_plan = BatchPlan(12, 2, replace(SMALL, short_sides=()))
+    arguments = (numbered(12), 2, 0, 0, batch_plan.first_step(4))
+    whole = list(TrainBatchSampler(*arguments, batch_plan=batch_plan))
     assert [len(step) for step in whole] == [8] + [4] * 6 + [2] * 6
     for epoch in range(4):
-        steps = whole[course.first_step(epoch) : course.first_step(epoch + 1)]
+        steps = whole[batch_plan.first_step(epoch) : batch_plan.first_step(epoch + 1)]
         assert len({sample for step in steps for _, sample in step}) == sum(map(len, steps))
-    assert list(Draws(numbered(12), 2, 0, 5, len(whole), course=course)) == whole[5:]
-    pieces = [list(Draws(*arguments, share=(rank, 2), course=course)) for rank in range(2)]
+    assert list(TrainBatchSampler(numbered(12), 2, 0, 5, len(whole), batch_plan=batch_plan)) == whole[5:]
+    pieces = [
+        list(TrainBatchSampler(*arguments, rank=rank, world_size=2, batch_plan=batch_plan))
+        for rank in range(2)
+    ]
     assert [[*one, *other] for one, other in zip(*pieces, strict=True)] == whole
 
 
@@ -189,7 +192,7 @@ def test_a_training_runs_through_all_shapes_and_resumes_bit_for_bit(small, tiny,
     assert validated == [(2, 1), (6, 2), (8, 3), (12, 4)]
 
     whole = load_state(tmp_path / "whole" / "last.pt")
-    finish_step = Watch.step
+    finish_step = TrainingLog.step
     for last, workers in ((2, 0), (4, 2)):
 
         def die(self, number, *arguments, last=last):
@@ -199,7 +202,7 @@ def test_a_training_runs_through_all_shapes_and_resumes_bit_for_bit(small, tiny,
 
         out = tmp_path / str(last)
         with monkeypatch.context() as patch:
-            patch.setattr(Watch, "step", die)
+            patch.setattr(TrainingLog, "step", die)
             with pytest.raises(KeyboardInterrupt):
                 train(small, tiny, out, num_workers=0, save_seconds=0)
         assert load_state(out / "last.pt")["progress"]["step"] == last
@@ -271,7 +274,7 @@ def test_the_largest_batch_decides_about_shared_memory(small, tiny, monkeypatch)
         "mmaction_lite.data.loading.loader.check_shared_memory", lambda *found: asked.append(found)
     )
     samples = read_split(tiny, "train")
-    dataset = VideoDataset(samples, small.train, seed=0, course=Course(12, 1, SMALL))
+    dataset = VideoDataset(samples, small.train, seed=0, batch_plan=BatchPlan(12, 1, SMALL))
     loader = training_loader(dataset, 1, 0, 12, 0, pin=False)
     assert [(len(b.samples), *b.pixels.shape[2:4]) for b in loader] == [
         (size, *shape) for size, shape in zip(SIZES, SHAPES, strict=True)
@@ -289,7 +292,10 @@ def test_the_largest_batch_decides_about_shared_memory(small, tiny, monkeypatch)
         (lambda r: Multigrid(phases=()), r"phases are \(\); expected at least one"),
         (lambda r: replace(SMALL, short_sides=(16, 25)), r"short_sides are \(16, 25\); expected 1 to 24"),
         (lambda r: replace(r, epochs=5), "its phases have 4 epochs, the recipe has 5; change both"),
-        (lambda r: change(r, ["epochs=2"]), "its phases have 4 epochs, the recipe has 2; change both"),
+        (
+            lambda r: apply_overrides(r, ["epochs=2"]),
+            "its phases have 4 epochs, the recipe has 2; change both",
+        ),
         (
             lambda r: replace(r, train=replace(r.train, clips=SegmentFrames(num_segments=16))),
             "train.clips are SegmentFrames; expected DenseClips or PySlowFastClips",
@@ -314,10 +320,10 @@ def test_what_does_not_go_with_multigrid_is_one_line(small, wrong, message):
 
 
 def test_settings_switch_off_the_short_cycle_and_the_groups():
-    recipe = change(get_recipe(PUBLISHED), ["multigrid.short_sides=()", "norm_clips=none"])
+    recipe = apply_overrides(get_recipe(PUBLISHED), ["multigrid.short_sides=()", "norm_clips=none"])
     assert recipe.multigrid is not None
     assert recipe.norm_clips is None
-    sizes = {size for size, _ in Course(NUM_SAMPLES, recipe.batch_size, recipe.multigrid).batches}
+    sizes = {size for size, _ in BatchPlan(NUM_SAMPLES, recipe.batch_size, recipe.multigrid).batches}
     assert sizes == {512, 256, 128, 64}
 
 

@@ -15,7 +15,7 @@ from mmaction_lite.data.annotations.samples import PackedStrings, Samples
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.cache import Caches, VideoCache
 from mmaction_lite.data.loading.loader import (
-    Draws,
+    TrainBatchSampler,
     VideoDataset,
     epoch_order,
     evaluation_loader,
@@ -41,15 +41,15 @@ def equal(one, other):
 
 
 def test_order_is_a_new_permutation_every_epoch_and_can_begin_anywhere():
-    steps = list(Draws(numbered(11), 4, seed=0, first_step=0, last_step=6))
+    steps = list(TrainBatchSampler(numbered(11), 4, seed=0, first_step=0, last_step=6))
     draws = [draw for step in steps for draw, _ in step]
     assert draws == list(range(24))
     epochs = [[s for step in steps[i : i + 2] for _, s in step] for i in (0, 2, 4)]
     for epoch in epochs:
         assert len(set(epoch)) == 8
     assert epochs[0] != epochs[1]
-    assert list(Draws(numbered(11), 4, seed=0, first_step=3, last_step=6)) == steps[3:]
-    assert list(Draws(numbered(11), 4, seed=1, first_step=0, last_step=6)) != steps
+    assert list(TrainBatchSampler(numbered(11), 4, seed=0, first_step=3, last_step=6)) == steps[3:]
+    assert list(TrainBatchSampler(numbered(11), 4, seed=1, first_step=0, last_step=6)) != steps
 
 
 def test_batches_depend_on_seed_and_draw_alone(tiny, recipe):
@@ -273,13 +273,19 @@ def test_a_clip_of_several_classes_is_as_rare_as_its_rarest():
 
 
 def test_processes_share_every_step():
-    whole = list(Draws(numbered(11), 4, seed=0, first_step=0, last_step=6))
+    whole = list(TrainBatchSampler(numbered(11), 4, seed=0, first_step=0, last_step=6))
     for number in (2, 4):
         pieces = [
-            list(Draws(numbered(11), 4, seed=0, first_step=0, last_step=6, share=(rank, number)))
+            list(
+                TrainBatchSampler(
+                    numbered(11), 4, seed=0, first_step=0, last_step=6, rank=rank, world_size=number
+                )
+            )
             for rank in range(number)
         ]
-        assert [[draw for piece in step for draw in piece] for step in zip(*pieces, strict=True)] == whole
+        assert [
+            [draw for rank_slice in step for draw in rank_slice] for step in zip(*pieces, strict=True)
+        ] == whole
 
 
 @pytest.mark.slow
@@ -308,7 +314,7 @@ def test_ten_per_cent_broken_files_do_not_change_the_good_draws(tiny, recipe, tm
     broken = {str(samples.path(i)) for i in range(60) if i % 10 == 7}
     assert {fault.path for batch in runs[0] for fault in batch.faults} == broken
     assert {fault.path for batch in runs[1] for fault in batch.faults} == broken
-    order = [sample for step in Draws(samples, 4, 3, 0, 30) for _, sample in step]
+    order = [sample for step in TrainBatchSampler(samples, 4, 3, 0, 30) for _, sample in step]
     drawn = [sample for batch in runs[0] for sample in batch.samples]
     assert all(a == b for a, b in zip(order, drawn, strict=True) if a % 10 != 7)
 

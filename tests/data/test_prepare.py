@@ -121,8 +121,8 @@ def test_parts_stay_where_they_are(tiny, tmp_path):
     prepare(tmp_path / "in", tmp_path / "out", Form(), plain)
     samples = read_split(tmp_path / "out", "train")
     assert samples.paths[0] == samples.paths[1]
-    assert samples.parts is not None
-    assert samples.parts.tolist() == [[0.2, 0.4], [0.4, np.inf]]
+    assert samples.segments is not None
+    assert samples.segments.tolist() == [[0.2, 0.4], [0.4, np.inf]]
 
 
 def test_a_folder_in_use_is_left_alone(tiny, tmp_path):

@@ -159,7 +159,7 @@ def test_a_run_of_the_frames_in_a_folder(tmp_path):
     (tmp_path / "train.txt").write_text("clips/a 0 3 0\nclips/a 5 3 1\n")
     samples = read_split(tmp_path, "train")
     assert listed(samples) == [("clips/a", "0"), ("clips/a", "1")]
-    assert samples.part(1) == (5, 8, True)
+    assert samples.segment(1) == (5, 8, True)
     assert samples.name(1) == f"{tmp_path}/clips/a#frames=5,8"
     assert samples.place(1) == f"{tmp_path}/train.txt:2"
 
@@ -187,8 +187,8 @@ def test_parts_of_long_videos_in_every_kind_of_table(tmp_path, suffix):
     write_parts(tmp_path / f"train{suffix}")
     samples = read_split(tmp_path, "train")
     assert listed(samples) == [(path, label) for path, label, _, _ in SEGMENTS]
-    assert samples.parts is not None
-    assert samples.parts.tolist() == [[1.5, 3.0], [3.0, np.inf], [0.0, 2.0]]
+    assert samples.segments is not None
+    assert samples.segments.tolist() == [[1.5, 3.0], [3.0, np.inf], [0.0, 2.0]]
     assert samples.name(0).endswith("a.mp4#t=1.5,3")
 
 
@@ -267,8 +267,8 @@ def test_a_quoted_folder_of_frames_keeps_its_count(tmp_path):
     (tmp_path / "train.txt").write_text('"my frames" 12 1\n"my frames" 10 0\n')
     samples = read_split(tmp_path, "train")
     assert not samples.is_multi_label
-    assert samples.parts is not None
-    assert samples.parts.tolist() == [[0, 12], [0, 10]]
+    assert samples.segments is not None
+    assert samples.segments.tolist() == [[0, 12], [0, 10]]
 
 
 def test_labels_that_count_from_1_are_found_out(tmp_path):
@@ -332,8 +332,8 @@ def test_published_splits_do_not_mix(tmp_path):
     (tmp_path / "activity_net.json").write_text(json.dumps(ACTIVITYNET))
     (tmp_path / "wave_test_split1.txt").write_text("a.avi 1\nb.avi 2\n")
     val = read_split(tmp_path, "val")
-    assert val.parts is not None
-    assert val.parts.tolist() == [[0, 3]]  # the empty interval is left out
+    assert val.segments is not None
+    assert val.segments.tolist() == [[0, 3]]  # the empty interval is left out
     (tmp_path / "activity_net.json").write_text("{}")
     with pytest.raises(UserError, match=r"activity_net\.json: has no 'database'"):
         read_split(tmp_path, "train")

@@ -169,7 +169,7 @@ def test_too_little_shared_memory_is_said_before_the_first_batch(tiny, recipe, m
 def test_a_fault_ends_the_reading_that_was_noted(monkeypatch):
     """Or a worker that rests after a broken file would seem to hang in it."""
     monkeypatch.setattr(workers, "get_worker_info", lambda: type("Info", (), {"id": 1}))
-    notes = workers.Notes(2)
+    notes = workers.WorkerStatus(2)
     try:
         with notes.reading(7):
             assert notes.hung(-1.0) == [7]

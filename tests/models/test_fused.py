@@ -11,7 +11,7 @@ from torch import Tensor
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import Conv2d, Conv3d, conv2d
 from mmaction_lite.models.fast import fused
-from mmaction_lite.models.fast.fused import Ending
+from mmaction_lite.models.fast.fused import Epilogue
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
 from tests.models.test_models import assert_same, build, clip
@@ -60,8 +60,8 @@ def test_fused_convolutions_are_those_followed_by_sum_and_activation(name: str, 
             calls += 1
             return original(self, *arguments)
 
-        original = fused.Ending.convolve
-        monkeypatch.setattr(fused.Ending, "convolve", count)
+        original = fused.Epilogue.convolve
+        monkeypatch.setattr(fused.Epilogue, "convolve", count)
         model(x)
         assert calls > 10
         monkeypatch.setattr(fused, "HAS_FUSED", False)
@@ -77,9 +77,9 @@ def test_fused_convolutions_are_those_followed_by_sum_and_activation(name: str, 
 class Twice(ResNet):
     """A network of somebody else that needs what a stem yields twice."""
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
-        stem = self.run_stem(x, clips)
-        return self.get_submodule("layer1")(stem, clips) + stem
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
+        stem = self.run_stem(x, batch_size)
+        return self.get_submodule("layer1")(stem, batch_size) + stem
 
 
 def test_nothing_is_written_over_that_others_may_hold() -> None:
@@ -91,8 +91,8 @@ def test_nothing_is_written_over_that_others_may_hold() -> None:
         before = x.clone()
         assert_same(fast(x), model(x))
         assert torch.equal(x, before)
-    endings = [module.ending for module in fast.modules() if isinstance(module, Conv2d)]
-    overwriting = [isinstance(ending, Ending) and ending.overwrites for ending in endings]
+    endings = [module.epilogue for module in fast.modules() if isinstance(module, Conv2d)]
+    overwriting = [isinstance(epilogue, Epilogue) and epilogue.overwrites for epilogue in endings]
     assert sum(overwriting) == 7  # of eight blocks, all but the first
 
 

@@ -19,7 +19,7 @@ from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
-from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Ending, Scale
+from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Epilogue, Scale
 from mmaction_lite.models.fast.quantized import Quantize, Range
 from mmaction_lite.models.fast.temporal import shift, shift_bytes
 from mmaction_lite.models.non_local import NonLocal
@@ -104,8 +104,8 @@ def test_a_convolution_in_bytes_is_that_of_the_numbers_they_stand_for(
     if is_added:
         expected += added.dequantize(y)
     expected = expected.relu() if relu else expected
-    ending = Int8Ending(relu, source, target, added if is_added else None)
-    got = ending.convolve(x, weight, bias, (1,) * len(kernel), 1, y if is_added else None)
+    epilogue = Int8Epilogue(relu, source, target, added if is_added else None)
+    got = epilogue.convolve(x, weight, bias, (1,) * len(kernel), 1, y if is_added else None)
     if target is None:
         torch.testing.assert_close(got, expected, rtol=1e-2, atol=2e-2)
     else:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mmaction_lite.models.convolution import every, store_channels_last
+from mmaction_lite.models.convolution import store_channels_last, subsample_frames
 from mmaction_lite.models.fast.stem import convolve_deep
 from mmaction_lite.models.inflated import PairMax
 from tests.models.test_models import build, clip
@@ -29,9 +29,11 @@ def test_the_deep_convolution_is_the_stem(
     x = torch.randn(2 * frames, 3, *size, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(4, 3, taps, side, side, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    clips = x.unflatten(0, (2, -1)).transpose(1, 2)
+    batch_size = x.unflatten(0, (2, -1)).transpose(1, 2)
     padding = (taps // 2, side // 2, side // 2)
-    plain = functional.conv3d(clips, weight, bias, (stride_t, 2, 2), padding).transpose(1, 2).flatten(0, 1)
+    plain = (
+        functional.conv3d(batch_size, weight, bias, (stride_t, 2, 2), padding).transpose(1, 2).flatten(0, 1)
+    )
     deep = convolve_deep(x, weight, bias, 2, stride_t)
     torch.testing.assert_close(deep, plain)
     for ours, theirs in zip(
@@ -45,10 +47,10 @@ def test_dropped_and_paired_frames_leave_gradients_in_the_order_of_memory() -> N
     torch.manual_seed(0)
     x = torch.randint(3, (2 * 5, 6, 3, 4)).double()  # many are equal
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-    clips = x.unflatten(0, (2, -1)).transpose(1, 2)
+    batch_size = x.unflatten(0, (2, -1)).transpose(1, 2)
     for ours, plain in (
-        (every(x, 2, 2), clips[:, :, ::2]),
-        (PairMax()(x, 2), functional.max_pool3d(clips, (2, 1, 1))),
+        (subsample_frames(x, 2, 2), batch_size[:, :, ::2]),
+        (PairMax()(x, 2), functional.max_pool3d(batch_size, (2, 1, 1))),
     ):
         assert torch.equal(ours, plain.transpose(1, 2).flatten(0, 1))
         weights = torch.rand_like(ours)

@@ -172,18 +172,18 @@ def test_who_sees_the_order_of_frames(name: str, blind: bool) -> None:
     assert difference < 1e-5 if blind else difference > 1e-3
 
 
-@pytest.mark.parametrize(("kernel", "clips", "frames"), [(3, 2, 4), (3, 1, 1), (5, 2, 2), (7, 3, 8)])
-def test_matrix_products_are_the_convolution_along_time(kernel: int, clips: int, frames: int) -> None:
+@pytest.mark.parametrize(("kernel", "batch_size", "frames"), [(3, 2, 4), (3, 1, 1), (5, 2, 2), (7, 3, 8)])
+def test_matrix_products_are_the_convolution_along_time(kernel: int, batch_size: int, frames: int) -> None:
     torch.manual_seed(0)
-    x = torch.randn(clips * frames, 6, 3, 4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(batch_size * frames, 6, 3, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(5, 6, kernel, 1, 1, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
-    clip = x.unflatten(0, (clips, frames)).transpose(1, 2)
+    clip = x.unflatten(0, (batch_size, frames)).transpose(1, 2)
     plain = torch.nn.functional.conv3d(clip, weight, bias, padding=(kernel // 2, 0, 0))
     expected = plain.transpose(1, 2).flatten(0, 1)
     gradients = torch.autograd.grad(expected.sin().sum(), (x, weight, bias))
     for path in ("native", "products"):
-        out = temporal.convolve_time(x, weight, bias, clips, 1, path)
+        out = temporal.convolve_time(x, weight, bias, batch_size, 1, path)
         torch.testing.assert_close(out, expected)
         torch.testing.assert_close(torch.autograd.grad(out.sin().sum(), (x, weight, bias)), gradients)
 
@@ -197,15 +197,15 @@ def test_the_shift_is_the_published_one() -> None:
     assert torch.equal(temporal.shift(x.flatten(0, 1), 2, 2), expected.flatten(0, 1))
 
 
-@pytest.mark.parametrize(("clips", "frames"), [(2, 4), (3, 1), (1, 2)])
-def test_matrix_products_are_the_shift_and_its_convolution(clips: int, frames: int) -> None:
+@pytest.mark.parametrize(("batch_size", "frames"), [(2, 4), (3, 1), (1, 2)])
+def test_matrix_products_are_the_shift_and_its_convolution(batch_size: int, frames: int) -> None:
     torch.manual_seed(0)
-    x = torch.randn(clips * frames, 8, 3, 4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(batch_size * frames, 8, 3, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(5, 8, 1, 1, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
     outs, grads = [], []
     for path in ("native", "products"):
-        out = temporal.shift_and_project(x, weight, bias, clips, 2, path)
+        out = temporal.shift_and_project(x, weight, bias, batch_size, 2, path)
         outs.append(out)
         grads.append(torch.autograd.grad(out.sin().sum(), (x, weight, bias)))
     torch.testing.assert_close(outs[0], outs[1])

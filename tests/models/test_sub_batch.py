@@ -23,11 +23,11 @@ def test_a_network_without_what_can_be_split_says_so():
 
 
 @pytest.mark.parametrize(
-    ("clips", "fewest", "groups"), [(12, 4, 3), (12, 5, 2), (7, 2, 1), (3, 4, 1), (8, 8, 1)]
+    ("batch_size", "fewest", "groups"), [(12, 4, 3), (12, 5, 2), (7, 2, 1), (3, 4, 1), (8, 8, 1)]
 )
-def test_groups_are_equal_and_have_at_least_as_many_clips_as_asked(clips, fewest, groups):
+def test_groups_are_equal_and_have_at_least_as_many_clips_as_asked(batch_size, fewest, groups):
     norm = SubBatchNorm2d(3)
-    with in_groups([norm], clips, fewest):
+    with in_groups([norm], batch_size, fewest):
         assert norm.groups == groups
     assert norm.groups == 1
 
@@ -39,7 +39,7 @@ def test_a_group_is_normalised_like_a_batch():
     x = torch.randn(12, 5, 3, 2).requires_grad_()
     assert isinstance(whole, SubBatchNorm2d)
     assert whole.state_dict().keys() == plain.state_dict().keys()
-    with in_groups([whole], clips=6, fewest=2):
+    with in_groups([whole], batch_size=6, fewest=2):
         y = whole(x)
     expected = [plain(part) for part in x.split(4)]
     assert torch.equal(y, torch.cat(expected))

@@ -16,7 +16,7 @@ from mmaction_lite.inference.evaluate import score
 from mmaction_lite.models import slowfast_r50_4x16, tsm_mobilenetv2, tsm_r10, tsm_r50
 from mmaction_lite.optim import AdamW, OneCycle, Steps, layer_numbers, set_lr
 from mmaction_lite.recipes.finetune import finetune
-from mmaction_lite.recipes.recipe import Build, change
+from mmaction_lite.recipes.recipe import Build, apply_overrides
 from mmaction_lite.training.gradients import Gradients
 
 RECIPES = list_recipes()
@@ -196,7 +196,7 @@ def test_tsm_groups_are_the_published_ones():
 
 def test_settings_change_scalars_and_leave_a_mark():
     recipe = RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"]
-    changed = change(
+    changed = apply_overrides(
         recipe,
         ["optimizer.lr=1e-3", "model.dropout=0.3", "epochs=7", "max_grad_norm=none", "train.flip=0",
          "schedule.milestones=(3,5)", "val.average=score", "optimizer.nesterov=true"],
@@ -232,7 +232,7 @@ def test_settings_change_scalars_and_leave_a_mark():
 )
 def test_wrong_settings_are_one_line(setting, message):
     with pytest.raises(UserError, match=message) as caught:
-        change(RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"], [setting])
+        apply_overrides(RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"], [setting])
     assert "\n" not in str(caught.value)
 
 
@@ -281,8 +281,8 @@ def test_recipes_are_values():
 
 def test_later_settings_replace_earlier_ones_in_the_list_of_changes():
     recipe = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
-    once = change(recipe, ["epochs=3", "model.dropout=0.1"])
-    assert change(once, ["epochs=7"]).modified == ("epochs=7", "model.dropout=0.1")
+    once = apply_overrides(recipe, ["epochs=3", "model.dropout=0.1"])
+    assert apply_overrides(once, ["epochs=7"]).modified == ("epochs=7", "model.dropout=0.1")
 
 
 def test_a_builder_is_no_model_of_a_recipe():

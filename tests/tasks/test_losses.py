@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from mmaction_lite.tasks.losses import balanced_weights, clip_losses, dense, hits
+from mmaction_lite.tasks.losses import balanced_weights, clip_losses, correct, dense
 
 
 def test_cross_entropy_is_that_of_pytorch():
@@ -51,5 +51,5 @@ def test_weights_do_not_depend_on_the_clips_beside(name):
 
 def test_hits():
     logits = torch.tensor([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
-    assert hits(logits, torch.tensor([1, 2])).tolist() == [1, 0]
-    assert hits(logits, torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])).tolist() == [1, 0]
+    assert correct(logits, torch.tensor([1, 2])).tolist() == [1, 0]
+    assert correct(logits, torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])).tolist() == [1, 0]

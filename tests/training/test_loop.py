@@ -18,10 +18,10 @@ from mmaction_lite.models import tsm_r10
 from mmaction_lite.models.recognizer import fold_time
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.optim import AdamW, measure_statistics
-from mmaction_lite.recipes.recipe import Build, change
+from mmaction_lite.recipes.recipe import Build, apply_overrides
 from mmaction_lite.report.page import write_report
 from mmaction_lite.training.loop import train
-from mmaction_lite.training.progress import Watch
+from mmaction_lite.training.progress import TrainingLog
 from mmaction_lite.weights.card import card_of, load
 from mmaction_lite.weights.checkpoint import load_state
 
@@ -36,14 +36,14 @@ def rows(run):
 
 def die_after(monkeypatch, steps):
     """Make a training end like a killed process: after so many steps, without saving anything more."""
-    finish_step = Watch.step
+    finish_step = TrainingLog.step
 
     def step(self, number, *arguments):
         finish_step(self, number, *arguments)
         if number == steps:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Watch, "step", step)
+    monkeypatch.setattr(TrainingLog, "step", step)
 
 
 def test_run_folder_holds_everything(tiny, recipe, tmp_path):
@@ -69,7 +69,9 @@ def test_overfits_four_clips(tiny, recipe, tmp_path):
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((tiny / "train" / f"{name}.mp4").read_bytes())
     recipe = replace(
-        change(recipe, ["model.dropout=0", "model.width=8"]), epochs=40, train=replace(recipe.train, flip=0.0)
+        apply_overrides(recipe, ["model.dropout=0", "model.width=8"]),
+        epochs=40,
+        train=replace(recipe.train, flip=0.0),
     )
     train(recipe, tmp_path / "data", tmp_path / "run")
     assert rows(tmp_path / "run")[-2]["loss"] < 0.25
@@ -110,7 +112,7 @@ def test_a_run_never_overwrites_and_never_mixes(tiny, recipe, tmp_path):
     with pytest.raises(UserError, match=r"run: is already used; pass --resume"):
         train(recipe, tiny, tmp_path / "run")
     with pytest.raises(UserError, match=r"cannot resume: .*lr=0.004.*lr=0.1"):
-        train(change(recipe, ["optimizer.lr=0.1"]), tiny, tmp_path / "run", resume=True)
+        train(apply_overrides(recipe, ["optimizer.lr=0.1"]), tiny, tmp_path / "run", resume=True)
     with pytest.raises(UserError, match=r"seed 0.*seed 1"):
         train(recipe, tiny, tmp_path / "run", resume=True, seed=1)
     with pytest.raises(UserError, match=r"none/last\.pt: no such file"):
@@ -153,13 +155,13 @@ def test_weights_that_are_not_finite_are_never_saved(tiny, recipe, tmp_path):
 
 
 def test_iterations_are_timed_with_the_wait_for_the_device(tiny, recipe, tmp_path, monkeypatch):
-    settle = Watch.settle
+    settle = TrainingLog.settle
 
     def slow(self):
         time.sleep(0.05)
         settle(self)
 
-    monkeypatch.setattr(Watch, "settle", slow)
+    monkeypatch.setattr(TrainingLog, "settle", slow)
     train(recipe, tiny, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(row["iteration_seconds"] > 0.05 for row in lines if "split" not in row)
@@ -251,13 +253,13 @@ def test_averaged_weights_are_validated_kept_and_resumed(tiny, recipe, tmp_path,
 
 
 def test_precision(tiny, recipe, tmp_path):
-    train(change(recipe, ["precision=bfloat16", "epochs=1"]), tiny, tmp_path / "run")
+    train(apply_overrides(recipe, ["precision=bfloat16", "epochs=1"]), tiny, tmp_path / "run")
     state = load_state(tmp_path / "run" / "last.pt")["model"]
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in state.values())
     with pytest.raises(UserError, match="precision float16 needs a GPU"):
-        train(change(recipe, ["precision=float16"]), tiny, tmp_path / "other", device="cpu")
+        train(apply_overrides(recipe, ["precision=float16"]), tiny, tmp_path / "other", device="cpu")
     with pytest.raises(UserError, match="'half' is not one of float32, bfloat16, float16"):
-        change(recipe, ["precision=half"])
+        apply_overrides(recipe, ["precision=half"])
 
 
 def several_labels(tiny, folder):
@@ -402,7 +404,7 @@ def test_a_training_ends_when_nothing_improves(tiny, recipe, tmp_path, capsys):
     """With an lr of 0 and running statistics that stay, no validation is better than the first."""
     stuck = replace(recipe, optimizer=AdamW(lr=0.0), epochs=9, patience=2, batch_norm="frozen")
     done = train(stuck, tiny, tmp_path / "run")
-    assert (done.step, done.best_step, done.without_gain) == (9, 3, 2)
+    assert (done.step, done.best_step, done.bad_validations) == (9, 3, 2)
     assert "ended at step 9: 2 validations in a row brought nothing better" in capsys.readouterr().err
     assert (tmp_path / "run" / "weights.safetensors").is_file()
     assert train(stuck, tiny, tmp_path / "run", resume=True).step == 9

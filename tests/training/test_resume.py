@@ -13,7 +13,7 @@ from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.errors import Interrupted
 from mmaction_lite.training import run_folder as run_module
 from mmaction_lite.training.loop import train
-from mmaction_lite.training.progress import Watch
+from mmaction_lite.training.progress import TrainingLog
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from tests.training.test_loop import die_after, rows
 
@@ -50,7 +50,7 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
 def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch, number):
     recipe = replace(recipe, epochs=3)
     train(recipe, tiny, tmp_path / "whole")
-    finish_step = Watch.step
+    finish_step = TrainingLog.step
 
     def step(self, done, *arguments):
         finish_step(self, done, *arguments)
@@ -58,7 +58,7 @@ def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch,
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "step", step)
+        patch.setattr(TrainingLog, "step", step)
         with pytest.raises(
             Interrupted, match=r"stopped at step 5 of 9, saved; go on with the same command and --resume"
         ):
@@ -72,7 +72,7 @@ def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch,
 def test_a_validation_that_was_missed_is_made_up_for(tiny, recipe, tmp_path, monkeypatch):
     train(recipe, tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "validated", lambda *_: 1 / 0)
+        patch.setattr(TrainingLog, "validated", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(recipe, tiny, tmp_path / "run")
     assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 3
@@ -90,14 +90,14 @@ def test_last_weights_are_written_as_often_as_asked(tiny, recipe, tmp_path, monk
         save_state(path, state)
 
     monkeypatch.setattr(run_module, "save_state", save)
-    finish_step = Watch.step
+    finish_step = TrainingLog.step
 
     def step(self, number, *arguments):
         finish_step(self, number, *arguments)
         if number == 2:
             slow.set()
 
-    monkeypatch.setattr(Watch, "step", step)
+    monkeypatch.setattr(TrainingLog, "step", step)
     slow.set()
     train(replace(recipe, epochs=1), tiny, tmp_path / "run", save_seconds=0)
     assert [number for name, number, _ in saved if name == "last.pt"][:4] == [0, 1, 2, 3]

@@ -19,13 +19,13 @@ from mmaction_lite.files import write_atomically
 from mmaction_lite.inference.predict import Prediction
 from mmaction_lite.models import tsm_r10, tsn_r10
 from mmaction_lite.recipes.recipe import Build
-from mmaction_lite.weights.card import Card, card_of, save_weights
+from mmaction_lite.weights.card import ModelCard, card_of, save_weights
 from mmaction_lite.weights.checkpoint import save_state
 
 
 @pytest.fixture
 def card(recipe):
-    return Card.of(recipe, ("down", "up"))
+    return ModelCard.of(recipe, ("down", "up"))
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def weights(card, tmp_path):
 
 
 def test_card_says_everything_and_survives_json(card, recipe):
-    again = Card.from_json(card.to_json())
+    again = ModelCard.from_json(card.to_json())
     assert again == card
     assert (again.builder, again.arguments["width"], again.arguments["num_classes"]) == ("tsm_r10", 8, 2)
     assert (again.test, again.normalize, again.classes) == (recipe.test, recipe.normalize, ("down", "up"))
@@ -163,9 +163,9 @@ def test_a_recipe_that_no_file_could_describe_is_refused_before_training(recipe)
         replace(recipe, test=replace(recipe.test, crop=RandomCrop(size=(20, 28)))),
     ):
         with pytest.raises(UserError, match="a weights file could not describe it"):
-            Card.of(own, ("a", "b"))
-    card = Card.of(replace(recipe, model=Build(own_model, norm=(1, 2))), ("a", "b"))
-    assert Card.from_json(card.to_json()).arguments == {"norm": (1, 2), "num_classes": 2}
+            ModelCard.of(own, ("a", "b"))
+    card = ModelCard.of(replace(recipe, model=Build(own_model, norm=(1, 2))), ("a", "b"))
+    assert ModelCard.from_json(card.to_json()).arguments == {"norm": (1, 2), "num_classes": 2}
 
 
 def own_model(num_classes: int, norm: object = None) -> torch.nn.Module:
@@ -173,7 +173,7 @@ def own_model(num_classes: int, norm: object = None) -> torch.nn.Module:
 
 
 def test_a_damaged_checkpoint_is_a_users_error_whatever_byte_is_wrong(recipe, tmp_path):
-    card = Card.of(recipe, ("a", "b"))
+    card = ModelCard.of(recipe, ("a", "b"))
     save_state(tmp_path / "whole.pt", {"card": card.to_json(), "model": card.build().state_dict()})
     whole = (tmp_path / "whole.pt").read_bytes()
     rng = np.random.default_rng(0)

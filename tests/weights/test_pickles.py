@@ -97,7 +97,7 @@ ATTACKS = {
     "appends": TRAP + EMPTY + b"\x81(K\x00e",
     "key that is hashed": b"}" + TRAP + EMPTY + b"\x81K\x00s",
     "getattr chain": name("builtins.getattr") + TRAP + text("__new__") + b"\x86R" + TRAP + b"\x85R",
-    "eval": name("builtins.eval") + text(f"__import__('{__name__}').fire()") + b"\x85R",
+    "eval": name("builtins.eval") + text(f"__import__('{__name__}', fromlist=['fire']).fire()") + b"\x85R",
     "map": name("builtins.list") + name("builtins.map") + FIRE + dumped([1]) + b"\x86R\x85R",
     "inside an allowed call": name("collections.OrderedDict") + b"]" + FIRE + EMPTY + b"R0\x85R",
     "as an allowed factory": name("collections.defaultdict") + FIRE + b"\x85R" + FIRE + EMPTY + b"R0",

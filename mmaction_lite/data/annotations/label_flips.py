@@ -49,9 +49,9 @@ _DIRECTION = re.compile(
 )
 
 
-def exchanged(labels: np.ndarray, opposites: np.ndarray) -> np.ndarray:
-    """The labels of altered clips: int64 (N,), or multi-label float32 (N, K); `opposites` int64 (K,)."""
-    return opposites[labels] if labels.ndim == 1 else labels[:, opposites]
+def swap_labels(labels: np.ndarray, label_flips: np.ndarray) -> np.ndarray:
+    """The labels of altered clips: int64 (N,), or multi-label float32 (N, K); `label_flips` int64 (K,)."""
+    return label_flips[labels] if labels.ndim == 1 else labels[:, label_flips]
 
 
 def mirrored_classes(classes: Sequence[str]) -> np.ndarray:

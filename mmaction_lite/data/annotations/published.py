@@ -92,11 +92,11 @@ def _activitynet(data: Path, split: str) -> Rows | None:
 
 
 def _something(data: Path, split: str) -> Rows | None:
-    part = "validation" if split == "val" else split
-    name = rf"(something-something-v\d|jester-v1)-{part}\.(csv|json)"
+    segment = "validation" if split == "val" else split
+    name = rf"(something-something-v\d|jester-v1)-{segment}\.(csv|json)"
     file = _find(data, name)
     if file is None:
-        file = _find(data / "labels", rf"{part}\.json")
+        file = _find(data / "labels", rf"{segment}\.json")
         if file is None or '"template"' not in file.read_text(encoding="utf-8")[:10_000]:
             return None
     rows = Rows(file, data)

@@ -23,7 +23,7 @@ def absolute(path: str | Path) -> str:
     return f"{remote[1]}://{remote[2]}" if remote else str(Path(path).absolute())
 
 
-class Part(NamedTuple):
+class Segment(NamedTuple):
     """The piece of a video that a sample is: from `start` up to, but without, `end`.
 
     In seconds of playing time, or, `in_frames`, in frames from 0.
@@ -51,8 +51,8 @@ class Samples:
         classes: class names, in index order.
         root: folder that relative paths start from.
         source: where the table comes from, in words, for messages and protocol lines.
-        parts: start and end of the part of its video that each sample is, float64 (N, 2); None: all of it.
-        parts_in_frames: whether they are frame numbers, not seconds.
+        segments: start and end of the part of its video that each sample is, float64 (N, 2); None: all of it.
+        segments_in_frames: whether they are frame numbers, not seconds.
         lines: the line of each sample in the file `source`, int32 (N,); None where it is no file.
         label_ends: where in `labels` each clip's end, int64 (N,): a clip has any number of classes, also
             none. None: every clip has one.
@@ -64,8 +64,8 @@ class Samples:
     classes: tuple[str, ...]
     root: Path
     source: str
-    parts: np.ndarray | None = None
-    parts_in_frames: bool = False
+    segments: np.ndarray | None = None
+    segments_in_frames: bool = False
     lines: np.ndarray | None = None
     label_ends: np.ndarray | None = None
     weights: np.ndarray | None = None
@@ -110,18 +110,18 @@ class Samples:
         listed = self.paths[sample]
         return Path(listed) if "://" in listed else self.root / listed
 
-    def part(self, sample: int) -> Part | None:
+    def segment(self, sample: int) -> Segment | None:
         """The part of its file that clip number `sample` is; None for all of it."""
-        if self.parts is None:
+        if self.segments is None:
             return None
-        start, end = self.parts[sample].tolist()
-        return Part(start, end, self.parts_in_frames)
+        start, end = self.segments[sample].tolist()
+        return Segment(start, end, self.segments_in_frames)
 
     def name(self, sample: int) -> str:
         """Path and part: what tells a sample from all others."""
-        part = self.part(sample)
+        segment = self.segment(sample)
         path = self.path(sample)
-        return f"{absolute(path) if is_remote(path) else path}{'' if part is None else part}"
+        return f"{absolute(path) if is_remote(path) else path}{'' if segment is None else segment}"
 
     def place(self, sample: int) -> str:
         """`file:line` where the sample is listed, or its path where nothing lists it."""
@@ -182,8 +182,8 @@ class Rows:
         self.label_ends: list[int] = []
         self.is_multi_label = False
         self.lines: list[int] = []
-        self.parts: list[tuple[float, float]] = []
-        self.parts_in_frames = False
+        self.segments: list[tuple[float, float]] = []
+        self.segments_in_frames = False
         self.weights: list[float] = []
 
     def __len__(self) -> int:
@@ -194,7 +194,7 @@ class Rows:
         path: str,
         label: str | Sequence[str],
         line: int,
-        part: tuple[float, float] | None = None,
+        segment: tuple[float, float] | None = None,
         weight: float | None = None,
     ) -> None:
         """Append a row; all rows of a file have a part or none has, and so for the weight."""
@@ -206,7 +206,7 @@ class Rows:
             self.is_multi_label = True
         self.label_ends.append(len(self.labels))
         self.lines.append(line)
-        if part is not None:
-            self.parts.append(part)
+        if segment is not None:
+            self.segments.append(segment)
         if weight is not None:
             self.weights.append(weight)

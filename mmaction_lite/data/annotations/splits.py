@@ -43,7 +43,7 @@ VIDEO_SUFFIXES = frozenset(
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 MOST_CLASSES = 100_000
 LABEL_SEPARATOR = "|"
-PART_COLUMNS = ("start_seconds", "end_seconds"), ("start_frame", "end_frame")
+SEGMENT_COLUMNS = ("start_seconds", "end_seconds"), ("start_frame", "end_frame")
 _VIDEO_THEN_LABEL = re.compile(
     r"\s*([^\"].*(?:" + "|".join(map(re.escape, sorted(VIDEO_SUFFIXES))) + r"))\s+(\S.*)", re.IGNORECASE
 )
@@ -140,7 +140,7 @@ def read_list(file: Path, classes: Sequence[str] | None = None) -> Samples:
         # `folder total_frames label` and a path with a space look alike: the first line decides.
         if numbers is None:
             numbers = 0 if is_video else _frame_numbers(path, file.parent)
-            rows.parts_in_frames = numbers > 0
+            rows.segments_in_frames = numbers > 0
         if not numbers:
             is_several = re.fullmatch(r"\d+(\s+\d+)+", label)
             rows.add(path, label.split() if is_several else label, number)
@@ -190,12 +190,12 @@ def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
         if path in (None, "") or label is None or (label == "" and name == "label"):
             raise UserError(f"{place}: lacks a path or a label: {list(row.values())}")
         if not rows:
-            columns = next((pair for pair in PART_COLUMNS if not row.keys().isdisjoint(pair)), None)
-            rows.parts_in_frames = columns == PART_COLUMNS[1]
+            columns = next((pair for pair in SEGMENT_COLUMNS if not row.keys().isdisjoint(pair)), None)
+            rows.segments_in_frames = columns == SEGMENT_COLUMNS[1]
             is_weighted = "weight" in row
-        part = _part(row, columns, place) if columns else None
+        segment = _read_segment(row, columns, place) if columns else None
         weight = _weight(row, place) if is_weighted else None
-        rows.add(str(path).strip(), _labels(label, name, place), number, part, weight)
+        rows.add(str(path).strip(), _labels(label, name, place), number, segment, weight)
     if not rows:
         raise UserError(f"{file}: has no samples below its header")
     return _table(rows, classes)
@@ -223,7 +223,7 @@ def _weight(row: dict[str, Any], place: str) -> float:
     return weight
 
 
-def _part(row: dict[str, Any], columns: tuple[str, str], place: str) -> tuple[float, float]:
+def _read_segment(row: dict[str, Any], columns: tuple[str, str], place: str) -> tuple[float, float]:
     """Start and end of a part; where nothing is said, those of the video."""
     texts = [row.get(name) for name in columns]
     try:
@@ -269,7 +269,7 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         table = parquet.ParquetFile(file)
     except ArrowInvalid as error:
         raise UserError(f"{file}: is not a Parquet file ({str(error).splitlines()[0]})") from None
-    known = {"path", "label", "labels", "weight", *PART_COLUMNS[0], *PART_COLUMNS[1]}
+    known = {"path", "label", "labels", "weight", *SEGMENT_COLUMNS[0], *SEGMENT_COLUMNS[1]}
     number = 0
     for batch in table.iter_batches(columns=[name for name in table.schema_arrow.names if name in known]):
         for row in batch.to_pylist():
@@ -288,8 +288,8 @@ def _table(rows: Rows, classes: Sequence[str] | None) -> Samples:
         names,
         rows.root,
         str(rows.file),
-        np.array(rows.parts) if rows.parts else None,
-        rows.parts_in_frames,
+        np.array(rows.segments) if rows.segments else None,
+        rows.segments_in_frames,
         np.array(rows.lines, np.int32),
         np.array(rows.label_ends, np.int64) if rows.is_multi_label else None,
         np.array(rows.weights) if rows.weights else None,
@@ -300,7 +300,7 @@ def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequ
     """Write some of the samples as a `.csv` table that `read_table` reads, with other paths."""
     columns = [
         "labels" if samples.is_multi_label else "label",
-        *(() if samples.parts is None else PART_COLUMNS[samples.parts_in_frames]),
+        *(() if samples.segments is None else SEGMENT_COLUMNS[samples.segments_in_frames]),
         *(() if samples.weights is None else ("weight",)),
     ]
     if samples.is_multi_label and (split := [n for n in samples.classes if LABEL_SEPARATOR in n]):
@@ -309,8 +309,8 @@ def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequ
         )
     rows = []
     for sample, path in zip(chosen, paths, strict=True):
-        part = samples.part(sample)
-        ends = () if part is None else ("" if math.isinf(end) else f"{end:.12g}" for end in part[:2])
+        segment = samples.segment(sample)
+        ends = () if segment is None else ("" if math.isinf(end) else f"{end:.12g}" for end in segment[:2])
         weight = () if samples.weights is None else (f"{samples.weights[sample]:.12g}",)
         rows.append((path, LABEL_SEPARATOR.join(samples.class_names(sample)), *ends, *weight))
     write_rows(file, rows, columns)
@@ -341,18 +341,18 @@ def _split_line(line: str, place: str) -> tuple[str, str, bool]:
     match = _VIDEO_THEN_LABEL.match(line)
     if line.lstrip().startswith('"'):
         try:
-            parts = shlex.split(line)
+            segments = shlex.split(line)
         except ValueError as error:
             raise UserError(f"{place}: {line!r}: {error}; expected '\"path\" label'") from None
         # What stands between a quoted folder and its label are numbers of frames.
-        is_video = Path(parts[0]).suffix.lower() in VIDEO_SUFFIXES
+        is_video = Path(segments[0]).suffix.lower() in VIDEO_SUFFIXES
         at = 1 if is_video else -1
-        parts = [" ".join(parts[:at]), " ".join(parts[at:])] if len(parts) > 1 else parts
+        segments = [" ".join(segments[:at]), " ".join(segments[at:])] if len(segments) > 1 else segments
     else:
-        parts = list(match.groups()) if match else line.rsplit(maxsplit=1)
-    if len(parts) != 2:
+        segments = list(match.groups()) if match else line.rsplit(maxsplit=1)
+    if len(segments) != 2:
         raise UserError(f"{place}: {line!r} has no label; expected 'path label'")
-    path, label = parts[0].strip(), parts[1].strip()
+    path, label = segments[0].strip(), segments[1].strip()
     return path, label, match is not None or Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -420,11 +420,11 @@ def _hold_out(samples: Samples, held_out: bool) -> Samples:
         chosen += [int(i) for i in members if (i in outside) == held_out]
     if not chosen:
         raise UserError(f"{samples.root}: no class has two clips, so none can be held out; add a val/ folder")
-    part = "every fifth clip" if held_out else "without every fifth clip, which is held out"
+    segment = "every fifth clip" if held_out else "without every fifth clip, which is held out"
     return Samples(
         PackedStrings([paths[i] for i in chosen]),
         samples.labels[chosen],
         samples.classes,
         samples.root,
-        f"{samples.source} ({part})",
+        f"{samples.source} ({segment})",
     )

@@ -117,7 +117,7 @@ class Multigrid:
         return tuple((times, Shape(phase.clip_len, side)) for times, side in [*shorter, (1, phase.side)])
 
 
-class Place(NamedTuple):
+class StepInfo(NamedTuple):
     """Where a step stands in its training.
 
     Args:
@@ -137,7 +137,7 @@ class Place(NamedTuple):
     short_factor: int
 
 
-class _Stretch(NamedTuple):
+class _ScheduledPhase(NamedTuple):
     """Epochs with one shape, and where they begin."""
 
     first_epoch: int
@@ -154,7 +154,7 @@ class _Stretch(NamedTuple):
         return cycles * self.ends[-1] + self.ends[rest]
 
 
-class Course:
+class BatchPlan:
     """Every step's place and every draw's shape: a pure function of the arguments.
 
     Every epoch begins with a new short cycle and drops the clips that do not fill a batch. Draws are counted
@@ -168,7 +168,7 @@ class Course:
 
     def __init__(self, num_samples: int, batch_size: int, multigrid: Multigrid | None = None):
         self.batch_size = batch_size
-        self._stretches: list[_Stretch] = []
+        self._stretches: list[_ScheduledPhase] = []
         epoch = step = draw = 0
         for phase in (None,) if multigrid is None else multigrid.phases:
             long_factor = 1 if phase is None else phase.batch
@@ -176,20 +176,20 @@ class Course:
             ends = tuple(accumulate((batch_size * long_factor * times for times, _ in cycle), initial=0))
             cycles, rest = divmod(num_samples, ends[-1])
             steps_per_epoch = cycles * len(cycle) + bisect_right(ends, rest) - 1
-            stretch = _Stretch(epoch, step, draw, steps_per_epoch, long_factor, cycle, ends)
+            stretch = _ScheduledPhase(epoch, step, draw, steps_per_epoch, long_factor, cycle, ends)
             self._stretches.append(stretch)
             if phase is not None:
                 epoch += phase.epochs
                 step += phase.epochs * steps_per_epoch
                 draw += phase.epochs * stretch.clips(steps_per_epoch)
 
-    def place(self, step: int) -> Place:
+    def place(self, step: int) -> StepInfo:
         """Where `step` stands, counted from 0."""
         stretch = self._at_step(step)
         epochs, inside = divmod(step - stretch.first_step, stretch.steps_per_epoch)
         first = stretch.clips(inside)
         times, _ = stretch.cycle[inside % len(stretch.cycle)]
-        return Place(
+        return StepInfo(
             stretch.first_epoch + epochs,
             first,
             stretch.first_draw + epochs * stretch.clips(stretch.steps_per_epoch) + first,
@@ -223,7 +223,7 @@ class Course:
             for times, shape in stretch.cycle
         }
 
-    def _at_step(self, step: int) -> _Stretch:
+    def _at_step(self, step: int) -> _ScheduledPhase:
         return self._stretches[bisect_right(self._stretches, step, key=lambda s: s.first_step) - 1]
 
 

@@ -3,7 +3,7 @@
 The order lives in the main process and is a pure function of (seed, epoch). A draw is one place in it:
 number `epoch * epoch_length + position`. Workers are handed (draw, sample), and everything random about
 the draw follows from (seed, draw), so a resumed run, any number of workers and a cached set all see
-the same pixels. Where epochs differ, `data.course` numbers the draws.
+the same pixels. Where epochs differ, `data.batch_plan` numbers the draws.
 """
 
 import math
@@ -14,11 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmaction_lite.data.annotations.label_flips import exchanged, mirrored_classes, reversed_classes
+from mmaction_lite.data.annotations.label_flips import mirrored_classes, reversed_classes, swap_labels
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.loading.batch_plan import Course, reshaped
+from mmaction_lite.data.loading.batch_plan import BatchPlan, reshaped
 from mmaction_lite.data.loading.cache import VideoCache
-from mmaction_lite.data.loading.workers import HANG_SECONDS, Batches, Notes, check_shared_memory
+from mmaction_lite.data.loading.workers import (
+    HANG_SECONDS,
+    FaultTolerantLoader,
+    WorkerStatus,
+    check_shared_memory,
+)
 from mmaction_lite.data.sources.source import Source, open_sample
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import VideoError
@@ -67,7 +72,7 @@ class Batch(NamedTuple):
     faults: list[Fault]
 
 
-class Draws:
+class TrainBatchSampler:
     """The batch sampler of a training: for each step from `first_step` on its (draw, sample) pairs.
 
     Every epoch shuffles anew and drops its last `num_samples % batch_size` samples. One pass runs over
@@ -80,8 +85,9 @@ class Draws:
         first_step: where to begin.
         last_step: where to end.
         class_balance: see `Samples.draw_weights`.
-        share: (rank, number) of the training processes: each takes its piece of every step.
-        course: which draws a step has; None for `batch_size` in all.
+        rank: rank of this process, which takes its slice of every step.
+        world_size: number of training processes.
+        batch_plan: which draws a step has; None for `batch_size` in all.
     """
 
     def __init__(
@@ -92,33 +98,33 @@ class Draws:
         first_step: int,
         last_step: int,
         class_balance: float = 0.0,
-        share: tuple[int, int] = (0, 1),
-        course: Course | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        batch_plan: BatchPlan | None = None,
     ):
         self.samples = samples
         self.weights = samples.draw_weights(class_balance)
-        self.course = course or Course(len(samples), batch_size)
+        self.batch_plan = batch_plan or BatchPlan(len(samples), batch_size)
         self.seed = seed
         self.steps = range(first_step, last_step)
-        self.share = share
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, order = -1, np.empty(0, np.int64)
-        for place in map(self.course.place, self.steps):
+        for place in map(self.batch_plan.place, self.steps):
             if place.epoch != epoch:
                 epoch = place.epoch
                 order = epoch_order(self.samples, self.weights, generator(self.seed, ORDER, epoch))
-            own = range(place.batch_size)[piece(place.batch_size, self.share)]
+            own = range(place.batch_size)[rank_slice(place.batch_size, self.rank, self.world_size)]
             yield [(place.draw + i, int(order[place.first + i])) for i in own]
 
 
-def piece(length: int, share: tuple[int, int]) -> slice:
-    """The part of `length` things that process `rank` of `number` takes, for `share` (rank, number)."""
-    rank, number = share
-    return slice(length * rank // number, length * (rank + 1) // number)
+def rank_slice(length: int, rank: int, world_size: int) -> slice:
+    """Return the slice of `length` items that process `rank` of `world_size` processes handles."""
+    return slice(length * rank // world_size, length * (rank + 1) // world_size)
 
 
 def epoch_order(samples: Samples, weights: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
@@ -149,7 +155,7 @@ class VideoDataset:
         views: what to read of each.
         cache: decoded clips, to read from instead of the files.
         seed: of the training; None reads the fixed test clips of `views`.
-        course: gives draws their shape; None for that of `views`.
+        batch_plan: gives draws their shape; None for that of `views`.
 
     Raises:
         UserError: views are mirrored or reversed, and a class has a side or a direction but no opposite
@@ -162,17 +168,17 @@ class VideoDataset:
         views: Views,
         cache: VideoCache | None = None,
         seed: int | None = None,
-        course: Course | None = None,
+        batch_plan: BatchPlan | None = None,
     ):
         self.samples = samples
         self.views = views
         self.cache = cache
         self.seed = seed
-        self.course = course
+        self.batch_plan = batch_plan
         is_random = seed is not None
         self._mirrored = mirrored_classes(samples.classes) if is_random and views.flip > 0 else None
         self._reversed = reversed_classes(samples.classes) if is_random and views.reverse > 0 else None
-        self.notes = Notes()
+        self.notes = WorkerStatus()
         self._broken: set[int] = set()
 
     def __len__(self) -> int:
@@ -196,7 +202,7 @@ class VideoDataset:
         was found.
         """
         assert self.seed is not None
-        shape = self.course and self.course.shape(draw)
+        shape = self.batch_plan and self.batch_plan.shape(draw)
         faults = []
         for attempt in range(MAX_REDRAWS):
             if sample not in self._broken:
@@ -207,9 +213,9 @@ class VideoDataset:
                         views = reshaped(self.views, shape, clip_rng)
                         pixels, flips, reversals = views.draw_views(source, clip_rng, rng)
                     labels = np.stack([self.samples.target(sample)] * len(flips))
-                    for altered, opposites in ((flips, self._mirrored), (reversals, self._reversed)):
-                        if opposites is not None:
-                            labels[altered] = exchanged(labels[altered], opposites)
+                    for altered, label_flips in ((flips, self._mirrored), (reversals, self._reversed)):
+                        if label_flips is not None:
+                            labels[altered] = swap_labels(labels[altered], label_flips)
                     return Clip(torch.from_numpy(pixels), torch.from_numpy(labels), sample, faults)
                 except VideoError as error:
                     self._broken.add(sample)
@@ -233,9 +239,11 @@ def training_loader(
     hang_seconds: float = HANG_SECONDS,
     report: Callable[[str], None] | None = None,
     class_balance: float = 0.0,
-    share: tuple[int, int] = (0, 1),
-) -> Batches[Batch]:
-    """Batches of the steps [first_step, last_step), over all epochs; for the last two arguments see `Draws`.
+    rank: int = 0,
+    world_size: int = 1,
+) -> FaultTolerantLoader[Batch]:
+    """Batches of the steps [first_step, last_step), over all epochs; for the other arguments see
+    `TrainBatchSampler`.
 
     The course of `dataset`, where it has one, goes before `batch_size`.
 
@@ -244,18 +252,28 @@ def training_loader(
     """
     seed, views = dataset.seed, dataset.views
     assert seed is not None
-    course = dataset.course or Course(len(dataset), batch_size)
+    batch_plan = dataset.batch_plan or BatchPlan(len(dataset), batch_size)
     num_views = views.clips.num_clips * views.repeats
-    largest = max(clips * math.prod(reshaped(views, shape).view_shape) for clips, shape in course.batches)
-    check_shared_memory(largest * num_views // share[1], num_workers)
+    largest = max(clips * math.prod(reshaped(views, shape).view_shape) for clips, shape in batch_plan.batches)
+    check_shared_memory(largest * num_views // world_size, num_workers)
 
     def remaining(done: int) -> dict[str, Any]:
         first = first_step + done
-        draws = Draws(dataset.samples, batch_size, seed, first, last_step, class_balance, share, course)
-        return {"batch_sampler": draws, "collate_fn": stack}
+        sampler = TrainBatchSampler(
+            dataset.samples,
+            batch_size,
+            seed,
+            first,
+            last_step,
+            class_balance,
+            rank=rank,
+            world_size=world_size,
+            batch_plan=batch_plan,
+        )
+        return {"batch_sampler": sampler, "collate_fn": stack}
 
     length, name = last_step - first_step, dataset.samples.name
-    return Batches(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
+    return FaultTolerantLoader(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
 
 
 def evaluation_loader(
@@ -265,9 +283,10 @@ def evaluation_loader(
     pin: bool,
     hang_seconds: float = HANG_SECONDS,
     report: Callable[[str], None] | None = None,
-    share: tuple[int, int] = (0, 1),
+    rank: int = 0,
+    world_size: int = 1,
     chosen: Sequence[int] | None = None,
-) -> Batches[list[Clip]]:
+) -> FaultTolerantLoader[list[Clip]]:
     """Every video of this process's piece exactly once, in order, in lists of at most `num_videos`.
 
     With `chosen` these samples instead, in every process.
@@ -277,14 +296,14 @@ def evaluation_loader(
     """
     check_shared_memory(num_videos * dataset.views.video_bytes, num_workers)
 
-    own = range(len(dataset))[piece(len(dataset), share)] if chosen is None else chosen
+    own = range(len(dataset))[rank_slice(len(dataset), rank, world_size)] if chosen is None else chosen
 
     def remaining(done: int) -> dict[str, Any]:
         sampler = own[done * num_videos :]
         return {"sampler": sampler, "batch_size": num_videos, "collate_fn": list}
 
     length, name = math.ceil(len(own) / num_videos), dataset.samples.name
-    return Batches(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
+    return FaultTolerantLoader(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
 
 
 def stack(clips: list[Clip]) -> Batch:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from mmaction_lite.data.loading.workers import HANG_SECONDS, Batches, Notes
+from mmaction_lite.data.loading.workers import HANG_SECONDS, FaultTolerantLoader, WorkerStatus
 from mmaction_lite.errors import UserError
 
 Engine = Literal["local", "ray"]
@@ -31,7 +31,7 @@ class _Tasks(Generic[R]):
 
     def __init__(self, work: Work[R]):
         self.work = work
-        self.notes = Notes()
+        self.notes = WorkerStatus()
 
     def __getitem__(self, number: int) -> R:
         if number in self.notes.given_up:
@@ -47,11 +47,11 @@ def run_tasks(
     hang_seconds: float = HANG_SECONDS,
     engine: Engine = "local",
 ) -> Iterable[R]:
-    """The results of the pieces `numbers`, in that order, as they come; for hanging ones see `Batches`.
+    """Yield the results of the items `numbers` in order; for hanging items see `FaultTolerantLoader`.
 
     Args:
         work: what to do.
-        numbers: of the pieces.
+        numbers: of the items.
         num_workers: processes here; on Ray, the cluster has its own number.
         hang_seconds: how long a piece may take.
         engine: "ray" uses the cluster of RAY_ADDRESS, or starts a local one.
@@ -68,7 +68,9 @@ def run_tasks(
     def say_nothing(line: str) -> None:
         """What hung is in the results."""
 
-    return Batches(_Tasks(work), remaining, len(numbers), num_workers, hang_seconds, str, say_nothing)
+    return FaultTolerantLoader(
+        _Tasks(work), remaining, len(numbers), num_workers, hang_seconds, str, say_nothing
+    )
 
 
 def _only(results: list[R]) -> R:

@@ -31,7 +31,7 @@ NICENESS = 10
 SHARED_MEMORY = Path("/dev/shm")
 
 
-class Notes:
+class WorkerStatus:
     """What every worker is reading, in memory that all processes see, and what must not be read again.
 
     `table` has a row per worker: its process number, the sample or -1, and since when. `given_up` holds the
@@ -83,13 +83,13 @@ class Notes:
         self.table.fill_(-1)
 
 
-class Noting(Protocol):
+class HasWorkerStatus(Protocol):
     """A data set whose reading can be watched: it reads in `notes.reading` and heeds `notes.given_up`."""
 
-    notes: Notes
+    notes: WorkerStatus
 
 
-class Batches(Generic[T]):
+class FaultTolerantLoader(Generic[T]):
     """The batches of a `DataLoader`, each exactly once and in order, whatever its processes do.
 
     When a worker reads one video for longer than `hang_seconds`, or dies, all workers are ended and new ones
@@ -109,7 +109,7 @@ class Batches(Generic[T]):
 
     def __init__(
         self,
-        dataset: Noting,
+        dataset: HasWorkerStatus,
         remaining: Callable[[int], dict[str, Any]],
         length: int,
         num_workers: int,
@@ -126,7 +126,7 @@ class Batches(Generic[T]):
         self._name = name
         self._report = report or (lambda line: print(line, file=sys.stderr))
         self._pin = pin
-        self._notes = dataset.notes = Notes(num_workers)
+        self._notes = dataset.notes = WorkerStatus(num_workers)
 
     def __len__(self) -> int:
         return self._length
@@ -227,7 +227,7 @@ def _enter(worker: int) -> None:
     _leave_interrupts_to_the_parent()
     info = get_worker_info()
     assert info is not None
-    notes: Notes = info.dataset.notes  # pyright: ignore[reportAttributeAccessIssue]
+    notes: WorkerStatus = info.dataset.notes  # pyright: ignore[reportAttributeAccessIssue]
     notes.enter(worker)
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mmaction_lite.data.annotations.samples import Part, Samples
+from mmaction_lite.data.annotations.samples import Samples, Segment
 from mmaction_lite.data.sources.frames import IMAGES, Frames
 from mmaction_lite.data.sources.packets import unreadable
 from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize
@@ -97,29 +97,33 @@ class ArrayVideo:
         return crop_and_resize(self.pixels[np.asarray(indices)], box, size, antialias=antialias)
 
 
-class PartOf:
+class SegmentOf:
     """A part of a video, read like a video of its own.
 
     Args:
         source: the whole; closed with the part.
-        part: where it begins and ends; an end behind the video's is the video's.
+        segment: where it begins and ends; an end behind the video's is the video's.
         name: for messages.
 
     Raises:
         VideoError: nothing of the video lies within the part.
     """
 
-    def __init__(self, source: Source, part: Part, name: str):
+    def __init__(self, source: Source, segment: Segment, name: str):
         self._source = source
         whole = len(source)
-        first, end = part[:2] if part.in_frames else (source.index_at(part.start), source.index_at(part.end))
+        first, end = (
+            segment[:2]
+            if segment.in_frames
+            else (source.index_at(segment.start), source.index_at(segment.end))
+        )
         self._first, self._end = int(first), int(min(end, whole))
         if self._first >= self._end:
-            unit = "" if part.in_frames else f" at {source.fps:g} frames per second"
+            unit = "" if segment.in_frames else f" at {source.fps:g} frames per second"
             raise VideoError(f"{name}: holds no frame; the video has {whole}{unit}")
         self.fps, self.size, self.codec = source.fps, source.size, source.codec
         # A list may say how many frames there are; one more or less is the field's classic mistake.
-        is_short = part.in_frames and math.isfinite(end) and end > whole
+        is_short = segment.in_frames and math.isfinite(end) and end > whole
         self.note = f"lists frames up to {end:g}, there are {whole}" if is_short else ""
 
     def __len__(self) -> int:
@@ -129,7 +133,7 @@ class PartOf:
         """See `Source`; the part begins at 0."""
         return first_at(seconds, self.fps, len(self))
 
-    def __enter__(self) -> "PartOf":
+    def __enter__(self) -> "SegmentOf":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -155,11 +159,11 @@ def open_sample(samples: Samples, sample: int) -> Source:
     Raises:
         VideoError: it cannot be read.
     """
-    source, part = open_source(samples.path(sample)), samples.part(sample)
-    if part is None:
+    source, segment = open_source(samples.path(sample)), samples.segment(sample)
+    if segment is None:
         return source
     try:
-        return PartOf(source, part, samples.name(sample))
+        return SegmentOf(source, segment, samples.name(sample))
     except BaseException:
         source.__exit__()
         raise

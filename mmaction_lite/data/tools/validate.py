@@ -17,7 +17,7 @@ from mmaction_lite.data.annotations.splits import Split, read_split, write_table
 from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import HANG_SECONDS
 from mmaction_lite.data.sources.resample import Size
-from mmaction_lite.data.sources.source import PartOf, open_sample
+from mmaction_lite.data.sources.source import SegmentOf, open_sample
 from mmaction_lite.errors import MissingSplitError, UserError, VideoError
 from mmaction_lite.files import write_atomically
 
@@ -150,7 +150,7 @@ class Check:
             with open_sample(self.samples, number) as source:
                 last = len(source) - 1
                 source.frames(sorted({0, last // 2, last}))
-                note = source.note if isinstance(source, PartOf) else ""
+                note = source.note if isinstance(source, SegmentOf) else ""
                 return Checked(len(source), source.size, source.fps, source.codec, note=note)
         except VideoError as error:
             return Checked(fault=str(error))

@@ -42,7 +42,7 @@ class Views:
         antialias: see `crop_and_resize`.
         average: what is averaged over the views of a video, "probability" (after softmax) or "score"
             (logits).
-        reverse: probability of playing a training view backwards; see `opposites.reversed_classes`.
+        reverse: probability of playing a training view backwards; see `label_flips.reversed_classes`.
         augment: what happens to the pixels of a training view, in this order, after crop and flip; the
             same for all its frames.
         repeats: training views of each drawn clip, each with its own box, flip and augmentation (repeated

@@ -25,7 +25,7 @@ def fused_work(x: Tensor) -> bool:
     )
 
 
-class Ending:
+class Epilogue:
     """What follows on a convolution: a sum, if it is given one, and a cut at zero, if `relu`.
 
     It keeps the weights in oneDNN's order, which is not copied or saved with a network: they must not change.
@@ -41,7 +41,7 @@ class Ending:
         self._packed: Tensor | None = None
 
     def __reduce__(self) -> Any:
-        return Ending, (self.relu, self.overwrites)
+        return Epilogue, (self.relu, self.overwrites)
 
     def convolve(
         self,
@@ -61,12 +61,14 @@ class Ending:
             )
         how = (self._packed, bias, padding, stride, dilation, groups)
         if plus is None:
-            ending = "relu" if self.relu else "none"
-            return torch.ops.mkldnn._convolution_pointwise(x, *how, ending, [], "")
-        ending = "relu" if self.relu else None
+            epilogue = "relu" if self.relu else "none"
+            return torch.ops.mkldnn._convolution_pointwise(x, *how, epilogue, [], "")
+        epilogue = "relu" if self.relu else None
         if self.overwrites:
-            return torch.ops.mkldnn._convolution_pointwise_.binary(plus, x, *how, "add", 1.0, ending, [], "")
-        return torch.ops.mkldnn._convolution_pointwise.binary(x, plus, *how, "add", 1.0, ending, [], "")
+            return torch.ops.mkldnn._convolution_pointwise_.binary(
+                plus, x, *how, "add", 1.0, epilogue, [], ""
+            )
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, plus, *how, "add", 1.0, epilogue, [], "")
 
     def finish(self, out: Tensor, plus: Tensor | None) -> Tensor:
         """The same after a convolution, in place."""

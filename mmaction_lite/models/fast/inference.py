@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d, store_channels_last
-from mmaction_lite.models.fast.fused import Ending
+from mmaction_lite.models.fast.fused import Epilogue
 from mmaction_lite.models.resnet import Block, MaxPool, ResNet, Stage
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -38,7 +38,7 @@ def optimize_for_inference(model: Model) -> Model:
 def is_optimized(model: nn.Module) -> bool:
     """Whether a network comes from here already, or from `quantize_for_inference`."""
     convolutions = [module for module in model.modules() if isinstance(module, Conv2d | Conv3d)]
-    return any(conv.ending is not None for conv in convolutions)
+    return any(conv.epilogue is not None for conv in convolutions)
 
 
 def _normalised(module: nn.Module) -> list[tuple[str, str]]:
@@ -91,7 +91,7 @@ def _end_convolutions(model: nn.Module) -> None:
                 overwriting.add(second)
     for module in model.modules():
         if isinstance(module, Conv2d | Conv3d):
-            module.ending = Ending(relu=module in activated, overwrites=module in overwriting)
+            module.epilogue = Epilogue(relu=module in activated, overwrites=module in overwriting)
 
 
 def _with_own_shortcut(stage: Stage) -> list[nn.Module]:

@@ -35,8 +35,8 @@ class Scale(NamedTuple):
         return x.float().sub_(self.zero).mul_(self.step)
 
 
-class Int8Ending:
-    """A convolution in 8 bits, and what follows on it; takes the place of `Ending`.
+class Int8Epilogue:
+    """A convolution in 8 bits, and what follows on it; takes the place of `Epilogue`.
 
     Args:
         relu: cut at zero.
@@ -53,7 +53,7 @@ class Int8Ending:
         self._packed: tuple[Tensor, Tensor, Tensor] | None = None
 
     def __reduce__(self) -> Any:
-        return Int8Ending, (self.relu, self.source, self.target, self.shortcut)
+        return Int8Epilogue, (self.relu, self.source, self.target, self.shortcut)
 
     def convolve(
         self,
@@ -64,7 +64,7 @@ class Int8Ending:
         groups: int,
         plus: Tensor | None,
     ) -> Tensor:
-        """See `fused.Ending.convolve`; `x` may be float32, and the sum always takes the memory of `plus`."""
+        """See `fused.Epilogue.convolve`; `x` may be float32, the sum overwrites `plus`."""
         if x.device.type != "cpu":
             raise UserError(f"a network in int8 runs on processors, not on {x.device}; use device cpu")
         if x.dtype != torch.uint8:
@@ -77,14 +77,14 @@ class Int8Ending:
             self._packed = packed, steps, torch.zeros_like(steps, dtype=torch.int32)
         how = (x, *self.source, *self._packed)
         target = (*(self.target or (1.0, 0)), torch.uint8 if self.target else torch.float32)
-        ending = "relu" if self.relu else "none"
+        epilogue = "relu" if self.relu else "none"
         if x.ndim == 5:
             return self._convolve_clips(how, bias, shape, plus)
         if plus is None:
-            return torch.ops.onednn.qconv2d_pointwise(*how, bias, *shape, *target, ending, [], "")
+            return torch.ops.onednn.qconv2d_pointwise(*how, bias, *shape, *target, epilogue, [], "")
         assert self.shortcut is not None
         run = torch.ops.onednn.qconv2d_pointwise.binary
-        return run(*how, plus, bias, *shape, *target, *self.shortcut, "sum", 1.0, ending, [], "")
+        return run(*how, plus, bias, *shape, *target, *self.shortcut, "sum", 1.0, epilogue, [], "")
 
     def _convolve_clips(self, how: Any, bias: Tensor | None, shape: Any, plus: Tensor | None) -> Tensor:
         """Kernels over frames and pixels, behind which oneDNN neither adds nor cuts."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d
 from mmaction_lite.models.fast.inference import is_optimized, optimize_for_inference
-from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Ending, Scale
+from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Epilogue, Scale
 from mmaction_lite.models.inflated import PairMax
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import Block, MaxPool, ResNet, Stage
@@ -35,10 +35,10 @@ class Range:
         """Look at (N, C, H, W), channels-last."""
         self.low = min(self.low, float(x.min()))
         self.high = max(self.high, float(x.max()))
-        every = x.numel() // SAMPLES + 1
-        while math.gcd(every, x.shape[1]) > 1:  # else only some channels would get their turn
-            every += 1
-        self.samples.append(x.permute(0, 2, 3, 1).reshape(-1)[::every].clone())
+        stride = x.numel() // SAMPLES + 1
+        while math.gcd(stride, x.shape[1]) > 1:  # else only some channels would get their turn
+            stride += 1
+        self.samples.append(x.permute(0, 2, 3, 1).reshape(-1)[::stride].clone())
 
     def scale(self) -> Scale:
         """The one that rounds best: it may cut off rare large values to tell the many small ones apart."""
@@ -177,9 +177,9 @@ def _end(
     conv: Conv2d | Conv3d, source: Scale | None, target: Scale | None, shortcut: Scale | None
 ) -> Scale | None:
     """Let a convolution compute in 8 bits; the scale of its result."""
-    assert conv.ending is not None
+    assert conv.epilogue is not None
     assert source is not None
-    conv.ending = Int8Ending(conv.ending.relu, source, target, shortcut)
+    conv.epilogue = Int8Epilogue(conv.epilogue.relu, source, target, shortcut)
     return target
 
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from mmaction_lite.models.sub_batch import SubBatchNorm2d
 
 
-def activate(x: Tensor, activation: nn.Module, clips: int) -> Tensor:
+def activate(x: Tensor, activation: nn.Module, batch_size: int) -> Tensor:
     """`activation(x)`; where a compiler decides what is kept, in a form that costs it no masks.
 
     It keeps what convolutions see. Along time they see a view of an activation, from which it does not know
@@ -23,10 +23,10 @@ def activate(x: Tensor, activation: nn.Module, clips: int) -> Tensor:
     Args:
         x: (B·T, C, H, W).
         activation: in place.
-        clips: B.
+        batch_size: B.
     """
     if torch.compiler.is_compiling() and torch.is_grad_enabled() and type(activation) is nn.ReLU:
-        return _ReluOfClips.apply(x, clips)  # pyright: ignore[reportReturnType]
+        return _ReluOfClips.apply(x, batch_size)  # pyright: ignore[reportReturnType]
     return activation(x)
 
 
@@ -34,9 +34,9 @@ class _ReluOfClips(torch.autograd.Function):
     """ReLU whose gradient asks the result's view as clips (B, C, T, H, W)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, clips: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, batch_size: int) -> Tensor:
         y = functional.relu(x)
-        ctx.save_for_backward(y.unflatten(0, (clips, -1)).transpose(1, 2))
+        ctx.save_for_backward(y.unflatten(0, (batch_size, -1)).transpose(1, 2))
         return y
 
     @staticmethod
@@ -45,8 +45,8 @@ class _ReluOfClips(torch.autograd.Function):
         return torch.where(clip.transpose(1, 2).flatten(0, 1) <= 0, 0, grads[0]), None
 
 
-def activate_then(
-    x: Tensor, norm: nn.Module, activation: nn.Module, layer: Callable[[Tensor], Tensor], clips: int
+def norm_act_then(
+    x: Tensor, norm: nn.Module, activation: nn.Module, layer: Callable[[Tensor], Tensor], batch_size: int
 ) -> Tensor:
     """`layer(activation(norm(x)))`; where gradients are wanted, without keeping the activation.
 
@@ -60,13 +60,13 @@ def activate_then(
         norm: normalises x.
         activation: of the result, in place.
         layer: what follows.
-        clips: B.
+        batch_size: B.
     """
     is_known = type(norm) in (nn.BatchNorm2d, SubBatchNorm2d)
     if not (is_known and norm.training and torch.is_grad_enabled()):
         return layer(activation(norm(x)))
     if torch.compiler.is_compiling():
-        return layer(activate(norm(x), activation, clips))
+        return layer(activate(norm(x), activation, batch_size))
     assert isinstance(norm, nn.BatchNorm2d)
     y = norm(x)
     activated = _Activated(x.detach(), norm, activation, y)
@@ -74,13 +74,13 @@ def activate_then(
         return layer(activation(y))
 
 
-def again(block: nn.Module, x: Tensor, clips: int) -> Tensor:
-    """`block(x, clips)`, whose inner activations are all made again in the backward pass.
+def checkpoint_forward(block: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+    """`block(x, batch_size)`, whose inner activations are all made again in the backward pass.
 
     Running statistics see the batch once, and random numbers are the same both times.
     """
     return checkpoint(
-        block, x, clips, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block))
+        block, x, batch_size, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block))
     )
 
 

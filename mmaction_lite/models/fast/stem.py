@@ -6,7 +6,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 
-def convolve_deep(x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, stride_t: int) -> Tensor:
+def convolve_deep(x: Tensor, weight: Tensor, bias: Tensor | None, batch_size: int, stride_t: int) -> Tensor:
     """A convolution with stride 2 in pixels and "same" padding, as one with stride 1 over many channels.
 
     Two by two pixels become channels ("space to depth"), and so do the frames under the kernel, whose side
@@ -19,7 +19,7 @@ def convolve_deep(x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, st
         x: frames (B·T, C, H, W), channels-last.
         weight: (O, C, K, S, S), K and S odd.
         bias: (O) or None.
-        clips: B.
+        batch_size: B.
         stride_t: in frames.
 
     Returns:
@@ -27,12 +27,12 @@ def convolve_deep(x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, st
     """
     if torch.is_grad_enabled() and weight.requires_grad:
         return checkpoint(
-            _convolve, x, weight, bias, clips, stride_t, use_reentrant=False, preserve_rng_state=False
+            _convolve, x, weight, bias, batch_size, stride_t, use_reentrant=False, preserve_rng_state=False
         )
-    return _convolve(x, weight, bias, clips, stride_t)
+    return _convolve(x, weight, bias, batch_size, stride_t)
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, stride_t: int) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, batch_size: int, stride_t: int) -> Tensor:
     channels, taps, side = weight.shape[1:4]
     height, width = ((n + 1) // 2 for n in x.shape[2:])
     half = (side + 1) // 2
@@ -42,7 +42,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, stride
     after = [2 * pairs - margin - n for pairs, n in ((columns, x.shape[3]), (rows, x.shape[2]))]
     pixels = functional.pad(x.permute(0, 2, 3, 1), (0, 0, margin, after[0], margin, after[1]))
     pairs = pixels.unflatten(1, (rows, 2)).unflatten(3, (columns, 2)).transpose(2, 3)
-    deep = pairs.flatten(3).unflatten(0, (clips, -1))  # (B, T, rows, columns, 2·2·C)
+    deep = pairs.flatten(3).unflatten(0, (batch_size, -1))  # (B, T, rows, columns, 2·2·C)
     deep = functional.pad(deep, (0, 0, 0, 0, 0, 0, taps // 2, taps // 2)).unfold(1, taps, stride_t)
     deep = deep.flatten(4).flatten(0, 1)  # (B·T', rows, columns, 2·2·C·K)
     kernel = functional.pad(weight, (0, 1, 0, 1)).unflatten(3, (half, 2)).unflatten(5, (half, 2))

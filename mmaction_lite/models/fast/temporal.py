@@ -84,9 +84,11 @@ class _SumOfTaps(torch.autograd.Function):
         return rows_grad, matrices_grad, bias_grad, None
 
 
-def _sum_of_taps(x: Tensor, matrices: Tensor, bias: Tensor | None, taps: Sequence[Tap], clips: int) -> Tensor:
+def _sum_of_taps(
+    x: Tensor, matrices: Tensor, bias: Tensor | None, taps: Sequence[Tap], batch_size: int
+) -> Tensor:
     """The frames (B·T, C, H, W) to (B·T, O, H, W), both channels-last."""
-    rows = x.permute(0, 2, 3, 1).contiguous().flatten(1, 2).unflatten(0, (clips, -1))
+    rows = x.permute(0, 2, 3, 1).contiguous().flatten(1, 2).unflatten(0, (batch_size, -1))
     out = _SumOfTaps.apply(rows, matrices, bias, taps)
     return out.flatten(0, 1).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # pyright: ignore
 
@@ -124,7 +126,7 @@ def _is_bfloat16_on_processor(x: Tensor) -> bool:
 
 
 def convolve_time(
-    x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, stride: int, path: str = "auto"
+    x: Tensor, weight: Tensor, bias: Tensor | None, batch_size: int, stride: int, path: str = "auto"
 ) -> Tensor:
     """Convolution along time with "same" padding.
 
@@ -132,7 +134,7 @@ def convolve_time(
         x: frames (B·T, C, H, W).
         weight: (O, C, K, 1, 1), K odd.
         bias: (O) or None.
-        clips: B.
+        batch_size: B.
         stride: in frames.
         path: "products" for K shifted matrix products (stride 1 only), "native" for PyTorch's conv3d,
             "auto" for products where they were measured to be faster: on processors, in eager mode, with
@@ -149,25 +151,27 @@ def convolve_time(
             matrices = matrices.contiguous()
         middle = taps // 2
         order = sorted(range(taps), key=lambda tap: abs(tap - middle))
-        return _sum_of_taps(x, matrices, bias, [(tap - middle, tap, 0, x.shape[1]) for tap in order], clips)
-    if x.shape[0] == clips:  # one frame each: the other taps see nothing but padding
+        return _sum_of_taps(
+            x, matrices, bias, [(tap - middle, tap, 0, x.shape[1]) for tap in order], batch_size
+        )
+    if x.shape[0] == batch_size:  # one frame each: the other taps see nothing but padding
         return functional.conv2d(x, weight[:, :, taps // 2], bias)
-    clip = x.unflatten(0, (clips, -1)).transpose(1, 2)
+    clip = x.unflatten(0, (batch_size, -1)).transpose(1, 2)
     out = convolve(clip, weight, bias, (stride, 1, 1))
     return out.transpose(1, 2).flatten(0, 1)
 
 
-def shift(x: Tensor, clips: int, share: int) -> Tensor:
+def shift(x: Tensor, batch_size: int, share: int) -> Tensor:
     """Move `share` channels one frame back, the next `share` one frame ahead, zeros at the ends of a clip.
 
     Temporal Shift Module (Lin et al., arXiv:1811.08383), section 3.
 
     Args:
         x: frames (B·T, C, H, W).
-        clips: B.
+        batch_size: B.
         share: channels moved each way.
     """
-    time = x.unflatten(0, (clips, -1))
+    time = x.unflatten(0, (batch_size, -1))
     ahead, behind, still = time.split([share, share, x.shape[1] - 2 * share], dim=2)
     ahead = functional.pad(ahead[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1))
     behind = functional.pad(behind[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
@@ -175,9 +179,9 @@ def shift(x: Tensor, clips: int, share: int) -> Tensor:
     return shifted.contiguous(memory_format=torch.channels_last)
 
 
-def shift_bytes(x: Tensor, clips: int, share: int, zero: int) -> Tensor:
+def shift_bytes(x: Tensor, batch_size: int, share: int, zero: int) -> Tensor:
     """`shift` of channels-last uint8 frames in which `zero` stands for 0, without gradients."""
-    rows = x.permute(0, 2, 3, 1).unflatten(0, (clips, -1))
+    rows = x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))
     out = rows.clone(memory_format=torch.contiguous_format)
     ahead, behind = slice(share), slice(share, 2 * share)
     out[:, :-1, ..., ahead] = rows[:, 1:, ..., ahead]
@@ -188,7 +192,7 @@ def shift_bytes(x: Tensor, clips: int, share: int, zero: int) -> Tensor:
 
 
 def shift_and_project(
-    x: Tensor, weight: Tensor, bias: Tensor | None, clips: int, share: int, path: str = "auto"
+    x: Tensor, weight: Tensor, bias: Tensor | None, batch_size: int, share: int, path: str = "auto"
 ) -> Tensor:
     """`shift` and the 1×1 convolution after it.
 
@@ -196,12 +200,12 @@ def shift_and_project(
         x: frames (B·T, C, H, W).
         weight: (O, C, 1, 1).
         bias: (O) or None.
-        clips: B.
+        batch_size: B.
         share: channels moved each way.
         path: "products" folds the shift into the convolution, "native" moves the channels first, "auto"
             chooses the products on processors, in eager mode.
     """
     if path == "products" or (path == "auto" and products_work(x)):
         taps = [(0, 0, 2 * share, x.shape[1]), (1, 0, 0, share), (-1, 0, share, 2 * share)]
-        return _sum_of_taps(x, weight.flatten(1).T.unsqueeze(0), bias, taps, clips)
-    return functional.conv2d(shift(x, clips, share), weight, bias)
+        return _sum_of_taps(x, weight.flatten(1).T.unsqueeze(0), bias, taps, batch_size)
+    return functional.conv2d(shift(x, batch_size, share), weight, bias)

@@ -34,7 +34,7 @@ READ_CLIPS = 8
 
 
 @dataclass(frozen=True)
-class Turns:
+class WorkerConfig:
     """How a setting is measured; what every worker is told.
 
     Args:
@@ -71,7 +71,7 @@ class Peer(NamedTuple):
         name: of its folder in `.peers`.
         command: of its worker.
         setting: the name by which that knows the setting.
-        precision: as in `Turns`; its own.
+        precision: as in `WorkerConfig`; its own.
     """
 
     name: str
@@ -92,14 +92,14 @@ class Worker:
 
     Args:
         command: what to start.
-        turns: told to it.
+        config: told to it.
         log: where what it prints goes.
         number: of processes.
         folder: to start it in.
     """
 
     def __init__(
-        self, command: list[str], turns: Turns, log: Path, number: int = 1, folder: Path | None = None
+        self, command: list[str], config: WorkerConfig, log: Path, number: int = 1, folder: Path | None = None
     ):
         self.log = log
         self.about: dict[str, Any] = {}
@@ -108,7 +108,7 @@ class Worker:
             with log.open("a") as file:
                 for variables in _ranks(number):
                     self.processes.append(
-                        self._start([*command, json.dumps(asdict(turns))], variables, file, folder)
+                        self._start([*command, json.dumps(asdict(config))], variables, file, folder)
                     )
         except BaseException:
             self.close()
@@ -216,11 +216,11 @@ def find_peers(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-class Field:
+class Comparison:
     """Our worker and one for each peer, for one setting; a peer that fails leaves. A context manager.
 
     Args:
-        turns: what ours is told.
+        config: what ours is told.
         peers: who else.
         folder: for logs and files that pass between processes.
         devices: processes of ours that train together.
@@ -228,9 +228,14 @@ class Field:
     """
 
     def __init__(
-        self, turns: Turns, peers: Sequence[Peer], folder: Path, devices: int, say: Callable[[str], None]
+        self,
+        config: WorkerConfig,
+        peers: Sequence[Peer],
+        folder: Path,
+        devices: int,
+        say: Callable[[str], None],
     ):
-        self.turns = turns
+        self.config = config
         self.peers = peers
         self.folder = folder
         self.devices = devices
@@ -238,10 +243,10 @@ class Field:
         self.errors: dict[str, str] = {}
         self.workers: dict[str, Worker] = {}
 
-    def __enter__(self) -> "Field":
+    def __enter__(self) -> "Comparison":
         """Start all; they build while those of other fields may."""
         try:
-            self.workers[OURS] = Worker(our_command(), self.turns, self.folder / "ours.log", self.devices)
+            self.workers[OURS] = Worker(our_command(), self.config, self.folder / "ours.log", self.devices)
             for peer in self.peers:
                 self.attempt(str(peer), lambda: self._start(peer))  # noqa: B023
         except BaseException:
@@ -271,13 +276,13 @@ class Field:
         for name in [name for name in self.workers if name != OURS]:
             self.attempt(name, self.workers[name].begin)
         about = {name: worker.about for name, worker in self.workers.items()}
-        self.frameworks = {name: told["framework"] for name, told in about.items() if told}
+        self.frameworks = {name: answer["framework"] for name, answer in about.items() if answer}
 
     def _start(self, peer: Peer) -> None:
-        told = replace(self.turns, setting=peer.setting, precision=peer.precision)
+        config = replace(self.config, setting=peer.setting, precision=peer.precision)
         log = self.folder / f"worker_{str(peer).replace(' ', '_')}.log"
         # Its script finds those beside it; the folder is its own, for what it leaves behind.
-        self.workers[str(peer)] = Worker(peer.command, told, log, folder=self.folder)
+        self.workers[str(peer)] = Worker(peer.command, config, log, folder=self.folder)
 
     def ask(self, name: str, **request: Any) -> dict[str, Any] | None:
         """The answer of a worker, None if it has left.
@@ -313,14 +318,14 @@ class Field:
         except (WorkerError, OSError) as error:
             self.errors[name] = str(error)
             if name == OURS:
-                raise UserError(f"{self.turns.setting}: {error}") from None
-            self.say(f"{self.turns.setting}: {name} takes no part in what follows: {error}")
+                raise UserError(f"{self.config.setting}: {error}") from None
+            self.say(f"{self.config.setting}: {name} takes no part in what follows: {error}")
             if worker := self.workers.pop(name, None):
                 worker.close()
             return None
 
 
-def warm(fields: Sequence[Field], phases: Sequence[str]) -> None:
+def warm(fields: Sequence[Comparison], phases: Sequence[str]) -> None:
     """Let ours take its first steps in all fields at once: what is compiled then takes every core there is.
 
     What cannot be done says so when it is measured.
@@ -335,7 +340,7 @@ def warm(fields: Sequence[Field], phases: Sequence[str]) -> None:
                 worker.receive()
 
 
-def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
+def take_turns(field: Comparison, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
     """Steps of `phase` by worker, round and number in the turn, each with its seconds by stage.
 
     Inference has ours a second time, in 8 bits, where it can.
@@ -347,27 +352,27 @@ def take_turns(field: Field, phase: str, rounds: int) -> dict[str, list[list[dic
     taking = {name: (name, phase) for name in field.workers if field.can(name, phase)}
     if phase == "infer" and field.can(OURS, INT8):
         taking[INT8] = (OURS, INT8)
-    device, slowest = field.turns.device, 0.0
-    ready = PREFETCH * field.turns.workers if phase in SOURCES and device != "cpu" else 0
+    device, slowest = field.config.device, 0.0
+    ready = PREFETCH * field.config.workers if phase in SOURCES and device != "cpu" else 0
     for worker, what in taking.values():
         field.ask(worker, phase=what, steps=1 + ready)
         if answer := field.ask(worker, phase=what, steps=1):
             slowest = max(slowest, answer["steps"][0]["iteration"])
     least = LEAST_STEPS.get(phase, 1) if device == "cpu" else LEAST_GPU_STEPS
     steps = max(2 * ready, min(MAX_TURN_STEPS, max(least, math.ceil(TURN_SECONDS[device] / slowest))))
-    turns: dict[str, list[list[dict[str, float]]]] = {name: [] for name in taking}
+    steps_of: dict[str, list[list[dict[str, float]]]] = {name: [] for name in taking}
     for _ in range(rounds):
         for name, (worker, what) in taking.items():
             if answer := field.ask(worker, phase=what, steps=steps):
-                turns[name].append([_to_microseconds(step) for step in answer["steps"]])
-    return {name: turns[name] for name, (worker, _) in taking.items() if worker in field.workers}
+                steps_of[name].append([_to_microseconds(step) for step in answer["steps"]])
+    return {name: steps_of[name] for name, (worker, _) in taking.items() if worker in field.workers}
 
 
 def _to_microseconds(step: dict[str, float]) -> dict[str, float]:
     return {stage: round(seconds, 6) for stage, seconds in step.items()}
 
 
-def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[str, Any]:
+def measure_network(field: Comparison, rounds: int, phases: Sequence[str]) -> dict[str, Any]:
     """Steps without files, beside all peers.
 
     Args:
@@ -385,7 +390,7 @@ def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[st
     """
     found: dict[str, Any] = {}
     if error := field.errors.get(OURS):
-        raise UserError(f"{field.turns.setting}: {error}")
+        raise UserError(f"{field.config.setting}: {error}")
     for phase in phases:
         found[phase] = take_turns(field, phase, rounds)
         if phase == "train":
@@ -400,7 +405,7 @@ def measure_network(field: Field, rounds: int, phases: Sequence[str]) -> dict[st
     return found
 
 
-def measure_feeding(field: Field, rounds: int, clips_per_second: float) -> dict[str, Any]:
+def measure_feeding(field: Comparison, rounds: int, clips_per_second: float) -> dict[str, Any]:
     """Training steps from files, in turns with the peers that read them, too.
 
     Where there are video files and JPEG frames of the same clips, from the videos if the decoding processes
@@ -416,13 +421,13 @@ def measure_feeding(field: Field, rounds: int, clips_per_second: float) -> dict[
         source: field.ask_ours(phase="read", source=source, clips=READ_CLIPS)["milliseconds"]
         for source in sources
     }
-    cores = 0.75 * field.turns.workers
+    cores = 0.75 * field.config.workers
     fits = [source for source in sources if clips_per_second * read[source] / 1000 <= cores]
     source = (fits or sources[-1:])[0]
     return {"read_milliseconds": read, source: take_turns(field, source, rounds)}
 
 
-def rows_of(field: Field, found: dict[str, Any]) -> list[dict[str, Any]]:
+def rows_of(field: Comparison, found: dict[str, Any]) -> list[dict[str, Any]]:
     """What was found, as one row for each peer, or one for ours alone, by side instead of by worker."""
     rows = []
     for name in [str(peer) for peer in field.peers] or [None]:
@@ -443,12 +448,12 @@ def rows_of(field: Field, found: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _check(field: Field, name: str) -> dict[str, Any] | None:
+def _check(field: Comparison, name: str) -> dict[str, Any] | None:
     """Whether both are the same network: how far our logits are from the peer's with the peer's weights.
 
     Ours run on the processor, which would take longer than all the rest beside a GPU.
     """
-    if field.turns.device != "cpu":
+    if field.config.device != "cpu":
         return None
     file = field.folder / "check.pt"
     try:
