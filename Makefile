@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads that wait should sleep, not spin: a busy machine runs the tests several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-full lint format peers clean
+.PHONY: demo test test-full docs lint format peers clean
 .DEFAULT_GOAL := demo
 
 # The main job on real generated video: train, test, predict, report.
@@ -28,6 +28,10 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The documentation site, in build/docs; open build/docs/index.html. Warnings are errors.
+docs: .venv/docs-ready
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+
 # Other frameworks, each in an environment of its own, to measure beside; see docs/benchmark.md.
 peers: $(patsubst benchmarks/peers/%.txt,.peers/%/ready,$(wildcard benchmarks/peers/*.txt))
 
@@ -44,4 +48,8 @@ clean:
 	@echo "Installing into .venv; this takes a few minutes the first time."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv/docs-ready: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from mmaction_lite.recipes import get_recipe, list_recipes
     from mmaction_lite.weights.card import load
 
+__version__ = "0.2.0.dev0"
+
 __all__ = ["Prediction", "get_recipe", "list_recipes", "load", "predict"]
 
 _HOMES = {
