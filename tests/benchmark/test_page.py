@@ -1,0 +1,233 @@
+"""Every number of docs/benchmark.md comes from docs/benchmarks/*.json, recomputed here from the raw times."""
+
+import json
+import re
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import pytest
+
+from mmaction_lite.benchmark.page import render_page
+from mmaction_lite.benchmark.run import read_result
+
+DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = sorted((DOCS / "benchmarks").glob("*.json"))
+ALONE = [file for file in RESULTS if json.loads(file.read_text())["options"]["devices"] == 1]
+
+# mmaction2 at 843914b0, docs/benchmark.md: iteration, data (seconds), memory (MB), clips per GPU.
+FIRST_PAGE = {
+    ("TSN 1x1x3", "mmaction-lite, 2020"): (0.2966, 0.0030, 8339, 32),
+    ("TSN 1x1x3", "open-mmaction"): (0.3659, 0.0102, 8245, 32),
+    ("I3D 32x2", "mmaction-lite, 2020"): (0.4528, 0.1458, 5169, 8),
+    ("I3D 32x2", "open-mmaction"): (0.3659, 0.0102, 5065, 8),
+    ("I3D 32x2, fast", "mmaction-lite, 2020"): (0.3886, 0.3733, 5169, 8),
+    ("TSM 1x1x8", "mmaction-lite, 2020"): (0.3052, 0.0095, 7077, 8),
+    ("TSM 1x1x8", "HAN (MIT's TSM)"): (0.3843, 0.0143, 9337, 8),
+}
+EMPTY_ON_THE_FIRST_PAGE = {
+    *("SlowFast 4x16", "SlowFast 8x8", "SlowOnly 4x16", "SlowOnly 8x8"),
+    *("R(2+1)D-34 8x8", "R(2+1)D-34 32x2"),
+}
+
+Table = list[list[str]]
+
+
+def read_tables(text: str) -> list[Table]:
+    """The rows of every table, without the heading."""
+    blocks = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    return [[line.strip("| ").split(" | ") for line in block.splitlines()[2:]] for block in blocks]
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (DOCS / "benchmark.md").read_text(encoding="utf-8").replace("|  |", "| – |")
+
+
+@pytest.fixture(params=ALONE, ids=lambda file: file.stem)
+def found(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return json.loads(request.param.read_text()) | {"stem": request.param.stem}
+
+
+@pytest.fixture
+def tables(page: str, found: dict[str, Any]) -> list[Table]:
+    """The tables of the section that shows one file."""
+    (section,) = [
+        part for part in re.split(r"^## ", page, flags=re.M) if f"(benchmarks/{found['stem']}.json)" in part
+    ]
+    return read_tables(section)
+
+
+def assert_shows(cell: str, *values: float) -> None:
+    """Check that the numbers of `cell` are `values`, rounded to the digits that it prints."""
+    printed = re.findall(r"\d+(?:\.\d+)?(?:e[+-]\d+)?%?", cell)
+    assert len(printed) == len(values), cell
+    for value, text in zip(values, printed, strict=True):
+        mantissa, exponent, _ = text.rstrip("%").partition("e")
+        form = exponent or ("%" if text.endswith("%") else "f")
+        assert text == f"{value:.{len(mantissa.partition('.')[2])}{form}}", cell
+
+
+def times(turns: list[list[dict[str, float]]], stage: str = "iteration") -> list[float]:
+    return [step.get(stage, 0.0) for turn in turns for step in turn]
+
+
+def ratios(phase: dict[str, Any], side: str) -> list[float]:
+    """Median, least and most of the rounds' ratios of mean times."""
+    rounds = zip(phase[side], phase["peer"], strict=True)
+    each = [fmean(times([ours])) / fmean(times([peer])) for ours, peer in rounds]
+    return [median(each), min(each), max(each)]
+
+
+def from_files(row: dict[str, Any], side: str) -> Any:
+    return next((row[source][side] for source in ("video", "frames") if side in row.get(source, {})), None)
+
+
+def name_of(found: dict[str, Any], row: dict[str, Any], side: str) -> str:
+    """The framework and its version, with the precision where it is not that of the table."""
+    is_other = side == "peer" and row["peer_precision"] == "float32" != found["options"]["precision"]
+    return row["frameworks"][side] + ", float32" * is_other
+
+
+def first_rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The first row of each setting."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in found["results"]:
+        rows.setdefault(row["setting"], row)
+    return rows
+
+
+def test_the_page_is_rendered_from_the_files():
+    results = [(file, read_result(file)) for file in RESULTS]
+    assert (DOCS / "benchmark.md").read_text(encoding="utf-8") == render_page(results, DOCS)
+    for file in ALONE:
+        assert file.with_suffix(".png").exists()
+
+
+def test_main_table(found, tables):
+    """Step and data time, inference, memory, clips per second, share of the machine's limits."""
+    precision, limits = found["options"]["precision"], found["limits"]
+    sides = []
+    for row in found["results"]:
+        new = not any(other[1] == "ours" and other[0]["setting"] == row["setting"] for other in sides)
+        sides += [(row, "ours")] * new + [(row, "peer")] * ("peer" in row["train"])
+    assert len(tables[0]) == len(sides)
+    for cells, (row, side) in zip(tables[0], sides, strict=True):
+        setting, framework, clips, iteration, step, inference, memory, rate, limit, _ = cells
+        assert setting == row["setting"]
+        assert framework == name_of(found, row, side)
+        assert_shows(clips, row["batch_size"])
+        files, train = from_files(row, side), median(times(row["train"][side]))
+        whole = median(times(files)) if files else train
+        assert_shows(iteration, *([whole, median(times(files, "data"))] if files else []))
+        assert_shows(step, train)
+        phases = [phase for phase in (side, "int8") if phase in row.get("infer", {})]
+        phases = [phase for phase in phases if side == "ours" or phase == "peer"]
+        assert_shows(inference, *(median(times(row["infer"][phase])) for phase in phases))
+        assert_shows(memory, row["memory_mib"][side])
+        assert_shows(rate, row["batch_size"] / whole)
+        own = row["peer_precision"] if side == "peer" else precision
+        bytes_moved = 3 / 2 * row["traffic_bytes"] * (1 if own == "float32" else 0.5)
+        shares = [bytes_moved / (limits["bytes_copied"] * 1e9) / train]
+        if own == precision:
+            shares.insert(0, 3 * row["multiply_adds"] / (limits["multiply_adds"] * 1e9) / train)
+        assert_shows(limit, *shares)
+
+
+def test_ratio_table(found, tables):
+    """Median, least and most of the rounds' ratios, memory, difference of the logits."""
+    rows = [row for row in found["results"] if "peer" in row["train"]]
+    for cells, row in zip(tables[1], rows, strict=True):
+        assert cells[0] == row["setting"]
+        assert cells[1] == name_of(found, row, "peer")
+        has_int8 = any("int8" in other.get("infer", {}) for other in found["results"])
+        phases = [("video", "ours"), ("train", "ours"), ("infer", "ours")] + [("infer", "int8")] * has_int8
+        for cell, (phase, side) in zip(cells[2:], phases, strict=False):
+            steps = row.get(phase, {})
+            assert_shows(cell, *(ratios(steps, side) if "peer" in steps else []))
+        assert_shows(cells[-2], row["memory_mib"]["ours"] / row["memory_mib"]["peer"])
+        assert_shows(cells[-1], *([row["check"]["difference"]] if "check" in row else []))
+
+
+def test_stage_table(found, tables):
+    """Milliseconds of each stage; share and rate of convolutions and matrix products."""
+    rows = first_rows(found)
+    assert [cells[0] for cells in tables[2]] == list(rows)
+    for cells in tables[2]:
+        row = rows[cells[0]]
+        files = from_files(row, "ours")
+        assert_shows(cells[1], *([1000 * median(times(files, "data"))] if files else []))
+        for cell, stage in zip(
+            cells[2:], ("copy", "normalise", "forward", "backward", "optimizer"), strict=False
+        ):
+            assert_shows(cell, 1000 * median(times([row["stages"]], stage)))
+        for cell, phase, passes in ((cells[-2], "train", 3), (cells[-1], "infer", 1)):
+            spent = row["profile"].get(phase)
+            if spent is None:
+                assert_shows(cell)
+                continue
+            rate = passes * row["multiply_adds"] / 1e9 / spent["products"] / found["limits"]["multiply_adds"]
+            assert_shows(cell, spent["products"] / sum(spent.values()), rate)
+
+
+def test_feeding_table(found, tables):
+    """Decoding cost of a clip and what limits the iteration."""
+    rows = {name: row for name, row in first_rows(found).items() if from_files(row, "ours")}
+    if not rows:
+        assert len(tables) in (3, 5)  # the page's own tables follow the last file's
+        return
+    assert [cells[0] for cells in tables[3]] == list(rows)
+    for cells in tables[3]:
+        row, files = rows[cells[0]], from_files(rows[cells[0]], "ours")
+        rate = row["batch_size"] / median(times(row["train"]["ours"]))
+        assert_shows(cells[1], rate)
+        for cell, source in zip(cells[2:4], ("video", "frames"), strict=True):
+            cost = row["read_milliseconds"].get(source)
+            assert_shows(cell, *([cost, rate * cost / 1000] if cost is not None else []))
+        waiting = sum(times(files, "data")) / sum(times(files))
+        assert_shows(cells[5], waiting)
+        source = "video" if "video" in row else "frames"
+        busy = rate * row["read_milliseconds"][source] / 1000
+        is_fed = waiting < 0.02 or busy < 0.5 * found["options"]["workers"]
+        assert cells[6] == ("network" if is_fed else "decoding")
+
+
+def test_first_page_table(page):
+    """The numbers of 2020, as published, and what one GPU does now."""
+    (table,) = [table for table in read_tables(page) if table[0][:2] == ["TSN 1x1x3", "mmaction-lite, 2020"]]
+    gpu = next(result for result in map(read_result, ALONE) if result["options"]["device"] == "cuda")
+    now = {
+        name: row["batch_size"] / median(times(from_files(row, "ours") or row["train"]["ours"]))
+        for name, row in first_rows(gpu).items()
+    }
+    assert {(cells[0], cells[1]) for cells in table if cells[1] != "–"} == FIRST_PAGE.keys()
+    assert {cells[0] for cells in table if cells[1] == "–"} == EMPTY_ON_THE_FIRST_PAGE
+    for setting, framework, iteration, memory, rate, rate_now, _ in table:
+        assert_shows(rate_now, now[setting])
+        if framework == "–":
+            assert (iteration, memory, rate) == ("empty", "empty", "–")
+            continue
+        seconds, data, megabytes, clips = FIRST_PAGE[setting, framework]
+        assert_shows(iteration, seconds, data)
+        assert_shows(memory, megabytes)
+        assert_shows(rate, clips / seconds)
+
+
+def test_scaling_table(page):
+    """Predicted and measured seconds of several processes."""
+    found = json.loads((DOCS / "benchmarks" / "two_processes.json").read_text())
+    devices = found["options"]["devices"]
+    table = read_tables(page)[-1]
+    for cells, row in zip(table, found["results"], strict=True):
+        apart, exchange, together = (
+            median(times(row[phase]["ours"])) for phase in ("apart", "link", "train")
+        )
+        backward = median(times([row["stages"]], "backward"))
+        last = exchange * min(25e6, 4 * row["parameters"]) / (4 * row["parameters"])
+        predicted = apart + max(exchange - 0.8 * backward, last)
+        assert devices == 2
+        assert cells[0] == row["setting"]
+        for cell, value in zip(
+            cells[1:], (apart, exchange, predicted, together, predicted / together), strict=True
+        ):
+            assert_shows(cell, value)
