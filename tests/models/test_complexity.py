@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmaction_lite import models
-from mmaction_lite.models.complexity import Complexity, list_models, multiply_adds, parameters
+from mmaction_lite.models.complexity import Complexity, list_models, multiply_adds, parameters, traffic
 
 # (builder, frames): parameters with 400 classes, and 10^9 multiply-adds of one view of 224 pixels (112 for
 # the three of 18 layers), counted on the published networks themselves.
@@ -93,3 +93,9 @@ def test_a_network_is_counted_without_touching_it(builder):
     assert model.training
     with torch.device("meta"):
         assert multiply_adds(getattr(models, builder)(width=8), (2, 3, 8, 64, 64)) == 2 * cost
+
+
+def test_traffic_counts_what_is_read_and_written():
+    moved = traffic(models.slowonly_r50(), (1, 3, 8, 224, 224))
+    # ResNet-50 has some 11 M activations a frame; all are read and written several times.
+    assert 8 * 11e6 * 4 < moved < 8 * 11e6 * 4 * 10

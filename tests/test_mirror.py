@@ -1,0 +1,190 @@
+"""Every module of the package has a test file of its name, which imports it and calls something of it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE, TESTS = ROOT / "mmaction_lite", ROOT / "tests"
+MODULES = sorted(
+    path.relative_to(PACKAGE)
+    for path in PACKAGE.rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py")
+)
+# Modules without such a file. The list only becomes shorter.
+PENDING: set[str] = {
+    "benchmark/comparison.py",
+    "benchmark/environment.py",
+    "benchmark/loader.py",
+    "benchmark/scaling.py",
+    "benchmark/worker.py",
+    "cli/benchmark.py",
+    "cli/data.py",
+    "cli/options.py",
+    "data/annotations/label_flips.py",
+    "data/annotations/published.py",
+    "data/annotations/samples.py",
+    "data/generated/scenes.py",
+    "data/loading/cache.py",
+    "data/loading/parallel.py",
+    "data/sources/packets.py",
+    "data/sources/resample.py",
+    "data/sources/source.py",
+    "data/tools/browse.py",
+    "data/tools/validate.py",
+    "data/views/normalize.py",
+    "device.py",
+    "distributed.py",
+    "errors.py",
+    "files.py",
+    "inference/predict.py",
+    "models/c2d.py",
+    "models/convolution.py",
+    "models/fast/inference.py",
+    "models/fast/quantized.py",
+    "models/fast/recompute.py",
+    "models/fast/stem.py",
+    "models/fast/temporal.py",
+    "models/i3d.py",
+    "models/inflated.py",
+    "models/mobilenet.py",
+    "models/non_local.py",
+    "models/r2plus1d.py",
+    "models/r3d.py",
+    "models/recognizer.py",
+    "models/resnet.py",
+    "models/slowfast.py",
+    "models/slowonly.py",
+    "models/tsm.py",
+    "models/tsn.py",
+    "optim.py",
+    "recipes/finetune.py",
+    "recipes/i3d.py",
+    "recipes/multigrid.py",
+    "recipes/pyslowfast.py",
+    "recipes/r2plus1d.py",
+    "recipes/slowfast.py",
+    "recipes/slowonly.py",
+    "recipes/tsm.py",
+    "recipes/tsn.py",
+    "tasks/metrics.py",
+    "training/gradients.py",
+    "training/preflight.py",
+    "training/progress.py",
+    "training/run_folder.py",
+    "training/sharding.py",
+    "weights/checkpoint.py",
+    "weights/conversion.py",
+    "weights/converters/files.py",
+    "weights/converters/inflate.py",
+    "weights/converters/mit_tsm.py",
+    "weights/converters/mmaction2.py",
+    "weights/converters/pyslowfast.py",
+    "weights/converters/pytorchvideo.py",
+    "weights/converters/torchvision.py",
+}
+
+Names = dict[str, set[str]]
+
+
+def places(module: Path, tests: Path = TESTS) -> list[Path]:
+    """Where the tests of a module may be: in the same folder, or in any folder above it but the root."""
+    *folders, _ = module.parts
+    depths = range(len(folders), 0, -1) if folders else [0]
+    return [tests.joinpath(*folders[:depth], f"test_{module.name}") for depth in depths]
+
+
+def imported_names(tree: ast.Module, dotted: str) -> set[str]:
+    """The names under which a file knows the module `dotted`, or something that it imports from it."""
+    package, _, last = dotted.rpartition(".")
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname or "mmaction_lite" for alias in node.names if alias.name == dotted}
+        elif isinstance(node, ast.ImportFrom) and node.module == dotted:
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == package:
+            names |= {alias.asname or alias.name for alias in node.names if alias.name == last}
+    return names
+
+
+def used_names(tree: ast.Module) -> Names:
+    """For each function, class and constant of a file, the names that it uses, arguments included."""
+    used: Names = {}
+    for node in tree.body:
+        names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+        names |= {inner.arg for inner in ast.walk(node) if isinstance(inner, ast.arg)}
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            used.setdefault(node.name, set()).update(names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                for inner in ast.walk(target):
+                    if isinstance(inner, ast.Name):
+                        used.setdefault(inner.id, set()).update(names)
+    return used
+
+
+def exercises(text: str, dotted: str) -> bool:
+    """Whether a test function uses the module, directly or through fixtures and constants of the file."""
+    tree = ast.parse(text)
+    wanted, used = imported_names(tree, dotted), used_names(tree)
+    reached = {name for name in used if name.startswith("test_")}
+    while more := set().union(*(used.get(name, set()) for name in reached)) - reached:
+        reached |= more
+    return bool(wanted & reached)
+
+
+def has_tests(module: Path) -> bool:
+    dotted = ".".join(("mmaction_lite", *module.with_suffix("").parts))
+    return any(
+        path.exists() and exercises(path.read_text(encoding="utf-8"), dotted) for path in places(module)
+    )
+
+
+@pytest.mark.parametrize("module", MODULES, ids=Path.as_posix)
+def test_module_has_a_test_file_of_its_name(module):
+    if module.as_posix() in PENDING:
+        assert not has_tests(module), "remove it from PENDING"
+        return
+    names = " or ".join(path.relative_to(ROOT).as_posix() for path in places(module))
+    assert has_tests(module), f"{module}: expected tests in {names} that import it and call something of it"
+
+
+def test_pending_modules_exist():
+    assert {module.as_posix() for module in MODULES} >= PENDING
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from mmaction_lite.data.sources.video import Video\ndef test_a():\n    Video('x')\n", True),
+        ("from mmaction_lite.data.sources import video\ndef test_a():\n    video.Video('x')\n", True),
+        ("import mmaction_lite.data.sources.video as v\ndef test_a():\n    v.Video('x')\n", True),
+        ("def test_a():\n    from mmaction_lite.data.sources.video import Video as V\n    V('x')\n", True),
+        ("from mmaction_lite.data.sources.video import Video\ndef test_a():\n    pass\n", False),
+        ("from mmaction_lite.data.sources.video import Video\ndef helper():\n    Video('x')\n", False),
+        ("from mmaction_lite.data.sources.frames import Frames\ndef test_a():\n    Frames('x')\n", False),
+        (
+            "from mmaction_lite.data.sources.video import Video\n@pytest.fixture\ndef video():\n"
+            "    return Video('x')\ndef test_a(video):\n    assert video\n",
+            True,
+        ),
+        (
+            "from mmaction_lite.data.sources.video import open_video\nCASES = [open_video]\n"
+            "@pytest.mark.parametrize('case', CASES)\ndef test_a(case):\n    case()\n",
+            True,
+        ),
+    ],
+)
+def test_imports_and_uses_are_recognized(text, expected):
+    assert exercises(text, "mmaction_lite.data.sources.video") == expected
+
+
+def test_folders_below_a_room_may_be_flattened():
+    assert places(Path("data/sources/video.py"), Path("tests")) == [
+        Path("tests/data/sources/test_video.py"),
+        Path("tests/data/test_video.py"),
+    ]
+    assert places(Path("device.py"), Path("tests")) == [Path("tests/test_device.py")]
