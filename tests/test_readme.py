@@ -12,7 +12,7 @@ from mmaction_lite import get_recipe
 from mmaction_lite.cli import main
 from mmaction_lite.data.generated import motions
 from mmaction_lite.models import tsm_r50
-from mmaction_lite.recipes.recipe import apply_overrides
+from mmaction_lite.recipes.overrides import apply_overrides
 from tests.conftest import brightening, write_video
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -129,7 +129,7 @@ def train(
     from mmaction_lite.data.loading.cache import Caches
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.finetune import finetune as adapt
-    from mmaction_lite.recipes.recipe import apply_overrides
+    from mmaction_lite.recipes.overrides import apply_overrides
     from mmaction_lite.tasks.metrics import TITLES
     from mmaction_lite.training.loop import read_training, train
 

@@ -1,15 +1,11 @@
 """What a recipe is: everything that makes a number, in one frozen value."""
 
-import ast
-import dataclasses
 import inspect
 import re
-import types
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pprint import pformat
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
@@ -19,11 +15,22 @@ from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.device import CompileMode, Precision
-from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.errors import UserError
 from mmaction_lite.optim import BatchNormMode, Optimizer, Schedule
+from mmaction_lite.settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    above,
+    argument_hints,
+    at_least,
+    at_most,
+    below,
+    check_fields,
+    check_value,
+)
 from mmaction_lite.tasks.losses import LossName
-
-T = TypeVar("T")
 
 
 class Build:
@@ -35,6 +42,9 @@ class Build:
 
     def __init__(self, builder: Callable[..., nn.Module], **arguments: Any):
         inspect.signature(builder).bind_partial(**arguments)
+        hints = argument_hints(builder)
+        for name, value in arguments.items():
+            check_value(value, hints.get(name, Any), f"{builder.__name__}: {name}")
         self.builder = builder
         self.arguments = arguments
 
@@ -59,9 +69,12 @@ class Build:
 class Reported:
     """The published result of a recipe, in percent, and where it is published; some publish no top-5."""
 
-    top1: float
-    top5: float | None = None
+    top1: Annotated[float, at_least(0), at_most(100)]
+    top5: Annotated[float, at_least(0), at_most(100)] | None = None
     source: str
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,29 +135,29 @@ class Recipe:
     test: Views
     optimizer: Optimizer
     schedule: Schedule
-    epochs: int
-    batch_size: int
+    epochs: PositiveInt
+    batch_size: PositiveInt
     multigrid: Multigrid | None = None
     modality: str = "rgb"
     variant: str = ""
     normalize: Normalize = field(default_factory=Normalize)
     loss: LossName = "cross_entropy"
-    label_smoothing: float = 0.0
-    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
-    class_balance: float = 0.0
+    label_smoothing: Annotated[float, at_least(0), below(1)] = 0.0
+    class_weights: Literal["balanced"] | tuple[NonNegativeFloat, ...] | None = None
+    class_balance: Annotated[float, at_least(0), at_most(1)] = 0.0
     mixing: Mixing | None = None
     precision: Precision = "float32"
-    clips_per_device: int | None = None
-    norm_clips: int | None = None
+    clips_per_device: PositiveInt | None = None
+    norm_clips: PositiveInt | None = None
     recompute: bool = False
     compile: CompileMode | None = None
     batch_norm: BatchNormMode = "train"
-    precise_bn_clips: int = 0
+    precise_bn_clips: NonNegativeInt = 0
     freeze: tuple[str, ...] = ()
-    ema_decay: float | None = None
-    max_grad_norm: float | None = None
-    val_every: int = 1
-    patience: int | None = None
+    ema_decay: Annotated[float, "a number such as 0.999", above(0), below(1)] | None = None
+    max_grad_norm: PositiveFloat | None = None
+    val_every: PositiveInt = 1
+    patience: PositiveInt | None = None
     starts_from: str | None = None
     reported: Reported | None = None
     modified: tuple[str, ...] = ()
@@ -153,37 +166,15 @@ class Recipe:
         if not isinstance(self.model, Build):
             name = getattr(self.model, "__name__", repr(self.model))
             raise UserError(f"model is {name}; a recipe takes the builder with its arguments: Build({name})")
-        for name in ("epochs", "batch_size", "val_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_fields(self)
         if self.multigrid is not None:
             self.multigrid.check(self.train, self.epochs)
-        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
-            raise UserError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0, or none")
-        for name in ("clips_per_device", "norm_clips"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}; it must be at least 1, or none")
         if self.norm_clips is not None and self.batch_norm == "sync":
             raise UserError("norm_clips and batch_norm sync exclude each other; leave one of them out")
         if self.recompute and self.compile is not None:
             raise UserError(
                 "recompute and compile exclude each other: a compiler chooses itself what to keep"
             )
-        if self.patience is not None and self.patience < 1:
-            raise UserError(f"patience is {self.patience}; it must be at least 1, or none")
-        if self.precise_bn_clips < 0:
-            raise UserError(f"precise_bn_clips is {self.precise_bn_clips}; it must be 0 or above")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise UserError(
-                f"ema_decay is {self.ema_decay}; expected a share below 1, such as 0.999, or none"
-            )
-        if not 0 <= self.class_balance <= 1:
-            raise UserError(f"class_balance is {self.class_balance}; expected 0 to 1")
-        if isinstance(self.class_weights, tuple) and not all(w >= 0 for w in self.class_weights):
-            raise UserError(f"class_weights are {self.class_weights}; expected numbers, 0 or above")
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"label_smoothing is {self.label_smoothing}; expected a share below 1")
 
     @property
     def name(self) -> str:
@@ -203,123 +194,3 @@ class Recipe:
     def __str__(self) -> str:
         """The full recipe over several lines, the same on every machine, so that two can be compared."""
         return pformat(self, width=100)
-
-
-def apply_overrides(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """The recipe with scalar fields set from the command line, marked as modified.
-
-    Args:
-        recipe: what to start from; not changed.
-        settings: `path=value`, the path as in `optimizer.lr` or `model.dropout`.
-
-    Raises:
-        UserError: no such field, a value of another type, or not a setting at all.
-    """
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: expected FIELD=VALUE, such as optimizer.lr=0.01")
-        try:
-            recipe = _replace(recipe, path.split("."), text, setting)
-        except UserError as error:
-            own = str(error)
-            raise UserError(own if own.startswith("--set ") else f"--set {setting}: {own}") from None
-        kept = [earlier for earlier in recipe.modified if earlier.partition("=")[0] != path]
-        recipe = replace(recipe, modified=tuple(sorted([*kept, setting])))
-    return recipe
-
-
-def _replace(node: T, path: list[str], text: str, setting: str) -> T:
-    """A copy of the dataclass or `Build` with the field at `path` set."""
-    name, *rest = path
-    if isinstance(node, Build):
-        if rest:
-            raise UserError(f"--set {setting}: {name} is a single value and has no field {rest[0]!r}")
-        parameters = inspect.signature(node.builder).parameters
-        _check_name(name, parameters.keys() - {"num_classes"}, node.builder.__name__, setting)
-        value = _parse(text, typing.get_type_hints(node.builder).get(name, Any), setting)
-        return typing.cast(T, Build(node.builder, **node.arguments | {name: value}))
-    assert dataclasses.is_dataclass(node)
-    assert not isinstance(node, type)
-    names = {f.name for f in dataclasses.fields(node)} - {"modified", "reported"}
-    _check_name(name, names, type(node).__name__, setting)
-    value = getattr(node, name)
-    if dataclasses.is_dataclass(value) or isinstance(value, Build):
-        if not rest:
-            inside = (
-                value.arguments if isinstance(value, Build) else [f.name for f in dataclasses.fields(value)]
-            )
-            raise UserError(
-                f"--set {setting}: {name} is a group; set one of {', '.join(f'{name}.{i}' for i in inside)}"
-            )
-        value = _replace(value, rest, text, setting)
-    elif rest and value is None:
-        raise UserError(
-            f"--set {setting}: {name} is none in this recipe and has no field {rest[0]!r}; a recipe of your "
-            "own can have it"
-        )
-    elif rest:
-        raise UserError(f"--set {setting}: {name} is a single value and has no field {rest[0]!r}")
-    else:
-        value = _parse(text, typing.get_type_hints(type(node))[name], setting)
-    return replace(node, **{name: value})  # pyright: ignore[reportReturnType]
-
-
-def _check_name(name: str, names: typing.AbstractSet[str], owner: str, setting: str) -> None:
-    if name not in names:
-        raise UserError(f"--set {setting}: {owner} has no field {name!r}; {nearest(name, names)}")
-
-
-def _parse(text: str, expected: Any, setting: str) -> Any:
-    """The value of `text` as a literal, or as it stands where a string is expected."""
-    try:
-        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
-    except (ValueError, SyntaxError):
-        value = text
-    if _is_a(value, expected):
-        return float(value) if expected is float else value
-    if _is_a(text, expected):
-        return text
-    raise UserError(f"--set {setting}: {text!r} is not {_describe(expected)}")
-
-
-def _is_a(value: Any, expected: Any) -> bool:
-    """Whether `value` fits the type hint: scalars, unions, literals and tuples of them."""
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin in (typing.Union, types.UnionType):
-        return any(_is_a(value, option) for option in arguments)
-    if origin is typing.Literal:
-        return value in arguments
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if arguments[-1] is Ellipsis:
-            return all(_is_a(item, arguments[0]) for item in value)
-        return len(value) == len(arguments) and all(map(_is_a, value, arguments))
-    if expected is Any:
-        return True
-    if isinstance(value, bool) or not isinstance(expected, type):
-        return expected is bool
-    return isinstance(value, (int, float) if expected is float else expected)
-
-
-def _describe(expected: Any) -> str:
-    """The type hint in words."""
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin in (typing.Union, types.UnionType):
-        return ", or ".join(map(_describe, arguments))
-    if origin is typing.Literal:
-        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
-    if origin is tuple:
-        is_open = arguments[-1] is Ellipsis
-        item = {int: "224", float: "1.5"}.get(arguments[0], '"a"')
-        example = ", ".join([item] * (2 if is_open else len(arguments)))
-        return f"{'values' if is_open else f'{len(arguments)} values'} such as '({example})'"
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a word",
-        types.NoneType: "none",
-    }
-    return names.get(expected, f"of type {expected}")

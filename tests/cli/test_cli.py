@@ -43,7 +43,7 @@ def motions_recipe():
 def trained(tiny, tmp_path_factory, motions_recipe):
     """A run folder of the small TSM on the tiny set."""
     from mmaction_lite import get_recipe
-    from mmaction_lite.recipes.recipe import apply_overrides
+    from mmaction_lite.recipes.overrides import apply_overrides
     from mmaction_lite.training.loop import train
 
     out = tmp_path_factory.mktemp("runs") / "trained"
@@ -153,7 +153,7 @@ def mistakes(trained, tiny, tmp_path, recipe):
             ["train", recipe, "--data", tiny, *run, "--set", "epoch=3"],
             "Recipe has no field 'epoch'; nearest: epochs",
         ),
-        (["train", recipe, "--data", tiny, *run, "--set", "epochs=x"], "'x' is not a whole number"),
+        (["train", recipe, "--data", tiny, *run, "--set", "epochs=x"], "epochs is 'x'; expected an integer"),
         (["train", recipe, "--data", tmp_path / "empty", *run], "empty: found no clips"),
         (["train", recipe, "--data", tmp_path / "gone", *run], "gone: no such file or folder"),
         (["train", recipe, "--data", tmp_path / "bad", *run], "train.txt:2: label 2 is out of range"),

@@ -23,7 +23,8 @@ from mmaction_lite.models import slowfast_r50_8x8
 from mmaction_lite.optim import SGD, Steps
 from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.recipes.multigrid import multigrid
-from mmaction_lite.recipes.recipe import Build, apply_overrides
+from mmaction_lite.recipes.overrides import apply_overrides
+from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import TrainingLog
 from mmaction_lite.weights.checkpoint import load_state

@@ -16,7 +16,8 @@ from mmaction_lite.inference.evaluate import score
 from mmaction_lite.models import slowfast_r50_4x16, tsm_mobilenetv2, tsm_r10, tsm_r50
 from mmaction_lite.optim import AdamW, OneCycle, Steps, layer_numbers, set_lr
 from mmaction_lite.recipes.finetune import finetune
-from mmaction_lite.recipes.recipe import Build, apply_overrides
+from mmaction_lite.recipes.overrides import apply_overrides
+from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.gradients import Gradients
 
 RECIPES = list_recipes()
@@ -217,17 +218,23 @@ def test_settings_change_scalars_and_leave_a_mark():
         ("modle.dropout=1", r"Recipe has no field 'modle'; nearest: model"),
         ("model.dropuot=0.1", r"tsm_r50 has no field 'dropuot'; nearest: dropout"),
         ("optimizer=3", r"optimizer is a group; set one of optimizer\.lr, "),
-        ("optimizer.lr=fast", r"'fast' is not a number"),
-        ("epochs=1.5", r"'1.5' is not a whole number"),
-        ("epochs=0", r"epochs is 0; it must be at least 1"),
+        ("optimizer.lr=fast", r"SGD: lr is 'fast'; expected a number"),
+        ("epochs=1.5", r"Recipe: epochs is 1\.5; expected an integer, at least 1$"),
+        ("epochs=0", r"Recipe: epochs is 0; expected an integer, at least 1$"),
         ("epochs.x=1", r"epochs is a single value and has no field 'x'"),
-        ("val.average=max", r"'max' is not one of probability, score"),
-        ("model.dropout=yes", r"'yes' is not a number"),
+        ("val.average=max", r"Views: average is 'max'; expected one of 'probability', 'score'$"),
+        ("model.dropout=yes", r"tsm_r50: dropout is 'yes'; expected a number$"),
         ("lr", r"expected FIELD=VALUE"),
-        ("train.crop.size=224", r"'224' is not 2 values such as '\(224, 224\)'$"),
-        ("freeze=conv1", r"'conv1' is not values such as '\(\"a\", \"a\"\)'$"),
-        ("train.flip=2", r"^--set train.flip=2: Views: flip is 2.0; expected a probability"),
-        ("multigrid.phases=3", r"multigrid is none in this recipe"),
+        (
+            "train.crop.size=224",
+            r"size is 224; expected a tuple of 2 values such as \(224, 224\), each an integer.*in quotes",
+        ),
+        (
+            "freeze=conv1",
+            r"freeze is 'conv1'; expected a tuple such as \(\"a\", \"a\"\), each a string.*quotes",
+        ),
+        ("train.flip=2", r"^--set train.flip=2: Views: flip is 2; expected a probability"),
+        ("multigrid.phases=3", r"multigrid is None in this recipe"),
     ],
 )
 def test_wrong_settings_are_one_line(setting, message):
@@ -259,7 +266,9 @@ def test_a_users_own_recipe_needs_no_registration(tmp_path, monkeypatch):
         get_recipe(f"{tmp_path}/mine.py:mien")
     with pytest.raises(UserError, match=r"wrong returned a int; it must return a Recipe"):
         get_recipe(f"{tmp_path}/mine.py:wrong")
-    with pytest.raises(UserError, match=r"mine\.py:none: .*epochs is 0; it must be at least 1") as caught:
+    with pytest.raises(
+        UserError, match=r"mine\.py:none: Recipe: epochs is 0; expected an integer, at least 1"
+    ) as caught:
         get_recipe(f"{tmp_path}/mine.py:none")
     assert "UserError" not in str(caught.value)
     with pytest.raises(UserError, match=r"gone\.py: no such file"):

@@ -18,7 +18,8 @@ from mmaction_lite.models import tsm_r10
 from mmaction_lite.models.recognizer import fold_time
 from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.optim import AdamW, measure_statistics
-from mmaction_lite.recipes.recipe import Build, apply_overrides
+from mmaction_lite.recipes.overrides import apply_overrides
+from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.report.page import write_report
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import TrainingLog
