@@ -1,235 +1,143 @@
-"""Two processes on one machine, started by torchrun as a user does."""
+"""Two processes exchange flags, objects, gradients and running statistics.
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
-import pytest
-import torch
-
-from mmaction_lite.weights.checkpoint import load_state
-
-# Normalised by running statistics and without dropout nothing depends on how a batch is divided.
-RECIPE = """
-import os
-from dataclasses import replace
-from pathlib import Path
-from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
-from mmaction_lite.data.loading.batch_plan import Multigrid, Phase
-from mmaction_lite.data.views.mixing import Mixing
-from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
-from mmaction_lite.data.views.views import Views
-from mmaction_lite.models import tsm_r10
-from mmaction_lite.optim import SGD, OneCycle
-from mmaction_lite.recipes.recipe import Build, Recipe
-
-
-def small() -> Recipe:
-    val = Views(clips=SegmentFrames(num_segments=4), short_side=24, crop=CenterCrop(size=(20, 28)))
-    return Recipe(
-        model=Build(tsm_r10, width=8, dropout=0.0), dataset="tiny",
-        train=replace(val, crop=RandomCrop(size=(20, 28)), flip=0.5), val=val, test=val,
-        optimizer=SGD(lr=0.02, nesterov=True), schedule=OneCycle(), epochs=3, batch_size=4,
-        batch_norm="frozen", mixing=Mixing(), max_grad_norm=1.0, ema_decay=0.5,
-    )
-
-
-def with_dropout() -> Recipe:
-    return replace(small(), model=Build(tsm_r10, width=8, dropout=0.5), mixing=None, batch_norm="train")
-
-
-def simple() -> Recipe:
-    return replace(small(), ema_decay=None)
-
-
-def by_multigrid() -> Recipe:
-    \"\"\"Two shapes, and in each of them views of two sizes.\"\"\"
-    views = replace(
-        small().train, clips=DenseClips(clip_len=8), crop=ScaleJitterCrop(size=(24, 24), short_side=(28, 36)),
-        short_side=None,
-    )
-    phases = (Phase(epochs=2, batch=2, clip_len=4, side=20), Phase(epochs=2, batch=1, clip_len=8, side=24))
-    return replace(
-        small(), train=views, multigrid=Multigrid(phases=phases, short_sides=(16,)), epochs=4, batch_size=2,
-        mixing=None,
-    )
-
-
-def dying() -> Recipe:
-    \"\"\"Rank 1 is killed in its fifth step, the first time.\"\"\"
-    from mmaction_lite.training.gradients import Gradients
-
-    add, count = Gradients.add, iter(range(1000))
-
-    def add_and_die(self, *arguments):
-        if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and next(count) == 4:
-            os.kill(os.getpid(), 9)
-        return add(self, *arguments)
-
-    Gradients.add = add_and_die
-    return small()
-
-
-def asked_to_stop() -> Recipe:
-    \"\"\"Rank 1 gets SIGTERM in its fifth step.\"\"\"
-    from mmaction_lite.training.gradients import Gradients
-
-    add, count = Gradients.add, iter(range(1000))
-
-    def add_and_ask(self, *arguments):
-        if os.environ["RANK"] == "1" and next(count) == 4:
-            os.kill(os.getpid(), 15)
-        return add(self, *arguments)
-
-    Gradients.add = add_and_ask
-    return small()
+Trainings in several processes are in tests/training/test_processes.py.
 """
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed"),
-]
+import json
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mmaction_lite.distributed import DistributedContext, join, without_exchange
+from mmaction_lite.errors import UserError
+
+needs_distributed = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed"
+)
+
+
+def norm_of(rank: int) -> nn.BatchNorm1d:
+    """A normalization whose statistics differ between processes."""
+    norm = nn.BatchNorm1d(1)
+    norm.load_state_dict(
+        norm.state_dict()
+        | {
+            "running_mean": torch.tensor([1.0 + rank]),
+            "running_var": torch.tensor([2.0 + 4 * rank]),
+            "num_batches_tracked": torch.tensor(3 + rank),
+        }
+    )
+    return norm
+
+
+def statistics(norm: nn.BatchNorm1d) -> list[float]:
+    return [float(buffer) for buffer in norm.buffers()]
+
+
+def gradient(model: nn.Module, linear: nn.Linear, rank: int) -> float:
+    model.zero_grad()
+    model(torch.full((1, 1), 1.0 + rank)).sum().backward()
+    assert linear.weight.grad is not None
+    return float(linear.weight.grad)
+
+
+def work(rank: int, port: int, folder: Path) -> None:
+    """One of two processes: writes what it sees to `folder`."""
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank)}
+    os.environ |= {"WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+    with join("cpu") as context:
+        seen: dict[str, Any] = {"place": [context.rank, context.world_size, str(context), context.is_first]}
+        seen["flags"] = [context.any(rank == 1, False) for _ in range(2)]
+        seen["gathered"] = context.gather(f"rank {rank}")
+        context.average_statistics(averaged := norm_of(rank))
+        context.share_statistics(shared := norm_of(rank))
+        seen["averaged"], seen["shared"] = statistics(averaged), statistics(shared)
+        linear = nn.Linear(1, 1, bias=False)
+        model = context.wrap(linear)
+        seen["gradient"] = gradient(model, linear, rank)
+        with without_exchange(model):
+            seen["own gradient"] = gradient(model, linear, rank)
+    (folder / f"{rank}.json").write_text(json.dumps(seen))
 
 
 @pytest.fixture(scope="module")
-def my(tmp_path_factory):
-    file = tmp_path_factory.mktemp("recipes") / "my_small.py"
-    file.write_text(RECIPE)
-    return file
+def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes has seen."""
+    folder = tmp_path_factory.mktemp("processes")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=work, args=(rank, port, folder))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(100)
+        assert process.exitcode == 0
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-def command(processes: int, *arguments: object, restarts: int = 0) -> subprocess.CompletedProcess[str]:
-    """`mmaction-lite` with these arguments, in so many processes."""
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
-        start += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m"]
-    return subprocess.run(
-        [*start, "mmaction_lite", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+@needs_distributed
+def test_processes_know_their_rank(seen):
+    assert [each["place"] for each in seen] == [[0, 2, "2 × cpu", True], [1, 2, "2 × cpu", False]]
 
 
-def rows(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+@needs_distributed
+def test_flags_of_any_process_arrive_one_call_later(seen):
+    assert [each["flags"] for each in seen] == [[[False, False], [True, False]]] * 2
 
 
-def assert_same_training(one: Path, other: Path) -> None:
-    """Equal schedule and counts, equal losses and weights within rounding."""
-    for a, b in zip(rows(one), rows(other), strict=True):
-        assert a.keys() == b.keys()
-        for name in a.keys() & {"step", "epoch", "lr", "top1", "mean_class", "videos", "unreadable"}:
-            assert a[name] == pytest.approx(b[name], rel=1e-6), name
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
-    states = [load_state(run / "last.pt") for run in (one, other)]
-    assert states[0]["progress"] == states[1]["progress"]
-    for name, tensor in states[0]["model"].items():
-        torch.testing.assert_close(tensor, states[1]["model"][name], rtol=1e-3, atol=1e-5)
+@needs_distributed
+def test_objects_are_gathered_in_the_order_of_ranks(seen):
+    assert [each["gathered"] for each in seen] == [["rank 0", "rank 1"]] * 2
 
 
-@pytest.fixture(scope="module")
-def alone(my, tiny, tmp_path_factory):
-    """The run of a single process."""
-    out = tmp_path_factory.mktemp("alone") / "run"
-    done = command(1, "train", f"{my}:small", "--data", tiny, "--out", out, "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    return out
+@needs_distributed
+def test_running_statistics_are_averaged_over_processes(seen):
+    """The count of batches is an integer and stays."""
+    assert [each["averaged"] for each in seen] == [[1.5, 4.0, 3.0], [1.5, 4.0, 4.0]]
 
 
-def test_two_processes_equal_one(my, tiny, tmp_path, alone):
-    out = tmp_path / "run"
-    done = command(2, "train", f"{my}:small", "--data", tiny, "--out", out, "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    assert "2 × cpu" in done.stderr
-    assert "batch 4 (2 × 2)" in done.stderr
-    assert done.stdout.count("steps done") == 1  # the first process speaks
-    assert_same_training(alone, out)
-    scores = [np.load(run / "val.npz")["scores"] for run in (alone, out)]
-    np.testing.assert_allclose(*scores, rtol=1e-3, atol=1e-5)
+@needs_distributed
+def test_running_statistics_of_the_first_process_are_shared(seen):
+    assert [each["shared"] for each in seen] == [[1.0, 2.0, 3.0]] * 2
 
 
-def test_two_processes_go_through_the_shapes_of_one(my, tiny, tmp_path):
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        done = command(processes, "train", f"{my}:by_multigrid", "--data", tiny, "--out", out, "--workers", 0)
-        assert done.returncode == 0, done.stderr
-    assert_same_training(tmp_path / "1", tmp_path / "2")
+@needs_distributed
+def test_gradients_are_averaged_unless_the_exchange_is_off(seen):
+    assert [each["gradient"] for each in seen] == [1.5, 1.5]
+    assert [each["own gradient"] for each in seen] == [1.0, 2.0]
 
 
-def test_a_killed_process_costs_no_step(my, tiny, tmp_path, alone):
-    """torchrun starts all of them again, and they go on by themselves."""
-    out = tmp_path / "run"
-    done = command(2, "train", f"{my}:dying", "--data", tiny, "--out", out, "--workers", 0, restarts=1)
-    assert done.returncode == 0, done.stderr
-    assert_same_training(alone, out)
+def test_a_single_process_exchanges_nothing():
+    with join("cpu") as context:
+        assert (context.rank, context.world_size, str(context)) == (0, 1, "cpu")
+        assert context.is_first
+        assert context.any(True, False) == [True, False]
+        assert context.gather("value") == ["value"]
+        context.wait()
+        norm = norm_of(0)
+        assert context.wrap(norm) is norm
+        context.average_statistics(norm)
+        context.share_statistics(norm)
+        assert statistics(norm) == [1.0, 2.0, 3.0]
 
 
-def test_one_process_goes_on_where_two_were_stopped(my, tiny, tmp_path, alone):
-    out = tmp_path / "run"
-    done = command(2, "train", f"{my}:asked_to_stop", "--data", tiny, "--out", out, "--workers", 0)
-    assert done.returncode != 0
-    assert done.stderr.count("saved; go on with the same command and --resume") >= 1, done.stderr
-    assert load_state(out / "last.pt")["progress"]["step"] in (5, 6)
-    done = command(1, "train", f"{my}:small", "--data", tiny, "--out", out, "--workers", 0, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert_same_training(alone, out)
+def test_a_context_names_its_device():
+    assert str(DistributedContext(0, 1, 1, torch.device("cuda", 1))) == "cuda:1"
 
 
-def test_every_video_is_tested_once(my, tiny, tmp_path, alone):
-    """Five videos on two processes."""
-    lines = [f"{clip} {clip.parent.name}" for clip in sorted((tiny / "val").rglob("*.mp4"))[:5]]
-    (tmp_path / "val.txt").write_text("\n".join(lines) + "\n")
-    found = []
-    for processes in (1, 2):
-        dump = tmp_path / f"{processes}.npz"
-        done = command(
-            processes, "test", alone, "--data", tmp_path / "val.txt", "--dump", dump, "--json", "--workers", 0
-        )
-        assert done.returncode == 0, done.stderr
-        with np.load(dump) as arrays:
-            found.append((json.loads(done.stdout), arrays["paths"].tolist(), arrays["scores"]))
-    assert found[0][:2] == found[1][:2]
-    assert found[0][0]["videos"] == 5
-    np.testing.assert_allclose(found[0][2], found[1][2], rtol=1e-5)
-
-
-def test_processes_that_do_not_divide_the_batch(my, tiny, tmp_path):
-    done = command(
-        2, "train", f"{my}:small", "--data", tiny, "--out", tmp_path / "run", "--set", "batch_size=6"
-    )
-    assert done.returncode != 0
-    assert "batch_size 6 cannot be divided evenly over 2 processes, in pairs for mixing" in done.stderr
-
-
-def test_dropout_differs_between_processes(my, tiny, tmp_path):
-    """And a run of two is repeatable to the bit."""
-    for name in ("a", "b"):
-        done = command(
-            2, "train", f"{my}:with_dropout", "--data", tiny, "--out", tmp_path / name, "--workers", 0
-        )
-        assert done.returncode == 0, done.stderr
-    states = [load_state(tmp_path / name / "last.pt")["model"] for name in ("a", "b")]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-def test_a_sharded_training_equals_one_process(my, tiny, tmp_path):
-    """And is resumed as such."""
-    for processes, options in ((1, []), (2, ["--shard"])):
-        out = tmp_path / str(processes)
-        arguments = ["train", f"{my}:simple", "--data", tiny, "--out", out, "--workers", 0, *options]
-        done = command(processes, *arguments)
-        assert done.returncode == 0, done.stderr
-    assert_same_training(tmp_path / "1", tmp_path / "2")
-    done = command(2, *arguments, "--resume")
-    assert done.returncode == 0, done.stderr
-    done = command(2, *arguments[:-1], "--resume")
-    assert "the run has saved no 'optimizer'; pass --shard as it was" in done.stderr
-    done = command(2, "train", f"{my}:small", "--data", tiny, "--out", tmp_path / "3", "--shard")
-    assert "--shard goes neither with ema_decay nor with compile" in done.stderr
+def test_several_processes_are_not_for_mps(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("mmaction_lite.distributed.pick_device", torch.device)
+    with pytest.raises(UserError, match="--device mps is for one"), join("mps"):
+        pass

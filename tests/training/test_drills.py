@@ -19,7 +19,7 @@ import torch
 from mmaction_lite.weights.checkpoint import load_state
 from mmaction_lite.training.loop import train
 from tests.conftest import brightening
-from tests.test_distributed import RECIPE
+from tests.training.test_processes import RECIPE
 
 torch.set_num_threads(1)
 data, out, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmaction_lite.data.loading.cache import Caches
-from mmaction_lite.errors import Interrupted
+from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.training import run_folder as run_module
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import TrainingLog
@@ -44,6 +44,24 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
     assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
     files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "broken")]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("variable", ["SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"])
+def test_a_job_that_is_started_again_resumes_without_being_asked(
+    tiny, recipe, tmp_path, monkeypatch, variable
+):
+    """SLURM and torchrun count the restarts of a job in these variables; 0 is the first start."""
+    monkeypatch.setenv(variable, "0")
+    with monkeypatch.context() as patch:
+        die_after(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tiny, tmp_path / "run")
+    with pytest.raises(UserError, match="is already used; pass --resume"):
+        train(recipe, tiny, tmp_path / "run")
+    monkeypatch.setenv(variable, "1")
+    assert train(recipe, tiny, tmp_path / "run").step == 6
+    assert [row["step"] for row in rows(tmp_path / "run") if "split" in row] == [3, 6]
+    assert train(recipe, tiny, tmp_path / "new").step == 6  # nothing to resume from
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -1,0 +1,99 @@
+"""What is checked and printed before a training begins."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from mmaction_lite.data.annotations.samples import PackedStrings, Samples
+from mmaction_lite.data.loading.batch_plan import BatchPlan
+from mmaction_lite.distributed import DistributedContext
+from mmaction_lite.errors import UserError
+from mmaction_lite.models import tsm_r10
+from mmaction_lite.training.preflight import announce, check_fit
+from mmaction_lite.weights.card import ModelCard
+
+CPU = DistributedContext(0, 1, 1, torch.device("cpu"))
+
+
+def samples_with(*counts: int, source: str = "train.txt") -> Samples:
+    """A table with so many clips of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    paths = PackedStrings([f"{number}.mp4" for number in range(len(labels))])
+    return Samples(paths, labels, tuple("abcdefgh"[: len(counts)]), Path(), source)
+
+
+def printed(recipe, samples: Samples, val: str = "val.txt") -> str:
+    """The lines that announce a training of `recipe` on `samples`."""
+    console = Console(file=io.StringIO())
+    announce(
+        recipe,
+        ModelCard.of(recipe, samples.classes),
+        samples,
+        samples_with(2, 2, source=val),
+        BatchPlan(len(samples), recipe.batch_size),
+        tsm_r10(num_classes=2, width=8),
+        CPU,
+        1,
+        console,
+    )
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_noted"), [((10, 1), False), ((11, 1), True), ((110, 30, 10), True), ((11, 11), False)]
+)
+def test_classes_are_uneven_when_the_largest_has_over_ten_times_the_clips_of_the_smallest(
+    recipe, counts, is_noted
+):
+    assert ("note: classes are uneven" in printed(recipe, samples_with(*counts))) == is_noted
+
+
+def test_no_note_where_uneven_classes_are_balanced_already(recipe):
+    samples = samples_with(50, 1)
+    assert "--set class_balance=0.5" in printed(recipe, samples)
+    assert "uneven" not in printed(replace(recipe, class_balance=0.5), samples)
+    assert "uneven" not in printed(replace(recipe, class_weights="balanced"), samples)
+
+
+def test_what_is_trained_on_what(recipe):
+    text = printed(recipe, samples_with(4, 2))
+    assert "on cpu, 1 decoding processes each" in text
+    assert "batch 4, lr 0.004 (the recipe's own), 2 epochs" in text
+    assert "train: train.txt: 6 clips, 2 classes with 2 to 4 clips (median 3)" in text
+    assert "val: val.txt: 4 clips" in text
+    assert "note:" not in text
+
+
+def test_notes(recipe):
+    assert "no training clips for 2 classes: b, c" in printed(recipe, samples_with(3, 0, 0))
+    assert "chosen on the test split" in printed(recipe, samples_with(3, 3), val="test.txt")
+    changed = replace(recipe, modified=("batch_size=4",))
+    assert "you changed that" in printed(changed, samples_with(3, 3))
+    assert "you changed that" not in printed(
+        replace(changed, modified=("batch_size=4", "optimizer.lr=0.1")), samples_with(3, 3)
+    )
+    started = replace(recipe, starts_from="ImageNet ResNet-50")
+    assert "pass them as --init-from" in printed(started, samples_with(3, 3))
+
+
+def check(recipe, samples: Samples, context: DistributedContext = CPU, shard: bool = False) -> None:
+    check_fit(recipe, samples, BatchPlan(len(samples), recipe.batch_size), context, shard)
+
+
+def test_recipe_data_and_device_that_do_not_fit(recipe):
+    samples = samples_with(4, 4)
+    check(recipe, samples)
+    with pytest.raises(UserError, match="precision float16 needs a GPU"):
+        check(replace(recipe, precision="float16"), samples)
+    with pytest.raises(UserError, match=r"8 clips are fewer than one batch of 9; .*batch_size=8"):
+        check(replace(recipe, batch_size=9), samples)
+    with pytest.raises(UserError, match="3 class_weights for 2 classes"):
+        check(replace(recipe, class_weights=(1.0, 1.0, 1.0)), samples)
+    with pytest.raises(UserError, match="--shard goes neither with ema_decay nor with compile"):
+        check(replace(recipe, ema_decay=0.9), samples, shard=True)

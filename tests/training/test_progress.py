@@ -1,0 +1,109 @@
+"""Rows of metrics.jsonl, and the list of videos that cannot be read."""
+
+import io
+import json
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from mmaction_lite.data.annotations.samples import PackedStrings, Samples
+from mmaction_lite.data.loading.batch_plan import BatchPlan
+from mmaction_lite.data.loading.loader import Fault
+from mmaction_lite.distributed import DistributedContext
+from mmaction_lite.errors import UserError
+from mmaction_lite.training.progress import Quarantine, TrainingLog
+
+
+def open_log(out: Path, *, first_step: int = 0, num_samples: int = 8, batch_size: int = 4) -> TrainingLog:
+    paths = [f"{number}.mp4" for number in range(num_samples)]
+    samples = Samples(
+        PackedStrings(paths), np.zeros(num_samples, np.int64), ("a", "b"), Path("clips"), "train.txt"
+    )
+    return TrainingLog(
+        out,
+        samples,
+        first_step,
+        20,
+        BatchPlan(num_samples, batch_size),
+        Console(file=io.StringIO()),
+        DistributedContext(0, 1, 1, torch.device("cpu")),
+    )
+
+
+def add_step(
+    log: TrainingLog,
+    number: int,
+    *,
+    loss: float = 1.0,
+    correct: float = 0.5,
+    seconds: float = 1.0,
+    data_seconds: float = 0.0,
+) -> None:
+    began = perf_counter() - seconds
+    log.step(number, 0.1, torch.tensor(loss), torch.tensor(correct), [0, 1, 2, 3], began, data_seconds)
+
+
+def read_rows(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def write_row(out: Path, **times: float) -> dict:
+    """The row of one step."""
+    with open_log(out) as log:
+        add_step(log, 1, **times)
+        log.settle()
+    (row,) = read_rows(out)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("data_seconds", "limit"), [(0.0, "network"), (0.95, "network"), (1.05, "data"), (8.0, "data")]
+)
+def test_a_step_is_limited_by_data_when_it_waits_for_more_than_a_tenth(tmp_path, data_seconds, limit):
+    row = write_row(tmp_path, seconds=10.0, data_seconds=data_seconds)
+    assert row["limited_by"] == limit
+    assert row["data_seconds"] == data_seconds
+    assert row["iteration_seconds"] == pytest.approx(10, abs=0.1)
+
+
+def test_a_row_is_the_mean_of_the_steps_since_the_last(tmp_path):
+    with open_log(tmp_path, num_samples=80) as log:  # 20 steps in an epoch, a row every fourth
+        for number, (loss, correct) in enumerate([(1.0, 0.0), (2.0, 0.5), (3.0, 1.0), (6.0, 0.5)], 1):
+            add_step(log, number, loss=loss, correct=correct, data_seconds=number / 10)
+        log.settle()
+    (row,) = read_rows(tmp_path)
+    assert (row["step"], row["epoch"], row["lr"]) == (4, 0.2, 0.1)
+    assert (row["loss"], row["top1"]) == (3.0, 0.5)
+    assert row["data_seconds"] == pytest.approx(0.25)
+
+
+def test_rows_after_the_checkpoint_are_dropped_with_a_torn_line(tmp_path):
+    lines = [json.dumps({"step": number, "loss": 1.0}) for number in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')
+    with open_log(tmp_path, first_step=2):
+        pass
+    assert [row["step"] for row in read_rows(tmp_path)] == [1, 2]
+
+
+def test_a_loss_that_is_not_finite_names_the_videos_of_its_batch(tmp_path):
+    with open_log(tmp_path) as log:
+        add_step(log, 7, loss=float("inf"))
+        with pytest.raises(UserError, match=r"loss of step 7 is inf: .*clips/0\.mp4, .*clips/3\.mp4$"):
+            log.settle()
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_broken_videos_are_listed_once_and_five_in_a_hundred_are_allowed(tmp_path):
+    quarantine = Quarantine(tmp_path, 100)
+    faults = [Fault(f"{number}.mp4", "no frames") for number in range(6)]
+    quarantine.add(faults[:3])
+    quarantine.add(faults[:5])
+    lines = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4"]
+    assert Quarantine(tmp_path, 100).paths == {line["path"] for line in lines}
+    with pytest.raises(UserError, match=r"6 of 100 videos cannot be read, more than 5%.*no frames"):
+        quarantine.add(faults[5:])
