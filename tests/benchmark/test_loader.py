@@ -1,57 +1,23 @@
+"""Time of each stage of the training loader, beside other readers."""
+
 import json
-import statistics
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import av
+import numpy as np
 import pytest
+import torch
 
+from mmaction_lite import get_recipe
+from mmaction_lite.benchmark import loader as loader_module
+from mmaction_lite.benchmark.loader import (
+    STAGES,
+    installed_readers,
+    measure_loader,
+    read_linear,
+    read_planned,
+)
 from mmaction_lite.cli import app
-from mmaction_lite.data.generated.scenes import write_scene
-
-REAL = Path(__file__).parents[3] / "shared" / "videos" / "mma2_test.mp4"
-
-
-def decoded(path):
-    """Picture types of a file, and processor seconds to decode it."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        start = time.process_time()
-        types = [int(frame.pict_type) for frame in container.decode(stream)]
-        return types, time.process_time() - start
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("keyframe_every", [None, 10])
-def test_generated_scenes_are_like_those_of_kinetics(tmp_path, keyframe_every):
-    write_scene(tmp_path / "a.mp4", 1, keyframe_every)
-    types, _ = decoded(tmp_path / "a.mp4")
-    assert len(types) == 300
-    size = (tmp_path / "a.mp4").stat().st_size
-    assert 0.5e6 <= size <= 1.4e6
-    if keyframe_every is None:
-        assert 0.45 <= types.count(3) / 300 <= 0.75
-        assert types.count(1) <= 5
-    else:
-        assert [i for i, kind in enumerate(types) if kind == 1][:3] == [0, 10, 20]
-    with av.open(str(tmp_path / "a.mp4")) as container:
-        stream = container.streams.video[0]
-        assert (stream.width, stream.height, float(stream.average_rate or 0)) == (340, 256, 30)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not REAL.exists(), reason="the real clip is not beside the repository")
-def test_generated_scenes_take_as_long_to_decode_as_a_real_clip(tmp_path):
-    """Per frame; the real one is 340x256 too, at its published keyframe distance."""
-    write_scene(tmp_path / "a.mp4", 1)
-    ratios = []
-    for _ in range(7):
-        (types, ours), (others, theirs) = decoded(tmp_path / "a.mp4"), decoded(REAL)
-        ratios.append((ours / len(types)) / (theirs / len(others)))
-    assert 0.8 <= statistics.median(ratios) <= 1.2
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.errors import UserError
 
 
 def test_the_loader_benchmark_names_every_stage_and_the_limit(tiny, capsys):
@@ -87,14 +53,45 @@ def test_the_loader_benchmark_names_every_stage_and_the_limit(tiny, capsys):
     assert "limited by:" in capsys.readouterr().out
 
 
-def test_a_process_counts_its_own_memory_and_not_that_of_its_parent():
-    """The system hands a started process the peak of the one that started it."""
-    code = (
-        "import torch; from mmaction_lite.device import peak_memory; print(peak_memory(torch.device('cpu')))"
-    )
-    start = "import subprocess, sys\n{}subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
-    small, large = (
-        float(subprocess.check_output([sys.executable, "-c", start.format(first), code]))
-        for first in ("", "memory = b'x' * (1 << 30)\n")
-    )
-    assert large < small + 300
+@pytest.mark.parametrize("slowest", STAGES)
+def test_the_stage_that_takes_longest_is_the_limit(tiny, monkeypatch, slowest):
+    """By the median of processor times, of which the others are set to shorter ones."""
+    times = {stage: 1.0 + 0.1 * number for number, stage in enumerate(STAGES)} | {slowest: 2.0}
+
+    def timed(milliseconds, run, count=1):
+        result = run()
+        names = [name for name, kept in recorded.items() if kept is milliseconds]
+        milliseconds.append(times.get(names[0], 1.0) if names else 1.0)
+        return result
+
+    recorded: dict[str, list[float]] = {}
+    time_stages = loader_module._time_stages
+
+    def record(found, *more):
+        recorded.update(found)
+        return time_stages(found, *more)
+
+    monkeypatch.setattr(loader_module, "_timed", timed)
+    monkeypatch.setattr(loader_module, "_time_stages", record)
+    monkeypatch.setattr(loader_module, "_throughput", lambda *_: 1.0)
+    recipe = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
+    samples = read_split(tiny, "train")
+    report = measure_loader(samples, recipe, torch.device("cpu"), 2, 0, lambda draws, *_: draws)
+    assert report.stages == times
+    assert report.limited_by == slowest
+
+
+def test_readers_return_the_same_frames(tiny):
+    clip = str(next((tiny / "train" / "up").iterdir()))
+    frames = np.asarray(read_planned(clip, [0, 5, 5, 2]))
+    assert frames.shape == (4, 48, 64, 3)
+    for read in (read_linear, *installed_readers().values()):
+        np.testing.assert_allclose(np.asarray(read(clip, [0, 5, 5, 2]), int), frames, atol=4)
+
+
+def test_nothing_that_can_be_read_is_one_line(tmp_path):
+    (tmp_path / "train.txt").write_text("gone.mp4 0\nlost.mp4 1\n")
+    recipe = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
+    samples = read_split(tmp_path, "train")
+    with pytest.raises(UserError, match="none of 2 clips can be read"):
+        measure_loader(samples, recipe, torch.device("cpu"), 2, 0, lambda draws, *_: draws)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmaction_lite.benchmark.tables import Ratio, data_share, ratio, seconds
+from mmaction_lite.benchmark.tables import Ratio, data_share, feeding_table, ratio, seconds
 
 
 def test_ratios_are_taken_round_by_round():
@@ -20,3 +20,26 @@ def test_seconds_are_the_median_of_all_steps_and_data_share_is_of_their_sum():
     assert seconds(turns) == 2.0
     assert seconds(turns, "data") == 0.5  # a step without the stage took no time
     assert data_share(turns) == 2.0 / 8.0
+
+
+@pytest.mark.parametrize(
+    ("waiting", "milliseconds", "limit"),
+    [
+        (0.019, 5000.0, "network"),  # waits for less than 2% of the time
+        (0.021, 990.0, "network"),  # or the network keeps less than half of the two processes busy
+        (0.021, 1010.0, "decoding"),
+    ],
+)
+def test_decoding_is_the_limit_when_steps_wait_and_processes_are_busy(waiting, milliseconds, limit):
+    steps = [[{"iteration": 2.0, "data": 2.0 * waiting}]]
+    row = {
+        "setting": "TSN 1x1x3",
+        "batch_size": 1,
+        "train": {"ours": [[{"iteration": 1.0}]]},
+        "video": {"ours": steps},
+        "read_milliseconds": {"video": milliseconds},
+    }
+    table = feeding_table({"options": {"workers": 2}, "results": [row]})
+    cells = table.splitlines()[2].strip("| ").split(" | ")
+    assert cells[0] == "TSN 1x1x3"
+    assert cells[-3:] == ["video", f"{waiting:.1%}", limit]
