@@ -1,30 +1,31 @@
-"""How long an iteration takes on more devices, from what one device and the links between them do.
+"""Predict the iteration time of data-parallel training from measurements of one device.
 
-Gradients are averaged over a ring: each of N devices sends and receives 2 (N - 1) / N of their bytes
-(Patarasuk and Yuan, J. Parallel Distrib. Comput. 69, 2009). They leave while the backward pass goes on, all
-but those of the layers that it reaches last. Clips arrive as fast as the machine's cores decode them.
+The model assumes a ring all-reduce: each of N devices sends and receives 2 (N - 1) / N times the size of the
+gradients (Patarasuk and Yuan, J. Parallel Distrib. Comput. 69, 2009). The all-reduce overlaps with the
+backward pass, except for the last bucket. Clips arrive at the rate at which the CPU cores decode them.
 """
 
 from dataclasses import dataclass
 
-# Of the backward pass, how much is over before the first gradients can leave, with DDP's buckets of 25 MB.
+# Fraction of the backward pass during which gradients are transferred, with DDP's buckets of 25 MB.
 HIDDEN_SHARE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """An iteration on several devices; all times in seconds.
+    """Predicted iteration on several devices. All times are in seconds.
 
     Args:
-        devices: how many.
-        compute: of one device, without exchange.
-        exchange: of the gradients, if nothing went on beside it.
-        exposed: of that, what the backward pass does not hide.
-        data: until the clips of an iteration are decoded.
-        iteration: of all, the larger of data and the rest.
-        clips_per_second: of all devices.
-        efficiency: clips a second of N devices over N times those of one that never waits.
-        limited_by: "data" where the devices wait for it, "exchange" where that adds a tenth, else "network".
+        devices: number of devices.
+        compute: training step of one device without communication.
+        exchange: all-reduce of the gradients without overlap.
+        exposed: part of `exchange` that does not overlap with the backward pass.
+        data: time to decode the clips of one iteration.
+        iteration: the larger of `data` and `compute + exposed`.
+        clips_per_second: throughput of all devices.
+        efficiency: throughput divided by `devices` times the throughput of one device that never waits.
+        limited_by: "data" if the devices wait for clips, "exchange" if communication adds more than 10 %,
+            otherwise "network".
     """
 
     devices: int
@@ -49,22 +50,23 @@ def predict_scaling(
     loader_clips_per_second: float | None = None,
     hidden_share: float = HIDDEN_SHARE,
 ) -> Prediction:
-    """What an iteration on `devices` devices takes.
+    """Predict the iteration time on `devices` devices.
 
     Args:
-        devices: how many train together.
-        batch_size: clips of a step on each of them.
-        step_seconds: of a step on one device.
-        backward_seconds: of that, the backward pass.
-        gradient_bytes: four for each parameter, where gradients are float32.
-        link_bytes_per_second: of the slowest link of the ring, in one direction.
-        loader_clips_per_second: what the decoding processes of one device deliver; None never waits.
-        hidden_share: of the backward pass, during which gradients travel.
+        devices: number of devices that train together.
+        batch_size: clips per step and device.
+        step_seconds: duration of a training step on one device.
+        backward_seconds: duration of the backward pass within that step.
+        gradient_bytes: size of all gradients; 4 bytes per parameter for float32.
+        link_bytes_per_second: bandwidth of the slowest link of the ring, in one direction.
+        loader_clips_per_second: throughput of the decoding workers of one device. None: the device never
+            waits for data.
+        hidden_share: fraction of the backward pass that overlaps with the all-reduce.
     """
     exchange = 2 * (devices - 1) / devices * gradient_bytes / link_bytes_per_second
     exposed = max(0.0, exchange - hidden_share * backward_seconds)
     if devices > 1:
-        # The last gradients leave when the pass is over, whatever was hidden before: one bucket of 25 MB.
+        # The last bucket of 25 MB is sent after the backward pass and never overlaps with it.
         last = 2 * (devices - 1) / devices * min(25e6, gradient_bytes) / link_bytes_per_second
         exposed = max(exposed, last)
     data = batch_size / loader_clips_per_second if loader_clips_per_second else 0.0

@@ -1,4 +1,4 @@
-"""Results of the benchmark as tables and a picture."""
+"""Render benchmark results as Markdown tables and a bar chart."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ from mmaction_lite.files import write_atomically
 
 Steps = list[list[dict[str, float]]]
 FILES = {"video": "video", "frames": "JPEG frames"}
-LITTLE = 0.02  # of an iteration: waiting that is not worth speaking of
+NEGLIGIBLE = 0.02  # data time as a fraction of the iteration time below which the network is the limit
 PARTS = {"video": "iteration from video", "train": "training step", "infer": "inference"}
-MEMORY = "memory of a step"
+MEMORY = "memory of a training step"
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours over theirs, round by round: median, least and most."""
+    """Ratio of our time to the time of another framework, computed per round: median, minimum, maximum."""
 
     median: float
     least: float
@@ -32,12 +32,12 @@ class Ratio:
 
 
 def seconds(rounds: Steps, stage: str = "iteration") -> float:
-    """The median over all steps of all turns; a stage that a step does not name took no time."""
+    """Return the median duration over all steps of all rounds; a stage that a step does not list took 0 s."""
     return statistics.median(step.get(stage, 0.0) for turn in rounds for step in turn)
 
 
 def ratio(phase: dict[str, Steps], ours: str = OURS) -> Ratio | None:
-    """One of our ways over the peer's; None where either took no part."""
+    """Return the ratio of `ours` to the peer, or None if one of the two was not measured."""
     if PEER not in phase or ours not in phase:
         return None
     means = {side: [statistics.fmean(s["iteration"] for s in turn) for turn in phase[side]] for side in phase}
@@ -46,7 +46,7 @@ def ratio(phase: dict[str, Steps], ours: str = OURS) -> Ratio | None:
 
 
 def first_rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The first row of each setting: what is said of ours alone is the same in all of them."""
+    """Return the first row of each setting. Rows of one setting share the measurement of this package."""
     rows: dict[str, dict[str, Any]] = {}
     for row in found["results"]:
         rows.setdefault(row["setting"], row)
@@ -54,18 +54,23 @@ def first_rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def fed(row: dict[str, Any], side: str) -> Steps | None:
-    """A side's steps from files, None where there are none."""
+    """Return the steps with data from files of one framework, or None if they were not measured."""
     return next((row[source][side] for source in SOURCES if side in row.get(source, {})), None)
 
 
 def data_share(rounds: Steps) -> float:
-    """Of the time of all steps, what they waited for clips."""
+    """Return the data time of all steps as a fraction of their iteration time."""
     steps = [step for turn in rounds for step in turn]
     return sum(step.get("data", 0.0) for step in steps) / sum(step["iteration"] for step in steps)
 
 
 def main_table(found: dict[str, Any], log: str) -> str:
-    """A row for every setting and framework, in the first page's form; `log` links to the numbers."""
+    """Return the table with one row per setting and framework.
+
+    Args:
+        found: content of a `benchmark.json` file.
+        log: Markdown link to that file.
+    """
     lines = []
     has_int8 = _has_int8(found)
     for name in dict.fromkeys(row["setting"] for row in found["results"]):
@@ -79,13 +84,13 @@ def main_table(found: dict[str, Any], log: str) -> str:
     head = (
         "setting",
         "framework",
-        "clips a step",
+        "batch size",
         "iteration (data), s",
-        "step alone, s",
-        "inference (8 bits), s" if has_int8 else "inference, s",
+        "training step, s",
+        "inference (int8), s" if has_int8 else "inference, s",
         "memory, MiB",
         "clips/s",
-        "of the limit: sums, bytes",
+        "of peak: multiply-adds, bandwidth",
         "log",
     )
     return markdown(head, lines)
@@ -97,7 +102,8 @@ def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> t
     whole = seconds(files) if files else train
     limits, measured = found["limits"], found["options"]["precision"]
     precision = (row.get("peer_precision") if side == PEER else None) or measured
-    # Backward passes compute and move about twice what forward passes do. A copied byte is read and written.
+    # The backward pass computes and moves about twice as much as the forward pass. A copy reads and writes
+    # every byte.
     sums = 3 * row["multiply_adds"] / 1e9 / limits["multiply_adds"] / train
     moved = 3 * row["traffic_bytes"] / 2e9 / limits["bytes_copied"] / train
     moved *= 1.0 if precision == "float32" else 0.5
@@ -118,12 +124,12 @@ def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> t
 
 
 def _has_int8(found: dict[str, Any]) -> bool:
-    """Whether inference was measured in 8 bits, too."""
+    """Whether int8 inference was measured."""
     return any(INT8 in row.get("infer", {}) for row in found["results"])
 
 
 def _inference(row: dict[str, Any], side: str, digits: str) -> str:
-    """Its seconds, and those in 8 bits."""
+    """Return the cell with the inference time, followed by the int8 time in brackets if it was measured."""
     phase = row.get("infer", {})
     if side not in phase:
         return "–"
@@ -132,7 +138,7 @@ def _inference(row: dict[str, Any], side: str, digits: str) -> str:
 
 
 def _framework(found: dict[str, Any], row: dict[str, Any], side: str) -> str:
-    """Its name and version, and its precision where ours is reduced and its own is not."""
+    """Return name and version of a framework, with its precision if that differs from the table's."""
     is_as_published = side == PEER and row.get("peer_precision") == "float32"
     return row["frameworks"][side] + (
         ", float32" if is_as_published and found["options"]["precision"] != "float32" else ""
@@ -156,7 +162,7 @@ def _imported_cells(ours: dict[str, Any], other: dict[str, Any], theirs: dict[st
 
 
 def ratio_table(found: dict[str, Any]) -> str:
-    """Ours over each peer."""
+    """Return the table with the ratios of this package to each other framework."""
     lines = []
     has_int8 = _has_int8(found)
     for row in found["results"]:
@@ -177,19 +183,19 @@ def ratio_table(found: dict[str, Any]) -> str:
         )
     head = (
         "setting",
-        "peer",
+        "framework",
         "iteration from video",
-        "step alone",
+        "training step",
         "inference",
-        *(["inference in 8 bits"] * has_int8),
+        *(["int8 inference"] * has_int8),
         "memory",
-        "logits differ by",
+        "difference of logits",
     )
     return markdown(head, lines)
 
 
 def behind(found: dict[str, Any]) -> list[str]:
-    """A line for everything in which a peer is ahead."""
+    """Return one line per measurement in which another framework is ahead."""
     lines = []
     for row in found["results"]:
         if PEER not in row["train"]:
@@ -207,7 +213,7 @@ def behind(found: dict[str, Any]) -> list[str]:
 
 
 def stage_table(found: dict[str, Any]) -> str:
-    """Where a step of ours spends its time."""
+    """Return the table with the duration of each stage of our training step."""
     stages = ("copy", "normalise", "forward", "backward", "optimizer")
     lines = []
     for setting, row in first_rows(found).items():
@@ -217,12 +223,18 @@ def stage_table(found: dict[str, Any]) -> str:
         times = [f"{1000 * seconds(steps, stage):.1f}" for stage in stages]
         inside = [_products(found, row, phase, passes) for phase, passes in (("train", 3), ("infer", 1))]
         lines.append((setting, data, *times, *inside))
-    head = ("setting, ms", "wait for data", *stages, "in products, training", "in products, inference")
+    head = (
+        "setting, ms",
+        "data time",
+        *stages,
+        "matrix operations, training",
+        "matrix operations, inference",
+    )
     return markdown(head, lines)
 
 
 def _products(found: dict[str, Any], row: dict[str, Any], phase: str, passes: int) -> str:
-    """The share of a step's operators that are convolutions and matrix products, and how fast these are."""
+    """Return the time share of convolutions and matrix products, and their rate relative to the peak rate."""
     spent = row.get("profile", {}).get(phase)
     if spent is None:
         return "–"
@@ -232,7 +244,7 @@ def _products(found: dict[str, Any], row: dict[str, Any], phase: str, passes: in
 
 
 def feeding_table(found: dict[str, Any]) -> str:
-    """Whether the decoding processes keep up, and what from."""
+    """Return the table with the decoding cost per clip and the stage that limits the iteration."""
     lines = []
     for setting, row in first_rows(found).items():
         files, read = fed(row, OURS), row.get("read_milliseconds", {})
@@ -245,23 +257,23 @@ def feeding_table(found: dict[str, Any]) -> str:
         ]
         source = next(source for source in SOURCES if source in row)
         share = data_share(files)
-        is_fed = share < LITTLE or rate * read[source] / 1000 < 0.5 * found["options"]["workers"]
+        is_fed = share < NEGLIGIBLE or rate * read[source] / 1000 < 0.5 * found["options"]["workers"]
         limit = "network" if is_fed else "decoding"
         lines.append((setting, f"{rate:.3g}", *costs, FILES[source], f"{share:.1%}", limit))
     head = (
         "setting",
-        "clips/s of the network alone",
-        "CPU ms a clip (processes needed), video",
-        "the same, JPEG frames",
-        "fed from",
-        "waits for data",
-        "limit",
+        "clips/s without data loading",
+        "CPU ms per clip (workers needed), video",
+        "CPU ms per clip (workers needed), JPEG frames",
+        "data source",
+        "data time",
+        "limited by",
     )
     return markdown(head, lines)
 
 
 def first_page_table(found: dict[str, Any]) -> str:
-    """What the first page printed, beside what one GPU does now if it was a GPU that was measured."""
+    """Return the numbers of the original benchmark page, with the throughput of the measured GPU, if any."""
     ours = first_rows(found)
     is_gpu = found["options"]["device"] == "cuda"
     lines = []
@@ -275,13 +287,13 @@ def first_page_table(found: dict[str, Any]) -> str:
             lines.append((setting.name, cell.framework, *numbers, then, *now, cell.note))
         if not setting.page and "first page" in setting.about and "Not on" not in setting.about:
             lines.append((setting.name, "–", "empty", "empty", "–", *now, ""))
-    here = (f"clips/s of one {found['environment']['device']}, ours now",) if is_gpu else ()
+    here = (f"clips/s of one {found['environment']['device']}, mmaction-lite today",) if is_gpu else ()
     head = ("setting", "framework", "iteration (data), s", "memory, MB", "clips/s of one V100")
-    return markdown((*head, *here, "what is wrong with it"), lines)
+    return markdown((*head, *here, "known errors"), lines)
 
 
 def scaling_table(found: dict[str, Any]) -> str:
-    """What was predicted for several processes, and what they took."""
+    """Return the table with predicted and measured iteration times of several processes."""
     lines = []
     for row in found["results"]:
         made = check_scaling(row, found["options"]["devices"])
@@ -289,12 +301,23 @@ def scaling_table(found: dict[str, Any]) -> str:
         lines.append(
             (row["setting"], *(f"{n:.3f}" for n in numbers), f"{made['predicted'] / made['measured']:.2f}")
         )
-    head = ("setting", "apart, s", "exchange alone, s", "predicted, s", "together, s", "predicted / measured")
+    head = (
+        "setting",
+        "step without all-reduce, s",
+        "all-reduce alone, s",
+        "predicted, s",
+        "measured, s",
+        "predicted / measured",
+    )
     return markdown(head, lines)
 
 
 def check_scaling(row: dict[str, Any], devices: int) -> dict[str, float]:
-    """What several processes should take, from what they take apart and the link between them."""
+    """Predict the iteration time of several processes from their step time and all-reduce time.
+
+    Returns:
+        seconds: "apart" (step without all-reduce), "exchange" (all-reduce alone), "predicted", "measured".
+    """
     apart, exchange = seconds(row["apart"][OURS]), seconds(row["link"][OURS])
     gradient_bytes = 4 * row["parameters"]
     prediction = predict_scaling(
@@ -314,7 +337,7 @@ def check_scaling(row: dict[str, Any], devices: int) -> dict[str, float]:
 
 
 def picture(found: dict[str, Any], file: Path) -> None:
-    """Ours over each peer, as bars, into a .png."""
+    """Draw the ratios of this package to each other framework as a bar chart, into a PNG file."""
     from matplotlib.figure import Figure
 
     rows = [row for row in found["results"] if PEER in row["train"]]
@@ -334,37 +357,39 @@ def picture(found: dict[str, Any], file: Path) -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(rows)), [f"{row['setting']}\n{_framework(found, row, PEER)}" for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("mmaction-lite / peer: shorter is better")
+    axes.set_xlabel("mmaction-lite / other framework (lower is better)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.06), ncols=4, frameon=False)
     write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=110))
 
 
 def describe(found: dict[str, Any]) -> str:
-    """How the numbers were made: command, machine, limits."""
+    """Return the paragraph with the command, the machine and its peak rates."""
     options, here, limits = found["options"], found["environment"], found["limits"]
     machine = ", ".join(f"{name} {value}" for name, value in here.items())
     decoding = (
-        f"{options['workers']} decoding processes, clips from {options['data']}"
+        f"{options['workers']} decoding workers, clips from {options['data']}"
         if options["data"] and any(fed(row, OURS) for row in found["results"])
-        else "no files"
+        else "without data loading"
     )
     if (together := options.get("at_once", 1)) > 1:
-        decoding = f"{together} rows on the device together, {decoding}"
+        decoding = f"{together} rows on the device at the same time, {decoding}"
     return (
         f"`{found['command']}`, {found['date']}: {options['devices']} × {options['device']}, "
         f"{options['threads']} threads, {options['precision']}"
         f"{', compiled: ' + options['compile'] if options['compile'] else ''}, rounds: {options['rounds']}, "
-        f"{decoding}. {machine}. The machine's best: {limits['multiply_adds']:.0f} · 10⁹ multiply-adds/s "
-        f"({options['precision']} matrix product), {limits['bytes_copied']:.1f} GB/s copied."
+        f"{decoding}. {machine}. Peak rates of the machine: "
+        f"{limits['multiply_adds']:.0f} · 10⁹ multiply-adds/s "
+        f"({options['precision']} matrix product), {limits['bytes_copied']:.1f} GB/s (copy)."
     )
 
 
 def errors(found: dict[str, Any]) -> list[str]:
-    """What could not be measured."""
+    """Return one line per row that failed, with its error."""
     crowd = found["options"].get("at_once", 1)
-    beside = f" (beside the processes of {crowd} rows: its own memory is not why)" if crowd > 1 else ""
+    beside = f" ({crowd} rows shared the memory of the device)" if crowd > 1 else ""
     return [
-        f"{row['setting']}, {' '.join([row['peer'], row['peer_precision']] if row['peer'] else ['ours'])}: "
+        f"{row['setting']}, "
+        f"{' '.join([row['peer'], row['peer_precision']] if row['peer'] else ['mmaction-lite'])}: "
         f"{shorten(row['error'], 60)}"
         f"{beside if 'OutOfMemory' in row['error'] else ''}"
         for row in found["results"]
@@ -373,7 +398,7 @@ def errors(found: dict[str, Any]) -> list[str]:
 
 
 def write_tables(found: dict[str, Any], folder: Path) -> str:
-    """`benchmark.md` and `benchmark.png` beside the results; the tables."""
+    """Write `benchmark.md` and `benchmark.png` into `folder` and return the Markdown text."""
     tables = [describe(found), *([found["note"]] if "note" in found else [])]
     if found["results"]:
         tables += [main_table(found, "[json](benchmark.json)")]
@@ -388,11 +413,11 @@ def write_tables(found: dict[str, Any], folder: Path) -> str:
 
 
 def is_fed_from_files(found: dict[str, Any]) -> bool:
-    """Whether any row was."""
+    """Whether any row was measured with data from files."""
     return any(fed(row, OURS) and "read_milliseconds" in row for row in found["results"])
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
