@@ -20,6 +20,7 @@ from rich.console import Console
 from mmaction_lite import get_recipe, models
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.cache import Caches
+from mmaction_lite.data.loading.workers import IN_PROCESS
 from mmaction_lite.data.views.samplers import ClipSampler, DenseClips, SegmentFrames
 from mmaction_lite.demo import generate_motions
 from mmaction_lite.inference.evaluate import evaluate
@@ -78,14 +79,16 @@ def main() -> None:
                 continue
             out = arguments.out / f"{recipe.model.builder.__name__}_{seed}"
             start = perf_counter()
-            train(recipe, arguments.data, out, seed=seed, caches=caches, console=console, num_workers=0)
+            train(recipe, arguments.data, out, seed=seed, caches=caches, console=console, workers=IN_PROCESS)
             seconds = perf_counter() - start
             model = load(out)
-            result = evaluate(model, test_split, recipe.test, recipe.normalize, num_workers=0)
+            result = evaluate(model, test_split, recipe.test, recipe.normalize, workers=IN_PROCESS)
             int8 = None
             if can_quantize(model):
                 views, pixels = recipe.test, recipe.normalize
-                small = evaluate(model, test_split, views, pixels, calibration=train_split, num_workers=0)
+                small = evaluate(
+                    model, test_split, views, pixels, calibration=train_split, workers=IN_PROCESS
+                )
                 int8 = small.metrics["top1"]
             record = json.loads(RECORD.read_text()) if RECORD.exists() else []
             record.append(

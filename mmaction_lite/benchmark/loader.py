@@ -13,6 +13,7 @@ import torch
 
 from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data.annotations.samples import Samples
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import (
     AUGMENT,
     CLIP,
@@ -23,6 +24,7 @@ from mmaction_lite.data.loading.loader import (
     stack,
     training_loader,
 )
+from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.sources import packets
 from mmaction_lite.data.sources.packets import IndexCache
 from mmaction_lite.data.sources.source import ArrayVideo, open_sample
@@ -90,7 +92,9 @@ def measure_loader(
     dataset = VideoDataset(samples, recipe.train, seed=seed)
     num_clips = max(1, num_clips)
     batch_size = min(recipe.batch_size, len(samples), num_clips)
-    steps = TrainBatchSampler(samples, batch_size, seed, 0, -(-num_clips // batch_size))
+    steps = TrainBatchSampler(
+        samples, BatchPlan(len(samples), batch_size), seed, 0, -(-num_clips // batch_size)
+    )
     draws = [draw for step in steps for draw in step][:num_clips]
     readers = _readers()
     times: dict[str, list[float]] = {name: [] for name in (*STAGES, "whole", *readers)}
@@ -182,9 +186,8 @@ def _throughput(
     """Clips per second of the running loader; its first batches, for which processes start, do not count."""
     warm = max(1, 2 * num_workers)
     steps = warm + max(2, -(-num_clips // batch_size))
-    loader = training_loader(
-        VideoDataset(samples, recipe.train, seed=seed), batch_size, 0, steps, num_workers, pin=False
-    )
+    dataset = VideoDataset(samples, recipe.train, seed=seed, batch_plan=BatchPlan(len(samples), batch_size))
+    loader = training_loader(dataset, 0, steps, WorkerSettings(num_workers=num_workers))
     start, clips = 0.0, 0
     for number, batch in enumerate(loader, 1):
         if number > warm:

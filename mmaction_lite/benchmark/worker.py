@@ -30,7 +30,9 @@ from mmaction_lite.benchmark.comparison import INT8
 from mmaction_lite.benchmark.settings import find_setting
 from mmaction_lite.data.annotations.samples import PackedStrings
 from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
+from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.device import peak_memory, reusing_memory, synchronize
 from mmaction_lite.distributed import DistributedContext, join
 from mmaction_lite.errors import UserError
@@ -179,7 +181,8 @@ class Work:
             order = np.arange(4 * self.options["batch_size"]) % len(samples)
             paths = PackedStrings([samples.paths[i] for i in order])
             samples = replace(samples, paths=paths, labels=samples.labels[order])
-        return VideoDataset(samples, self.recipe.train, seed=0)
+        batch_plan = BatchPlan(len(samples), self.options["batch_size"] * self.context.world_size)
+        return VideoDataset(samples, self.recipe.train, seed=0, batch_plan=batch_plan)
 
     def feed(self, source: str) -> None:
         """A training step on the next batch from files."""
@@ -188,11 +191,10 @@ class Work:
             self.batches[source] = iter(
                 training_loader(
                     self.data(source),
-                    self.options["batch_size"] * self.context.world_size,
                     0,
                     ENDLESS,
-                    self.options["workers"],
-                    self.context.device.type == "cuda",
+                    WorkerSettings(num_workers=self.options["workers"]),
+                    pin=self.context.device.type == "cuda",
                     rank=self.context.rank,
                     world_size=self.context.world_size,
                 )

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -127,6 +128,7 @@ def train(
 ) -> None:
     """Train a recipe and leave a run folder."""
     from mmaction_lite.data.loading.cache import Caches
+    from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.finetune import finetune as adapt
     from mmaction_lite.recipes.overrides import apply_overrides
@@ -145,8 +147,7 @@ def train(
         resume=resume,
         init_from=init_from,
         device=device,
-        num_workers=workers,
-        hang_seconds=hang_seconds,
+        workers=WorkerSettings(num_workers=workers, hang_seconds=hang_seconds),
         shard=shard,
         wandb=wandb,
         seed=seed,
@@ -196,7 +197,7 @@ def test(
 ) -> None:
     """Measure weights on the test split (val where a data set has no other)."""
     from mmaction_lite.data.annotations.splits import read_split
-    from mmaction_lite.device import default_workers
+    from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.distributed import join
     from mmaction_lite.inference.evaluate import evaluate
     from mmaction_lite.recipes import get_recipe
@@ -207,6 +208,7 @@ def test(
         raise UserError(
             f"--dump {dump}: expected a file name ending in .npz in a folder that can be written to"
         )
+    settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
     model = load(weights, get_recipe(recipe) if recipe else None)
     card = card_of(model)
     samples = read_split(data, protocol, card.classes)
@@ -224,8 +226,7 @@ def test(
             precision=amp or "float32",
             compile=compile,
             calibration=calibration,
-            num_workers=default_workers(context.local_world_size) if workers is None else workers,
-            hang_seconds=hang_seconds,
+            workers=replace(settings, num_workers=settings.count(context.local_world_size)),
             track=track if context.is_first else None,
             context=context,
         )

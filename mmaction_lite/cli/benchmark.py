@@ -69,6 +69,7 @@ def benchmark(
     )
     from mmaction_lite.benchmark.settings import SETTINGS, find_setting
     from mmaction_lite.benchmark.tables import write_tables
+    from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.data.tools.prepare import Form, prepare
     from mmaction_lite.device import default_workers, pick_device
 
@@ -88,7 +89,7 @@ def benchmark(
         generate_scenes_like_kinetics(data, 16, None)
         if any(setting.from_frames for setting in settings) or pick_device(device).type != "cpu":
             form = Form(kind="frames", short_side=256)
-            prepare(data, frames_of(data), form, track, default_workers())
+            prepare(data, frames_of(data), form, track, workers=WorkerSettings(hang_seconds=1200.0))
     precision = amp or "float32"
     plan = Plan(
         device=device,

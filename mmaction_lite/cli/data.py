@@ -53,11 +53,10 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Open every video of every split, decode first, middle and last frame, and list what is wrong."""
+    from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.data.tools.validate import describe, validate
-    from mmaction_lite.device import default_workers
 
-    workers = default_workers() if workers is None else workers
-    report = validate(data, track, out, workers, hang_seconds)
+    report = validate(data, track, out, WorkerSettings(num_workers=workers, hang_seconds=hang_seconds))
     if as_json:
         print_json(vars(report))
     else:
@@ -87,8 +86,8 @@ def prepare(
     hang_seconds: HangSeconds = 1200.0,
 ) -> None:
     """Write a data set that reads faster: smaller frames, closer keyframes, or JPEG frames."""
+    from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.data.tools.prepare import Form, prepare
-    from mmaction_lite.device import default_workers
 
     form = Form(
         kind="frames" if frames else "video",
@@ -97,8 +96,8 @@ def prepare(
         crf=crf,
         shard=shard,
     )
-    workers = default_workers() if workers is None else workers
-    faults = prepare(data, out, form, track, workers, hang_seconds, engine)
+    settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
+    faults = prepare(data, out, form, track, workers=settings, engine=engine)
     for fault in faults:
         warn(f"left out: {fault}")
     print(f"{out}: a data set for --data, {len(faults)} videos left out")

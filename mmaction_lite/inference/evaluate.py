@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.loading.cache import VideoCache
 from mmaction_lite.data.loading.loader import Clip, Fault, VideoDataset, evaluation_loader, rank_slice
-from mmaction_lite.data.loading.workers import HANG_SECONDS
+from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.device import CompileMode, Precision, give_memory_back, reusing_memory
@@ -105,8 +105,7 @@ def evaluate(
     precision: Precision = "float32",
     compile: CompileMode | None = None,
     calibration: Samples | None = None,
-    num_workers: int = 0,
-    hang_seconds: float = HANG_SECONDS,
+    workers: WorkerSettings = IN_PROCESS,
     cache: VideoCache | None = None,
     track: Track | None = None,
     context: DistributedContext | None = None,
@@ -129,9 +128,7 @@ def evaluate(
         if compile is not None or precision != "float32":
             other = "compile" if compile is not None else f"amp {precision}"
             raise UserError(f"int8 does not go with {other}; leave one of them out")
-        model = quantize_for_inference(
-            model, _clips(calibration, views, normalize, num_workers, hang_seconds)
-        )
+        model = quantize_for_inference(model, _clips(calibration, views, normalize, workers))
     elif isinstance(model, Recognizer):
         model = optimize_for_inference(model)
     if compile is not None:
@@ -141,9 +138,7 @@ def evaluate(
     num_videos = max(1, min(8, _chunk(views) // views.num_views))
     pin = _device(model).type == "cuda"
     rank, world_size = (0, 1) if context is None else (context.rank, context.world_size)
-    loader = evaluation_loader(
-        dataset, num_videos, num_workers, pin, hang_seconds, rank=rank, world_size=world_size
-    )
+    loader = evaluation_loader(dataset, num_videos, workers, pin=pin, rank=rank, world_size=world_size)
     scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
     faults: list[Fault] = []
     title = f"testing {samples.source}"
@@ -174,18 +169,14 @@ def evaluate(
     )
 
 
-def _clips(
-    samples: Samples, views: Views, normalize: Normalize, num_workers: int, hang_seconds: float
-) -> Iterator[Tensor]:
+def _clips(samples: Samples, views: Views, normalize: Normalize, workers: WorkerSettings) -> Iterator[Tensor]:
     """The middle view of some of the videos that can be read, (1, 3, T, H, W) each.
 
     Raises:
         UserError: none of them can be.
     """
     chosen = np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_VIDEOS).astype(int)).tolist()
-    loader = evaluation_loader(
-        VideoDataset(samples, views), 1, num_workers, False, hang_seconds, chosen=chosen
-    )
+    loader = evaluation_loader(VideoDataset(samples, views), 1, workers, chosen=chosen)
     faults: list[Fault] = []
     for clip in (clip for batch in loader for clip in batch):
         faults += clip.faults

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
@@ -21,8 +22,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
-from mmaction_lite.data.loading.workers import HANG_SECONDS, FaultTolerantLoader
-from mmaction_lite.device import default_workers
+from mmaction_lite.data.loading.workers import IN_PROCESS, ONE_PER_CORE, FaultTolerantLoader, WorkerSettings
 from mmaction_lite.distributed import DistributedContext, join
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.inference.evaluate import evaluate
@@ -51,8 +51,7 @@ def train(
     resume: bool = False,
     init_from: Path | None = None,
     device: str = "auto",
-    num_workers: int | None = None,
-    hang_seconds: float = HANG_SECONDS,
+    workers: WorkerSettings = ONE_PER_CORE,
     save_seconds: float = 600.0,
     shard: bool = False,
     wandb: str | None = None,
@@ -71,8 +70,7 @@ def train(
         init_from: a checkpoint to start from, ours or another project's; only a classifier for another
             number of classes is left as it is. A resumed run has started already.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        num_workers: decoding processes; None chooses.
-        hang_seconds: a video that takes a decoding process longer than this is not opened again.
+        workers: decoding worker processes. By default clips that are cached in memory need none.
         save_seconds: `last.pt` is written this often, besides at every epoch's end.
         shard: of several processes, each holds a part of weights and optimizer state (FSDP2) instead of all.
         wandb: a project of Weights & Biases to log to, besides `metrics.jsonl` and TensorBoard.
@@ -104,8 +102,7 @@ def train(
                 run,
                 context,
                 init_from=None if resume else init_from,
-                num_workers=num_workers,
-                hang_seconds=hang_seconds,
+                workers=workers,
                 save_seconds=save_seconds,
                 shard=shard,
                 wandb=wandb,
@@ -123,8 +120,7 @@ def _train(
     context: DistributedContext,
     *,
     init_from: Path | None,
-    num_workers: int | None,
-    hang_seconds: float,
+    workers: WorkerSettings,
     save_seconds: float,
     shard: bool,
     wandb: str | None,
@@ -188,21 +184,19 @@ def _train(
 
     cache = caches.of(samples, recipe.train) if context.world_size == 1 else None
     val_cache = caches.of(val_samples, recipe.val) if cache else None
-    free_workers = default_workers(context.local_world_size) if num_workers is None else num_workers
-    workers = 0 if cache and num_workers is None else free_workers
-    val_workers = 0 if val_cache and num_workers is None else free_workers
+    own_workers = replace(workers, num_workers=workers.count(context.local_world_size))
+    train_workers = IN_PROCESS if cache and workers.num_workers is None else own_workers
+    val_workers = IN_PROCESS if val_cache and workers.num_workers is None else own_workers
 
     def clips_of(batch_plan: BatchPlan, first_step: int, end_step: int) -> FaultTolerantLoader[Batch]:
         return training_loader(
-            VideoDataset(samples, recipe.train, cache, seed, batch_plan),
-            recipe.batch_size,
+            VideoDataset(samples, recipe.train, cache, seed=seed, batch_plan=batch_plan),
             first_step,
             end_step,
-            workers,
-            device.type == "cuda",
-            hang_seconds,
-            say,
-            recipe.class_balance,
+            train_workers,
+            pin=device.type == "cuda",
+            report=say,
+            class_balance=recipe.class_balance,
             rank=context.rank,
             world_size=context.world_size,
         )
@@ -212,7 +206,9 @@ def _train(
     log = TrainingLog(run.out, samples, progress.step, last_step, batch_plan, console, context)
     if wandb is not None and context.is_first:
         log.boards.append(WandbBoard(wandb, run.out, run.text))
-    announce(recipe, run.card, samples, val_samples, batch_plan, model, context, workers, console)
+    announce(
+        recipe, run.card, samples, val_samples, batch_plan, model, context, train_workers.count(), console
+    )
 
     def validate() -> None:
         """Score the validation split, keep the weights if they are the best so far."""
@@ -234,8 +230,7 @@ def _train(
             recipe.val,
             recipe.normalize,
             activation=run.card.activation,
-            num_workers=val_workers,
-            hang_seconds=hang_seconds,
+            workers=val_workers,
             cache=val_cache,
             track=(lambda clips, total, title: _until_stopped(clips, stop))
             if context.world_size == 1

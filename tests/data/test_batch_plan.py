@@ -14,6 +14,7 @@ from mmaction_lite import get_recipe
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan, Multigrid, Phase, Shape, reshaped
 from mmaction_lite.data.loading.loader import TrainBatchSampler, VideoDataset, training_loader
+from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames
@@ -138,17 +139,14 @@ def test_steps_follow_each_other_and_no_draw_comes_twice(plan, num_samples, batc
 
 def test_draws_follow_the_course_from_any_step_in_any_number_of_processes():
     batch_plan = BatchPlan(12, 2, replace(SMALL, short_sides=()))
-    arguments = (numbered(12), 2, 0, 0, batch_plan.first_step(4))
-    whole = list(TrainBatchSampler(*arguments, batch_plan=batch_plan))
+    arguments = (numbered(12), batch_plan, 0, 0, batch_plan.first_step(4))
+    whole = list(TrainBatchSampler(*arguments))
     assert [len(step) for step in whole] == [8] + [4] * 6 + [2] * 6
     for epoch in range(4):
         steps = whole[batch_plan.first_step(epoch) : batch_plan.first_step(epoch + 1)]
         assert len({sample for step in steps for _, sample in step}) == sum(map(len, steps))
-    assert list(TrainBatchSampler(numbered(12), 2, 0, 5, len(whole), batch_plan=batch_plan)) == whole[5:]
-    pieces = [
-        list(TrainBatchSampler(*arguments, rank=rank, world_size=2, batch_plan=batch_plan))
-        for rank in range(2)
-    ]
+    assert list(TrainBatchSampler(numbered(12), batch_plan, 0, 5, len(whole))) == whole[5:]
+    pieces = [list(TrainBatchSampler(*arguments, rank=rank, world_size=2)) for rank in range(2)]
     assert [[*one, *other] for one, other in zip(*pieces, strict=True)] == whole
 
 
@@ -182,7 +180,7 @@ def rows(run):
 
 def test_a_training_runs_through_all_shapes_and_resumes_bit_for_bit(small, tiny, tmp_path, monkeypatch):
     """Inside of a phase and of a short cycle (step 4), and where a phase begins (step 2)."""
-    train(small, tiny, tmp_path / "whole", num_workers=0)
+    train(small, tiny, tmp_path / "whole", workers=IN_PROCESS)
     steps = [row for row in rows(tmp_path / "whole") if "split" not in row]
     assert [row["step"] for row in steps] == list(range(1, 13))
     assert [row["epoch"] for row in steps] == [0.5, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.25, 3.5, 3.75, 4]
@@ -205,9 +203,9 @@ def test_a_training_runs_through_all_shapes_and_resumes_bit_for_bit(small, tiny,
         with monkeypatch.context() as patch:
             patch.setattr(TrainingLog, "step", die)
             with pytest.raises(KeyboardInterrupt):
-                train(small, tiny, out, num_workers=0, save_seconds=0)
+                train(small, tiny, out, workers=IN_PROCESS, save_seconds=0)
         assert load_state(out / "last.pt")["progress"]["step"] == last
-        train(small, tiny, out, num_workers=workers, resume=True)
+        train(small, tiny, out, workers=WorkerSettings(num_workers=workers), resume=True)
         resumed = load_state(out / "last.pt")
         assert resumed["progress"] == whole["progress"]
         for name, tensor in whole["model"].items():
@@ -276,7 +274,7 @@ def test_the_largest_batch_decides_about_shared_memory(small, tiny, monkeypatch)
     )
     samples = read_split(tiny, "train")
     dataset = VideoDataset(samples, small.train, seed=0, batch_plan=BatchPlan(12, 1, SMALL))
-    loader = training_loader(dataset, 1, 0, 12, 0, pin=False)
+    loader = training_loader(dataset, 0, 12)
     assert [(len(b.samples), *b.pixels.shape[2:4]) for b in loader] == [
         (size, *shape) for size, shape in zip(SIZES, SHAPES, strict=True)
     ]

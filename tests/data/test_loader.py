@@ -13,6 +13,7 @@ import torch
 
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
 from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches, VideoCache
 from mmaction_lite.data.loading.loader import (
     TrainBatchSampler,
@@ -21,6 +22,7 @@ from mmaction_lite.data.loading.loader import (
     evaluation_loader,
     training_loader,
 )
+from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.sources.source import ArrayVideo, open_sample, open_source
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
@@ -29,8 +31,9 @@ from mmaction_lite.errors import UserError, VideoError
 
 
 def batches(tiny, recipe, num_workers=0, cache=None, first_step=0, last_step=6):
-    dataset = VideoDataset(read_split(tiny, "train"), recipe.train, cache, seed=3)
-    loader = training_loader(dataset, 4, first_step, last_step, num_workers, pin=False)
+    samples = read_split(tiny, "train")
+    dataset = VideoDataset(samples, recipe.train, cache, seed=3, batch_plan=BatchPlan(len(samples), 4))
+    loader = training_loader(dataset, first_step, last_step, WorkerSettings(num_workers=num_workers))
     return [(batch.samples, batch.labels.tolist(), batch.pixels) for batch in loader]
 
 
@@ -41,15 +44,18 @@ def equal(one, other):
 
 
 def test_order_is_a_new_permutation_every_epoch_and_can_begin_anywhere():
-    steps = list(TrainBatchSampler(numbered(11), 4, seed=0, first_step=0, last_step=6))
+    steps = list(TrainBatchSampler(numbered(11), BatchPlan(11, 4), seed=0, first_step=0, last_step=6))
     draws = [draw for step in steps for draw, _ in step]
     assert draws == list(range(24))
     epochs = [[s for step in steps[i : i + 2] for _, s in step] for i in (0, 2, 4)]
     for epoch in epochs:
         assert len(set(epoch)) == 8
     assert epochs[0] != epochs[1]
-    assert list(TrainBatchSampler(numbered(11), 4, seed=0, first_step=3, last_step=6)) == steps[3:]
-    assert list(TrainBatchSampler(numbered(11), 4, seed=1, first_step=0, last_step=6)) != steps
+    assert (
+        list(TrainBatchSampler(numbered(11), BatchPlan(11, 4), seed=0, first_step=3, last_step=6))
+        == steps[3:]
+    )
+    assert list(TrainBatchSampler(numbered(11), BatchPlan(11, 4), seed=1, first_step=0, last_step=6)) != steps
 
 
 def test_batches_depend_on_seed_and_draw_alone(tiny, recipe):
@@ -114,7 +120,7 @@ def test_frames_smaller_than_the_crop_are_enlarged():
 
 def test_testing_reads_every_video_once_in_order(tiny, recipe):
     dataset = VideoDataset(read_split(tiny, "train"), recipe.val)
-    clips = [clip for clips in evaluation_loader(dataset, 5, 0, pin=False) for clip in clips]
+    clips = [clip for clips in evaluation_loader(dataset, 5) for clip in clips]
     assert [clip.sample for clip in clips] == list(range(12))
 
 
@@ -135,8 +141,8 @@ def test_broken_videos_are_replaced_by_the_seed_and_reported_once(damaged, tiny,
     samples = read_split(damaged, "train")
     broken = {samples.path(i).name: i for i in range(12) if samples.path(i).name in ("0.mp4", "3.mp4")}
     cache = Caches().of(samples, recipe.train) if cached else None
-    loader = training_loader(VideoDataset(samples, recipe.train, cache, seed=3), 4, 0, 6, 0, pin=False)
-    read = list(loader)
+    dataset = VideoDataset(samples, recipe.train, cache, seed=3, batch_plan=BatchPlan(12, 4))
+    read = list(training_loader(dataset, 0, 6))
     faults = [fault for batch in read for fault in batch.faults]
     assert sorted(fault.path for fault in faults) == sorted(str(samples.path(i)) for i in broken.values())
     for batch, (good_samples, _, good_pixels) in zip(read, batches(tiny, recipe), strict=True):
@@ -145,7 +151,8 @@ def test_broken_videos_are_replaced_by_the_seed_and_reported_once(damaged, tiny,
             if sample not in broken.values():  # the other draws are what they were
                 assert batch.samples[i] == sample
                 assert torch.equal(batch.pixels[i], good_pixels[i])
-    again = list(training_loader(VideoDataset(samples, recipe.train, cache, seed=3), 4, 3, 6, 0, pin=False))
+    dataset = VideoDataset(samples, recipe.train, cache, seed=3, batch_plan=BatchPlan(12, 4))
+    again = list(training_loader(dataset, 3, 6))
     assert [batch.samples for batch in again] == [batch.samples for batch in read[3:]]
 
 
@@ -186,7 +193,7 @@ def test_testing_many_videos_keeps_within_the_open_files_of_a_process(tiny, reci
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
     try:
         dataset = VideoDataset(read_split(tmp_path, "test"), recipe.val)
-        counts = [len(clips) for clips in evaluation_loader(dataset, 8, 2, pin=False)]
+        counts = [len(clips) for clips in evaluation_loader(dataset, 8, WorkerSettings(num_workers=2))]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert counts == [8] * 75
@@ -273,12 +280,18 @@ def test_a_clip_of_several_classes_is_as_rare_as_its_rarest():
 
 
 def test_processes_share_every_step():
-    whole = list(TrainBatchSampler(numbered(11), 4, seed=0, first_step=0, last_step=6))
+    whole = list(TrainBatchSampler(numbered(11), BatchPlan(11, 4), seed=0, first_step=0, last_step=6))
     for number in (2, 4):
         pieces = [
             list(
                 TrainBatchSampler(
-                    numbered(11), 4, seed=0, first_step=0, last_step=6, rank=rank, world_size=number
+                    numbered(11),
+                    BatchPlan(11, 4),
+                    seed=0,
+                    first_step=0,
+                    last_step=6,
+                    rank=rank,
+                    world_size=number,
                 )
             )
             for rank in range(number)
@@ -306,15 +319,15 @@ def test_ten_per_cent_broken_files_do_not_change_the_good_draws(tiny, recipe, tm
     samples = read_split(tmp_path, "train")
     runs = []
     for workers in (0, 2):
-        loader = training_loader(VideoDataset(samples, recipe.train, seed=3), 4, 0, 30, workers, pin=False)
-        runs.append(list(loader))
+        dataset = VideoDataset(samples, recipe.train, seed=3, batch_plan=BatchPlan(60, 4))
+        runs.append(list(training_loader(dataset, 0, 30, WorkerSettings(num_workers=workers))))
     for one, other in zip(*runs, strict=True):
         assert one.samples == other.samples
         assert torch.equal(one.pixels, other.pixels)
     broken = {str(samples.path(i)) for i in range(60) if i % 10 == 7}
     assert {fault.path for batch in runs[0] for fault in batch.faults} == broken
     assert {fault.path for batch in runs[1] for fault in batch.faults} == broken
-    order = [sample for step in TrainBatchSampler(samples, 4, 3, 0, 30) for _, sample in step]
+    order = [sample for step in TrainBatchSampler(samples, BatchPlan(60, 4), 3, 0, 30) for _, sample in step]
     drawn = [sample for batch in runs[0] for sample in batch.samples]
     assert all(a == b for a, b in zip(order, drawn, strict=True) if a % 10 != 7)
 
@@ -328,9 +341,8 @@ def test_a_file_that_vanishes_during_a_run_is_replaced(tiny, recipe, tmp_path):
     samples = read_split(tmp_path, "train")
     gone = samples.path(5)
     faults = []
-    for number, batch in enumerate(
-        training_loader(VideoDataset(samples, recipe.train, seed=3), 4, 0, 30, 2, pin=False)
-    ):
+    dataset = VideoDataset(samples, recipe.train, seed=3, batch_plan=BatchPlan(12, 4))
+    for number, batch in enumerate(training_loader(dataset, 0, 30, WorkerSettings(num_workers=2))):
         if number == 3:
             gone.unlink()
         faults += batch.faults

@@ -10,7 +10,9 @@ from PIL import Image
 
 from mmaction_lite.cli import app
 from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import VideoDataset, training_loader
+from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.sources.shards import _members
 from mmaction_lite.data.sources.source import open_sample, open_source
 from mmaction_lite.data.tools.prepare import Form, prepare
@@ -86,7 +88,12 @@ def test_indexed_tar_files_read_like_the_files(packed, tiny, recipe):
     app(["data", "index", *tars, "--out", str(folder / "train.csv")], standalone_mode=False)
     samples = read_split(folder, "train")
     assert_same_clips(samples, clips)
-    loader = training_loader(VideoDataset(samples, recipe.train, seed=0), 4, 0, 6, 2, pin=False)
+    loader = training_loader(
+        VideoDataset(samples, recipe.train, seed=0, batch_plan=BatchPlan(len(samples), 4)),
+        0,
+        6,
+        WorkerSettings(num_workers=2),
+    )
     assert sum(len(batch.samples) for batch in loader) == 24
 
 

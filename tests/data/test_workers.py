@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import dataloader
 
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading import workers
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import VideoDataset, evaluation_loader, training_loader
+from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError, VideoError
 
@@ -54,18 +57,20 @@ def fields(views):
 
 @pytest.mark.skipif(not hasattr(os, "getpriority"), reason="this system has no priorities to ask for")
 def test_decoding_processes_stand_behind_the_one_that_trains(tiny, recipe):
-    dataset = VideoDataset(read_split(tiny, "train"), recipe.train, seed=3)
-    batches = iter(training_loader(dataset, 4, 0, 6, 2, False))
+    samples = read_split(tiny, "train")
+    dataset = VideoDataset(samples, recipe.train, seed=3, batch_plan=BatchPlan(len(samples), 4))
+    batches = iter(training_loader(dataset, 0, 6, WorkerSettings(num_workers=2)))
     next(batches)
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    found = [os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in dataset.notes.table[:, 0]]
+    found = [os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in dataset.worker_status.table[:, 0]]
     assert found == 2 * [min(19, own + workers.NICENESS)]
 
 
 def trained(samples, views, num_workers, hang_seconds=2.0):
     lines = []
-    dataset = VideoDataset(samples, views, seed=3)
-    loader = training_loader(dataset, 4, 0, 6, num_workers, False, hang_seconds, lines.append)
+    dataset = VideoDataset(samples, views, seed=3, batch_plan=BatchPlan(len(samples), 4))
+    settings = WorkerSettings(num_workers=num_workers, hang_seconds=hang_seconds)
+    loader = training_loader(dataset, 0, 6, settings, report=lines.append)
     return list(loader), lines
 
 
@@ -96,7 +101,7 @@ def test_a_hanging_file_is_named_and_replaced_and_no_draw_is_lost(tiny, recipe, 
     assert time.time() - start < 40
     assert_others_are_unchanged(found, expected, bad)
     (line,) = lines
-    assert line.startswith(f"{samples.path(bad)}: reading it took more than 2 s; started the decoding")
+    assert line.startswith(f"{samples.path(bad)}: reading it took more than 2 s; restarted the decoding")
     assert {fault.path for batch in found for fault in batch.faults} == {str(samples.path(bad))}
 
 
@@ -108,7 +113,7 @@ def test_a_killed_worker_costs_nothing(tiny, recipe, tmp_path):
     views = Trapped(**fields(recipe.train), bad=bad, once=str(tmp_path / "snapped"))
     expected, _ = trained(samples, recipe.train, 0)
     found, lines = trained(samples, views, 2, hang_seconds=10.0)
-    assert lines == ["a decoding process died; started the decoding processes again, no draw is lost"]
+    assert lines == ["a decoding worker died; restarted the decoding workers, no batch is lost"]
     for batch, good in zip(found, expected, strict=True):
         assert batch.samples == good.samples
         assert torch.equal(batch.pixels, good.pixels)
@@ -123,7 +128,7 @@ def test_a_file_that_kills_every_reader_is_given_up(tiny, recipe):
     expected, _ = trained(samples, recipe.train, 0)
     found, lines = trained(samples, views, 2, hang_seconds=10.0)
     assert_others_are_unchanged(found, expected, bad)
-    assert "2 decoding processes died while they read it" in lines[-1]
+    assert "2 decoding workers died while reading it" in lines[-1]
     assert len(lines) == 2
 
 
@@ -133,7 +138,8 @@ def test_a_test_counts_a_hanging_file_as_unreadable(tiny, recipe, tmp_path):
     bad = bad_sample(samples)
     os.mkfifo(tmp_path / "pipe")
     views = Trapped(**fields(recipe.val), bad=str(samples.path(bad)), pipe=str(tmp_path / "pipe"))
-    loader = evaluation_loader(VideoDataset(samples, views), 5, 2, False, 2.0, lambda line: None)
+    settings = WorkerSettings(num_workers=2, hang_seconds=2.0)
+    loader = evaluation_loader(VideoDataset(samples, views), 5, settings, report=lambda line: None)
     clips = [clip for clips in loader for clip in clips]
     assert [clip.sample for clip in clips] == list(range(12))
     assert [clip.sample for clip in clips if clip.pixels is None] == [bad]
@@ -148,8 +154,9 @@ def test_a_pipe_in_a_data_set_is_a_fault_and_not_a_wait(tiny, recipe, tmp_path):
 
 
 def test_errors_of_a_worker_that_are_no_faults_of_videos_come_through(tiny, recipe):
-    dataset = VideoDataset(read_split(tiny, "train"), recipe.train, seed=3)
-    loader = training_loader(dataset, 4, 0, 6, 0, False)
+    samples = read_split(tiny, "train")
+    dataset = VideoDataset(samples, recipe.train, seed=3, batch_plan=BatchPlan(len(samples), 4))
+    loader = training_loader(dataset, 0, 6)
     dataset.views = None  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(AttributeError):
         list(loader)
@@ -177,3 +184,51 @@ def test_a_fault_ends_the_reading_that_was_noted(monkeypatch):
     except VideoError:
         pass
     assert notes.hung(-1.0) == []
+
+
+@pytest.mark.slow
+def test_a_dead_worker_is_recognised_by_its_exit_code(tiny, recipe, tmp_path, monkeypatch):
+    """The text of PyTorch's error does not matter."""
+    read = dataloader._MultiProcessingDataLoaderIter._try_get_data
+
+    def read_or_raise(self, *arguments):
+        try:
+            return read(self, *arguments)
+        except RuntimeError:
+            raise RuntimeError("other words") from None
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "_try_get_data", read_or_raise)
+    samples = read_split(tiny, "train")
+    bad = str(samples.path(bad_sample(samples)))
+    views = Trapped(**fields(recipe.train), bad=bad, once=str(tmp_path / "snapped"))
+    found, lines = trained(samples, views, 2, hang_seconds=10.0)
+    assert [len(batch.samples) for batch in found] == [4] * 6
+    assert lines == ["a decoding worker died; restarted the decoding workers, no batch is lost"]
+
+
+class Raising:
+    """A dataset with an error of PyTorch's own type and words."""
+
+    def __init__(self):
+        self.worker_status = workers.WorkerStatus()
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        raise RuntimeError("DataLoader timed out after 5 seconds")
+
+
+def test_a_runtime_error_of_the_dataset_is_no_dead_worker():
+    loader = workers.FaultTolerantLoader(
+        Raising(), lambda done: {}, 4, WorkerSettings(num_workers=1), name=str, report=pytest.fail
+    )
+    with pytest.raises(RuntimeError, match="timed out after 5 seconds"):
+        next(iter(loader))
+
+
+def test_worker_settings_are_checked():
+    with pytest.raises(UserError, match="num_workers is -1; it must be at least 0"):
+        WorkerSettings(num_workers=-1)
+    with pytest.raises(UserError, match="hang_seconds is 0; it must be above 0"):
+        WorkerSettings(hang_seconds=0)

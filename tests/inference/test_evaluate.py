@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.views.crops import CenterCrop, TenCrop
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.samplers import DenseClips
@@ -78,7 +79,7 @@ def test_every_video_once_with_all_its_views(tiny, views, num_workers, monkeypat
     monkeypatch.setattr(module, "CHUNK_BYTES", 7 * 4 * 4 * 16 * 16 * 3)  # seven views at a time
     samples = read_split(tiny, "val")
     model = Brightness()
-    result = evaluate(model, samples, views, Normalize(), num_workers=num_workers)
+    result = evaluate(model, samples, views, Normalize(), workers=WorkerSettings(num_workers=num_workers))
     assert model.largest_batch == 7
     assert result.metrics["top1"] == 1.0
     assert "3 clips × 10 crops" in result.protocol

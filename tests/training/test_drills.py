@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from mmaction_lite.weights.checkpoint import load_state
+from mmaction_lite.data.loading.workers import IN_PROCESS
 from mmaction_lite.training.loop import train
 from tests.conftest import brightening
 from tests.training.test_processes import RECIPE
@@ -34,7 +35,8 @@ def run(folder):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         status = 1
         try:
-            train(recipe, data, folder, resume=(folder / "last.pt").exists(), num_workers=0, save_seconds=0)
+            resume = (folder / "last.pt").exists()
+            train(recipe, data, folder, resume=resume, workers=IN_PROCESS, save_seconds=0)
             status = 0
         finally:
             os._exit(status)

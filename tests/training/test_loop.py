@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.evaluate import evaluate
@@ -178,7 +179,7 @@ def test_mixing_is_part_of_a_recipe_and_of_its_resume(tiny, recipe, tmp_path, on
     mixed = replace(recipe, mixing=Mixing(mixup_alpha=0.8, cutmix_alpha=1.0))
     train(recipe, tiny, tmp_path / "plain")
     train(mixed, tiny, tmp_path / "mixed")
-    train(mixed, tiny, tmp_path / "again", num_workers=2)
+    train(mixed, tiny, tmp_path / "again", workers=WorkerSettings(num_workers=2))
     plain, first, again = (
         load_state(tmp_path / name / "last.pt")["model"] for name in ("plain", "mixed", "again")
     )

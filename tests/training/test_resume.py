@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmaction_lite.data.loading.cache import Caches
+from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.training import run_folder as run_module
 from mmaction_lite.training.loop import train
@@ -25,16 +26,17 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
     tiny, recipe, tmp_path, monkeypatch, num_workers, steps, cached
 ):
     recipe = replace(recipe, epochs=3)
+    workers = WorkerSettings(num_workers=num_workers)
     caches = Caches() if cached else Caches(budget_bytes=0)
     train(recipe, tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         die_after(patch, steps)
         with pytest.raises(KeyboardInterrupt):
-            train(recipe, tiny, tmp_path / "broken", num_workers=num_workers, caches=caches)
+            train(recipe, tiny, tmp_path / "broken", workers=workers, caches=caches)
     assert load_state(tmp_path / "broken" / "last.pt")["progress"]["step"] == steps // 3 * 3
     with (tmp_path / "broken" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')  # torn by the kill
-    train(recipe, tiny, tmp_path / "broken", resume=True, num_workers=num_workers, caches=caches)
+    train(recipe, tiny, tmp_path / "broken", resume=True, workers=workers, caches=caches)
     whole, broken = (load_state(tmp_path / name / "last.pt") for name in ("whole", "broken"))
     assert whole["progress"] == broken["progress"]
     for name, tensor in whole["model"].items():

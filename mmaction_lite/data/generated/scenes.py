@@ -14,6 +14,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from mmaction_lite.data.loading.parallel import run_tasks
+from mmaction_lite.data.loading.workers import WorkerSettings
 
 HEIGHT, WIDTH, FRAMES, FPS = 256, 340, 300, 30
 CAMERA_PIXELS, SPEED_PIXELS, GRAIN_LEVELS, MARGIN = 8.0, 0.93, 10.2, 96
@@ -34,7 +35,9 @@ def generate_scenes(
     """
     out.mkdir(parents=True, exist_ok=True)
     numbers = list(range(num_clips + max(1, num_clips // 4)))
-    yield from run_tasks(Scenes(out, num_clips, keyframe_every), numbers, num_workers)
+    yield from run_tasks(
+        Scenes(out, num_clips, keyframe_every), numbers, WorkerSettings(num_workers=num_workers)
+    )
 
 
 class Scenes:

@@ -19,8 +19,9 @@ from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan, reshaped
 from mmaction_lite.data.loading.cache import VideoCache
 from mmaction_lite.data.loading.workers import (
-    HANG_SECONDS,
+    IN_PROCESS,
     FaultTolerantLoader,
+    WorkerSettings,
     WorkerStatus,
     check_shared_memory,
 )
@@ -73,38 +74,37 @@ class Batch(NamedTuple):
 
 
 class TrainBatchSampler:
-    """The batch sampler of a training: for each step from `first_step` on its (draw, sample) pairs.
+    """Batch sampler of a training: yields the (draw, sample) pairs of each step.
 
-    Every epoch shuffles anew and drops its last `num_samples % batch_size` samples. One pass runs over
-    all epochs, so that workers never wait at an epoch's end.
+    Every epoch has a new order and drops the samples that do not fill a batch. One pass covers all epochs, so
+    that workers never wait at the end of an epoch.
 
     Args:
-        samples: the table of clips.
-        batch_size: draws of a step, over all processes.
-        seed: of the training.
-        first_step: where to begin.
-        last_step: where to end.
+        samples: table of clips.
+        batch_plan: which draws each step has.
+        seed: seed of the training.
+        first_step: first step.
+        last_step: step after the last one.
         class_balance: see `Samples.draw_weights`.
         rank: rank of this process, which takes its slice of every step.
         world_size: number of training processes.
-        batch_plan: which draws a step has; None for `batch_size` in all.
     """
 
     def __init__(
         self,
         samples: Samples,
-        batch_size: int,
+        batch_plan: BatchPlan,
         seed: int,
         first_step: int,
         last_step: int,
+        *,
         class_balance: float = 0.0,
         rank: int = 0,
         world_size: int = 1,
-        batch_plan: BatchPlan | None = None,
     ):
         self.samples = samples
         self.weights = samples.draw_weights(class_balance)
-        self.batch_plan = batch_plan or BatchPlan(len(samples), batch_size)
+        self.batch_plan = batch_plan
         self.seed = seed
         self.steps = range(first_step, last_step)
         self.rank, self.world_size = rank, world_size
@@ -114,12 +114,12 @@ class TrainBatchSampler:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, order = -1, np.empty(0, np.int64)
-        for place in map(self.batch_plan.place, self.steps):
-            if place.epoch != epoch:
-                epoch = place.epoch
+        for step in map(self.batch_plan.place, self.steps):
+            if step.epoch != epoch:
+                epoch = step.epoch
                 order = epoch_order(self.samples, self.weights, generator(self.seed, ORDER, epoch))
-            own = range(place.batch_size)[rank_slice(place.batch_size, self.rank, self.world_size)]
-            yield [(place.draw + i, int(order[place.first + i])) for i in own]
+            own = range(step.batch_size)[rank_slice(step.batch_size, self.rank, self.world_size)]
+            yield [(step.draw + i, int(order[step.first + i])) for i in own]
 
 
 def rank_slice(length: int, rank: int, world_size: int) -> slice:
@@ -167,6 +167,7 @@ class VideoDataset:
         samples: Samples,
         views: Views,
         cache: VideoCache | None = None,
+        *,
         seed: int | None = None,
         batch_plan: BatchPlan | None = None,
     ):
@@ -178,7 +179,7 @@ class VideoDataset:
         is_random = seed is not None
         self._mirrored = mirrored_classes(samples.classes) if is_random and views.flip > 0 else None
         self._reversed = reversed_classes(samples.classes) if is_random and views.reverse > 0 else None
-        self.notes = WorkerStatus()
+        self.worker_status = WorkerStatus()
         self._broken: set[int] = set()
 
     def __len__(self) -> int:
@@ -190,7 +191,7 @@ class VideoDataset:
             return self._draw(*item)
         labels = torch.from_numpy(self.samples.target(item)[None])
         try:
-            with self.notes.reading(item), self._open(item) as source:
+            with self.worker_status.reading(item), self._open(item) as source:
                 return Clip(torch.from_numpy(self.views.read(source)), labels, item, [])
         except VideoError as error:
             return Clip(None, labels, item, [Fault(self.samples.name(item), str(error))])
@@ -207,7 +208,7 @@ class VideoDataset:
         for attempt in range(MAX_REDRAWS):
             if sample not in self._broken:
                 try:
-                    with self.notes.reading(sample), self._open(sample) as source:
+                    with self.worker_status.reading(sample), self._open(sample) as source:
                         clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
                         views = reshaped(self.views, shape, clip_rng)
@@ -224,78 +225,90 @@ class VideoDataset:
         return Clip(None, torch.empty(0, dtype=torch.int64), sample, faults)
 
     def _open(self, sample: int) -> Source:
-        if sample in self.notes.given_up:
-            raise VideoError(f"{self.samples.name(sample)}: {self.notes.given_up[sample]}")
+        if sample in self.worker_status.given_up:
+            raise VideoError(f"{self.samples.name(sample)}: {self.worker_status.given_up[sample]}")
         return self.cache.open(sample) if self.cache else open_sample(self.samples, sample)
 
 
 def training_loader(
     dataset: VideoDataset,
-    batch_size: int,
     first_step: int,
     last_step: int,
-    num_workers: int,
-    pin: bool,
-    hang_seconds: float = HANG_SECONDS,
+    workers: WorkerSettings = IN_PROCESS,
+    *,
+    pin: bool = False,
     report: Callable[[str], None] | None = None,
     class_balance: float = 0.0,
     rank: int = 0,
     world_size: int = 1,
 ) -> FaultTolerantLoader[Batch]:
-    """Batches of the steps [first_step, last_step), over all epochs; for the other arguments see
-    `TrainBatchSampler`.
+    """Return a loader of the batches of steps `first_step` to `last_step - 1`, over all epochs.
 
-    The course of `dataset`, where it has one, goes before `batch_size`.
+    Args:
+        dataset: training clips, with a seed and a batch plan.
+        first_step: first step.
+        last_step: step after the last one.
+        workers: decoding worker processes.
+        pin: whether batches are in pinned memory.
+        report: called with a line when workers were restarted; None prints it to standard error.
+        class_balance: see `Samples.draw_weights`.
+        rank: rank of this process, which takes its slice of every step.
+        world_size: number of training processes.
 
     Raises:
-        UserError: shared memory is too small for these batches and workers.
+        UserError: shared memory is too small for the batches of these workers.
     """
-    seed, views = dataset.seed, dataset.views
+    seed, views, batch_plan = dataset.seed, dataset.views, dataset.batch_plan
     assert seed is not None
-    batch_plan = dataset.batch_plan or BatchPlan(len(dataset), batch_size)
+    assert batch_plan is not None
     num_views = views.clips.num_clips * views.repeats
     largest = max(clips * math.prod(reshaped(views, shape).view_shape) for clips, shape in batch_plan.batches)
-    check_shared_memory(largest * num_views // world_size, num_workers)
+    check_shared_memory(largest * num_views // world_size, workers.count())
 
     def remaining(done: int) -> dict[str, Any]:
-        first = first_step + done
         sampler = TrainBatchSampler(
             dataset.samples,
-            batch_size,
+            batch_plan,
             seed,
-            first,
+            first_step + done,
             last_step,
-            class_balance,
+            class_balance=class_balance,
             rank=rank,
             world_size=world_size,
-            batch_plan=batch_plan,
         )
         return {"batch_sampler": sampler, "collate_fn": stack}
 
     length, name = last_step - first_step, dataset.samples.name
-    return FaultTolerantLoader(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
+    return FaultTolerantLoader(dataset, remaining, length, workers, name=name, report=report, pin=pin)
 
 
 def evaluation_loader(
     dataset: VideoDataset,
     num_videos: int,
-    num_workers: int,
-    pin: bool,
-    hang_seconds: float = HANG_SECONDS,
+    workers: WorkerSettings = IN_PROCESS,
+    *,
+    pin: bool = False,
     report: Callable[[str], None] | None = None,
     rank: int = 0,
     world_size: int = 1,
     chosen: Sequence[int] | None = None,
 ) -> FaultTolerantLoader[list[Clip]]:
-    """Every video of this process's piece exactly once, in order, in lists of at most `num_videos`.
+    """Return a loader of the videos of this process, each exactly once and in order.
 
-    With `chosen` these samples instead, in every process.
+    Args:
+        dataset: test clips, without a seed.
+        num_videos: largest length of each list of clips.
+        workers: decoding worker processes.
+        pin: whether clips are in pinned memory.
+        report: called with a line when workers were restarted; None prints it to standard error.
+        rank: rank of this process, which takes its slice of the videos.
+        world_size: number of processes.
+        chosen: sample numbers to load instead, in every process.
 
     Raises:
-        UserError: shared memory is too small for these lists and workers.
+        UserError: shared memory is too small for the lists of these workers.
     """
-    check_shared_memory(num_videos * dataset.views.video_bytes, num_workers)
-
+    check_shared_memory(num_videos * dataset.views.video_bytes, workers.count())
     own = range(len(dataset))[rank_slice(len(dataset), rank, world_size)] if chosen is None else chosen
 
     def remaining(done: int) -> dict[str, Any]:
@@ -303,7 +316,7 @@ def evaluation_loader(
         return {"sampler": sampler, "batch_size": num_videos, "collate_fn": list}
 
     length, name = math.ceil(len(own) / num_videos), dataset.samples.name
-    return FaultTolerantLoader(dataset, remaining, length, num_workers, hang_seconds, name, report, pin)
+    return FaultTolerantLoader(dataset, remaining, length, workers, name=name, report=report, pin=pin)
 
 
 def stack(clips: list[Clip]) -> Batch:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from mmaction_lite.data.loading.workers import HANG_SECONDS, FaultTolerantLoader, WorkerStatus
+from mmaction_lite.data.loading.workers import IN_PROCESS, FaultTolerantLoader, WorkerSettings, WorkerStatus
 from mmaction_lite.errors import UserError
 
 Engine = Literal["local", "ray"]
@@ -31,20 +31,19 @@ class _Tasks(Generic[R]):
 
     def __init__(self, work: Work[R]):
         self.work = work
-        self.notes = WorkerStatus()
+        self.worker_status = WorkerStatus()
 
     def __getitem__(self, number: int) -> R:
-        if number in self.notes.given_up:
-            return self.work.failed(number, self.notes.given_up[number])
-        with self.notes.reading(number):
+        if number in self.worker_status.given_up:
+            return self.work.failed(number, self.worker_status.given_up[number])
+        with self.worker_status.reading(number):
             return self.work(number)
 
 
 def run_tasks(
     work: Work[R],
     numbers: list[int],
-    num_workers: int,
-    hang_seconds: float = HANG_SECONDS,
+    workers: WorkerSettings = IN_PROCESS,
     engine: Engine = "local",
 ) -> Iterable[R]:
     """Yield the results of the items `numbers` in order; for hanging items see `FaultTolerantLoader`.
@@ -52,15 +51,15 @@ def run_tasks(
     Args:
         work: what to do.
         numbers: of the items.
-        num_workers: processes here; on Ray, the cluster has its own number.
-        hang_seconds: how long a piece may take.
+        workers: worker processes on this machine, and the time limit of one item; a Ray cluster has its own
+            number of processes.
         engine: "ray" uses the cluster of RAY_ADDRESS, or starts a local one.
 
     Raises:
         UserError: Ray is not installed.
     """
     if engine == "ray":
-        return _on_ray(work, numbers, hang_seconds)
+        return _on_ray(work, numbers, workers.hang_seconds)
 
     def remaining(done: int) -> dict[str, Any]:
         return {"sampler": numbers[done:], "batch_size": 1, "collate_fn": _only}
@@ -68,9 +67,7 @@ def run_tasks(
     def say_nothing(line: str) -> None:
         """What hung is in the results."""
 
-    return FaultTolerantLoader(
-        _Tasks(work), remaining, len(numbers), num_workers, hang_seconds, str, say_nothing
-    )
+    return FaultTolerantLoader(_Tasks(work), remaining, len(numbers), workers, name=str, report=say_nothing)
 
 
 def _only(results: list[R]) -> R:

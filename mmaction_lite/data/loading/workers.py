@@ -1,7 +1,7 @@
-"""Decoding processes: how they start, what each is reading, and what happens when one hangs or dies."""
+"""Decoding worker processes: start, the video that each one reads, recovery from hangs and deaths."""
 
+import multiprocessing
 import os
-import re
 import shutil
 import signal
 import sys
@@ -9,33 +9,66 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from mmaction_lite.device import default_workers
 from mmaction_lite.errors import UserError
 
 T = TypeVar("T")
-HANG_SECONDS = 120.0
 POLL_SECONDS = 5.0
-MOST_CRASHES = 2  # of processes while they read one and the same video
-STUCK_SECONDS = 60.0  # without a batch and with nobody reading; starting on a busy machine takes a while, too
-MOST_RESTARTS = 3  # without a batch in between
+MAX_CRASHES = 2  # worker deaths while reading the same video
+STUCK_SECONDS = 60.0  # without a batch while no worker reads; starting workers on a busy machine is slow, too
+MAX_RESTARTS = 3  # without a batch in between
 PREFETCH = 2
-# Behind the process that feeds the device: with as many busy workers as cores, every wake-up of it took its
-# turn, and steps of many short launches 40 % longer.
+# Workers run at a lower priority than the process that feeds the device. With as many busy workers as cores,
+# that process otherwise waits for a core at every wake-up, and steps of many short kernels take 40 % longer.
 NICENESS = 10
 SHARED_MEMORY = Path("/dev/shm")
 
 
-class WorkerStatus:
-    """What every worker is reading, in memory that all processes see, and what must not be read again.
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """Decoding worker processes.
 
-    `table` has a row per worker: its process number, the sample or -1, and since when. `given_up` holds the
-    reasons by sample; only the parent writes it, and workers get it when they start.
+    Args:
+        num_workers: number of processes; 0 decodes in the calling process, None chooses one per core (see
+            `default_workers`).
+        hang_seconds: time limit for reading one video, in seconds. A worker that exceeds it is killed, and
+            the video counts as unreadable.
+    """
+
+    num_workers: int | None = None
+    hang_seconds: float = 120.0
+
+    def __post_init__(self):
+        if self.num_workers is not None and self.num_workers < 0:
+            raise UserError(f"num_workers is {self.num_workers}; it must be at least 0, or none")
+        if self.hang_seconds <= 0:
+            raise UserError(f"hang_seconds is {self.hang_seconds}; it must be above 0")
+
+    def count(self, num_processes: int = 1) -> int:
+        """Return the number of workers for each of `num_processes` training processes on this machine."""
+        return default_workers(num_processes) if self.num_workers is None else self.num_workers
+
+
+IN_PROCESS = WorkerSettings(num_workers=0)
+ONE_PER_CORE = WorkerSettings()
+
+
+class WorkerStatus:
+    """Table in shared memory of the sample that each worker reads, and the samples to skip.
+
+    `table` is float64 (num_workers, 3): process id, sample number or -1, and the time at which reading began.
+    `given_up` maps samples to the reason for skipping them. Only the parent process writes it; workers
+    receive a copy when they start.
     """
 
     def __init__(self, num_workers: int = 0):
@@ -46,12 +79,12 @@ class WorkerStatus:
 
     @contextmanager
     def reading(self, sample: int) -> Iterator[None]:
-        """Note that this worker reads `sample`, for as long as the block lasts."""
+        """Record in the table that this worker reads `sample` while the block runs."""
         info = get_worker_info()
         if info is None:
             yield
             return
-        # The time comes first: the parent must not pair the sample with an old one.
+        # Write the time first, so that the parent never pairs the new sample with the old time.
         self.table[info.id, 2] = time.time()
         self.table[info.id, 1] = sample
         try:
@@ -60,20 +93,20 @@ class WorkerStatus:
             self.table[info.id, 1] = -1
 
     def enter(self, worker: int) -> None:
-        """Note the process number of a worker that starts."""
+        """Record the process id of a worker that starts."""
         self.table[worker] = torch.tensor([os.getpid(), -1, time.time()], dtype=torch.float64)
 
     def hung(self, seconds: float) -> list[int]:
-        """The samples that have been read for longer than `seconds`."""
+        """Return the samples that workers have been reading for longer than `seconds`."""
         now = time.time()
         return [int(s) for _, s, since in self.table.tolist() if s >= 0 and now - since > seconds]
 
     def read_by(self, pids: set[int]) -> list[int]:
-        """The samples that these processes are, or were when they died, reading."""
+        """Return the samples that the processes `pids` read, now or at the time of their death."""
         return [int(s) for pid, s, _ in self.table.tolist() if s >= 0 and int(pid) in pids]
 
     def kill(self) -> None:
-        """End all workers at once: nothing less stops one that is blocked inside a system call."""
+        """Kill all workers. SIGKILL is the only signal that stops a process blocked in a system call."""
         for pid, _, _ in self.table.tolist():
             if pid > 0:
                 try:
@@ -84,27 +117,81 @@ class WorkerStatus:
 
 
 class HasWorkerStatus(Protocol):
-    """A data set whose reading can be watched: it reads in `notes.reading` and heeds `notes.given_up`."""
+    """A dataset that reads each sample inside `worker_status.reading` and skips `worker_status.given_up`."""
 
-    notes: WorkerStatus
+    worker_status: WorkerStatus
+
+
+class _Watchdog:
+    """Thread that kills the workers when one of them hangs. A context manager.
+
+    `DataLoader` then raises the RuntimeError that it raises for every dead worker, so the parent handles both
+    cases in the same place and needs no timeout of the `DataLoader`.
+
+    Args:
+        status: the table of the workers.
+        hang_seconds: time limit for reading one video.
+    """
+
+    def __init__(self, status: WorkerStatus, hang_seconds: float):
+        self.hung: list[int] = []
+        self.is_stuck = False
+        self._status = status
+        self._hang_seconds = hang_seconds
+        self._waiting_since: float | None = None
+        self._done = Event()
+        self._thread = Thread(target=self._watch, name="worker watchdog", daemon=True)
+
+    def __enter__(self) -> "_Watchdog":
+        if len(self._status.table):
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Mark that the parent waits for a batch while the block runs."""
+        self._waiting_since = time.time()
+        try:
+            yield
+        finally:
+            self._waiting_since = None
+
+    def _watch(self) -> None:
+        poll_seconds = min(POLL_SECONDS, self._hang_seconds / 2)
+        while not self._done.wait(poll_seconds):
+            # Check only while the parent waits: after all processes were suspended and resumed, workers need
+            # a moment to finish what they read.
+            waiting_since = self._waiting_since
+            waited = 0.0 if waiting_since is None else time.time() - waiting_since
+            if waited < poll_seconds:
+                continue
+            self.hung = self._status.hung(self._hang_seconds)
+            self.is_stuck = waited > max(STUCK_SECONDS, 2 * self._hang_seconds)
+            if self.hung or self.is_stuck:
+                self._status.kill()
+                return
 
 
 class FaultTolerantLoader(Generic[T]):
-    """The batches of a `DataLoader`, each exactly once and in order, whatever its processes do.
+    """Iterate over the batches of a `DataLoader`, each exactly once and in order, even if workers fail.
 
-    When a worker reads one video for longer than `hang_seconds`, or dies, all workers are ended and new ones
-    start at the first batch that was not delivered. A video that hung is not opened again; nor is one
-    at which a worker died twice (the first time may have been somebody else's fault).
+    When a worker reads one video for longer than the time limit, or dies, all workers are killed and new ones
+    start at the first batch that was not delivered. A video that hung is not opened again. Neither is a video
+    at which `MAX_CRASHES` workers died; the first death may have another cause.
 
     Args:
-        dataset: what is read.
-        remaining: the arguments of the `DataLoader` that gives the batches from a given one on.
+        dataset: the dataset.
+        remaining: returns the arguments of the `DataLoader` that yields the batches from a given one on.
         length: number of batches.
-        num_workers: processes.
-        hang_seconds: how long reading one video may take.
-        name: of a sample, for `report`.
-        report: called with a line when workers were started again; None prints it to standard error.
-        pin: whether batches come in page-locked memory.
+        workers: worker processes.
+        name: returns the name of a sample, for `report`.
+        report: called with a line when workers were restarted; None prints it to standard error.
+        pin: whether batches are in pinned memory.
     """
 
     def __init__(
@@ -112,21 +199,21 @@ class FaultTolerantLoader(Generic[T]):
         dataset: HasWorkerStatus,
         remaining: Callable[[int], dict[str, Any]],
         length: int,
-        num_workers: int,
-        hang_seconds: float,
+        workers: WorkerSettings,
+        *,
         name: Callable[[int], str],
-        report: Callable[[str], None] | None,
+        report: Callable[[str], None] | None = None,
         pin: bool = False,
     ):
         self._dataset = dataset
         self._remaining = remaining
         self._length = length
-        self._num_workers = num_workers
-        self._hang_seconds = hang_seconds
+        self._num_workers = workers.count()
+        self._hang_seconds = workers.hang_seconds
         self._name = name
         self._report = report or (lambda line: print(line, file=sys.stderr))
         self._pin = pin
-        self._notes = dataset.notes = WorkerStatus(num_workers)
+        self._status = dataset.worker_status = WorkerStatus(self._num_workers)
 
     def __len__(self) -> int:
         return self._length
@@ -134,77 +221,77 @@ class FaultTolerantLoader(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         delivered, restarts, crashes = 0, 0, Counter()
         while delivered < self._length:
+            trouble, others = "", multiprocessing.active_children()
             batches = iter(self._start(delivered))
-            trouble = ""
-            while delivered < self._length and not trouble:
-                waiting_since = time.time()
-                batch = waiting = object()
-                while batch is waiting and not trouble:
+            workers = [process for process in multiprocessing.active_children() if process not in others]
+            with _Watchdog(self._status, self._hang_seconds) as watchdog:
+                while delivered < self._length and not trouble:
                     try:
-                        batch = next(batches)
-                    except RuntimeError as error:
-                        trouble = self._trouble(error, time.time() - waiting_since, crashes)
-                if batch is not waiting:
-                    delivered, restarts = delivered + 1, 0
-                    yield batch  # pyright: ignore[reportReturnType]
+                        with watchdog.waiting():
+                            batch = next(batches)
+                    except RuntimeError:
+                        # Without a dead worker the error comes from the dataset or from the `DataLoader`.
+                        dead = _dead(workers)
+                        if not dead:
+                            raise
+                        trouble = self._trouble(watchdog, dead, crashes)
+                    else:
+                        delivered, restarts = delivered + 1, 0
+                        yield batch
             if trouble:
-                self._notes.kill()
+                self._status.kill()
                 restarts += 1
-                if restarts > MOST_RESTARTS:
+                if restarts > MAX_RESTARTS:
                     raise UserError(
-                        f"decoding processes ended {restarts} times without a batch in between, the last "
-                        f"time because {trouble}; is memory short? try fewer --workers"
+                        f"decoding workers failed {restarts} times without a batch in between; last failure: "
+                        f"{trouble}. Check the available memory, or use fewer --workers"
                     )
-                self._report(f"{trouble}; started the decoding processes again, no draw is lost")
+                self._report(f"{trouble}; restarted the decoding workers, no batch is lost")
             del batches
 
     def _start(self, delivered: int) -> DataLoader[T]:
-        """A loader of the remaining batches whose workers are safe to kill, and never forked from here."""
+        """Return a loader of the remaining batches, whose workers are not forked from this process."""
         options = self._remaining(delivered) | {"pin_memory": self._pin}
         if self._num_workers:
             options |= {
                 "num_workers": self._num_workers,
                 "multiprocessing_context": _worker_context(),
                 "worker_init_fn": _enter,
-                "timeout": min(POLL_SECONDS, self._hang_seconds / 2),
                 "prefetch_factor": PREFETCH,
             }
         return DataLoader(self._dataset, **options)  # pyright: ignore[reportArgumentType]  by its shape
 
     def _give_up(self, sample: int, reason: str) -> str:
-        self._notes.given_up[sample] = reason
+        self._status.given_up[sample] = reason
         return f"{self._name(sample)}: {reason}"
 
-    def _trouble(self, error: RuntimeError, waited: float, crashes: Counter[int]) -> str:
-        """What keeps the workers from delivering, "" if they are only slow; raises what is not theirs."""
-        message = str(error)
-        if not self._num_workers or not message.startswith("DataLoader "):
-            raise error
-        dead = re.search(r"pid\(s\) ([\d, ]+)\) exited", message)
-        if dead:
-            pids = {int(pid) for pid in dead[1].split(",")}
-            samples = self._notes.read_by(pids)
-            crashes.update(samples)
-            for sample in samples:
-                if crashes[sample] >= MOST_CRASHES:
-                    reason = f"{MOST_CRASHES} decoding processes died while they read it"
-                    return self._give_up(sample, reason)
-            return "a decoding process died"
-        hung = self._notes.hung(self._hang_seconds)
-        reason = f"reading it took more than {self._hang_seconds:g} s"
-        if hung:
-            return "; ".join([self._give_up(sample, reason) for sample in hung])
-        is_stuck = waited > max(STUCK_SECONDS, 2 * self._hang_seconds)
-        return "the decoding processes are stuck" if is_stuck else ""
+    def _trouble(self, watchdog: _Watchdog, dead: set[int], crashes: Counter[int]) -> str:
+        """Return the reason why the workers `dead` (process ids) ended, and give up the videos at fault."""
+        if watchdog.hung:
+            reason = f"reading it took more than {self._hang_seconds:g} s"
+            return "; ".join([self._give_up(sample, reason) for sample in watchdog.hung])
+        if watchdog.is_stuck:
+            return "the decoding workers delivered no batch"
+        samples = self._status.read_by(dead)
+        crashes.update(samples)
+        for sample in samples:
+            if crashes[sample] >= MAX_CRASHES:
+                return self._give_up(sample, f"{MAX_CRASHES} decoding workers died while reading it")
+        return "a decoding worker died"
+
+
+def _dead(workers: list[BaseProcess]) -> set[int]:
+    """Return the ids of the processes that have ended. While batches are missing, no worker ends normally."""
+    return {worker.pid for worker in workers if worker.exitcode is not None and worker.pid is not None}
 
 
 def _worker_context() -> Any:
-    """How workers start: never forked from here, which hangs when a decoder with threads is open here."""
+    """Return the start method of workers; a fork of a process with an open threaded decoder hangs."""
     if "forkserver" not in torch.multiprocessing.get_all_start_methods():
         return torch.multiprocessing.get_context("spawn")
     context = torch.multiprocessing.get_context("forkserver")
-    # The server imports PyTorch once; workers fork from it in milliseconds. They are born with Ctrl-C
-    # blocked, until they can ignore it.
+    # The server imports PyTorch once; workers fork from it in milliseconds. SIGINT is blocked in the server,
+    # and so in new workers until they ignore it.
     context.set_forkserver_preload(["mmaction_lite.data.loading.loader"])
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -214,8 +301,8 @@ def _worker_context() -> Any:
     return context
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    """Ignore Ctrl-C, which goes to every process: the parent stops between two steps and ends the workers."""
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which reaches every process: the parent stops between two steps and ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -224,18 +311,24 @@ def _leave_interrupts_to_the_parent() -> None:
 def _enter(worker: int) -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    _leave_interrupts_to_the_parent()
+    _ignore_interrupts()
     info = get_worker_info()
     assert info is not None
-    notes: WorkerStatus = info.dataset.notes  # pyright: ignore[reportAttributeAccessIssue]
-    notes.enter(worker)
+    status: WorkerStatus = info.dataset.worker_status  # pyright: ignore[reportAttributeAccessIssue]
+    status.enter(worker)
 
 
 def check_shared_memory(batch_bytes: int, num_workers: int) -> None:
-    """Workers hand batches over in shared memory; a container often has 64 MB of it, and then they die of it.
+    """Check that the batches in flight fit into shared memory, through which workers return them.
+
+    Containers often have only 64 MB of it, and workers die when it is full.
+
+    Args:
+        batch_bytes: size of one batch in bytes.
+        num_workers: number of workers, each of which holds `PREFETCH` batches.
 
     Raises:
-        UserError: what the workers may have in flight does not fit.
+        UserError: shared memory is too small.
     """
     if not num_workers or not SHARED_MEMORY.is_dir():
         return

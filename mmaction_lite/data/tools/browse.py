@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmaction_lite.data.annotations.samples import Samples
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import TrainBatchSampler, VideoDataset
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
@@ -26,7 +27,7 @@ def browse(samples: Samples, views: Views, out: Path, num_clips: int, seed: int 
     """
     dataset = VideoDataset(samples, views, seed=seed)
     num_clips = min(num_clips, len(samples))
-    (draws,) = TrainBatchSampler(samples, num_clips, seed, 0, 1)
+    (draws,) = TrainBatchSampler(samples, BatchPlan(len(samples), num_clips), seed, 0, 1)
     strips = []
     for clip in map(dataset.__getitem__, draws):
         if clip.pixels is None:

@@ -23,7 +23,7 @@ from PIL import Image
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.splits import write_table
 from mmaction_lite.data.loading.parallel import Engine, run_tasks
-from mmaction_lite.data.loading.workers import HANG_SECONDS
+from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.shards import read_facts, write_shard
 from mmaction_lite.data.sources.source import Source, open_source
@@ -76,8 +76,8 @@ def prepare(
     out: Path,
     form: Form,
     track: Track,
-    num_workers: int = 0,
-    hang_seconds: float = 10 * HANG_SECONDS,
+    *,
+    workers: WorkerSettings = IN_PROCESS,
     engine: Engine = "local",
 ) -> list[str]:
     """Write every video of a data set in another form, and lists of them that make a data set.
@@ -91,8 +91,7 @@ def prepare(
         out: folder of the new data set.
         form: what the videos become.
         track: wraps an iterable to show progress: (iterable, total, title).
-        num_workers: processes.
-        hang_seconds: a file that takes longer counts as unreadable.
+        workers: worker processes, and the time limit of one file.
         engine: "local", or "ray" for a Ray cluster that sees the same folders.
 
     Returns:
@@ -116,7 +115,7 @@ def prepare(
     packed = {file for tar, members in shards.items() if tar.exists() for file in members}
     files = [file for file in files if file not in packed]
     work = Prepare([absolute(file) for file in files], [str(out / sources[f]) for f in files], form)
-    results = run_tasks(work, list(range(len(files))), num_workers, hang_seconds, engine)
+    results = run_tasks(work, list(range(len(files))), workers, engine)
     for file, result in zip(files, track(results, len(files), f"preparing {data}"), strict=True):
         if result.error:
             raise UserError(f"{result.error}; what is done stays, the same command goes on with the rest")

@@ -15,7 +15,7 @@ import numpy as np
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.splits import Split, read_split, write_table
 from mmaction_lite.data.loading.parallel import run_tasks
-from mmaction_lite.data.loading.workers import HANG_SECONDS
+from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import SegmentOf, open_sample
 from mmaction_lite.errors import MissingSplitError, UserError, VideoError
@@ -58,8 +58,7 @@ def validate(
     data: Path,
     track: Track,
     out: Path | None = None,
-    num_workers: int = 0,
-    hang_seconds: float = HANG_SECONDS,
+    workers: WorkerSettings = IN_PROCESS,
 ) -> Report:
     """Open every sample of every split, decode its first, middle and last frame.
 
@@ -69,18 +68,14 @@ def validate(
         out: a folder for the results: `<split>.csv` lists what can be read and is a data set itself,
             `quarantine.jsonl` the rest with the reasons, `summary.json` the facts, `classes.png` the clips of
             each class. An interrupted validation goes on from there.
-        num_workers: processes.
-        hang_seconds: a file that takes longer counts as unreadable.
+        workers: worker processes, and the time limit of one file.
 
     Raises:
         UserError: the annotations themselves are wrong, or `out` cannot be written.
     """
     splits = read_splits(data)
     with _Record(out) if out else nullcontext() as record:
-        checked = {
-            name: _checked(samples, record, track, num_workers, hang_seconds)
-            for name, samples in splits.items()
-        }
+        checked = {name: _checked(samples, record, track, workers) for name, samples in splits.items()}
     facts, faults, notes = {}, [], _duplicates(splits)
     for name, samples in splits.items():
         facts[name] = _facts(samples, [video for video in checked[name] if not video.fault])
@@ -96,12 +91,12 @@ def validate(
 
 
 def _checked(
-    samples: Samples, record: "_Record | None", track: Track, num_workers: int, hang_seconds: float
+    samples: Samples, record: "_Record | None", track: Track, workers: WorkerSettings
 ) -> list[Checked]:
     """The result of every sample, those on record and new ones."""
     known = record.known(samples) if record else {}
     missing = [sample for sample in range(len(samples)) if sample not in known]
-    results = run_tasks(Check(samples), missing, num_workers, hang_seconds)
+    results = run_tasks(Check(samples), missing, workers)
     results = track(results, len(missing), f"checking {samples.source}")
     for sample, result in zip(missing, results, strict=True):
         known[sample] = result
