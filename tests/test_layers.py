@@ -22,7 +22,7 @@ ALLOWED = {
     "weights": {"recipes", "tasks", "data", "models"} | GROUND,
     "recipes": {"tasks", "optim", "data", "models"} | GROUND,
     "tasks": GROUND,
-    "optim": GROUND,
+    "optim": {"models"} | GROUND,
     "data": GROUND,
     "models": {"settings", "errors"},
     "settings": {"errors"},

@@ -73,6 +73,15 @@ class MobileNetV2(nn.Module):
         self.relu = nn.ReLU6(inplace=True)
         initialise(self)
 
+    def layers(self) -> list[nn.Module]:
+        """Return stem and blocks, the last one with the 1×1 convolution after it; see `models.network`."""
+        *blocks, last = self.blocks
+        return [
+            nn.ModuleList([self.conv1, self.bn1]),
+            *blocks,
+            nn.ModuleList([last, self.conv2, self.bn2]),
+        ]
+
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T, features, H/32, W/32)."""
         x = self.blocks(self.relu(self.bn1(self.conv1(x, batch_size))), batch_size)

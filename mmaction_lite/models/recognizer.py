@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmaction_lite.models.network import layers
+
 
 def fold_time(x: Tensor) -> Tensor:
     """(B, C, T, H, W) to frames (B·T, C, H, W), channels-last; free where x is laid out so."""
@@ -50,15 +52,27 @@ class Recognizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, T, H, W) to logits (B, num_classes)."""
+        if self.window is not None and not self.training:
+            return self._average_windows(x, self.window)
+        return self.head(self.dropout(self.features(x))).mean(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map (B, 3, T, H, W) to the input of the classifier (B, T', D): T' = T if `per_frame`, else 1."""
+        batch_size = x.shape[0]
+        x = self.backbone(fold_time(x), batch_size).mean((2, 3)).unflatten(0, (batch_size, -1))
+        return x if self.per_frame else x.mean(1, keepdim=True)
+
+    @property
+    def head(self) -> nn.Module:
+        """The classifier, the linear layer `fc`. To replace it, assign to `fc`."""
+        return self.fc
+
+    def layers(self) -> list[nn.Module]:
+        """Return the layers of the backbone, then the head; see `models.network`."""
+        return [*layers(self.backbone), self.head]
+
+    def _average_windows(self, x: Tensor, window: int) -> Tensor:
         batch_size = x.shape[0]
         x = self.backbone(fold_time(x), batch_size)
-        if self.window is not None and not self.training:
-            return self._average_windows(x, batch_size, self.window)
-        x = x.mean((2, 3)).unflatten(0, (batch_size, -1))
-        if not self.per_frame:
-            x = x.mean(1, keepdim=True)
-        return self.fc(self.dropout(x)).mean(1)
-
-    def _average_windows(self, x: Tensor, batch_size: int, window: int) -> Tensor:
         x = functional.avg_pool2d(x.unflatten(0, (batch_size, -1)).mean(1), window, stride=1)
         return self.fc(x.flatten(2).transpose(1, 2)).softmax(2).mean(1).log()

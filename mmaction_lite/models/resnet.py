@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmaction_lite.errors import UserError
 from mmaction_lite.models.convolution import Unit, subsample_frames
 from mmaction_lite.models.fast.recompute import activate, checkpoint_forward, norm_act_then
 
@@ -219,6 +218,10 @@ class ResNet(nn.Module):
         """layer1 to layer4."""
         return [self.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)]
 
+    def layers(self) -> list[nn.Module]:
+        """Return stem (conv1 and bn1) and stages; see `models.network`."""
+        return [nn.ModuleList([self.conv1, self.bn1]), *self.stages]
+
     def run_stem(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T', width, H/4, W/4)."""
         x = self.conv1(x, batch_size)
@@ -232,21 +235,6 @@ class ResNet(nn.Module):
         for stage in self.stages:
             x = stage(x, batch_size)
         return x
-
-
-def recompute_blocks(model: nn.Module) -> None:
-    """Let all stages of a network make their inner activations again instead of keeping them; see `Stage`.
-
-    Raises:
-        UserError: it has no stages of this package.
-    """
-    stages = [module for module in model.modules() if isinstance(module, Stage)]
-    if not stages:
-        raise UserError(
-            f"recompute: {type(model).__name__} has no stages of mmaction_lite.models; leave it off"
-        )
-    for stage in stages:
-        stage.recompute = True
 
 
 def initialise(net: nn.Module, *, zero_init_residual: bool = False) -> None:

@@ -87,6 +87,15 @@ class SlowFast(nn.Module):
         self.slow_frames = slow_frames
         self.fast_first = fast_first
 
+    def layers(self) -> list[nn.Module]:
+        """Return the stems and the stages of both pathways; see `models.network`.
+
+        A lateral connection belongs to the stage that its output enters.
+        """
+        stem = nn.ModuleList([*self.slow.layers()[0].children(), *self.fast.layers()[0].children()])
+        stages = zip(self.lateral, self.slow.stages, self.fast.stages, strict=True)
+        return [stem, *map(nn.ModuleList, stages)]
+
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B, features, H/32, W/32), averaged over the frames of each pathway."""
         time = x.unflatten(0, (batch_size, -1))

@@ -6,6 +6,7 @@ Every builder maps (B, 3, T, H, W) to (B, num_classes).
 from torch import Tensor, nn
 
 from mmaction_lite.models.convolution import conv2d
+from mmaction_lite.models.network import layers
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import MaxPool, ResNet
 
@@ -16,6 +17,10 @@ class EachFrame(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+
+    def layers(self) -> list[nn.Module]:
+        """Return the layers of the image network; see `models.network`."""
+        return layers(self.network)
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B·T, F, h, w)."""

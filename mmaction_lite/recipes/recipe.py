@@ -117,7 +117,8 @@ class Recipe:
         batch_norm: "train"; "sync": statistics over the clips of all GPUs; "frozen": running statistics stay;
             "partial": all but the first normalisation stay as they are, weights included.
         precise_bn_clips: before a validation, running statistics are measured anew on so many training clips.
-        freeze: names of modules, or beginnings of them, whose weights and running statistics stay.
+        freeze: names of modules, or prefixes of names, whose weights and running statistics do not change; or
+            the number of layers from the stem, see `optim.freeze`.
         ema_decay: validate and keep an exponential average of the weights, of which each step leaves this
             share; None for the weights themselves.
         max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
@@ -153,7 +154,7 @@ class Recipe:
     compile: CompileMode | None = None
     batch_norm: BatchNormMode = "train"
     precise_bn_clips: NonNegativeInt = 0
-    freeze: tuple[str, ...] = ()
+    freeze: tuple[str, ...] | NonNegativeInt = ()
     ema_decay: Annotated[float, "a number such as 0.999", above(0), below(1)] | None = None
     max_grad_norm: PositiveFloat | None = None
     val_every: PositiveInt = 1

@@ -27,7 +27,7 @@ from mmaction_lite.distributed import DistributedContext, join
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models.convolution import store_channels_last
-from mmaction_lite.models.resnet import recompute_blocks
+from mmaction_lite.models.network import recompute_layers
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr
 from mmaction_lite.recipes.recipe import Recipe
@@ -151,7 +151,7 @@ def _train(
     if recipe.norm_clips is not None:
         split_batch_norm(model)
     if recipe.recompute:
-        recompute_blocks(model)
+        recompute_layers(model)
     sharding = _sharding() if shard and context.world_size > 1 else None
     if sharding:
         sharding.shard(model, context)

@@ -1,6 +1,6 @@
-"""Weights and optimizer state divided over processes (FSDP2), and put together again for files and tests.
+"""Sharded training: parameters, gradients and optimizer state divided over the processes (FSDP2).
 
-Imported where it is used: PyTorch's part of it takes more than half a second to load.
+`torch.distributed.fsdp` takes more than half a second to import, so this module is imported where it is used.
 """
 
 from typing import Any
@@ -18,23 +18,37 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from mmaction_lite.distributed import DistributedContext
+from mmaction_lite.models.network import layer_modules, layers
 
 
 def shard(model: nn.Module, context: DistributedContext) -> None:
-    """Divide weights, and so gradients and optimizer state, over the processes, in place.
+    """Divide the parameters of a network over the processes, in place.
 
-    Every stage is gathered when it is needed, and the rest with the whole network.
+    The parameters of each layer between stem and head are gathered when the layer runs, those of the stem and
+    the head when the network runs. Layers are those of `models.network.layers`; a network of one layer is
+    gathered as a whole.
+
+    Args:
+        model: the network, on the device of the process.
+        context: the processes.
     """
     mesh = init_device_mesh(context.device.type, (context.world_size,))
-    for module in [m for m in model.modules() if isinstance(m, nn.Sequential)]:  # stages are
-        fully_shard(module, mesh=mesh)
+    # Not the stem: its normalisation runs again in the backward pass, before FSDP gathers its parameters.
+    for layer in layers(model)[1:-1]:
+        modules = [module for module in layer_modules(layer) if any(True for _ in module.parameters())]
+        if modules:
+            fully_shard(modules, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
 class FullState:
-    """The state of a sharded network, or of its optimizer, as one process would have it; see `shard`.
+    """State dict of a sharded network or of its optimizer, in the format of a single process; see `shard`.
 
-    All processes must ask for it together; only the first one gets it.
+    All processes must call its methods together.
+
+    Args:
+        model: the sharded network.
+        optimizer: its optimizer; None for the state of the network.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
@@ -42,14 +56,14 @@ class FullState:
         self.optimizer = optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        """By the names of parameters and buffers, in the memory of the processor."""
+        """Return the full state on the CPU in the process of rank 0, an empty dict in the others."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         if self.optimizer is None:
             return get_model_state_dict(self.model, options=options)
         return get_optimizer_state_dict(self.model, self.optimizer, options=options)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give every process its part."""
+        """Load a full state, which every process holds; each keeps its shard."""
         options = StateDictOptions(full_state_dict=True)
         if self.optimizer is None:
             set_model_state_dict(self.model, state, options=options)
@@ -58,5 +72,5 @@ class FullState:
 
 
 def whole_weights(model: nn.Module) -> dict[str, Any]:
-    """Weights and running statistics of a sharded network, for every process, on its device."""
+    """Return parameters and buffers of a sharded network, unsharded, in every process and on its device."""
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))

@@ -16,8 +16,8 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.inference.predict import predict
 from mmaction_lite.models import tsm_r10
+from mmaction_lite.models.network import recompute_layers
 from mmaction_lite.models.recognizer import fold_time
-from mmaction_lite.models.resnet import recompute_blocks
 from mmaction_lite.optim import AdamW, measure_statistics
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
@@ -336,7 +336,7 @@ def test_blocks_made_again_are_not_kept():
     def kept(recompute):
         model, sizes = tsm_r10(num_classes=2, width=16).train(), {}
         if recompute:
-            recompute_blocks(model)
+            recompute_layers(model)
 
         def pack(tensor):
             sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -347,8 +347,8 @@ def test_blocks_made_again_are_not_kept():
         return sum(sizes.values())
 
     assert kept(recompute=True) < 0.6 * kept(recompute=False)
-    with pytest.raises(UserError, match="recompute: Linear has no stages"):
-        recompute_blocks(nn.Linear(1, 1))
+    with pytest.raises(UserError, match="recompute: Linear is a single layer"):
+        recompute_layers(nn.Linear(1, 1))
 
 
 @pytest.mark.slow

@@ -80,12 +80,12 @@ def checkpoint_forward(block: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     Running statistics see the batch once, and random numbers are the same both times.
     """
     return checkpoint(
-        block, x, batch_size, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block))
+        block, x, batch_size, use_reentrant=False, context_fn=lambda: (nullcontext(), keep_statistics(block))
     )
 
 
 @contextmanager
-def _keep_statistics(block: nn.Module) -> Iterator[None]:
+def keep_statistics(block: nn.Module) -> Iterator[None]:
     """Normalise by the batch, and leave the running statistics as they are."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]

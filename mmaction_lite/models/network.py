@@ -1,0 +1,110 @@
+"""Layers and classifier of any network: the interface that training and weight conversion rely on.
+
+Every network of this package defines three members besides `forward(x: (B, C, T, H, W)) -> (B, num_classes)`:
+
+* `layers() -> list[nn.Module]`: its layers from the stem to the head. Every parameter belongs to exactly one
+  layer. A layer that is not a single module is an `nn.ModuleList`;
+* `head: nn.Module`: the classifier, which is the last layer;
+* `features(x: (B, C, T, H, W)) -> (B, T', D)`: the input of the classifier.
+
+Layer-wise learning-rate decay, freezing, sharding, recomputation and the conversion of weights use `layers`
+and `head` below, which also accept networks defined elsewhere.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from mmaction_lite.errors import UserError
+from mmaction_lite.models.fast.recompute import keep_statistics
+from mmaction_lite.models.resnet import Stage
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a network from the stem to the head.
+
+    A network without a method `layers` is one layer.
+    """
+    if not has_layers(model):
+        return [model]
+    return list(model.layers())  # pyright: ignore[reportCallIssue]
+
+
+def has_layers(model: nn.Module) -> bool:
+    """Whether a network defines a method `layers`; a submodule of that name is something else."""
+    method = getattr(model, "layers", None)
+    return callable(method) and not isinstance(method, nn.Module)
+
+
+def layer_modules(layer: nn.Module) -> list[nn.Module]:
+    """Return the modules that compute a layer: the items of an `nn.ModuleList`, or the layer itself."""
+    return list(layer) if isinstance(layer, nn.ModuleList) else [layer]
+
+
+def head(model: nn.Module, num_classes: int | None = None) -> nn.Module:
+    """Return the classifier of a network.
+
+    This is the attribute `head`. A network without such a module needs an `nn.Linear`, of which the last one
+    counts.
+
+    Args:
+        model: the network.
+        num_classes: output features that the `nn.Linear` must have; None accepts any number.
+
+    Raises:
+        UserError: the network has neither.
+    """
+    found = getattr(model, "head", None)
+    if isinstance(found, nn.Module) and any(True for _ in found.parameters()):
+        return found
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    linear = [module for module in linear if num_classes in (None, module.out_features)]
+    if not linear:
+        wanted = "nn.Linear" if num_classes is None else f"nn.Linear with {num_classes} outputs"
+        raise UserError(
+            f"{type(model).__name__}: no classifier found; expected an attribute `head`, or an {wanted}. "
+            "Assign the classifier to self.head"
+        )
+    return linear[-1]
+
+
+def recompute_layers(model: nn.Module) -> None:
+    """Recompute the activations inside of layers in the backward pass instead of storing them, in place.
+
+    A `Stage` of this package stores the inputs of its blocks. In any other network the layers before the head
+    store their inputs (`torch.utils.checkpoint`). Gradients and running statistics do not change.
+
+    Raises:
+        UserError: the network has neither stages nor layers.
+    """
+    stages = [module for module in model.modules() if isinstance(module, Stage)]
+    for stage in stages:
+        stage.recompute = True
+    if stages:
+        return
+    inner = [module for layer in layers(model)[:-1] for module in layer_modules(layer)]
+    if len(inner) < 2:
+        raise UserError(
+            f"recompute: {type(model).__name__} is a single layer; expected a method layers() that returns "
+            "its modules from the stem to the head. Define it, or set recompute=false"
+        )
+    for module in inner:
+        module.forward = _Recomputed(module, module.forward)
+
+
+class _Recomputed:
+    """The forward method of a module, with its activations recomputed in the backward pass."""
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        self.module = module
+        self.forward = forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not (self.module.training and torch.is_grad_enabled()):
+            return self.forward(*args, **kwargs)
+        contexts = lambda: (nullcontext(), keep_statistics(self.module))  # noqa: E731
+        return checkpoint(self.forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)

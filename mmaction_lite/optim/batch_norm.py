@@ -1,0 +1,56 @@
+"""Batch normalisation in training: which running statistics are updated, and how they are measured."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+BatchNormMode = Literal["train", "frozen", "partial", "sync"]
+
+
+def set_batch_norm(model: nn.Module, mode: BatchNormMode) -> list[nn.Module]:
+    """Freeze batch normalisation as `mode` demands; return the modules that must stay in evaluation mode.
+
+    Args:
+        model: the network.
+        mode: "train" and "sync": freeze nothing. "frozen": freeze the running statistics of all modules;
+            weights and biases are trained. "partial": freeze statistics, weights and biases of all modules
+            but the first (Wang et al. 2016, arXiv:1608.00859, section 3.2).
+    """
+    norms = _batch_norms(model)
+    if mode == "frozen":
+        return [*norms]
+    if mode == "partial":
+        for norm in norms[1:]:
+            norm.requires_grad_(False)
+        return [*norms[1:]]
+    return []
+
+
+@torch.no_grad()
+def measure_statistics(model: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Set the running statistics of batch normalisation to their mean over `inputs`, in place.
+
+    Precise batch normalisation (Wu & Johnson 2021, arXiv:2105.07576, section 3): the running averages of a
+    training lag behind the weights. All other modules run in evaluation mode.
+
+    Args:
+        model: the network; left in evaluation mode, except for its batch normalisation.
+        inputs: one batch each, as the network takes them.
+    """
+    norms = _batch_norms(model)
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average instead of an exponential one
+        norm.train()
+    for batch in inputs:
+        model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

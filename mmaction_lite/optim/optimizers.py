@@ -1,0 +1,101 @@
+"""Optimizers as frozen settings, built for a network."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from mmaction_lite.errors import UserError
+from mmaction_lite.optim.parameter_groups import GROUPS, decay_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        lr: learning rate; it belongs to the `batch_size` of the recipe.
+        momentum: factor of the momentum.
+        weight_decay: L2 penalty.
+        nesterov: use Nesterov momentum.
+        groups: parameter groups: "uniform", "no_decay" or "tsm", see `parameter_groups`.
+        layer_decay: factor of the learning rate from each layer to the one below; see `decay_layers`.
+    """
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    nesterov: bool = False
+    groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
+    layer_decay: float = 1.0
+
+    def __post_init__(self):
+        _check_rates(self)
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer of the trained parameters of `model`."""
+        groups = decay_layers(model, GROUPS[self.groups](model, self.weight_decay), self.layer_decay)
+        return torch.optim.SGD(
+            groups, self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=_can_fuse(model)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+    Args:
+        lr: learning rate; it belongs to the `batch_size` of the recipe.
+        betas: decay rates of the averages of the gradient and of its square.
+        weight_decay: factor of the weight decay.
+        groups: parameter groups: "uniform", "no_decay" or "tsm", see `parameter_groups`.
+        layer_decay: factor of the learning rate from each layer to the one below; see `decay_layers`.
+    """
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.05
+    groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
+    layer_decay: float = 1.0
+
+    def __post_init__(self):
+        _check_rates(self)
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer of the trained parameters of `model`."""
+        groups = decay_layers(model, GROUPS[self.groups](model, self.weight_decay), self.layer_decay)
+        return torch.optim.AdamW(groups, self.lr, betas=self.betas, fused=_can_fuse(model))
+
+
+Optimizer = SGD | AdamW
+
+
+def _check_rates(optimizer: Optimizer) -> None:
+    for name in ("lr", "weight_decay"):
+        if not 0 <= getattr(optimizer, name) < math.inf:
+            raise UserError(f"optimizer.{name} is {getattr(optimizer, name)}; expected a number, 0 or above")
+    if not 0 < optimizer.layer_decay <= 1:
+        raise UserError(f"optimizer.layer_decay is {optimizer.layer_decay}; expected above 0, at most 1")
+    momenta = (optimizer.momentum,) if isinstance(optimizer, SGD) else optimizer.betas
+    if not all(0 <= momentum < 1 for momentum in momenta):
+        raise UserError(f"optimizer: momentum or betas are {momenta}; expected 0 or above, below 1")
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every group to `lr` times the factor of the group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def _can_fuse(model: nn.Module) -> bool:
+    """Whether PyTorch has a fused update for these parameters.
+
+    It takes 17 ms instead of 46 for 32 M parameters on a CPU. Some fused kernels do not support sharded
+    parameters.
+    """
+    return all(
+        p.device.type in ("cpu", "cuda") and p.is_floating_point() and not hasattr(p, "device_mesh")
+        for p in model.parameters()
+    )

@@ -1,0 +1,113 @@
+"""Layers, head and features of every network, and of networks defined elsewhere."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmaction_lite import models
+from mmaction_lite.errors import UserError
+from mmaction_lite.models import network
+
+BUILDERS = [name for name in models.__all__ if name.partition("_")[0] not in ("tsn", "optimize", "quantize")]
+BUILDERS += ["tsn_r10", "tsn_r50"]
+
+
+def build(name: str) -> Any:
+    torch.manual_seed(0)
+    model = getattr(models, name)(num_classes=5, width=8)
+    nn.init.normal_(model.fc.weight)
+    return model.eval()
+
+
+def clip(name: str) -> Tensor:
+    return torch.rand(2, 3, 16 if name.startswith("slowfast") else 8, 40, 32)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_parameter_is_in_one_layer(name):
+    model = build(name)
+    found = network.layers(model)
+    parameters = [parameter for layer in found for parameter in layer.parameters()]
+    assert len(parameters) == len(set(parameters))
+    assert set(parameters) == set(model.parameters())
+    assert len(found) == (19 if "mobilenet" in name else 6)
+    assert found[-1] is model.head is model.fc
+    first = next(iter(found[0].parameters()))
+    assert first is next(model.parameters())
+    assert all(isinstance(module, nn.Module) for layer in found for module in network.layer_modules(layer))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_logits_are_the_average_of_the_head_over_the_features(name):
+    model, x = build(name), clip(name)
+    with torch.inference_mode():
+        features = model.features(x)
+        assert features.shape == (2, 8 if name.startswith(("tsn", "tsm")) else 1, model.head.in_features)
+        assert torch.equal(model(x), model.head(features).mean(1))
+
+
+def test_a_network_without_layers_is_one_layer():
+    plain = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    assert network.layers(plain) == [plain]
+    plain.layers = nn.Sequential(nn.Linear(1, 1))  # a submodule of that name
+    assert network.layers(plain) == [plain]
+    image = models.tsn(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1)), features=4)
+    assert [type(layer) for layer in image.layers()] == [nn.Sequential, nn.Linear]
+
+
+def test_the_head_is_the_attribute_or_the_last_linear_layer():
+    plain = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Conv2d(1, 1, 1))
+    assert network.head(plain) is plain[1]
+    assert network.head(plain, 4) is plain[0]
+    plain.head = nn.Identity()
+    assert network.head(plain) is plain[1]
+    plain.head = nn.Sequential(nn.Dropout(), nn.Linear(2, 2))
+    assert network.head(plain) is plain.head
+    with pytest.raises(UserError, match=r"^Conv2d: no classifier found; expected .* nn\.Linear\. Assign"):
+        network.head(nn.Conv2d(1, 1, 1))
+    with pytest.raises(UserError, match=r"Linear: no classifier found; .* nn\.Linear with 7 outputs"):
+        network.head(nn.Linear(3, 4), 7)
+
+
+class Deep(nn.Module):
+    """Three blocks with batch normalisation and dropout, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks = [nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)) for _ in range(3)]
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return self.head(x)
+
+    def layers(self) -> list[nn.Module]:
+        return [*self.blocks, self.head]
+
+
+def test_recomputed_layers_change_no_number():
+    results, calls = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = Deep()
+        model.blocks[0].register_forward_hook(lambda *_: calls.append("block"))
+        model.get_submodule("blocks.0.0").register_forward_hook(lambda *_: calls.append("inside"))
+        if recompute:
+            network.recompute_layers(model)
+        model(torch.rand(6, 4)).square().sum().backward()
+        results.append([*(p.grad for p in model.parameters()), *model.buffers()])
+    for plain, recomputed in zip(*results, strict=True):
+        assert torch.equal(plain, recomputed)
+    assert calls == ["inside", "block", "inside", "block", "inside"]  # the second forward pass of the layer
+    with torch.no_grad():
+        model(torch.rand(6, 4))
+    assert calls[5:] == ["inside", "block"]
+
+
+def test_a_single_layer_cannot_be_recomputed():
+    with pytest.raises(UserError, match=r"^recompute: Linear is a single layer; expected a"):
+        network.recompute_layers(nn.Linear(1, 1))
