@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
-import torch
 
-from mmaction_lite.data.sources.resample import crop_and_resize, short_side_size
 from mmaction_lite.data.views.crops import (
     CenterCrop,
     MultiScaleCrop,
@@ -12,7 +10,6 @@ from mmaction_lite.data.views.crops import (
     TenCrop,
     ThreeCrop,
 )
-from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 
 
@@ -88,32 +85,3 @@ def test_fixed_crops_are_where_the_protocols_put_them():
     assert [p.box[:2] for p in ten[:5]] == [(0, 0), (0, 116), (32, 0), (32, 116), (16, 58)]
     assert [p.box for p in ten[5:]] == [p.box for p in ten[:5]]
     assert [p.flip for p in ten] == [False] * 5 + [True] * 5
-
-
-def test_short_side_is_resized_and_the_other_side_rounded():
-    assert short_side_size((256, 340), 256) == (256, 340)
-    assert short_side_size((1080, 1920), 256) == (256, 455)
-    assert short_side_size((320, 240), 256) == (341, 256)
-
-
-def test_crop_without_resize_is_exact(frames):
-    assert (crop_and_resize(frames, (3, 5, 20, 30)) == frames[:, 3:23, 5:35]).all()
-    assert (crop_and_resize(frames, (3, 5, 20, 30), (20, 30)) == frames[:, 3:23, 5:35]).all()
-
-
-@pytest.mark.parametrize("antialias", [False, True])
-def test_resize_is_within_a_level_of_float_interpolation(frames, antialias):
-    inputs = torch.from_numpy(frames[:, :, 10:50]).permute(0, 3, 1, 2).float()
-    exact = torch.nn.functional.interpolate(inputs, (24, 16), mode="bilinear", antialias=antialias)
-    ours = crop_and_resize(frames, (0, 10, 40, 40), (24, 16), antialias=antialias)
-    assert ours.shape == (3, 24, 16, 3)
-    assert np.abs(ours - exact.permute(0, 2, 3, 1).numpy()).max() <= 1.01
-
-
-def test_normalize_puts_channels_behind_the_batch_and_keeps_the_memory_order(frames):
-    pixels = torch.from_numpy(frames)[None]
-    inputs = Normalize(mean=(10, 20, 30), std=(2, 4, 5))(pixels)
-    assert inputs.shape == (1, 3, 3, 40, 60)
-    assert inputs.is_contiguous(memory_format=torch.channels_last_3d)
-    expected = (pixels[0, 1, 2, 3].float() - torch.tensor([10, 20, 30])) / torch.tensor([2, 4, 5])
-    torch.testing.assert_close(inputs[0, :, 1, 2, 3], expected)

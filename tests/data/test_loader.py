@@ -23,11 +23,11 @@ from mmaction_lite.data.loading.loader import (
     training_loader,
 )
 from mmaction_lite.data.loading.workers import WorkerSettings
-from mmaction_lite.data.sources.source import ArrayVideo, open_sample, open_source
+from mmaction_lite.data.sources.source import ArrayVideo, open_source
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
 from mmaction_lite.data.views.views import Views
-from mmaction_lite.errors import UserError, VideoError
+from mmaction_lite.errors import UserError
 
 
 def batches(tiny, recipe, num_workers=0, cache=None, first_step=0, last_step=6):
@@ -156,17 +156,6 @@ def test_broken_videos_are_replaced_by_the_seed_and_reported_once(damaged, tiny,
     assert [batch.samples for batch in again] == [batch.samples for batch in read[3:]]
 
 
-def test_cache_names_a_broken_file_and_keeps_within_its_budget(damaged, recipe):
-    samples = read_split(damaged, "train")
-    cache = Caches().of(samples, recipe.train)
-    assert cache is not None
-    broken = next(i for i in range(12) if samples.path(i).name == "0.mp4")
-    with pytest.raises(VideoError, match=r"0\.mp4"):
-        cache.open(broken)
-    assert Caches(budget_bytes=1000).of(samples, recipe.train) is None
-    assert Caches().of(samples, replace(recipe.train, short_side=None)) is None
-
-
 def test_mirrored_views_carry_the_label_of_the_mirrored_class(tiny, tmp_path, recipe):
     for name, source in (("move_left", "up"), ("move_right", "down")):
         (tmp_path / "train").mkdir(exist_ok=True)
@@ -210,32 +199,6 @@ def test_reversed_views_carry_the_label_of_the_reversed_class(tiny, recipe):
     assert (1 - forward.labels).tolist() == backward.labels.tolist()
 
 
-def test_parts_of_a_video_read_like_videos_of_their_own(tiny, tmp_path, recipe):
-    """16 frames at 25 per second: a part is half of them, from the file and from memory alike."""
-    clip = next((tiny / "train" / "up").glob("*.mp4"))
-    rows = [f"{clip},up,0,0.32", f"{clip},down,0.32,", f"{clip},up,0.6,9", f"{clip},up,0.64,9"]
-    (tmp_path / "train.csv").write_text("\n".join(["path,label,start_seconds,end_seconds", *rows]))
-    samples = read_split(tmp_path, "train")
-    with open_source(clip) as source:
-        whole = source.frames(range(16))
-    for sample, frames in enumerate((whole[:8], whole[8:], whole[15:])):
-        with open_sample(samples, sample) as part:
-            assert len(part) == len(frames)
-            assert (part.frames(range(len(part))) == frames).all()
-            with pytest.raises(IndexError):
-                part.frames([len(part)])
-    with pytest.raises(VideoError, match=r"mp4#t=0\.64,9: holds no frame; the video has 16 at 25 frames"):
-        open_sample(samples, 3)
-    views = replace(recipe.val, clips=SegmentFrames(num_segments=8))
-    cache = VideoCache(samples, 24, True, 1 << 30)
-    for sample in range(3):
-        direct, cached = VideoDataset(samples, views)[sample], VideoDataset(samples, views, cache)[sample]
-        assert direct.pixels is not None
-        assert cached.pixels is not None
-        assert torch.equal(direct.pixels, cached.pixels)
-    assert VideoDataset(samples, views)[3].faults[0].path == samples.name(3)
-
-
 def test_class_balance_evens_out_the_classes():
     labels = np.repeat([0, 1, 3], [90, 9, 1])  # no sample of class 2
     samples = numbered(100, labels=labels)
@@ -266,17 +229,6 @@ def test_weights_say_how_often_a_clip_comes():
         assert (np.abs(takes - 6 * weights / 5) < 1).all()
         seen += takes
     np.testing.assert_allclose(seen / 300, 6 * weights / 5, atol=0.1)
-
-
-def test_a_clip_of_several_classes_is_as_rare_as_its_rarest():
-    labels, ends = np.array([0, 0, 0, 1, 0, 1, 2]), np.array([1, 2, 4, 4, 6, 7])
-    samples = numbered(6, labels=labels, label_ends=ends)
-    assert samples.counts().tolist() == [4, 2, 1, 0]
-    weights = samples.draw_weights(1)
-    assert weights is not None
-    np.testing.assert_allclose(weights, [1 / 4, 1 / 4, 1 / 2, 1 / 4, 1 / 2, 1])
-    assert samples.targets().astype(int).tolist() == [samples.target(i).tolist() for i in range(6)]
-    assert samples.targets()[3].sum() == 0
 
 
 def test_processes_share_every_step():

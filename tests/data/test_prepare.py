@@ -1,26 +1,20 @@
 """Checking and re-writing data sets; killed halfway, they come to the same result."""
 
 import contextlib
-import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.sources.source import open_sample
-from mmaction_lite.data.sources.video import Video
-from mmaction_lite.data.tools.browse import browse
 from mmaction_lite.data.tools.prepare import Form, prepare
-from mmaction_lite.data.tools.validate import validate
 from mmaction_lite.errors import UserError
 
 
@@ -34,60 +28,6 @@ def contents(folder):
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-
-
-@pytest.fixture
-def damaged(tiny, tmp_path):
-    """`tiny` as lists, with a broken file and one that is in two splits."""
-    root = tmp_path / "damaged"
-    root.mkdir()
-    clips = {split: sorted((tiny / split).rglob("*.mp4")) for split in ("train", "val")}
-    (root / "broken.mp4").write_text("nothing")
-    rows = [f'"{clip}" {clip.parent.name}\n' for clip in clips["train"]]
-    (root / "train.txt").write_text("".join([*rows, "broken.mp4 up\n"]))
-    (root / "val.txt").write_text(
-        "".join(f'"{c}" {c.parent.name}\n' for c in [*clips["val"], clips["train"][0]])
-    )
-    return root
-
-
-def test_validate_writes_clean_lists_and_says_what_is_odd(damaged, tmp_path):
-    report = validate(damaged, plain, tmp_path / "out")
-    assert len(report.faults) == 1
-    assert report.faults[0].startswith(f"{damaged}/broken.mp4: ")
-    assert report.splits["train"]["codecs"] == {"h264": 12}
-    (note,) = (note for note in report.notes if "1 samples are both in train and in val" in note)
-    assert "val.txt:7" in note
-    clean = read_split(tmp_path / "out", "train")
-    assert len(clean) == 12
-    assert clean.classes == ("down", "up")
-    (row,) = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines())
-    assert (row["path"], row["listed"]) == (f"{damaged}/broken.mp4", f"{damaged}/train.txt:13")
-    with Image.open(tmp_path / "out" / "classes.png") as picture:
-        assert picture.size[0] > 300
-
-
-def test_validate_goes_on_and_checks_anew_what_has_changed(damaged, tmp_path, monkeypatch):
-    validate(damaged, plain, tmp_path / "out")
-    record = tmp_path / "out" / "checked.jsonl"
-    lines = record.read_text().splitlines(keepends=True)
-    record.write_text("".join(lines[:5]) + lines[5][:20])  # killed while it wrote the sixth
-    sizes = []
-    again = validate(damaged, lambda items, total, title: (sizes.append(total), items)[1], tmp_path / "out")
-    assert sizes == [13 - 5, 7 - 1]  # one of val is known from train
-    assert again == validate(damaged, plain)
-    source = next(path for path in read_split(tmp_path / "out", "val").root.parent.rglob("broken.mp4"))
-    source.write_bytes(Path(read_split(tmp_path / "out", "train").path(0)).read_bytes())
-    assert validate(damaged, plain, tmp_path / "out").faults == []
-
-
-def test_a_frame_count_that_is_wrong_is_noted_with_its_line(tmp_path):
-    for number in range(3):
-        (tmp_path / "a").mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / "a" / f"{number}.jpg")
-    (tmp_path / "train.txt").write_text("a 3 0\na 4 0\n")
-    report = validate(tmp_path, plain)
-    assert f"{tmp_path}/train.txt:2: lists frames up to 4, there are 3" in report.notes
 
 
 def test_prepared_videos_keep_their_frames_and_get_keyframes(tiny, tmp_path):
@@ -193,22 +133,6 @@ def test_killed_at_any_moment_it_comes_to_the_same_result(damaged, tmp_path, com
 
 def lines_of(file):
     return len(file.read_bytes().splitlines()) if file.exists() else 0
-
-
-def test_browse_shows_the_training_draws(tiny, tmp_path, recipe):
-    samples = read_split(tiny, "train")
-    assert browse(samples, recipe.train, tmp_path / "sheet.png", 5) == 5
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (4 * 28, 5 * (20 + 14))
-
-
-def test_walk_gives_the_frames_of_a_linear_read(tiny):
-    path = next((tiny / "val").rglob("*.mp4"))
-    with Video(path) as video:
-        walked = [(index, seconds, pixels.copy()) for index, seconds, pixels in video.walk()]
-        assert [index for index, _, _ in walked] == list(range(16))
-        assert walked[5][1] == pytest.approx(0.2)
-        assert (np.stack([pixels for _, _, pixels in walked]) == video.frames(range(16))).all()
 
 
 @pytest.mark.slow

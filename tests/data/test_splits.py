@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 
-from mmaction_lite.data.annotations.label_flips import mirrored_classes
 from mmaction_lite.data.annotations.splits import read_list, read_split, write_table
 from mmaction_lite.errors import UserError
 
@@ -76,14 +75,6 @@ def test_numbers_mean_the_names_of_classes_txt(tmp_path):
     assert read_split(tmp_path, "val", ("down", "up")).labels.tolist() == [1, 0]
     with pytest.raises(UserError, match=r"val\.txt:1: class 'up' is not among the 2 known classes"):
         read_split(tmp_path, "val", ("run", "jump"))
-
-
-def test_mirrored_classes_change_sides():
-    classes = ("turn left", "swipe_right", "jump", "turn right", "swipe_left", "leftover")
-    assert mirrored_classes(classes).tolist() == [3, 4, 2, 0, 1, 5]
-    assert mirrored_classes(("rotate_clockwise", "rotate_counterclockwise")).tolist() == [1, 0]
-    with pytest.raises(UserError, match=r"'Turn left' mirrored would be 'Turn right', .*train\.flip=0"):
-        mirrored_classes(("Turn left", "jump"))
 
 
 def test_list_of_frame_folders(tmp_path):
@@ -283,60 +274,6 @@ def test_labels_that_count_from_1_are_found_out(tmp_path):
 def test_class_names_of_several_words_after_a_video(tmp_path):
     (tmp_path / "train.txt").write_text("my clips/a 1.mp4 brush hair\nb.avi jump\n")
     assert listed(read_split(tmp_path, "train")) == [("my clips/a 1.mp4", "brush hair"), ("b.avi", "jump")]
-
-
-KINETICS = """label,youtube_id,time_start,time_end,split
-riding a bike,abc-_123456,15,25,train
-clapping,x,0,10,train
-"""
-ACTIVITYNET = {
-    "database": {
-        "q": {"subset": "training", "annotations": [{"segment": [1.0, 7.5], "label": "Surfing"}]},
-        "r": {"subset": "testing", "annotations": []},
-        "s": {
-            "subset": "validation",
-            "annotations": [{"segment": [0, 3], "label": "Surfing"}, {"segment": [4, 4], "label": "Surfing"}],
-        },
-    }
-}
-SOMETHING = [
-    {"id": "78", "label": "holding a cup", "template": "Holding [something]", "placeholders": ["a cup"]}
-]
-
-
-SPLIT_FILES = {  # file: its text, a video, and path and label of the last sample
-    "train.csv": (KINETICS, "train/riding_a_bike/abc-_123456_000015_000025.mp4", "train/clapping/x_000000_000010.mp4", "clapping"),  # noqa: E501
-    "annotations/kinetics_train.csv": (KINETICS, "videos/x_000000_000010.mp4", "videos/x_000000_000010.mp4", "clapping"),  # noqa: E501
-    "activity_net.v1-3.min.json": (json.dumps(ACTIVITYNET), "training/v_q.mp4", "training/v_q.mp4", "Surfing"),  # noqa: E501
-    "labels/train.json": (json.dumps(SOMETHING), "videos/78.webm", "videos/78.webm", "Holding something"),
-    "something-something-v1-train.csv": ("5;Holding something\n", "20bn-something-something-v1/5/1.jpg", "20bn-something-something-v1/5", "Holding something"),  # noqa: E501
-    "jester-v1-train.csv": ("5;Thumb Up\n", "20bn-jester-v1/5/1.jpg", "20bn-jester-v1/5", "Thumb Up"),
-    "Diving48_V2_train.json": ('[{"vid_name": "v1", "label": 1, "end_frame": 9}]', "rgb/v1.mp4", "rgb/v1.mp4", "1"),  # noqa: E501
-    "ucfTrainTestlist/trainlist01.txt": ("Archery/v_g01.avi 3\n", "UCF-101/Archery/v_g01.avi", "UCF-101/Archery/v_g01.avi", "Archery"),  # noqa: E501
-    "splits/wave_test_split1.txt": ("a.avi 1 \nb.avi 2 \nc.avi 0 \n", "hmdb51_org/wave/a.avi", "hmdb51_org/wave/a.avi", "wave"),  # noqa: E501
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("file", SPLIT_FILES)
-def test_published_files_are_read_in_place(tmp_path, file):
-    text, video, path, label = SPLIT_FILES[file]
-    touch(tmp_path, file, video)
-    (tmp_path / file).write_text(text)
-    samples = read_split(tmp_path, "train")
-    assert listed(samples)[-1] == (path, label)
-    assert any((tmp_path / video).is_relative_to(samples.path(i)) for i in range(len(samples)))
-    assert samples.root == tmp_path
-
-
-def test_published_splits_do_not_mix(tmp_path):
-    (tmp_path / "activity_net.json").write_text(json.dumps(ACTIVITYNET))
-    (tmp_path / "wave_test_split1.txt").write_text("a.avi 1\nb.avi 2\n")
-    val = read_split(tmp_path, "val")
-    assert val.segments is not None
-    assert val.segments.tolist() == [[0, 3]]  # the empty interval is left out
-    (tmp_path / "activity_net.json").write_text("{}")
-    with pytest.raises(UserError, match=r"activity_net\.json: has no 'database'"):
-        read_split(tmp_path, "train")
 
 
 @pytest.mark.slow

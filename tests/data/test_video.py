@@ -13,7 +13,7 @@ import pytest
 from mmaction_lite.data.sources import packets
 from mmaction_lite.data.sources import source as sources
 from mmaction_lite.data.sources import video as video_module
-from mmaction_lite.data.sources.packets import IndexCache, PacketIndex
+from mmaction_lite.data.sources.packets import IndexCache
 from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.views.samplers import (
@@ -26,50 +26,10 @@ from mmaction_lite.data.views.samplers import (
 )
 from mmaction_lite.errors import VideoError
 from tests import barcode
+from tests.data.conftest import GENERATED
 
 SHARED = Path(__file__).parents[3] / "shared" / "videos"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real clips are not beside the repository")
-
-GENERATED: dict[str, dict] = {
-    "default.mp4": {},
-    "keyframes.mp4": {"options": {"g": "10"}},
-    "one_keyframe.mp4": {"codes": range(120), "options": {"g": "999", "sc_threshold": "0"}},
-    "b_pyramid.mkv": {"options": {"g": "25", "bf": "4", "b-pyramid": "normal"}},
-    "open_gop.mp4": {"options": {"x264-params": "open-gop=1:keyint=12:bframes=4:scenecut=0"}},
-    "intra_refresh.mp4": {"options": {"x264-params": "intra-refresh=1:keyint=12:bframes=2"}},
-    "interlaced.mp4": {"options": {"x264-params": "interlaced=1:keyint=20"}},
-    "variable_rate.mp4": {"pts": lambda n: 10 * n + 6 * n * n, "time_base": Fraction(1, 1000)},
-    "one_frame.mp4": {"codes": range(1)},
-    "three_frames.mp4": {"codes": range(3)},
-    "fragmented.mp4": {"muxer": {"movflags": "frag_keyframe+empty_moov"}, "options": {"g": "20"}},
-    "live.mkv": {"muxer": {"live": "1"}, "options": {"g": "20"}},
-    "transport.ts": {"options": {"g": "20"}},
-    "flash.flv": {"options": {"g": "20", "bf": "3"}},
-    "no_pts.h264": {"options": {"g": "20", "bf": "3"}},
-    "guessed_pts.avi": {"options": {"g": "20", "bf": "3"}},
-    "mpeg4_b.avi": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
-    "motion_jpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "codes": range(20)},
-    "hevc_layers.mp4": {
-        "codec": "libx265",
-        "options": {
-            "preset": "ultrafast",
-            "x265-params": "keyint=20:bframes=4:temporal-layers=3:log-level=none",
-        },
-    },
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8", "g": "20"}},
-    "vp8_hidden_packets.webm": {
-        "codec": "libvpx",
-        "options": {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"},
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
-    for name, how in GENERATED.items():
-        barcode.write(folder / name, **how)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -209,53 +169,6 @@ def test_only_what_is_needed_is_read_and_converted(clips: Path, monkeypatch: pyt
     with Video(clips / "one_keyframe.mp4") as video:
         video.frames([119])
     assert len(decoded) < 90  # most of the B-frames are never decoded
-
-
-def test_a_second_opening_does_not_scan(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes((clips / "three_frames.mp4").read_bytes())
-    made: list[Video] = []
-    make = Video._make_index
-
-    def watch(self: Video) -> PacketIndex:
-        made.append(self)
-        return make(self)
-
-    monkeypatch.setattr(Video, "_make_index", watch)
-    for _ in range(3):
-        with Video(path) as video:
-            assert len(video) == 3
-    assert len(made) == 1
-    path.write_bytes((clips / "one_frame.mp4").read_bytes())
-    with Video(path) as video:
-        assert len(video) == 1
-    assert len(made) == 2
-
-
-def test_only_closed_gops_are_found_without_scanning(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scanned: list[str] = []
-    scan = Video._scan
-
-    def watch(self: Video) -> PacketIndex:
-        scanned.append(Path(self.path).name)
-        return scan(self)
-
-    monkeypatch.setattr(Video, "_scan", watch)
-    for name in ("default.mp4", "keyframes.mp4", "variable_rate.mp4", "open_gop.mp4"):
-        with Video(clips / name) as video:
-            assert [barcode.read(frame) for frame in video.frames([40, 23, 24])] == [40, 23, 24]
-    assert scanned == ["open_gop.mp4"]
-
-
-def test_index_cache_stays_within_its_bytes(clips: Path) -> None:
-    with Video(clips / "default.mp4") as video:
-        index = video._index
-    cache = IndexCache(3 * index.nbytes)
-    for key in range(3):
-        cache.put((key,), index)
-    assert cache.get((0,)) is index
-    cache.put((3,), index)
-    assert [cache.get((key,)) is index for key in range(4)] == [True, False, True, True]
 
 
 def test_keyframes_that_are_none_are_found_out(clips: Path, tmp_path: Path) -> None:
@@ -497,3 +410,12 @@ def test_times_of_a_file_whose_frame_rate_varies(tmp_path):
             assert len(video) == 40
             found = [video.index_at(seconds) for seconds in (0, 0.04, 0.041, 0.76, 0.8, 1.0, 2.3, 99)]
         assert found == [0, 1, 2, 19, 20, 21, 28, 40], suffix
+
+
+def test_walk_gives_the_frames_of_a_linear_read(tiny):
+    path = next((tiny / "val").rglob("*.mp4"))
+    with Video(path) as video:
+        walked = [(index, seconds, pixels.copy()) for index, seconds, pixels in video.walk()]
+        assert [index for index, _, _ in walked] == list(range(16))
+        assert walked[5][1] == pytest.approx(0.2)
+        assert (np.stack([pixels for _, _, pixels in walked]) == video.frames(range(16))).all()

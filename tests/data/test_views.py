@@ -3,8 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmaction_lite.data.annotations.label_flips import reversed_classes
-from mmaction_lite.data.generated.motions import CLASSES
 from mmaction_lite.data.sources.source import ArrayVideo, open_source
 from mmaction_lite.data.views.augment import ColorJitter, RandomErasing
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, RandomResizedCrop, ScaleJitterCrop
@@ -131,34 +129,6 @@ def test_the_protocol_line_tells_the_spacing():
     )
     assert "spaced as PySlowFast does at 30 fps" in line(PySlowFastClips(clip_len=8, frame_interval=8))
     assert "16x5 at 15 fps" in line(TimedClips(clip_len=16, target_fps=15, num_clips=5))
-
-
-def test_reversed_classes_change_places():
-    swapped = reversed_classes(CLASSES)
-    assert [CLASSES[i] for i in swapped] == [CLASSES[i ^ 1] for i in range(10)]
-    pairs = [
-        ("Putting something into something", "Taking something out of something"),
-        ("Pulling something from left to right", "Pushing something from right to left"),
-        ("Moving away from something with your camera", "Approaching something with your camera"),
-        ("Zooming In With Full Hand", "Zooming Out With Full Hand"),
-        ("open_door", "close_door"),
-        ("clapping", "clapping"),
-        ("Thumb Up", "Thumb Up"),
-        ("wave left hand", "wave left hand"),
-        ("uppercut", "uppercut"),
-    ]
-    names = sorted({name for pair in pairs for name in pair})
-    swapped = reversed_classes(names)
-    for name, other in pairs:
-        assert names[swapped[names.index(name)]] == other
-        assert names[swapped[names.index(other)]] == name
-
-
-def test_a_direction_without_its_opposite_is_refused():
-    with pytest.raises(
-        UserError, match=r"'Turning left' played backwards would be 'Turning right', which is not a class"
-    ):
-        reversed_classes(["Turning left", "clapping"])
 
 
 def test_impossible_settings_are_refused():

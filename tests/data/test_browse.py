@@ -1,0 +1,22 @@
+"""A picture of training clips."""
+
+import pytest
+from PIL import Image
+
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.tools.browse import browse
+from mmaction_lite.errors import UserError
+
+
+def test_browse_shows_the_training_draws(tiny, tmp_path, recipe):
+    samples = read_split(tiny, "train")
+    assert browse(samples, recipe.train, tmp_path / "sheet.png", 5) == 5
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (4 * 28, 5 * (20 + 14))
+
+
+def test_nothing_to_show_is_one_line(tmp_path, recipe):
+    (tmp_path / "train.txt").write_text("gone.mp4 0\nlost.mp4 1\n")
+    with pytest.raises(UserError, match="none of 2 clips can be read"):
+        browse(read_split(tmp_path, "train"), recipe.train, tmp_path / "sheet.png", 5)
+    assert not (tmp_path / "sheet.png").exists()

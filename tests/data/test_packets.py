@@ -1,0 +1,102 @@
+"""Indices of packets: where frames are in a file, found once and remembered."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmaction_lite.data.sources import packets
+from mmaction_lite.data.sources.packets import (
+    IndexCache,
+    PacketIndex,
+    listed_index,
+    open_stream,
+    scanned_index,
+    unreadable,
+)
+from mmaction_lite.data.sources.video import Video
+from mmaction_lite.errors import VideoError
+from tests import barcode
+
+
+@pytest.fixture(autouse=True)
+def empty_index_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packets, "index_cache", IndexCache(2**20))
+
+
+def test_a_second_opening_does_not_scan(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes((clips / "three_frames.mp4").read_bytes())
+    made: list[Video] = []
+    make = Video._make_index
+
+    def watch(self: Video) -> PacketIndex:
+        made.append(self)
+        return make(self)
+
+    monkeypatch.setattr(Video, "_make_index", watch)
+    for _ in range(3):
+        with Video(path) as video:
+            assert len(video) == 3
+    assert len(made) == 1
+    path.write_bytes((clips / "one_frame.mp4").read_bytes())
+    with Video(path) as video:
+        assert len(video) == 1
+    assert len(made) == 2
+
+
+def test_only_closed_gops_are_found_without_scanning(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned: list[str] = []
+    scan = Video._scan
+
+    def watch(self: Video) -> PacketIndex:
+        scanned.append(Path(self.path).name)
+        return scan(self)
+
+    monkeypatch.setattr(Video, "_scan", watch)
+    for name in ("default.mp4", "keyframes.mp4", "variable_rate.mp4", "open_gop.mp4"):
+        with Video(clips / name) as video:
+            assert [barcode.read(frame) for frame in video.frames([40, 23, 24])] == [40, 23, 24]
+    assert scanned == ["open_gop.mp4"]
+
+
+def test_index_cache_stays_within_its_bytes(clips: Path) -> None:
+    with Video(clips / "default.mp4") as video:
+        index = video._index
+    cache = IndexCache(3 * index.nbytes)
+    for key in range(3):
+        cache.put((key,), index)
+    assert cache.get((0,)) is index
+    cache.put((3,), index)
+    assert [cache.get((key,)) is index for key in range(4)] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("name", ["default.mp4", "keyframes.mp4", "variable_rate.mp4"])
+def test_the_containers_list_and_a_scan_give_the_same_index(clips: Path, name: str) -> None:
+    path = str(clips / name)
+    container, stream = open_stream(path)
+    with container:
+        listed = listed_index(path, stream)
+    container, stream = open_stream(path)
+    with container:
+        scanned = scanned_index(packets.demux(container, stream), stream)
+    assert listed is not None
+    assert scanned is not None
+    complete, is_known = scanned
+    assert is_known
+    assert (listed.promised, listed.skippable) == (complete.promised, complete.skippable) == (60, True)
+    assert listed.fps == pytest.approx(complete.fps, rel=0.1)  # times of decoding and of showing differ
+    np.testing.assert_array_equal(listed.keys, complete.keys)
+    np.testing.assert_array_equal(listed.marks, complete.marks)
+    assert (listed.order == -1).all()  # read when frames are asked for
+    container, stream = open_stream(path)
+    with container:
+        assert listed.read_run(0, 60, enumerate(packets.demux(container, stream)))
+    np.testing.assert_array_equal(listed.order, complete.order)
+    assert listed.unread(np.arange(60)) == []
+
+
+def test_what_cannot_be_opened_is_named() -> None:
+    error = unreadable("clip.mp4", FileNotFoundError(2, "No such file or directory"))
+    assert isinstance(error, VideoError)
+    assert str(error).startswith("clip.mp4: ")

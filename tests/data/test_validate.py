@@ -1,0 +1,49 @@
+"""Checking data sets."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.tools.validate import validate
+from tests.data.test_prepare import plain
+
+
+def test_validate_writes_clean_lists_and_says_what_is_odd(damaged, tmp_path):
+    report = validate(damaged, plain, tmp_path / "out")
+    assert len(report.faults) == 1
+    assert report.faults[0].startswith(f"{damaged}/broken.mp4: ")
+    assert report.splits["train"]["codecs"] == {"h264": 12}
+    (note,) = (note for note in report.notes if "1 samples are both in train and in val" in note)
+    assert "val.txt:7" in note
+    clean = read_split(tmp_path / "out", "train")
+    assert len(clean) == 12
+    assert clean.classes == ("down", "up")
+    (row,) = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines())
+    assert (row["path"], row["listed"]) == (f"{damaged}/broken.mp4", f"{damaged}/train.txt:13")
+    with Image.open(tmp_path / "out" / "classes.png") as picture:
+        assert picture.size[0] > 300
+
+
+def test_validate_goes_on_and_checks_anew_what_has_changed(damaged, tmp_path, monkeypatch):
+    validate(damaged, plain, tmp_path / "out")
+    record = tmp_path / "out" / "checked.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(lines[:5]) + lines[5][:20])  # killed while it wrote the sixth
+    sizes = []
+    again = validate(damaged, lambda items, total, title: (sizes.append(total), items)[1], tmp_path / "out")
+    assert sizes == [13 - 5, 7 - 1]  # one of val is known from train
+    assert again == validate(damaged, plain)
+    source = next(path for path in read_split(tmp_path / "out", "val").root.parent.rglob("broken.mp4"))
+    source.write_bytes(Path(read_split(tmp_path / "out", "train").path(0)).read_bytes())
+    assert validate(damaged, plain, tmp_path / "out").faults == []
+
+
+def test_a_frame_count_that_is_wrong_is_noted_with_its_line(tmp_path):
+    for number in range(3):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "a" / f"{number}.jpg")
+    (tmp_path / "train.txt").write_text("a 3 0\na 4 0\n")
+    report = validate(tmp_path, plain)
+    assert f"{tmp_path}/train.txt:2: lists frames up to 4, there are 3" in report.notes
