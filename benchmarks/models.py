@@ -25,7 +25,8 @@ from torch.nn import functional
 from mmaction_lite import models
 from mmaction_lite.device import peak_memory
 from mmaction_lite.models import optimize_for_inference
-from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d, store_channels_last
+from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d
+from mmaction_lite.models.fast.memory_format import store_channels_last
 from mmaction_lite.models.inflated import PairMax
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import Block, MaxPool, ResNet

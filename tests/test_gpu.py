@@ -14,7 +14,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import pick_device
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference
-from mmaction_lite.models.convolution import store_channels_last
+from mmaction_lite.models.fast.memory_format import store_channels_last
 from mmaction_lite.optim import SGD
 from mmaction_lite.training.gradients import Gradients
 from mmaction_lite.training.loop import train

@@ -37,7 +37,7 @@ from mmaction_lite.device import peak_memory, reusing_memory, synchronize
 from mmaction_lite.distributed import DistributedContext, join
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
-from mmaction_lite.models.convolution import store_channels_last
+from mmaction_lite.models.fast.memory_format import store_channels_last
 from mmaction_lite.models.fast.quantized import can_quantize
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import set_lr

@@ -51,6 +51,8 @@ class MobileNetV2(nn.Module):
         shift_div: 1/shift_div of the channels moves each way in time.
     """
 
+    conv_norm_pairs = (("conv1", "bn1"), ("conv2", "bn2"))
+
     def __init__(self, width: int, shift_div: int) -> None:
         super().__init__()
 

@@ -22,6 +22,8 @@ class NonLocal(nn.Module):
             number of positions, or its softmax; "gaussian" compares the positions themselves.
     """
 
+    conv_norm_pairs = (("out", "bn"),)
+
     def __init__(self, channels: int, mode: Mode) -> None:
         super().__init__()
         inner = channels // 2

@@ -10,10 +10,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from mmaction_lite.models.convolution import Unit, subsample_frames
+from mmaction_lite.models.convolution import Unit
+from mmaction_lite.models.fast.pooling import max_pool
 from mmaction_lite.models.fast.recompute import activate, checkpoint_forward, norm_act_then
+from mmaction_lite.models.fast.temporal import subsample_frames
 
 Norm = Callable[[int], nn.Module]
 
@@ -54,6 +55,11 @@ class Chain(nn.Module):
         """conv1, conv2 …"""
         return [self.get_submodule(f"conv{number}") for number in range(1, self.length + 1)]
 
+    @property
+    def conv_norm_pairs(self) -> list[tuple[str, str]]:
+        """See `ConvNormPairs`."""
+        return [(f"conv{number}", f"bn{number}") for number in range(1, self.length + 1)]
+
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
         x = self.get_submodule("conv1")(x, batch_size)
@@ -64,13 +70,7 @@ class Chain(nn.Module):
 
 
 class Block(Chain):
-    """A chain, the sum with its input, and the activation; parameter names are torchvision's.
-
-    Attributes:
-        is_fused: every convolution activates its result by itself, and the last one adds the input before.
-    """
-
-    is_fused = False
+    """A chain, the sum with its input, and the activation; parameter names are torchvision's."""
 
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], units: Sequence[Unit], norm: Norm
@@ -82,17 +82,18 @@ class Block(Chain):
             projection = shortcut(channels[0], channels[-1], max(strides))
             self.downsample = nn.ModuleList([projection, norm(channels[-1])])
 
+    @property
+    def conv_norm_pairs(self) -> list[tuple[str, str]]:
+        """See `ConvNormPairs`."""
+        shortcut = [] if self.downsample is None else [("downsample.0", "downsample.1")]
+        return super().conv_norm_pairs + shortcut
+
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
         shortcut = x
         if self.downsample is not None:
             conv, norm = self.downsample
             shortcut = norm(conv(x, batch_size))
-        if self.is_fused:
-            *inner, last = self.convolutions
-            for conv in inner:
-                x = conv(x, batch_size)
-            return last(x, batch_size, shortcut)
         return activate(super().forward(x, batch_size).add_(shortcut), self.activation, batch_size)
 
 
@@ -126,26 +127,7 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C, H/2, W/2)."""
         x = subsample_frames(x, batch_size, self.stride_t)
-        return max_of_bytes(x) if x.dtype == torch.uint8 else functional.max_pool2d(x, 3, 2, self.padding)
-
-
-def max_of_bytes(x: Tensor) -> Tensor:
-    """The 3×3 maximum of channels-last uint8 frames with stride 2, padded by 1; PyTorch has none.
-
-    Pixel n of the result covers pixels 2n - 1, 2n and 2n + 1, where there are such.
-    """
-    x = x.permute(0, 2, 3, 1)
-    for axis in (1, 2):
-        even, odd = _every_second(x, axis, 0).clone(), _every_second(x, axis, 1)
-        to, after = even.narrow(axis, 0, odd.shape[axis]), even.narrow(axis, 1, even.shape[axis] - 1)
-        torch.maximum(to, odd, out=to)
-        torch.maximum(after, odd.narrow(axis, 0, after.shape[axis]), out=after)
-        x = even
-    return x.permute(0, 3, 1, 2)
-
-
-def _every_second(x: Tensor, axis: int, first: int) -> Tensor:
-    return x[:, first::2] if axis == 1 else x[:, :, first::2]
+        return max_pool(x, self.padding)
 
 
 class Stage(nn.Sequential):
@@ -180,6 +162,8 @@ class ResNet(nn.Module):
         norm_eps: epsilon of the normalisations in stem and blocks.
         zero_init_residual: start every block as the identity.
     """
+
+    conv_norm_pairs = (("conv1", "bn1"),)
 
     def __init__(
         self,

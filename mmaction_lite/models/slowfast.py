@@ -34,6 +34,11 @@ class Lateral(nn.Module):
         self.conv = Conv3d(channels, 2 * channels, (kernel, 1), (alpha, 1))
         self.bn = nn.BatchNorm2d(2 * channels) if norm else None
 
+    @property
+    def conv_norm_pairs(self) -> list[tuple[str, str]]:
+        """See `ConvNormPairs`."""
+        return [] if self.bn is None else [("conv", "bn")]
+
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T / alpha, 2·C, H, W)."""
         x = self.conv(x, batch_size)

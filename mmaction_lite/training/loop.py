@@ -26,7 +26,7 @@ from mmaction_lite.data.loading.workers import IN_PROCESS, ONE_PER_CORE, FaultTo
 from mmaction_lite.distributed import DistributedContext, join
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.inference.evaluate import evaluate
-from mmaction_lite.models.convolution import store_channels_last
+from mmaction_lite.models.fast.memory_format import store_channels_last
 from mmaction_lite.models.network import recompute_layers
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr

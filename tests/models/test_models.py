@@ -2,9 +2,7 @@
 
 import inspect
 import shutil
-import weakref
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from torch.nn import functional
 from mmaction_lite import models
 from mmaction_lite.models import non_local, optimize_for_inference
 from mmaction_lite.models.convolution import Conv2d, Conv3d
-from mmaction_lite.models.fast import recompute, temporal
+from mmaction_lite.models.fast.dispatch import Path
 from mmaction_lite.weights.converters import mit_tsm, mmaction2, torchvision
 from mmaction_lite.weights.converters.inflate import inflate
 
@@ -85,14 +83,19 @@ def build(name: str, **arguments: Any) -> Any:
     """A thin model, its normalisations as after some training."""
     torch.manual_seed(0)
     model = getattr(models, name)(num_classes=5, width=8, **arguments)
+    train_norms(model)
+    nn.init.normal_(model.fc.weight)
+    return model
+
+
+def train_norms(model: nn.Module) -> None:
+    """Give normalizations values as after some training."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.0)
             nn.init.normal_(module.bias, 0, 0.1)
             nn.init.normal_(module.running_mean, 0, 0.1)  # pyright: ignore[reportArgumentType]
             nn.init.uniform_(module.running_var, 0.8, 1.5)  # pyright: ignore[reportArgumentType]
-    nn.init.normal_(model.fc.weight)
-    return model
 
 
 def clip(name: str, batch: int = 2) -> Tensor:
@@ -104,7 +107,7 @@ def assert_same(ours: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None
     assert float((ours - expected).abs().max()) <= tolerance * float(expected.abs().max())
 
 
-def take(model: nn.Module, path: str) -> None:
+def take(model: nn.Module, path: Path) -> None:
     for module in model.modules():
         if isinstance(module, Conv2d | Conv3d):
             module.path = path
@@ -172,46 +175,6 @@ def test_who_sees_the_order_of_frames(name: str, blind: bool) -> None:
     assert difference < 1e-5 if blind else difference > 1e-3
 
 
-@pytest.mark.parametrize(("kernel", "batch_size", "frames"), [(3, 2, 4), (3, 1, 1), (5, 2, 2), (7, 3, 8)])
-def test_matrix_products_are_the_convolution_along_time(kernel: int, batch_size: int, frames: int) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(batch_size * frames, 6, 3, 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(5, 6, kernel, 1, 1, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
-    clip = x.unflatten(0, (batch_size, frames)).transpose(1, 2)
-    plain = torch.nn.functional.conv3d(clip, weight, bias, padding=(kernel // 2, 0, 0))
-    expected = plain.transpose(1, 2).flatten(0, 1)
-    gradients = torch.autograd.grad(expected.sin().sum(), (x, weight, bias))
-    for path in ("native", "products"):
-        out = temporal.convolve_time(x, weight, bias, batch_size, 1, path)
-        torch.testing.assert_close(out, expected)
-        torch.testing.assert_close(torch.autograd.grad(out.sin().sum(), (x, weight, bias)), gradients)
-
-
-def test_the_shift_is_the_published_one() -> None:
-    x = torch.randn(2, 4, 8, 3, 3)  # (B, T, C, H, W)
-    expected = torch.zeros_like(x)
-    expected[:, :-1, :2] = x[:, 1:, :2]
-    expected[:, 1:, 2:4] = x[:, :-1, 2:4]
-    expected[:, :, 4:] = x[:, :, 4:]
-    assert torch.equal(temporal.shift(x.flatten(0, 1), 2, 2), expected.flatten(0, 1))
-
-
-@pytest.mark.parametrize(("batch_size", "frames"), [(2, 4), (3, 1), (1, 2)])
-def test_matrix_products_are_the_shift_and_its_convolution(batch_size: int, frames: int) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(batch_size * frames, 8, 3, 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(5, 8, 1, 1, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
-    outs, grads = [], []
-    for path in ("native", "products"):
-        out = temporal.shift_and_project(x, weight, bias, batch_size, 2, path)
-        outs.append(out)
-        grads.append(torch.autograd.grad(out.sin().sum(), (x, weight, bias)))
-    torch.testing.assert_close(outs[0], outs[1])
-    torch.testing.assert_close(grads[0], grads[1])
-
-
 def test_the_shift_stands_where_the_authors_put_it() -> None:
     shares = {
         name: [m.share for m in build(name).backbone.modules() if isinstance(m, Conv2d) and m.share]
@@ -228,7 +191,8 @@ def test_the_shift_stands_where_the_authors_put_it() -> None:
 def test_gradients_do_not_depend_on_the_path(name: str) -> None:
     model, x = build(name).double().train(), clip(name).double()
     gradients = []
-    for path in ("native", "products"):
+    paths: tuple[Path, ...] = ("native", "products")
+    for path in paths:
         take(model, path)
         model.zero_grad()
         torch.manual_seed(2)  # for dropout
@@ -305,39 +269,6 @@ def test_export_with_any_batch(name: str, arguments: dict[str, Any]) -> None:
         exported = torch.export.export(model, (clip(name),), dynamic_shapes=(batch,)).module()
         x = clip(name, batch=3)
         assert_same(exported(x), model(x))
-
-
-@pytest.mark.parametrize("name", ["tsm_r50", "tsm_mobilenetv2", "slowfast_r50_4x16", "r2plus1d_r18"])
-def test_activations_are_made_again_with_the_same_bits(name: str, monkeypatch: Any) -> None:
-    """Against keeping them: same loss, gradients and running statistics, and nothing keeps them alive."""
-    results = []
-    for keep in (True, False):
-        if keep:
-            monkeypatch.setattr(recompute, "saved_tensors_hooks", lambda *_: nullcontext())
-        else:
-            monkeypatch.undo()
-        torch.manual_seed(0)
-        model = getattr(models, name)(num_classes=3, width=16)
-        x = torch.rand(2, 3, 32 if "slowfast" in name else 8, 32, 32)
-        activations = [
-            watch_inputs(module)
-            for path, module in model.named_modules()
-            if path.endswith(("conv2", "temporal")) and "mobilenet" not in name
-        ]
-        loss = functional.cross_entropy(model(x), torch.tensor([0, 1]))
-        assert all((found[0]() is not None) == keep for found in activations)
-        loss.backward()
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        results.append([*gradients, *model.buffers(), loss.detach()])
-    for kept, again in zip(*results, strict=True):
-        assert torch.equal(kept, again)
-
-
-def watch_inputs(module: nn.Module) -> list[Any]:
-    """A list that will hold a weak reference to the memory of the module's input."""
-    found: list[Any] = []
-    module.register_forward_pre_hook(lambda _, inputs: found.append(weakref.ref(inputs[0].untyped_storage())))
-    return found
 
 
 class PreActivation(nn.Module):

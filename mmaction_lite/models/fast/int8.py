@@ -1,48 +1,56 @@
-"""Convolutions in whole numbers of 8 bits: uint8 activations, int8 weights, int32 sums, by oneDNN.
+"""Convolutions in 8 bits: uint8 activations, int8 weights and int32 sums, by oneDNN.
 
-The arithmetic is that of Jacob et al., arXiv:1712.05877: a step and a zero for every tensor of activations, a
-step for every output channel of weights.
+The arithmetic is that of Jacob et al., arXiv:1712.05877, section 2: a scale and a zero point per tensor of
+activations, a scale per output channel of a weight.
 """
 
-import platform
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mmaction_lite.errors import UserError
-
-# On ARM, sums with a zero point were wrong (oneDNN's issue 2412).
-HAS_INT8 = (
-    platform.machine().lower() in ("x86_64", "amd64")
-    and torch.backends.mkldnn.is_available()
-    and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+from mmaction_lite.models.fast.operators import (
+    Geometry,
+    Int8Arguments,
+    convolve_add_int8,
+    convolve_clips_int8,
+    convolve_int8,
+    has_int8,
+    has_vnni,
+    pack_int8_weight,
 )
 
 
+def check_int8_support() -> None:
+    """Raise a UserError unless quantized convolutions work here."""
+    if not has_int8():
+        raise UserError("int8 needs an x86 processor and a PyTorch with oneDNN; leave it out here")
+
+
 class Scale(NamedTuple):
-    """What uint8 numbers stand for: n for step · (n - zero)."""
+    """Meaning of uint8 values: n stands for step · (n - zero)."""
 
     step: float
     zero: int
 
     def quantize(self, x: Tensor) -> Tensor:
-        """float32 to uint8 of the same shape and order of memory."""
+        """Convert float32 to uint8; shape and memory format stay."""
         return x.mul(1 / self.step).add_(self.zero).round_().clamp_(0, 255).to(torch.uint8)
 
     def dequantize(self, x: Tensor) -> Tensor:
-        """uint8 to float32."""
+        """Convert uint8 to float32; shape and memory format stay."""
         return x.float().sub_(self.zero).mul_(self.step)
 
 
 class Int8Epilogue:
-    """A convolution in 8 bits, and what follows on it; takes the place of `Epilogue`.
+    """An 8-bit convolution and the operations that follow it; replaces `Epilogue`.
 
     Args:
-        relu: cut at zero.
-        source: of what it reads.
-        target: of its result; None for float32.
-        shortcut: of what is added.
+        relu: apply ReLU.
+        source: scale of the input.
+        target: scale of the output; None for a float32 output.
+        shortcut: scale of the tensor that is added; None where none is.
     """
 
     def __init__(self, relu: bool, source: Scale, target: Scale | None, shortcut: Scale | None) -> None:
@@ -62,48 +70,59 @@ class Int8Epilogue:
         bias: Tensor | None,
         stride: tuple[int, ...],
         groups: int,
-        plus: Tensor | None,
+        other: Tensor | None,
     ) -> Tensor:
-        """See `fused.Epilogue.convolve`; `x` may be float32, the sum overwrites `plus`."""
+        """Convolve and apply the epilogue, see `fused.Epilogue.convolve`.
+
+        The input may be float32 or uint8; the sum may overwrite uint8 `other`.
+
+        Raises:
+            UserError: `x` is not on the CPU, or PyTorch has no quantized convolutions here.
+        """
         if x.device.type != "cpu":
             raise UserError(f"a network in int8 runs on processors, not on {x.device}; use device cpu")
         if x.dtype != torch.uint8:
             x = self.source.quantize(x)
-        padding = [length // 2 for length in weight.shape[2:]]
-        shape = (stride, padding, [1] * len(padding), groups)
+        geometry = Geometry(stride, tuple(length // 2 for length in weight.shape[2:]), groups)
         if self._packed is None:
-            whole, steps = _whole(weight)
-            packed = torch.ops.onednn.qconv_prepack(whole, steps, *self.source, *shape, x.shape)
-            self._packed = packed, steps, torch.zeros_like(steps, dtype=torch.int32)
-        how = (x, *self.source, *self._packed)
-        target = (*(self.target or (1.0, 0)), torch.uint8 if self.target else torch.float32)
-        epilogue = "relu" if self.relu else "none"
+            self._packed = self._pack(weight, geometry, x.shape)
+        source = (x, self.source.step, self.source.zero)
+        arguments = Int8Arguments(source, self._packed, bias, geometry, self.target)
         if x.ndim == 5:
-            return self._convolve_clips(how, bias, shape, plus)
-        if plus is None:
-            return torch.ops.onednn.qconv2d_pointwise(*how, bias, *shape, *target, epilogue, [], "")
+            return self._convolve_clips(arguments, other)
+        if other is None:
+            return convolve_int8(arguments, self.relu)
         assert self.shortcut is not None
-        run = torch.ops.onednn.qconv2d_pointwise.binary
-        return run(*how, plus, bias, *shape, *target, *self.shortcut, "sum", 1.0, epilogue, [], "")
+        step, zero = self.shortcut
+        return convolve_add_int8(arguments, self.relu, other=other, scale=step, zero=zero)
 
-    def _convolve_clips(self, how: Any, bias: Tensor | None, shape: Any, plus: Tensor | None) -> Tensor:
-        """Kernels over frames and pixels, behind which oneDNN neither adds nor cuts."""
-        run = torch.ops.onednn.qconv3d_pointwise
-        if plus is None and self.target is not None and (self.target.zero == 0 or not self.relu):
-            # Where 0 is the least number, all below are cut.
-            return run(*how, bias, *shape, *self.target, torch.uint8, "none", [], "")
-        out = run(*how, bias, *shape, 1.0, 0, torch.float32, "none", [], "")
-        if plus is not None:
+    def _pack(
+        self, weight: Tensor, geometry: Geometry, input_shape: torch.Size
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        check_int8_support()
+        quantized, steps = _quantize_weight(weight)
+        step, zero = self.source
+        packed = pack_int8_weight(
+            quantized, steps, geometry, input_scale=step, input_zero=zero, input_shape=input_shape
+        )
+        return packed, steps, torch.zeros_like(steps, dtype=torch.int32)
+
+    def _convolve_clips(self, arguments: Int8Arguments, other: Tensor | None) -> Tensor:
+        """Convolve clips; oneDNN fuses neither sum nor ReLU with them."""
+        if other is None and self.target is not None and (self.target.zero == 0 or not self.relu):
+            return convolve_clips_int8(arguments)  # a zero point of 0 clamps negative values, as ReLU does
+        out = convolve_clips_int8(arguments._replace(target=None))
+        if other is not None:
             assert self.shortcut is not None
-            out = out.add_(self.shortcut.dequantize(plus))
+            out = out.add_(self.shortcut.dequantize(other))
         out = out.relu_() if self.relu else out
         return out if self.target is None else self.target.quantize(out)
 
 
-def _whole(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 weights, and the step of every output channel, float32 (O)."""
-    # Without VNNI instructions, two products are added in 16 bits, and full range would not fit.
-    most = 127 if torch.cpu._is_vnni_supported() else 63
-    steps = weight.abs().flatten(1).amax(1).clamp_min(1e-9) / most
-    whole = (weight / steps.view(-1, *[1] * (weight.ndim - 1))).round()
-    return whole.to(torch.int8), steps
+def _quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an int8 weight and its scale per output channel, float32 (O)."""
+    # Without VNNI instructions, two products are summed in 16 bits, which values above 63 could overflow.
+    largest = 127 if has_vnni() else 63
+    steps = weight.abs().flatten(1).amax(1).clamp_min(1e-9) / largest
+    quantized = (weight / steps.view(-1, *[1] * (weight.ndim - 1))).round()
+    return quantized.to(torch.int8), steps

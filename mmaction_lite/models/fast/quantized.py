@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d
+from mmaction_lite.models.fast.fused import FusedBlock, FusedConv, FusedConv2d, FusedConv2plus1d, FusedConv3d
 from mmaction_lite.models.fast.inference import is_optimized, optimize_for_inference
-from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Epilogue, Scale
+from mmaction_lite.models.fast.int8 import Int8Epilogue, Scale, check_int8_support
+from mmaction_lite.models.fast.operators import has_int8
 from mmaction_lite.models.inflated import PairMax
 from mmaction_lite.models.recognizer import Recognizer
-from mmaction_lite.models.resnet import Block, MaxPool, ResNet, Stage
+from mmaction_lite.models.resnet import MaxPool, ResNet, Stage
 
 Model = TypeVar("Model", bound=nn.Module)
 SAMPLES = 1 << 13  # of a tensor and batch
@@ -57,14 +58,14 @@ class Quantize(nn.Module):
         self.scale = scale
         self.back = back
 
-    def forward(self, x: Tensor, clips: int) -> Tensor:
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Keep the shape."""
         return self.scale.dequantize(x) if self.back else self.scale.quantize(x)
 
 
 def can_quantize(model: nn.Module) -> bool:
     """Whether `quantize_for_inference` finds something to do, and PyTorch can do it."""
-    return HAS_INT8 and any(isinstance(module, ResNet) for module in model.modules())
+    return has_int8() and any(type(module) is ResNet for module in model.modules())
 
 
 @torch.no_grad()
@@ -79,9 +80,8 @@ def quantize_for_inference(model: Model, clips: Iterable[Tensor]) -> Model:
     Raises:
         UserError: PyTorch cannot do it here; the model is another, elsewhere or done already; no clip.
     """
-    if not HAS_INT8:
-        raise UserError("int8 needs an x86 processor and a PyTorch with oneDNN; leave it out here")
-    if not can_quantize(model):
+    check_int8_support()
+    if not any(type(module) is ResNet for module in model.modules()):
         raise UserError(f"int8: no ResNet of mmaction_lite is in this {type(model).__name__}; leave it out")
     if is_optimized(model):
         raise UserError("int8: this network is optimized already; it takes the one that load returned")
@@ -93,7 +93,7 @@ def quantize_for_inference(model: Model, clips: Iterable[Tensor]) -> Model:
             )
     model = optimize_for_inference(model)
     whole = getattr(model, "backbone", None) if isinstance(model, Recognizer) else None
-    nets = [net for net in model.modules() if isinstance(net, ResNet)]
+    nets = [net for net in model.modules() if type(net) is ResNet and isinstance(net.relu, nn.Identity)]
     inputs, outputs = _ranges(model, clips)
     for net in nets:
         # Elsewhere, as in SlowFast, others read what its stages hand over, and expect floats.
@@ -115,11 +115,11 @@ def _ranges(model: nn.Module, clips: Iterable[Tensor]) -> tuple[Ranges, Ranges]:
     def after(module: nn.Module, _: Any, output: Tensor) -> None:
         outputs.setdefault(module, Range()).add(output)
 
-    convolutions = [module for module in model.modules() if isinstance(module, Conv2d | Conv3d)]
+    convolutions = [module for module in model.modules() if isinstance(module, FusedConv2d | FusedConv3d)]
     hooks = [conv.register_forward_hook(after) for conv in convolutions]
     for module in model.modules():
         first = module.conv1 if isinstance(module, ResNet) else None
-        first = module.convolutions[0] if isinstance(module, Block) else first
+        first = module.convolutions[0] if isinstance(module, FusedBlock) else first
         if first is not None:
             hooks.append(_convolutions(first)[0].register_forward_pre_hook(before))
     for batch in clips:
@@ -144,7 +144,7 @@ def _convert(net: ResNet, is_alone: bool, inputs: Ranges, outputs: Ranges) -> No
         assert isinstance(stage, Stage)
         modules: list[nn.Module] = []
         for module in stage:
-            if isinstance(module, Block) and module.is_fused:
+            if isinstance(module, FusedBlock):
                 if scale is None:
                     scale = inputs[_convolutions(module.convolutions[0])[0]].scale()
                     modules.append(Quantize(scale))
@@ -159,7 +159,7 @@ def _convert(net: ResNet, is_alone: bool, inputs: Ranges, outputs: Ranges) -> No
         net.add_module(f"layer{number}", Stage(*modules))
 
 
-def _convert_block(block: Block, source: Scale, outputs: Ranges) -> Scale:
+def _convert_block(block: FusedBlock, source: Scale, outputs: Ranges) -> Scale:
     shortcut: Scale | None = source
     if block.downsample is not None:
         for conv in _convolutions(block.downsample[0]):
@@ -173,22 +173,20 @@ def _convert_block(block: Block, source: Scale, outputs: Ranges) -> Scale:
     return target
 
 
-def _end(
-    conv: Conv2d | Conv3d, source: Scale | None, target: Scale | None, shortcut: Scale | None
-) -> Scale | None:
+def _end(conv: FusedConv, source: Scale | None, target: Scale | None, shortcut: Scale | None) -> Scale | None:
     """Let a convolution compute in 8 bits; the scale of its result."""
-    assert conv.epilogue is not None
     assert source is not None
     conv.epilogue = Int8Epilogue(conv.epilogue.relu, source, target, shortcut)
     return target
 
 
-def _convolutions(module: nn.Module) -> tuple[Conv2d | Conv3d, ...]:
+def _convolutions(module: nn.Module) -> tuple[FusedConv, ...]:
     """The one or two that a unit consists of, in the order in which they run."""
-    if isinstance(module, Conv2plus1d):
-        return module.in_order
-    assert isinstance(module, Conv2d | Conv3d)
-    return (module,)
+    if isinstance(module, FusedConv2plus1d):
+        modules: tuple[nn.Module, ...] = module.in_order
+    else:
+        modules = (module,)
+    return tuple(each for each in modules if isinstance(each, FusedConv2d | FusedConv3d))
 
 
 def _between(low: float, high: float) -> Scale:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmaction_lite.models.sub_batch import SubBatchNorm2d
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def activate(x: Tensor, activation: nn.Module, batch_size: int) -> Tensor:
@@ -87,7 +88,7 @@ def checkpoint_forward(block: nn.Module, x: Tensor, batch_size: int) -> Tensor:
 @contextmanager
 def keep_statistics(block: nn.Module) -> Iterator[None]:
     """Normalise by the batch, and leave the running statistics as they are."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
+    norms = [m for m in block.modules() if isinstance(m, BATCH_NORMS) and m.training]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

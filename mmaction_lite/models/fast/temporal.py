@@ -6,12 +6,13 @@ onto the result, and nothing is moved in memory first.
 """
 
 from collections.abc import Sequence
-from operator import ge
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from mmaction_lite.models.fast.safe_convolution import convolve
 
 Tap = tuple[int, int, int, int]
 """(distance in frames, index of the matrix, first channel, end channel)."""
@@ -93,36 +94,19 @@ def _sum_of_taps(
     return out.flatten(0, 1).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # pyright: ignore
 
 
-def products_work(x: Tensor) -> bool:
-    """Whether our own ways are worth a try: on processors, and never while a graph is traced or cast."""
+def can_use_products(x: Tensor) -> bool:
+    """Whether matrix products may replace PyTorch's operators: on CPUs, without a compiler or autocast."""
     return (
         x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
     )
 
 
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], groups: int = 1
-) -> Tensor:
-    """PyTorch's conv2d of frames (N, C, H, W) or conv3d of clips (B, C, T, H, W), with "same" padding.
-
-    On processors with AVX-512 BF16, oneDNN leaves parts of the weights' gradient unwritten where a kernel is
-    longer than its input (seen with PyTorch 2.13, 144 channels, 3 taps, 2 frames): that is done in float32.
-    """
-    run = functional.conv2d if x.ndim == 4 else functional.conv3d
-    padding = tuple(length // 2 for length in weight.shape[2:])
-    if not _is_bfloat16_on_processor(x) or all(map(ge, x.shape[2:], weight.shape[2:])):
-        return run(x, weight, bias, stride, padding, groups=groups)
-    bias = None if bias is None else bias.float()
-    with torch.autocast("cpu", enabled=False):
-        out = run(x.float(), weight.float(), bias, stride, padding, groups=groups)
-    return out.to(torch.bfloat16)
-
-
-def _is_bfloat16_on_processor(x: Tensor) -> bool:
-    if x.device.type != "cpu":
-        return False
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    return dtype == torch.bfloat16 and x.is_floating_point()
+def subsample_frames(x: Tensor, batch_size: int, stride: int) -> Tensor:
+    """Return frames 0, stride, 2·stride … of each clip: (B·T, C, H, W) to (B·ceil(T / stride), C, H, W)."""
+    if stride == 1:
+        return x
+    # A slice of channels-last memory, so that the gradient, and all that follows, is channels-last as well.
+    return x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))[:, ::stride].flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def convolve_time(
@@ -145,7 +129,7 @@ def convolve_time(
     """
     taps = weight.shape[2]
     in_training = torch.is_grad_enabled()
-    if stride == 1 and (path == "products" or (path == "auto" and in_training and products_work(x))):
+    if stride == 1 and (path == "products" or (path == "auto" and in_training and can_use_products(x))):
         matrices = weight.flatten(2).permute(2, 1, 0)
         if matrices.stride(1) != 1:
             matrices = matrices.contiguous()
@@ -179,7 +163,7 @@ def shift(x: Tensor, batch_size: int, share: int) -> Tensor:
     return shifted.contiguous(memory_format=torch.channels_last)
 
 
-def shift_bytes(x: Tensor, batch_size: int, share: int, zero: int) -> Tensor:
+def shift_uint8(x: Tensor, batch_size: int, share: int, zero: int) -> Tensor:
     """`shift` of channels-last uint8 frames in which `zero` stands for 0, without gradients."""
     rows = x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))
     out = rows.clone(memory_format=torch.contiguous_format)
@@ -205,7 +189,7 @@ def shift_and_project(
         path: "products" folds the shift into the convolution, "native" moves the channels first, "auto"
             chooses the products on processors, in eager mode.
     """
-    if path == "products" or (path == "auto" and products_work(x)):
+    if path == "products" or (path == "auto" and can_use_products(x)):
         taps = [(0, 0, 2 * share, x.shape[1]), (1, 0, 0, share), (-1, 0, share, 2 * share)]
         return _sum_of_taps(x, weight.flatten(1).T.unsqueeze(0), bias, taps, batch_size)
     return functional.conv2d(shift(x, batch_size, share), weight, bias)

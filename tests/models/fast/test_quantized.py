@@ -1,4 +1,4 @@
-"""Networks in 8 bits: each piece against the float arithmetic it stands for, and whole ones beside them."""
+"""Whole networks in 8 bits beside the same in float32."""
 
 import copy
 import pickle
@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.views.crops import CenterCrop
@@ -19,38 +17,14 @@ from mmaction_lite.data.views.views import Views
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
-from mmaction_lite.models.fast.int8 import HAS_INT8, Int8Epilogue, Scale
+from mmaction_lite.models.fast.operators import has_int8
 from mmaction_lite.models.fast.quantized import Quantize, Range
-from mmaction_lite.models.fast.temporal import shift, shift_bytes
 from mmaction_lite.models.non_local import NonLocal
-from mmaction_lite.models.resnet import max_of_bytes
 from tests.inference.test_evaluate import Brightness
 from tests.models.test_models import build, clip
 
-pytestmark = pytest.mark.skipif(not HAS_INT8, reason="no x86 processor, or a PyTorch without oneDNN")
+pytestmark = pytest.mark.skipif(not has_int8(), reason="no x86 processor, or a PyTorch without oneDNN")
 VNNI = torch.cpu._is_vnni_supported()
-
-
-def bytes_like(*shape: int) -> Tensor:
-    x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-
-
-@pytest.mark.parametrize("size", [(8, 6), (21, 28), (7, 5), (2, 3), (1, 1), (1, 4)])
-def test_the_maximum_of_bytes_is_that_of_floats(size: tuple[int, int]) -> None:
-    x = bytes_like(3, 8, *size)
-    got = max_of_bytes(x)
-    assert torch.equal(got.float(), functional.max_pool2d(x.float(), 3, 2, 1))
-    assert got.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("zero", [0, 17])
-@pytest.mark.parametrize("frames", [1, 2, 5])
-def test_shifted_bytes_are_shifted_floats(frames: int, zero: int) -> None:
-    x = bytes_like(2 * frames, 16, 3, 4)
-    got = shift_bytes(x, 2, 3, zero)
-    assert torch.equal(got.float() - zero, shift(x.float() - zero, 2, 3))
-    assert got.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_range_is_cut_where_that_rounds_better() -> None:
@@ -68,49 +42,6 @@ def test_a_range_is_cut_where_that_rounds_better() -> None:
     assert scale.step == pytest.approx((0.3 * 9.5 + 0.5) / 255, rel=1e-4)
     x = torch.linspace(-0.5, 0.5, 1000)
     assert float((scale.dequantize(scale.quantize(x)) - x).abs().max()) < 1.01 * scale.step
-
-
-@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (3, 3, 3)])
-@pytest.mark.parametrize(
-    ("relu", "is_added", "target"),
-    [
-        (True, False, Scale(0.05, 0)),
-        (True, False, Scale(0.07, 100)),
-        (True, False, None),
-        (False, False, Scale(0.07, 100)),
-        (False, False, None),
-        (True, True, Scale(0.05, 0)),
-        (True, True, Scale(0.07, 100)),
-        (False, True, Scale(0.07, 100)),
-    ],
-)
-def test_a_convolution_in_bytes_is_that_of_the_numbers_they_stand_for(
-    kernel: tuple[int, ...], relu: bool, is_added: bool, target: Scale | None
-) -> None:
-    source, added = Scale(0.02, 30), Scale(0.04, 128)
-    layout = torch.channels_last if len(kernel) == 2 else torch.channels_last_3d
-    generator = torch.Generator().manual_seed(0)
-    shape = (2, 16, 9, 7) if len(kernel) == 2 else (2, 16, 4, 9, 7)
-    x, y = (
-        torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).contiguous(memory_format=layout)
-        for _ in range(2)
-    )
-    weight = torch.randint(-60, 61, (16, 16, *kernel), generator=generator).float()
-    weight.view(16, -1)[:, 0] = 127 if VNNI else 63  # steps are whole: weights lose nothing
-    weight *= 0.005 / kernel[0]
-    bias = torch.randn(16, generator=generator)
-    run = functional.conv2d if len(kernel) == 2 else functional.conv3d
-    expected = run(source.dequantize(x), weight, bias, padding=tuple(k // 2 for k in kernel))
-    if is_added:
-        expected += added.dequantize(y)
-    expected = expected.relu() if relu else expected
-    epilogue = Int8Epilogue(relu, source, target, added if is_added else None)
-    got = epilogue.convolve(x, weight, bias, (1,) * len(kernel), 1, y if is_added else None)
-    if target is None:
-        torch.testing.assert_close(got, expected, rtol=1e-2, atol=2e-2)
-    else:
-        assert float((got.float() - target.quantize(expected).float()).abs().max()) <= 1.0
-        assert got.float().std() > 10
 
 
 NON_LOCAL, MMACTION2 = {"non_local": "dot_product"}, {"lateral_norm": False, "slow_frames": "strided"}

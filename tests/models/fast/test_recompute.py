@@ -1,0 +1,69 @@
+"""Activations that the backward pass computes again."""
+
+import weakref
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mmaction_lite import models
+from mmaction_lite.models.fast import recompute
+from mmaction_lite.models.fast.recompute import checkpoint_forward
+
+
+@pytest.mark.parametrize("name", ["tsm_r50", "tsm_mobilenetv2", "slowfast_r50_4x16", "r2plus1d_r18"])
+def test_activations_are_made_again_with_the_same_bits(name: str, monkeypatch: Any) -> None:
+    """Against keeping them: same loss, gradients and running statistics, and nothing keeps them alive."""
+    results = []
+    for keep in (True, False):
+        if keep:
+            monkeypatch.setattr(recompute, "saved_tensors_hooks", lambda *_: nullcontext())
+        else:
+            monkeypatch.undo()
+        torch.manual_seed(0)
+        model = getattr(models, name)(num_classes=3, width=16)
+        x = torch.rand(2, 3, 32 if "slowfast" in name else 8, 32, 32)
+        activations = [
+            watch_inputs(module)
+            for path, module in model.named_modules()
+            if path.endswith(("conv2", "temporal")) and "mobilenet" not in name
+        ]
+        loss = functional.cross_entropy(model(x), torch.tensor([0, 1]))
+        assert all((found[0]() is not None) == keep for found in activations)
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        results.append([*gradients, *model.buffers(), loss.detach()])
+    for kept, again in zip(*results, strict=True):
+        assert torch.equal(kept, again)
+
+
+def watch_inputs(module: nn.Module) -> list[Any]:
+    """A list that will hold a weak reference to the memory of the module's input."""
+    found: list[Any] = []
+    module.register_forward_pre_hook(lambda _, inputs: found.append(weakref.ref(inputs[0].untyped_storage())))
+    return found
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d])
+def test_running_statistics_see_a_batch_once(kind: type[nn.BatchNorm2d]) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = kind(4)
+
+        def forward(self, x: torch.Tensor, batch_size: int) -> torch.Tensor:
+            return self.norm(x).sin()
+
+    torch.manual_seed(0)
+    x = torch.randn(6, 4, *(3,) * int(kind.__name__[-2]), requires_grad=True)
+    found = []
+    for is_again in (False, True):
+        block = Block()
+        out = checkpoint_forward(block, x, 2) if is_again else block(x, 2)
+        found.append((*torch.autograd.grad(out.square().sum(), x), *block.buffers()))
+        assert block.norm.momentum == 0.1
+    for kept, again in zip(*found, strict=True):
+        assert torch.equal(kept, again)

@@ -1,0 +1,68 @@
+"""Convolutions along time and the temporal shift, as matrix products, and frames left out."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mmaction_lite.models.fast import temporal
+from mmaction_lite.models.fast.temporal import subsample_frames
+from mmaction_lite.models.inflated import PairMax
+
+
+@pytest.mark.parametrize(("kernel", "batch_size", "frames"), [(3, 2, 4), (3, 1, 1), (5, 2, 2), (7, 3, 8)])
+def test_matrix_products_are_the_convolution_along_time(kernel: int, batch_size: int, frames: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(batch_size * frames, 6, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 6, kernel, 1, 1, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    clip = x.unflatten(0, (batch_size, frames)).transpose(1, 2)
+    plain = torch.nn.functional.conv3d(clip, weight, bias, padding=(kernel // 2, 0, 0))
+    expected = plain.transpose(1, 2).flatten(0, 1)
+    gradients = torch.autograd.grad(expected.sin().sum(), (x, weight, bias))
+    for path in ("native", "products"):
+        out = temporal.convolve_time(x, weight, bias, batch_size, 1, path)
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(torch.autograd.grad(out.sin().sum(), (x, weight, bias)), gradients)
+
+
+def test_the_shift_is_the_published_one() -> None:
+    x = torch.randn(2, 4, 8, 3, 3)  # (B, T, C, H, W)
+    expected = torch.zeros_like(x)
+    expected[:, :-1, :2] = x[:, 1:, :2]
+    expected[:, 1:, 2:4] = x[:, :-1, 2:4]
+    expected[:, :, 4:] = x[:, :, 4:]
+    assert torch.equal(temporal.shift(x.flatten(0, 1), 2, 2), expected.flatten(0, 1))
+
+
+@pytest.mark.parametrize(("batch_size", "frames"), [(2, 4), (3, 1), (1, 2)])
+def test_matrix_products_are_the_shift_and_its_convolution(batch_size: int, frames: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(batch_size * frames, 8, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 8, 1, 1, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    outs, grads = [], []
+    for path in ("native", "products"):
+        out = temporal.shift_and_project(x, weight, bias, batch_size, 2, path)
+        outs.append(out)
+        grads.append(torch.autograd.grad(out.sin().sum(), (x, weight, bias)))
+    torch.testing.assert_close(outs[0], outs[1])
+    torch.testing.assert_close(grads[0], grads[1])
+
+
+def test_dropped_and_paired_frames_leave_gradients_in_the_order_of_memory() -> None:
+    """Zeros in another order would be carried through all layers before, several times more slowly."""
+    torch.manual_seed(0)
+    x = torch.randint(3, (2 * 5, 6, 3, 4)).double()  # many are equal
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    batch_size = x.unflatten(0, (2, -1)).transpose(1, 2)
+    for ours, plain in (
+        (subsample_frames(x, 2, 2), batch_size[:, :, ::2]),
+        (PairMax()(x, 2), functional.max_pool3d(batch_size, (2, 1, 1))),
+    ):
+        assert torch.equal(ours, plain.transpose(1, 2).flatten(0, 1))
+        weights = torch.rand_like(ours)
+        (grad,) = torch.autograd.grad((ours * weights).sum(), x)
+        plain_weights = weights.unflatten(0, (2, -1)).transpose(1, 2)
+        (expected,) = torch.autograd.grad((plain * plain_weights).sum(), x)
+        assert torch.equal(grad, expected)
+        assert grad.is_contiguous(memory_format=torch.channels_last)
