@@ -82,13 +82,11 @@ def main() -> None:
             train(recipe, arguments.data, out, seed=seed, caches=caches, console=console, workers=IN_PROCESS)
             seconds = perf_counter() - start
             model = load(out)
-            result = evaluate(model, test_split, recipe.test, recipe.normalize, workers=IN_PROCESS)
+            result = evaluate(model, test_split, recipe.test_protocol, workers=IN_PROCESS)
             int8 = None
             if can_quantize(model):
-                views, pixels = recipe.test, recipe.normalize
-                small = evaluate(
-                    model, test_split, views, pixels, calibration=train_split, workers=IN_PROCESS
-                )
+                protocol = recipe.test_protocol
+                small = evaluate(model, test_split, protocol, calibration=train_split, workers=IN_PROCESS)
                 int8 = small.metrics["top1"]
             record = json.loads(RECORD.read_text()) if RECORD.exists() else []
             record.append(
@@ -100,7 +98,7 @@ def main() -> None:
                     "test_top1": result.metrics["top1"],
                     "test_top1_int8": int8,
                     "training_seconds": round(seconds),
-                    "protocol": str(recipe.test),
+                    "protocol": str(recipe.test_protocol),
                     "torch": torch.__version__,
                     "python": sys.version.split()[0],
                 }

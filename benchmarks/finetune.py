@@ -51,9 +51,7 @@ def main(folder: Path) -> None:
         seconds = time.perf_counter() - began
         model = load(out)
         card = card_of(model)
-        test = evaluate(
-            model, read_split(folder / "motions", "test", card.classes), card.test, card.normalize
-        )
+        test = evaluate(model, read_split(folder / "motions", "test", card.classes), card.test)
         print(
             f"{name}: {clips} clips, {done.step} steps, {seconds:.0f} s, test {test.metrics['top1']:.3f}",
             flush=True,

@@ -16,7 +16,7 @@ import torch
 from mmaction_lite import list_recipes
 from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data.sources.source import open_source
-from mmaction_lite.inference.evaluate import score
+from mmaction_lite.inference.scores import compute_scores
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.optim import set_lr
 from mmaction_lite.training.gradients import Gradients
@@ -49,8 +49,9 @@ def main(video: Path, out: Path) -> None:
             step = time.perf_counter() - began
             began = time.perf_counter()
             with torch.inference_mode():
-                clips = torch.from_numpy(recipe.test.read(source))
-                scores = score(optimize_for_inference(model.eval()), [clips], recipe.test, recipe.normalize)
+                protocol = recipe.test_protocol
+                clips = torch.from_numpy(protocol.read(source))
+                scores = compute_scores(optimize_for_inference(model.eval()), [clips], protocol)
             test = time.perf_counter() - began
         assert torch.isfinite(loss)
         assert np.isfinite(scores).all()

@@ -14,8 +14,9 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.generated.motions import Form, generate
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.errors import Interrupted, UserError
-from mmaction_lite.inference.evaluate import Evaluation, evaluate
+from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.inference.predict import predict
+from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.report.page import write_report
 from mmaction_lite.training.loop import train
@@ -101,7 +102,7 @@ class Clock:
 def _test(run: Path, data: Path) -> Evaluation:
     model = load(run)
     card = card_of(model)
-    result = evaluate(model, read_split(data, "test", card.classes), card.test, card.normalize)
+    result = evaluate(model, read_split(data, "test", card.classes), card.test)
     result.save(run / "test.npz")
     return result
 
@@ -122,7 +123,7 @@ def _print_results(
     # Not on the PATH unless the environment is active: name the command as it was called.
     program = "mmaction-lite" if shutil.which("mmaction-lite") else sys.argv[0]
     weights = out / "tsm" / "weights.safetensors"
-    print(f"""{results["tsm"].protocol}
+    print(f"""{results["tsm"].protocol_line}
 
 TSN averages its frames and cannot tell a motion from its reverse; TSM shifts features in time and can.
 {clip}: TSM sees {seen}

@@ -1,7 +1,6 @@
 """Small real data sets, written once per test session."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop
 from mmaction_lite.data.views.samplers import SegmentFrames
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.optim import AdamW, OneCycle
 from mmaction_lite.recipes.recipe import Build, Recipe
@@ -56,11 +55,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe() -> Recipe:
     """Two epochs of TSM that take a second."""
     clips = SegmentFrames(num_segments=4)
-    val = Views(clips=clips, short_side=24, crop=CenterCrop(size=(20, 28)))
+    val = TestViews(clips=clips, short_side=24, crop=CenterCrop(size=(20, 28)))
     return Recipe(
         model=Build(tsm_r10, width=8, dropout=0.2),
         dataset="tiny",
-        train=replace(val, crop=RandomCrop(size=(20, 28)), flip=0.5),
+        train=TrainViews(clips=clips, short_side=24, crop=RandomCrop(size=(20, 28)), flip=0.5),
         val=val,
         test=val,
         optimizer=AdamW(lr=4e-3),

@@ -195,6 +195,6 @@ def test_reduced_precision_and_compilation_score_alike(tiny, recipe, tmp_path):
     for options in ({}, fast):
         model = load(tmp_path / "run").cuda()
         card = card_of(model)
-        results.append(evaluate(model, samples, card.test, card.normalize, **options))
+        results.append(evaluate(model, samples, card.test, **options))
     np.testing.assert_allclose(results[0].scores, results[1].scores, atol=0.03)
-    assert "bfloat16" in results[1].protocol
+    assert "bfloat16" in results[1].protocol_line

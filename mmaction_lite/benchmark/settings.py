@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mmaction_lite.data.views.crops import RandomResizedCrop
 from mmaction_lite.data.views.samplers import DenseClips
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.models import r2plus1d_r18, r2plus1d_r50
 from mmaction_lite.recipes import get_recipe
@@ -73,7 +73,7 @@ def r2plus1d_18() -> Recipe:
 
 
 def _like_r2plus1d_34(model: Build, clips: DenseClips, size: int) -> Recipe:
-    views = Views(clips=clips, crop=RandomResizedCrop(size=(size, size)), flip=0.5, antialias=False)
+    views = TrainViews(clips=clips, crop=RandomResizedCrop(size=(size, size)), flip=0.5, antialias=False)
     return replace(
         get_recipe("r2plus1d_r34_8x8x1_180e_kinetics400_rgb"), model=model, train=views, reported=None
     )

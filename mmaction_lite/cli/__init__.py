@@ -72,7 +72,7 @@ def list_(
                 "model": repr(recipe.model),
                 "epochs": recipe.epochs,
                 "batch_size": recipe.batch_size,
-                "test": str(recipe.test),
+                "test": str(recipe.test_protocol),
                 "reported": vars(recipe.reported) if recipe.reported else None,
             }
             for name, recipe in recipes.items()
@@ -221,7 +221,6 @@ def test(
             model.to(context.device),
             samples,
             card.val if protocol == "val" else card.test,
-            card.normalize,
             activation=card.activation,
             precision=amp or "float32",
             compile=compile,
@@ -235,11 +234,13 @@ def test(
     numbers = result.metrics | {"videos": len(samples), "unreadable": len(result.faults)}
     if as_json:
         faults = [fault._asdict() for fault in result.faults]
-        return print_json({**numbers, "faults": faults, "protocol": result.protocol, "weights": str(weights)})
+        return print_json(
+            {**numbers, "faults": faults, "protocol": result.protocol_line, "weights": str(weights)}
+        )
     for fault in result.faults:
         warn(f"counted as wrong: {fault.reason}")
     print(describe(result.metrics, len(card.classes), digits=2))
-    print(result.protocol)
+    print(result.protocol_line)
 
 
 @app.command()
@@ -270,7 +271,7 @@ def predict(
         labels = [
             {"label": label, "score": float(s)} for label, s in zip(result.labels, result.scores, strict=True)
         ]
-        rows.append({"video": str(video), "predictions": labels, "protocol": result.protocol})
+        rows.append({"video": str(video), "predictions": labels, "protocol": str(result.protocol)})
         if not as_json:
             best = ", ".join(f"{row['label']} {row['score']:.3f}" for row in labels[:top])
             print(f"{video}: {best}")

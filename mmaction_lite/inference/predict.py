@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from mmaction_lite.data.sources.source import ArrayVideo, Source, open_source
+from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.device import pick_device
 from mmaction_lite.errors import UserError
-from mmaction_lite.inference.evaluate import score
+from mmaction_lite.inference.scores import compute_scores
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
@@ -28,12 +29,12 @@ class Prediction:
     Args:
         labels: class names, the most probable first.
         scores: their probabilities, float32 (K,).
-        protocol: the views that were averaged, in words.
+        protocol: views, normalization, averaging and window; `str(protocol)` is the protocol line.
     """
 
     labels: tuple[str, ...]
     scores: np.ndarray
-    protocol: str
+    protocol: Protocol
 
 
 @overload
@@ -82,10 +83,10 @@ def predictions(model: nn.Module, videos: Sequence[Input]) -> Iterator[Predictio
     for video in videos:
         with _source(video) as source:
             clips = torch.from_numpy(card.test.read(source))
-        scores = score(model, [clips], card.test, card.normalize, card.activation)[0]
+        scores = compute_scores(model, [clips], card.test, activation=card.activation)[0]
         order = np.argsort(-scores, kind="stable")
         yield Prediction(
-            labels=tuple(card.classes[i] for i in order), scores=scores[order], protocol=str(card.test)
+            labels=tuple(card.classes[i] for i in order), scores=scores[order], protocol=card.test
         )
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmaction_lite.errors import UserError
 from mmaction_lite.models.network import layers
 
 
@@ -23,12 +24,6 @@ class Recognizer(nn.Module):
         init_std: standard deviation of the linear layer's first weights.
         per_frame: classify every frame and average the logits (the consensus of TSN and TSM) instead of
             averaging the features over time first. The two differ in where dropout acts.
-
-    Attributes:
-        window: None, or the side of the pooling window in features when clips are larger in testing than in
-            training: 7 for 256 pixels after training with 224. Every window is classified by itself and the
-            probabilities are averaged, the result being returned as their logarithm (PySlowFast's
-            "fully-convolutional" test).
     """
 
     def __init__(
@@ -46,14 +41,23 @@ class Recognizer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(features, num_classes)
         self.per_frame = per_frame
-        self.window: int | None = None
         nn.init.normal_(self.fc.weight, std=init_std)
         nn.init.zeros_(self.fc.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 3, T, H, W) to logits (B, num_classes)."""
-        if self.window is not None and not self.training:
-            return self._average_windows(x, self.window)
+    def forward(self, x: Tensor, window: int | None = None) -> Tensor:
+        """Map (B, 3, T, H, W) to logits (B, num_classes).
+
+        Args:
+            x: normalized clips.
+            window: side of a window in the last feature map. If given, classify every window of this side
+                (stride 1) by itself and return logits (B, num_windows, num_classes), for tests on clips
+                larger than those of the training (PySlowFast's fully-convolutional test).
+
+        Raises:
+            UserError: `window` is larger than the feature map.
+        """
+        if window is not None:
+            return self._classify_windows(x, window)
         return self.head(self.dropout(self.features(x))).mean(1)
 
     def features(self, x: Tensor) -> Tensor:
@@ -71,8 +75,14 @@ class Recognizer(nn.Module):
         """Return the layers of the backbone, then the head; see `models.network`."""
         return [*layers(self.backbone), self.head]
 
-    def _average_windows(self, x: Tensor, window: int) -> Tensor:
+    def _classify_windows(self, x: Tensor, window: int) -> Tensor:
         batch_size = x.shape[0]
         x = self.backbone(fold_time(x), batch_size)
+        height, width = x.shape[2:]
+        if window > min(height, width):
+            raise UserError(
+                f"window is {window}; expected at most the feature map, {height}x{width}. "
+                "Use larger crops or a smaller window"
+            )
         x = functional.avg_pool2d(x.unflatten(0, (batch_size, -1)).mean(1), window, stride=1)
-        return self.fc(x.flatten(2).transpose(1, 2)).softmax(2).mean(1).log()
+        return self.head(self.dropout(x.flatten(2).transpose(1, 2)))

@@ -12,8 +12,9 @@ from torch import nn
 from mmaction_lite.data.loading.batch_plan import Multigrid
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.protocol import Average, Protocol
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.device import CompileMode, Precision
 from mmaction_lite.errors import UserError
 from mmaction_lite.optim import BatchNormMode, Optimizer, Schedule
@@ -95,6 +96,8 @@ class Recipe:
         multigrid: batches of other shapes, epoch by epoch; None for `batch_size` clips of `train` in all.
         modality: what the pixels are.
         normalize: pixels to inputs.
+        average: see `Protocol`; of `val` and `test`.
+        window: see `Protocol`; of `val` and `test`.
         loss: "cross_entropy" of one class, or "binary_cross_entropy" of every class by itself, which clips
             with several classes need.
         label_smoothing: share of the target spread over all classes.
@@ -131,9 +134,9 @@ class Recipe:
 
     model: Build
     dataset: str
-    train: Views
-    val: Views
-    test: Views
+    train: TrainViews
+    val: TestViews
+    test: TestViews
     optimizer: Optimizer
     schedule: Schedule
     epochs: PositiveInt
@@ -142,6 +145,8 @@ class Recipe:
     modality: str = "rgb"
     variant: str = ""
     normalize: Normalize = field(default_factory=Normalize)
+    average: Average = "probability"
+    window: PositiveInt | None = None
     loss: LossName = "cross_entropy"
     label_smoothing: Annotated[float, at_least(0), below(1)] = 0.0
     class_weights: Literal["balanced"] | tuple[NonNegativeFloat, ...] | None = None
@@ -176,6 +181,19 @@ class Recipe:
             raise UserError(
                 "recompute and compile exclude each other: a compiler chooses itself what to keep"
             )
+
+    @property
+    def val_protocol(self) -> Protocol:
+        """The protocol of the validations during training."""
+        return self._protocol(self.val)
+
+    @property
+    def test_protocol(self) -> Protocol:
+        """The protocol of tests and predictions."""
+        return self._protocol(self.test)
+
+    def _protocol(self, views: TestViews) -> Protocol:
+        return Protocol(views=views, normalize=self.normalize, average=self.average, window=self.window)
 
     @property
     def name(self) -> str:

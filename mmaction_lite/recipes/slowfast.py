@@ -82,5 +82,6 @@ def slowfast_r50_multigrid_8x8x1_358e_kinetics400_rgb() -> Recipe:
         recipe,
         val=replace(recipe.val, short_side=224, crop=CenterCrop(size=(224, 224))),
         test=replace(recipe.test, short_side=224, crop=ThreeCrop(size=(224, 224))),
+        window=None,
         reported=Reported(top1=76.6, top5=92.7, source="PySlowFast MODEL_ZOO.md"),
     )

@@ -4,19 +4,19 @@ from dataclasses import replace
 
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, ThreeCrop
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import slowonly_r50
 from mmaction_lite.optim import SGD, Cosine
 from mmaction_lite.recipes.pyslowfast import pyslowfast
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported
 
 
-def dense_views(clips: DenseClips) -> tuple[Views, Views, Views]:
+def dense_views(clips: DenseClips) -> tuple[TrainViews, TestViews, TestViews]:
     """Training, validation and test views of the 3-D networks that MMAction2 trains from scratch."""
     return (
-        Views(clips=clips, crop=RandomResizedCrop(size=(224, 224)), flip=0.5, antialias=False),
-        Views(clips=clips, short_side=256, crop=CenterCrop(size=(224, 224)), antialias=False),
-        Views(
+        TrainViews(clips=clips, crop=RandomResizedCrop(size=(224, 224)), flip=0.5, antialias=False),
+        TestViews(clips=clips, short_side=256, crop=CenterCrop(size=(224, 224)), antialias=False),
+        TestViews(
             clips=replace(clips, num_clips=10),
             short_side=256,
             crop=ThreeCrop(size=(256, 256)),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mmaction_lite.data.views.crops import CenterCrop, MultiScaleCrop, RandomResizedCrop, TenCrop
 from mmaction_lite.data.views.samplers import SegmentFrames
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import tsm_r10, tsm_r50
 from mmaction_lite.optim import SGD, Steps
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported
@@ -21,7 +21,7 @@ def tsm_r50_1x1x8_50e_kinetics400_rgb() -> Recipe:
     return Recipe(
         model=Build(tsm_r50, dropout=0.5),
         dataset="kinetics400",
-        train=Views(
+        train=TrainViews(
             clips=segments,
             crop=MultiScaleCrop(
                 size=(224, 224), scales=(1.0, 0.875, 0.75, 0.66), max_scale_gap=1, positions=13
@@ -29,8 +29,8 @@ def tsm_r50_1x1x8_50e_kinetics400_rgb() -> Recipe:
             flip=0.5,
             antialias=False,
         ),
-        val=Views(clips=segments, short_side=256, crop=CenterCrop(size=(224, 224)), antialias=False),
-        test=Views(clips=segments, short_side=256, crop=TenCrop(size=(224, 224)), antialias=False),
+        val=TestViews(clips=segments, short_side=256, crop=CenterCrop(size=(224, 224)), antialias=False),
+        test=TestViews(clips=segments, short_side=256, crop=TenCrop(size=(224, 224)), antialias=False),
         optimizer=SGD(lr=0.02, groups="tsm"),
         schedule=Steps(milestones=(25, 45), warmup_epochs=5),
         epochs=50,

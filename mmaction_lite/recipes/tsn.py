@@ -11,7 +11,7 @@ from mmaction_lite.data.views.crops import (
     ThreeCrop,
 )
 from mmaction_lite.data.views.samplers import SegmentFrames
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import tsn_r10, tsn_r50
 from mmaction_lite.optim import SGD, AdamW, OneCycle, Steps
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported
@@ -26,7 +26,7 @@ def tsn_r50_1x1x3_100e_kinetics400_rgb() -> Recipe:
     return Recipe(
         model=Build(tsn_r50, dropout=0.4),
         dataset="kinetics400",
-        train=Views(
+        train=TrainViews(
             clips=SegmentFrames(num_segments=3),
             crop=MultiScaleCrop(
                 size=(224, 224), scales=(1.0, 0.875, 0.75, 0.66), max_scale_gap=1, positions=5
@@ -34,20 +34,19 @@ def tsn_r50_1x1x3_100e_kinetics400_rgb() -> Recipe:
             flip=0.5,
             antialias=False,
         ),
-        val=Views(
+        val=TestViews(
             clips=SegmentFrames(num_segments=3),
             short_side=256,
             crop=CenterCrop(size=(224, 224)),
             antialias=False,
-            average="score",
         ),
-        test=Views(
+        test=TestViews(
             clips=SegmentFrames(num_segments=25),
             short_side=256,
             crop=TenCrop(size=(224, 224)),
             antialias=False,
-            average="score",
         ),
+        average="score",
         optimizer=SGD(lr=0.01),
         schedule=Steps(milestones=(40, 80)),
         epochs=100,
@@ -163,11 +162,11 @@ def tsn_r10_1x1x8_12e_motions_rgb() -> Recipe:
 
     Mirroring would turn a clip into one of another class.
     """
-    val = Views(clips=SegmentFrames(num_segments=8), short_side=48, crop=CenterCrop(size=(42, 56)))
+    val = TestViews(clips=SegmentFrames(num_segments=8), short_side=48, crop=CenterCrop(size=(42, 56)))
     return Recipe(
         model=Build(tsn_r10, dropout=0.0),
         dataset="motions",
-        train=replace(val, crop=RandomCrop(size=(42, 56))),
+        train=TrainViews(clips=val.clips, short_side=48, crop=RandomCrop(size=(42, 56))),
         val=val,
         test=val,
         optimizer=AdamW(lr=0.02),

@@ -227,8 +227,7 @@ def _train(
         result = evaluate(
             eval_model,
             val_samples,
-            recipe.val,
-            recipe.normalize,
+            recipe.val_protocol,
             activation=run.card.activation,
             workers=val_workers,
             cache=val_cache,

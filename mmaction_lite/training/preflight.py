@@ -81,7 +81,7 @@ def announce(
         f"{recipe.epochs} epochs",
         f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with "
         f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})",
-        f"val: {val_samples.source}: {len(val_samples)} clips; {recipe.val}",
+        f"val: {val_samples.source}: {len(val_samples)} clips; {recipe.val_protocol}",
     ]
     if recipe.multigrid is not None:
         batches = [

@@ -21,7 +21,7 @@ from mmaction_lite.device import peak_memory
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
-from mmaction_lite.inference.evaluate import Evaluation
+from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.tasks.metrics import describe
 
 MAX_BROKEN_SHARE = 0.05
@@ -211,7 +211,7 @@ class TrainingLog:
             **result.metrics,
             "videos": len(result.labels),
             "unreadable": len(result.faults),
-            "protocol": result.protocol,
+            "protocol": result.protocol_line,
         }
         self._write(row, "val")
         numbers = describe(result.metrics, len(result.classes))

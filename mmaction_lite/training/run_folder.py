@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
-from mmaction_lite.inference.evaluate import Evaluation
+from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 import mmaction_lite.models as models
 from mmaction_lite.data.views import crops as transforms
-from mmaction_lite.data.views import normalize, views
+from mmaction_lite.data.views import normalize, protocol, views
 from mmaction_lite.data.views import samplers as clips
-from mmaction_lite.data.views.normalize import Normalize
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe
@@ -35,7 +34,8 @@ _TYPES = {
         transforms.ThreeCrop,
         transforms.TenCrop,
         normalize.Normalize,
-        views.Views,
+        protocol.Protocol,
+        views.TestViews,
     )
 }
 
@@ -48,9 +48,8 @@ class ModelCard:
         builder: name in `mmaction_lite.models`.
         arguments: of the builder, `num_classes` included.
         classes: class names in the order of the logits.
-        normalize: pixels to inputs.
-        val: protocol of the validation in training.
-        test: protocol of the test, and of every prediction.
+        val: protocol of the validations during training.
+        test: protocol of tests and predictions.
         recipe: name of the training recipe, with what was changed.
         started_from: file of the weights that the training started from, if any.
         activation: what makes probabilities of the logits: softmax, or sigmoid for each class by itself.
@@ -59,9 +58,8 @@ class ModelCard:
     builder: str
     arguments: dict[str, Any]
     classes: tuple[str, ...]
-    normalize: Normalize
-    val: Views
-    test: Views
+    val: Protocol
+    test: Protocol
     recipe: str
     started_from: str | None = None
     activation: Literal["softmax", "sigmoid"] = "softmax"
@@ -78,9 +76,8 @@ class ModelCard:
             builder=recipe.model.builder.__name__,
             arguments=recipe.model.arguments | {"num_classes": len(classes)},
             classes=classes,
-            normalize=recipe.normalize,
-            val=recipe.val,
-            test=recipe.test,
+            val=recipe.val_protocol,
+            test=recipe.test_protocol,
             recipe=recipe.name + changed,
             activation="softmax" if recipe.loss == "cross_entropy" else "sigmoid",
         )
@@ -91,7 +88,7 @@ class ModelCard:
         if not same:
             raise UserError(
                 f"{recipe.name}: a weights file could not describe it: arguments of {recipe.model} must "
-                "be numbers, words or tuples of them, and val and test need a fixed crop"
+                "be numbers, words or tuples of them"
             )
         return card
 

@@ -1,12 +1,15 @@
 """Another project's checkpoint to a weights file of ours."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, save_weights
-from mmaction_lite.weights.converters import Conversion, classifier_size, convert, read_checkpoint
+from mmaction_lite.weights.converters import Conversion, classifier_size, convert, pyslowfast, read_checkpoint
+
+STRIDE = 32  # pixels for each position of the last feature map, in every network of PySlowFast
 
 
 def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] | None = None) -> Conversion:
@@ -35,6 +38,20 @@ def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] |
         conversion = convert(checkpoint, model)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
+    if conversion.source == pyslowfast.NAME:
+        recipe = _with_window(recipe)
     card = ModelCard.of(recipe, tuple(classes or map(str, range(size))))
     save_weights(out, model.state_dict(), card.starting_from(file.name, conversion.arguments))
     return conversion
+
+
+def _with_window(recipe: Recipe) -> Recipe:
+    """Return the recipe with PySlowFast's test of clips that are larger than those of the training.
+
+    PySlowFast classifies every window of the features that has the size of the features in training. Recipes
+    that already set a window, and those with equal sizes, stay unchanged.
+    """
+    trained, tested = min(recipe.train.crop.size), min(recipe.test.crop.size)
+    if recipe.window is not None or tested <= trained:
+        return recipe
+    return replace(recipe, window=trained // STRIDE)

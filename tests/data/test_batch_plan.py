@@ -18,7 +18,7 @@ from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import slowfast_r50_8x8
 from mmaction_lite.optim import SGD, Steps
@@ -77,10 +77,10 @@ LONG_FACTORS = [4] * 2 + [2] * 6 + [1] * 4
 def small(recipe):
     """A second of training in all of its shapes."""
     clips = PySlowFastClips(clip_len=16, frame_interval=1, target_fps=25.0)
-    val = Views(clips=clips, short_side=32, crop=CenterCrop(size=(32, 32)))
+    val = TestViews(clips=clips, short_side=32, crop=CenterCrop(size=(32, 32)))
     return replace(
         recipe,
-        train=Views(clips=clips, crop=ScaleJitterCrop(size=(32, 32), short_side=(36, 44)), flip=0.5),
+        train=TrainViews(clips=clips, crop=ScaleJitterCrop(size=(32, 32), short_side=(36, 44)), flip=0.5),
         val=val,
         test=val,
         optimizer=SGD(lr=0.01),

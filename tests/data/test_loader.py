@@ -24,9 +24,9 @@ from mmaction_lite.data.loading.loader import (
 )
 from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.sources.source import ArrayVideo, open_source
-from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, TenCrop, ThreeCrop
+from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, RandomResizedCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.errors import UserError
 
 
@@ -86,7 +86,9 @@ def test_decoding_in_the_parent_does_not_hang_the_workers(tiny, recipe):
 
 def test_training_views_without_short_side_are_cut_from_the_source(tiny):
     samples = read_split(tiny, "train")
-    views = Views(clips=SegmentFrames(num_segments=4), crop=RandomResizedCrop(size=(20, 28)), antialias=False)
+    views = TrainViews(
+        clips=SegmentFrames(num_segments=4), crop=RandomResizedCrop(size=(20, 28)), antialias=False
+    )
     with open_source(samples.path(0)) as source:
         pixels, flips, _ = views.draw_views(source, np.random.default_rng(1), np.random.default_rng(2))
         (placement,) = views.crop.plan(48, 64, np.random.default_rng(2))
@@ -100,7 +102,7 @@ def test_training_views_without_short_side_are_cut_from_the_source(tiny):
 def test_test_views_are_clips_then_crops():
     frames = np.random.default_rng(0).integers(0, 256, (10, 24, 32, 3), np.uint8)
     for crop in (CenterCrop(size=(16, 16)), ThreeCrop(size=(24, 24)), TenCrop(size=(16, 16))):
-        views = Views(clips=DenseClips(clip_len=3, num_clips=2), crop=crop)
+        views = TestViews(clips=DenseClips(clip_len=3, num_clips=2), crop=crop)
         read = views.read(ArrayVideo(frames))
         assert read.shape == (2, 3, 24, 32, 3)
         pixels = views.crops(torch.from_numpy(read)).numpy()
@@ -112,7 +114,7 @@ def test_test_views_are_clips_then_crops():
 
 
 def test_frames_smaller_than_the_crop_are_enlarged():
-    views = Views(clips=SegmentFrames(num_segments=2), crop=CenterCrop(size=(16, 16)))
+    views = TestViews(clips=SegmentFrames(num_segments=2), crop=CenterCrop(size=(16, 16)))
     read = views.read(ArrayVideo(np.full((3, 8, 12, 3), 7, np.uint8)))
     assert (views.crops(torch.from_numpy(read)) == 7).all()
     assert views.crops(torch.from_numpy(read)).shape == (1, 2, 16, 16, 3)
@@ -190,7 +192,7 @@ def test_testing_many_videos_keeps_within_the_open_files_of_a_process(tiny, reci
 
 def test_reversed_views_carry_the_label_of_the_reversed_class(tiny, recipe):
     samples = read_split(tiny, "train")  # the classes down and up
-    views = replace(recipe.train, clips=DenseClips(clip_len=4), crop=CenterCrop(size=(32, 32)))
+    views = replace(recipe.train, clips=DenseClips(clip_len=4), crop=RandomCrop(size=(32, 32)))
     forward = VideoDataset(samples, views, seed=0)[(5, 0)]
     backward = VideoDataset(samples, replace(views, reverse=1.0), seed=0)[(5, 0)]
     assert forward.pixels is not None
@@ -334,4 +336,4 @@ def numbered(count, **columns):
 
 
 def small_views():
-    return Views(clips=SegmentFrames(num_segments=4), crop=RandomResizedCrop(size=(20, 28)))
+    return TrainViews(clips=SegmentFrames(num_segments=4), crop=RandomResizedCrop(size=(20, 28)))

@@ -6,11 +6,14 @@ import pytest
 from mmaction_lite.data.sources.source import ArrayVideo, open_source
 from mmaction_lite.data.views.augment import ColorJitter, RandomErasing
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, RandomResizedCrop, ScaleJitterCrop
+from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, TimedClips
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.errors import UserError
 
-PLAIN = Views(clips=DenseClips(clip_len=4, frame_interval=2, num_clips=2), crop=RandomCrop(size=(20, 28)))
+PLAIN = TrainViews(
+    clips=DenseClips(clip_len=4, frame_interval=2, num_clips=2), crop=RandomCrop(size=(20, 28))
+)
 
 
 @pytest.fixture
@@ -105,11 +108,11 @@ def test_pixel_transforms_follow_in_their_order(video):
     [TimedClips(clip_len=4, target_fps=10, num_clips=2), PySlowFastClips(clip_len=4, frame_interval=2)],
 )
 def test_samplers_in_time_are_told_the_rate_of_the_video(video, clips):
-    views = Views(clips=clips, crop=CenterCrop(size=(20, 28)))
+    views = TestViews(clips=clips, crop=CenterCrop(size=(20, 28)))
     for fps in (15.0, 30.0):
         source = ArrayVideo(video.pixels, fps)
         assert (views.read(source) == video.pixels[clips(30, fps=fps)]).all()
-    drawn = draw(replace(views, crop=RandomCrop(size=(48, 64))), video)
+    drawn = draw(TrainViews(clips=clips, crop=RandomCrop(size=(48, 64))), video)
     assert (drawn.pixels == video.pixels[clips(30, np.random.default_rng(0), fps=30.0)]).all()
     with pytest.raises(UserError, match="frame rate is nan"):
         views.read(ArrayVideo(video.pixels, float("nan")))
@@ -117,7 +120,7 @@ def test_samplers_in_time_are_told_the_rate_of_the_video(video, clips):
 
 def test_the_protocol_line_tells_the_spacing():
     def line(clips):
-        return str(Views(clips=clips, crop=CenterCrop(size=(224, 224)), short_side=256))
+        return str(Protocol(views=TestViews(clips=clips, crop=CenterCrop(size=(224, 224)), short_side=256)))
 
     plain = line(DenseClips(clip_len=8, frame_interval=8))
     assert plain == (
@@ -134,5 +137,5 @@ def test_the_protocol_line_tells_the_spacing():
 def test_impossible_settings_are_refused():
     with pytest.raises(UserError, match=r"reverse is 1\.5; expected a probability"):
         replace(PLAIN, reverse=1.5)
-    with pytest.raises(UserError, match="repeats is 0; it must be at least 1"):
+    with pytest.raises(UserError, match="repeats is 0; expected an integer, at least 1"):
         replace(PLAIN, repeats=0)

@@ -1,5 +1,6 @@
 """Drills: workers that hang or die, and shared memory that is too small."""
 
+import dataclasses
 import os
 import signal
 import time
@@ -15,13 +16,13 @@ from mmaction_lite.data.loading import workers
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import VideoDataset, evaluation_loader, training_loader
 from mmaction_lite.data.loading.workers import WorkerSettings
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.errors import UserError, VideoError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trapped(Views):
-    """Views that come to grief at the file `bad`: they wait in a pipe's open for ever, or end the process.
+class Trap:
+    """Part of views that fail at the file `bad`: they open a pipe, which never returns, or end the process.
 
     Args:
         bad: path of the file.
@@ -42,17 +43,23 @@ class Trapped(Views):
             Path(self.pipe).read_bytes()
         os.kill(os.getpid(), signal.SIGKILL)
 
+
+@dataclass(frozen=True, kw_only=True)
+class TrappedTrainViews(Trap, TrainViews):
     def draw_views(self, source, clip_rng, rng):
         self.spring(source)
         return super().draw_views(source, clip_rng, rng)
 
+
+@dataclass(frozen=True, kw_only=True)
+class TrappedTestViews(Trap, TestViews):
     def read(self, source):
         self.spring(source)
         return super().read(source)
 
 
 def fields(views):
-    return {name: getattr(views, name) for name in ("clips", "short_side", "crop", "flip", "antialias")}
+    return {field.name: getattr(views, field.name) for field in dataclasses.fields(views)}
 
 
 @pytest.mark.skipif(not hasattr(os, "getpriority"), reason="this system has no priorities to ask for")
@@ -94,7 +101,7 @@ def test_a_hanging_file_is_named_and_replaced_and_no_draw_is_lost(tiny, recipe, 
     samples = read_split(tiny, "train")
     bad = bad_sample(samples)
     os.mkfifo(tmp_path / "pipe")
-    views = Trapped(**fields(recipe.train), bad=str(samples.path(bad)), pipe=str(tmp_path / "pipe"))
+    views = TrappedTrainViews(**fields(recipe.train), bad=str(samples.path(bad)), pipe=str(tmp_path / "pipe"))
     expected, _ = trained(samples, recipe.train, 0)
     start = time.time()
     found, lines = trained(samples, views, 2)
@@ -110,7 +117,7 @@ def test_a_killed_worker_costs_nothing(tiny, recipe, tmp_path):
     """The file it was reading is read again: once may have been anybody's fault."""
     samples = read_split(tiny, "train")
     bad = str(samples.path(bad_sample(samples)))
-    views = Trapped(**fields(recipe.train), bad=bad, once=str(tmp_path / "snapped"))
+    views = TrappedTrainViews(**fields(recipe.train), bad=bad, once=str(tmp_path / "snapped"))
     expected, _ = trained(samples, recipe.train, 0)
     found, lines = trained(samples, views, 2, hang_seconds=10.0)
     assert lines == ["a decoding worker died; restarted the decoding workers, no batch is lost"]
@@ -124,7 +131,7 @@ def test_a_killed_worker_costs_nothing(tiny, recipe, tmp_path):
 def test_a_file_that_kills_every_reader_is_given_up(tiny, recipe):
     samples = read_split(tiny, "train")
     bad = bad_sample(samples)
-    views = Trapped(**fields(recipe.train), bad=str(samples.path(bad)))
+    views = TrappedTrainViews(**fields(recipe.train), bad=str(samples.path(bad)))
     expected, _ = trained(samples, recipe.train, 0)
     found, lines = trained(samples, views, 2, hang_seconds=10.0)
     assert_others_are_unchanged(found, expected, bad)
@@ -137,7 +144,7 @@ def test_a_test_counts_a_hanging_file_as_unreadable(tiny, recipe, tmp_path):
     samples = read_split(tiny, "train")
     bad = bad_sample(samples)
     os.mkfifo(tmp_path / "pipe")
-    views = Trapped(**fields(recipe.val), bad=str(samples.path(bad)), pipe=str(tmp_path / "pipe"))
+    views = TrappedTestViews(**fields(recipe.val), bad=str(samples.path(bad)), pipe=str(tmp_path / "pipe"))
     settings = WorkerSettings(num_workers=2, hang_seconds=2.0)
     loader = evaluation_loader(VideoDataset(samples, views), 5, settings, report=lambda line: None)
     clips = [clip for clips in loader for clip in clips]
@@ -200,7 +207,7 @@ def test_a_dead_worker_is_recognised_by_its_exit_code(tiny, recipe, tmp_path, mo
     monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "_try_get_data", read_or_raise)
     samples = read_split(tiny, "train")
     bad = str(samples.path(bad_sample(samples)))
-    views = Trapped(**fields(recipe.train), bad=bad, once=str(tmp_path / "snapped"))
+    views = TrappedTrainViews(**fields(recipe.train), bad=bad, once=str(tmp_path / "snapped"))
     found, lines = trained(samples, views, 2, hang_seconds=10.0)
     assert [len(batch.samples) for batch in found] == [4] * 6
     assert lines == ["a decoding worker died; restarted the decoding workers, no batch is lost"]

@@ -8,12 +8,12 @@ from torch import nn
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.views.crops import CenterCrop, TenCrop
-from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.data.views.samplers import DenseClips
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
-from mmaction_lite.inference import evaluate as module
-from mmaction_lite.inference.evaluate import average_views, evaluate
+from mmaction_lite.inference import scores as module
+from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.tasks.metrics import average_precision, metrics
 
 
@@ -34,7 +34,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def views():
-    return Views(clips=DenseClips(clip_len=4, num_clips=3), short_side=24, crop=TenCrop(size=(16, 16)))
+    return TestViews(clips=DenseClips(clip_len=4, num_clips=3), short_side=24, crop=TenCrop(size=(16, 16)))
 
 
 def test_metrics_are_what_the_definitions_say():
@@ -64,30 +64,20 @@ def test_unreadable_videos_count_as_wrong():
     assert metrics(scores, np.array([0, 0])) == {"top1": 0.5, "top5": 0.5, "mean_class": 0.5}
 
 
-def test_average_of_probabilities_and_of_scores():
-    logits = torch.tensor([[[4.0, 0.0], [0.0, 1.0]]])
-    torch.testing.assert_close(average_views(logits, "probability"), logits.softmax(-1).mean(1))
-    torch.testing.assert_close(average_views(logits, "score"), torch.tensor([[2.0, 0.5]]).softmax(-1))
-    torch.testing.assert_close(average_views(logits, "probability", "sigmoid"), logits.sigmoid().mean(1))
-    torch.testing.assert_close(
-        average_views(logits, "score", "sigmoid"), torch.tensor([[2.0, 0.5]]).sigmoid()
-    )
-
-
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_every_video_once_with_all_its_views(tiny, views, num_workers, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_BYTES", 7 * 4 * 4 * 16 * 16 * 3)  # seven views at a time
     samples = read_split(tiny, "val")
     model = Brightness()
-    result = evaluate(model, samples, views, Normalize(), workers=WorkerSettings(num_workers=num_workers))
+    result = evaluate(model, samples, Protocol(views=views), workers=WorkerSettings(num_workers=num_workers))
     assert model.largest_batch == 7
     assert result.metrics["top1"] == 1.0
-    assert "3 clips × 10 crops" in result.protocol
-    assert f"6 videos of {samples.source}, 0 unreadable" in result.protocol
+    assert "3 clips × 10 crops" in result.protocol_line
+    assert f"6 videos of {samples.source}, 0 unreadable" in result.protocol_line
     monkeypatch.setattr(module, "CHUNK_BYTES", 1 << 30)
-    whole = evaluate(model, samples, views, Normalize())
+    whole = evaluate(model, samples, Protocol(views=views))
     fast = replace(whole, precision="bfloat16", compile="default")
-    assert "; bfloat16; compiled (default); 6 videos" in fast.protocol
+    assert "; bfloat16; compiled (default); 6 videos" in fast.protocol_line
     np.testing.assert_allclose(result.scores, whole.scores, rtol=1e-5)
 
 
@@ -97,10 +87,10 @@ def test_a_broken_video_is_named_and_never_dropped(tiny, views, tmp_path):
     (tmp_path / "val" / "up" / "good.mp4").write_bytes((tiny / "val" / "up" / "12.mp4").read_bytes())
     samples = read_split(tmp_path, "val", ("down", "up"))
     one = replace(views, crop=CenterCrop(size=(16, 16)))
-    result = evaluate(Brightness(), samples, one, Normalize())
+    result = evaluate(Brightness(), samples, Protocol(views=one))
     assert np.isnan(result.scores[0]).all()
     assert result.metrics["top1"] == 0.5
-    assert f"2 videos of {samples.source}, 1 unreadable" in result.protocol
+    assert f"2 videos of {samples.source}, 1 unreadable" in result.protocol_line
     assert "broken.mp4" in result.faults[0].reason
     result.save(tmp_path / "scores.npz")
     with np.load(tmp_path / "scores.npz", allow_pickle=False) as saved:
@@ -109,4 +99,4 @@ def test_a_broken_video_is_named_and_never_dropped(tiny, views, tmp_path):
         np.testing.assert_array_equal(saved["scores"], result.scores)
     (tmp_path / "val" / "up" / "good.mp4").unlink()
     with pytest.raises(UserError, match=r"none of 1 videos can be read; .*broken\.mp4"):
-        evaluate(Brightness(), read_split(tmp_path, "val", ("down", "up")), one, Normalize())
+        evaluate(Brightness(), read_split(tmp_path, "val", ("down", "up")), Protocol(views=one))

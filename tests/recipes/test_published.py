@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite import list_recipes
-from mmaction_lite.data.views.views import Views
-from mmaction_lite.inference.evaluate import average_views
+from mmaction_lite.data.views.protocol import Protocol as TestedBy
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from tests.recipes.published import (
@@ -32,22 +32,27 @@ HEIGHT, WIDTH, LENGTH = 384, 512, 300  # of the videos below: 4:3, 10 s at 30 fp
 # How the tests reach a recipe's values. Only these functions know its fields.
 
 
-def training_views(recipe: Recipe) -> Views:
+def training_views(recipe: Recipe) -> TrainViews:
     return recipe.train
 
 
-def protocol_views(recipe: Recipe, split: str) -> Views:
-    return getattr(recipe, split)
+def protocol_of(recipe: Recipe, split: str) -> TestedBy:
+    return getattr(recipe, f"{split}_protocol")
+
+
+def protocol_views(recipe: Recipe, split: str) -> TestViews:
+    return protocol_of(recipe, split).views
 
 
 def normalized(recipe: Recipe, split: str, pixels: Tensor) -> Tensor:
     """uint8 (N, T, H, W, C) to the inputs of the network in `split`, (N, C, T, H, W)."""
-    return recipe.normalize(pixels)
+    normalize = recipe.normalize if split == "train" else protocol_of(recipe, split).normalize
+    return normalize(pixels)
 
 
 def averaged(recipe: Recipe, split: str, logits: Tensor) -> Tensor:
     """(B, V, K) logits to (B, K) scores of the videos."""
-    return average_views(logits, protocol_views(recipe, split).average)
+    return protocol_of(recipe, split).average_logits(logits, lambda x: x.softmax(-1))
 
 
 def lr_at(recipe: Recipe, epoch: float) -> float:

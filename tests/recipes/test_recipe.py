@@ -12,7 +12,7 @@ import torch
 from mmaction_lite import get_recipe, list_recipes
 from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.errors import UserError
-from mmaction_lite.inference.evaluate import score
+from mmaction_lite.inference.scores import compute_scores
 from mmaction_lite.models import tsm_r10, tsm_r50
 from mmaction_lite.optim import AdamW, Steps, set_lr
 from mmaction_lite.recipes.finetune import finetune
@@ -118,10 +118,12 @@ def test_a_step_and_a_test_of_every_recipe(name):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or 40.0)
     optimizer.step()
-    for views in (small(recipe.val), small(recipe.test)):
-        clips = torch.from_numpy(views.read(video))
+    for protocol in (recipe.val_protocol, recipe.test_protocol):
+        window = None if protocol.window is None else 1  # of features 2x2
+        protocol = replace(protocol, views=small(protocol.views), window=window)
+        clips = torch.from_numpy(protocol.read(video))
         with torch.no_grad():
-            found = score(model.eval(), [clips], views, recipe.normalize)
+            found = compute_scores(model.eval(), [clips], protocol)
         np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
 
 
@@ -155,13 +157,13 @@ def test_settings_change_scalars_and_leave_a_mark():
     changed = apply_overrides(
         recipe,
         ["optimizer.lr=1e-3", "model.dropout=0.3", "epochs=7", "max_grad_norm=none", "train.flip=0",
-         "schedule.milestones=(3,5)", "val.average=score", "optimizer.nesterov=true"],
+         "schedule.milestones=(3,5)", "average=score", "optimizer.nesterov=true"],
     )  # fmt: skip
     assert changed.optimizer == replace(recipe.optimizer, lr=1e-3, nesterov=True)  # pyright: ignore
     assert changed.model == Build(tsm_r50, dropout=0.3)
     assert (changed.epochs, changed.max_grad_norm, changed.train.flip) == (7, None, 0.0)
     assert changed.schedule == replace(recipe.schedule, milestones=(3, 5))  # pyright: ignore
-    assert changed.val.average == "score"
+    assert changed.average == "score"
     assert len(changed.modified) == 8
     assert recipe == get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
 
@@ -177,7 +179,7 @@ def test_settings_change_scalars_and_leave_a_mark():
         ("epochs=1.5", r"Recipe: epochs is 1\.5; expected an integer, at least 1$"),
         ("epochs=0", r"Recipe: epochs is 0; expected an integer, at least 1$"),
         ("epochs.x=1", r"epochs is a single value and has no field 'x'"),
-        ("val.average=max", r"Views: average is 'max'; expected one of 'probability', 'score'$"),
+        ("average=max", r"Recipe: average is 'max'; expected one of 'probability', 'score'$"),
         ("model.dropout=yes", r"tsm_r50: dropout is 'yes'; expected a number$"),
         ("lr", r"expected FIELD=VALUE"),
         (
@@ -188,7 +190,7 @@ def test_settings_change_scalars_and_leave_a_mark():
             "freeze=conv1",
             r"freeze is 'conv1'; expected a tuple such as \(\"a\", \"a\"\), each a string.*quotes",
         ),
-        ("train.flip=2", r"^--set train.flip=2: Views: flip is 2; expected a probability"),
+        ("train.flip=2", r"^--set train.flip=2: TrainViews: flip is 2; expected a probability"),
         ("multigrid.phases=3", r"multigrid is None in this recipe"),
     ],
 )

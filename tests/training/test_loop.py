@@ -61,7 +61,7 @@ def test_run_folder_holds_everything(tiny, recipe, tmp_path):
     assert str(recipe) in (tmp_path / "run" / "recipe.txt").read_text()
     card = card_of(load(tmp_path / "run"))
     assert card.classes == ("down", "up")
-    assert card.test == recipe.test
+    assert card.test == recipe.test_protocol
 
 
 def test_overfits_four_clips(tiny, recipe, tmp_path):
@@ -84,7 +84,7 @@ def test_validation_in_training_is_the_test_of_the_val_protocol(tiny, recipe, tm
     train(recipe, tiny, tmp_path / "run")
     model = load(tmp_path / "run" / "best.pt")
     card = card_of(model)
-    result = evaluate(model, read_split(tiny, "val", card.classes), card.val, card.normalize)
+    result = evaluate(model, read_split(tiny, "val", card.classes), card.val)
     with np.load(tmp_path / "run" / "val.npz") as saved:
         assert (saved["scores"] == result.scores).all()
 
@@ -249,7 +249,7 @@ def test_averaged_weights_are_validated_kept_and_resumed(tiny, recipe, tmp_path,
     assert any(not torch.equal(last[name], whole["model"][name]) for name in last)
     model = load(tmp_path / "whole" / "best.pt")
     card = card_of(model)
-    result = evaluate(model, read_split(tiny, "val", card.classes), card.val, card.normalize)
+    result = evaluate(model, read_split(tiny, "val", card.classes), card.val)
     with np.load(tmp_path / "whole" / "val.npz") as saved:
         assert (saved["scores"] == result.scores).all()
 

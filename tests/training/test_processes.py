@@ -24,17 +24,18 @@ from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
 from mmaction_lite.data.loading.batch_plan import Multigrid, Phase
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.optim import SGD, OneCycle
 from mmaction_lite.recipes.recipe import Build, Recipe
 
 
 def small() -> Recipe:
-    val = Views(clips=SegmentFrames(num_segments=4), short_side=24, crop=CenterCrop(size=(20, 28)))
+    val = TestViews(clips=SegmentFrames(num_segments=4), short_side=24, crop=CenterCrop(size=(20, 28)))
     return Recipe(
         model=Build(tsm_r10, width=8, dropout=0.0), dataset="tiny",
-        train=replace(val, crop=RandomCrop(size=(20, 28)), flip=0.5), val=val, test=val,
+        train=TrainViews(clips=val.clips, short_side=24, crop=RandomCrop(size=(20, 28)), flip=0.5),
+        val=val, test=val,
         optimizer=SGD(lr=0.02, nesterov=True), schedule=OneCycle(), epochs=3, batch_size=4,
         batch_norm="frozen", mixing=Mixing(), max_grad_norm=1.0, ema_decay=0.5,
     )
@@ -238,7 +239,7 @@ def assert_scores_are_those_of_the_saved_weights(run: Path, data: Path) -> None:
     model = load(run / "best.pt")
     card = card_of(model)
     samples = read_split(data, "val", card.classes)
-    scores = evaluate(model, samples, card.val, card.normalize).scores
+    scores = evaluate(model, samples, card.val).scores
     np.testing.assert_allclose(np.load(run / "val.npz")["scores"], scores, rtol=1e-4, atol=1e-6)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmaction_lite.data.views.crops import MultiScaleCrop, RandomResizedCrop, ScaleJitterCrop
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError
 
 
@@ -73,7 +73,7 @@ class Multigrid:
                 )
 
     @staticmethod
-    def check_views(views: Views) -> None:
+    def check_views(views: TrainViews) -> None:
         """Whether clips and crops of training views can be made smaller.
 
         Raises:
@@ -90,7 +90,7 @@ class Multigrid:
                 "the picture; expected ScaleJitterCrop, RandomResizedCrop or MultiScaleCrop"
             )
 
-    def check(self, views: Views, epochs: int) -> None:
+    def check(self, views: TrainViews, epochs: int) -> None:
         """Whether it goes with the training views and epochs of a recipe.
 
         Raises:
@@ -227,7 +227,7 @@ class BatchPlan:
         return self._stretches[bisect_right(self._stretches, step, key=lambda s: s.first_step) - 1]
 
 
-def reshaped(views: Views, shape: Shape | None, rng: np.random.Generator | None = None) -> Views:
+def reshaped(views: TrainViews, shape: Shape | None, rng: np.random.Generator | None = None) -> TrainViews:
     """`views` with clips and crops of `shape`, as multigrid training samples them (section 3.1).
 
     A clip of fewer frames has any whole interval from that of `views` up to the one with which it spans as

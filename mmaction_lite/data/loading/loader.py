@@ -8,7 +8,7 @@ the same pixels. Where epochs differ, `data.batch_plan` numbers the draws.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -26,8 +26,8 @@ from mmaction_lite.data.loading.workers import (
     check_shared_memory,
 )
 from mmaction_lite.data.sources.source import Source, open_sample
-from mmaction_lite.data.views.views import Views
-from mmaction_lite.errors import VideoError
+from mmaction_lite.data.views.views import TestViews, TrainViews, Views
+from mmaction_lite.errors import UserError, VideoError
 
 # Purposes: the second word of every seed.
 ORDER, CLIP, AUGMENT, MIX, REDRAW = range(5)
@@ -176,7 +176,10 @@ class VideoDataset:
         self.cache = cache
         self.seed = seed
         self.batch_plan = batch_plan
-        is_random = seed is not None
+        if isinstance(views, TrainViews) != (seed is not None):
+            expected = "TestViews without a seed" if seed is None else "TrainViews with a seed"
+            raise UserError(f"VideoDataset: views are {type(views).__name__}; expected {expected}")
+        is_random = isinstance(views, TrainViews)
         self._mirrored = mirrored_classes(samples.classes) if is_random and views.flip > 0 else None
         self._reversed = reversed_classes(samples.classes) if is_random and views.reverse > 0 else None
         self.worker_status = WorkerStatus()
@@ -192,7 +195,7 @@ class VideoDataset:
         labels = torch.from_numpy(self.samples.target(item)[None])
         try:
             with self.worker_status.reading(item), self._open(item) as source:
-                return Clip(torch.from_numpy(self.views.read(source)), labels, item, [])
+                return Clip(torch.from_numpy(cast(TestViews, self.views).read(source)), labels, item, [])
         except VideoError as error:
             return Clip(None, labels, item, [Fault(self.samples.name(item), str(error))])
 
@@ -211,7 +214,7 @@ class VideoDataset:
                     with self.worker_status.reading(sample), self._open(sample) as source:
                         clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
-                        views = reshaped(self.views, shape, clip_rng)
+                        views = reshaped(cast(TrainViews, self.views), shape, clip_rng)
                         pixels, flips, reversals = views.draw_views(source, clip_rng, rng)
                     labels = np.stack([self.samples.target(sample)] * len(flips))
                     for altered, label_flips in ((flips, self._mirrored), (reversals, self._reversed)):
@@ -261,6 +264,7 @@ def training_loader(
     seed, views, batch_plan = dataset.seed, dataset.views, dataset.batch_plan
     assert seed is not None
     assert batch_plan is not None
+    assert isinstance(views, TrainViews)
     num_views = views.clips.num_clips * views.repeats
     largest = max(clips * math.prod(reshaped(views, shape).view_shape) for clips, shape in batch_plan.batches)
     check_shared_memory(largest * num_views // world_size, workers.count())
@@ -308,6 +312,7 @@ def evaluation_loader(
     Raises:
         UserError: shared memory is too small for the lists of these workers.
     """
+    assert isinstance(dataset.views, TestViews)
     check_shared_memory(num_videos * dataset.views.video_bytes, workers.count())
     own = range(len(dataset))[rank_slice(len(dataset), rank, world_size)] if chosen is None else chosen
 

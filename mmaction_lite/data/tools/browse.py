@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import TrainBatchSampler, VideoDataset
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 
@@ -16,7 +16,7 @@ MOST_FRAMES = 16
 CAPTION_PIXELS = 14
 
 
-def browse(samples: Samples, views: Views, out: Path, num_clips: int, seed: int = 0) -> int:
+def browse(samples: Samples, views: TrainViews, out: Path, num_clips: int, seed: int = 0) -> int:
     """Write the first training draws as a PNG picture: a row per view, up to 16 of its frames.
 
     Returns:

@@ -11,9 +11,9 @@ import torch
 
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.views.crops import CenterCrop
-from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.data.views.samplers import DenseClips
-from mmaction_lite.data.views.views import Views
+from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
@@ -104,24 +104,24 @@ def test_what_cannot_be_done_in_bytes_is_said(tiny: Any) -> None:
             assert torch.equal(optimize_for_inference(done)(clip("tsn_r18")), done(clip("tsn_r18")))
     with pytest.raises(UserError, match="no clip"):
         quantize_for_inference(build("tsn_r18"), [])
-    views = Views(clips=DenseClips(clip_len=4), short_side=24, crop=CenterCrop(size=(16, 16)))
+    views = TestViews(clips=DenseClips(clip_len=4), short_side=24, crop=CenterCrop(size=(16, 16)))
     samples = read_split(tiny, "val")
     wrongs: list[dict[str, Any]] = [{"compile": "default"}, {"precision": "bfloat16"}]
     for wrong in wrongs:
         with pytest.raises(UserError, match=r"int8 does not go with (compile|amp bfloat16)"):
-            evaluate(build("tsn_r18"), samples, views, Normalize(), calibration=samples, **wrong)
+            evaluate(build("tsn_r18"), samples, Protocol(views=views), calibration=samples, **wrong)
     gone = replace(samples, root=samples.root / "nowhere")
     with pytest.raises(UserError, match=r"none of 6 videos can be read for int8; .*nowhere.*no such file"):
-        evaluate(build("tsn_r18"), samples, views, Normalize(), calibration=gone)
+        evaluate(build("tsn_r18"), samples, Protocol(views=views), calibration=gone)
 
 
 def test_scores_in_bytes_and_what_is_said_of_them(tiny: Any) -> None:
-    views = Views(clips=DenseClips(clip_len=4), short_side=40, crop=CenterCrop(size=(32, 32)))
+    views = TestViews(clips=DenseClips(clip_len=4), short_side=40, crop=CenterCrop(size=(32, 32)))
     samples, training = read_split(tiny, "val"), read_split(tiny, "train")
     model = build("slowonly_r50")
     model.fc = torch.nn.Linear(model.fc.in_features, 2)
-    plain = evaluate(model, samples, views, Normalize())
-    small = evaluate(model, samples, views, Normalize(), calibration=training)
-    assert "; int8; 6 videos" in small.protocol
+    plain = evaluate(model, samples, Protocol(views=views))
+    small = evaluate(model, samples, Protocol(views=views), calibration=training)
+    assert "; int8; 6 videos" in small.protocol_line
     assert not np.array_equal(small.scores, plain.scores)
     np.testing.assert_allclose(small.scores, plain.scores, atol=0.1)

@@ -1,0 +1,103 @@
+"""The protocol of a test: which views of a video are classified and how their results are averaged."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmaction_lite.data.sources.source import Source
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.views import TestViews
+from mmaction_lite.settings import PositiveInt, check_fields
+
+Average = Literal["probability", "score"]
+
+_AVERAGED: dict[Average, str] = {"probability": "probabilities averaged", "score": "scores averaged"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Everything besides the model that determines its scores for a video.
+
+    `str(protocol)` is the protocol line: clips × crops, size, antialias, window, averaging. Print and store
+    it with every number.
+
+    Args:
+        views: clips and crops of a video.
+        normalize: conversion of pixels to inputs.
+        average: what is averaged over the views of a video, "probability" or "score" (logits).
+        window: side of a window in the last feature map. The model then classifies every window of this side
+            (stride 1) by itself, and the windows count as further views. PySlowFast tests networks trained
+            on 224 pixels this way on 256 pixels: 7, of features 8x8. None: one result for each view.
+
+    Raises:
+        UserError: a value of another type or out of range.
+    """
+
+    views: TestViews
+    normalize: Normalize = field(default_factory=Normalize)
+    average: Average = "probability"
+    window: PositiveInt | None = None
+
+    def __post_init__(self):
+        check_fields(self)
+
+    def read(self, source: Source) -> np.ndarray:
+        """Read the clips of a video before cropping, uint8 (num_clips, T, H, W, C)."""
+        return self.views.read(source)
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Convert the clips of one video to model inputs.
+
+        Args:
+            pixels: uint8 (num_clips, T, H, W, C), as `read` returns them.
+
+        Returns:
+            float32 (V, C, T, h, w) on the device of `pixels`, ordered by clip, then by crop.
+        """
+        return self.normalize(self.views.crops(pixels))
+
+    def prepare_in_chunks(self, videos: Iterable[Tensor], chunk_views: int) -> Iterator[Tensor]:
+        """Convert the clips of several videos to model inputs, at most `chunk_views` views at a time.
+
+        Joined, the chunks equal `prepare` of all videos; only one chunk is in memory as floats.
+
+        Args:
+            videos: uint8 (num_clips, T, H, W, C) each, on one device.
+            chunk_views: largest number of views in a chunk.
+
+        Yields:
+            float32 (at most `chunk_views`, C, T, h, w).
+        """
+        pixels = torch.cat([self.views.crops(clips) for clips in videos])
+        yield from map(self.normalize, pixels.split(chunk_views))
+
+    def average_logits(self, logits: Tensor, probabilities: Callable[[Tensor], Tensor]) -> Tensor:
+        """Average the results of the views of each video. No other function averages views.
+
+        Args:
+            logits: (B, V, K) for B videos.
+            probabilities: maps logits (..., K) to probabilities of the same shape.
+
+        Returns:
+            float32 (B, K): the mean of the views' probabilities, or, if `average` is "score", the
+            probabilities of their mean logits. Both are probabilities, so that scores of different
+            protocols can be compared.
+        """
+        logits = logits.float()
+        if self.average == "probability":
+            return probabilities(logits).mean(1)
+        return probabilities(logits.mean(1))
+
+    @property
+    def num_views(self) -> int:
+        """Number of views of one video: clips × crops."""
+        return self.views.num_views
+
+    def __str__(self) -> str:
+        """Return the protocol line."""
+        window = f", every {self.window}x{self.window} window of the features" if self.window else ""
+        return f"{self.views}{window}, {_AVERAGED[self.average]}"

@@ -1,0 +1,158 @@
+"""Compute the scores of videos under a protocol; the scores of a whole split and their files."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmaction_lite.data.loading.loader import Fault
+from mmaction_lite.data.views.protocol import Protocol
+from mmaction_lite.device import CompileMode, Precision, reusing_memory
+from mmaction_lite.errors import UserError
+from mmaction_lite.files import write_atomically
+from mmaction_lite.tasks.metrics import metrics
+
+# Upper bound of the float inputs in one forward pass; limits the memory of tests with many views.
+CHUNK_BYTES = 96 << 20
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of every video of a split.
+
+    Args:
+        scores: float32 (N, K), averaged over views by `protocol`. The row of an unreadable video is NaN;
+            every metric counts the video as incorrect.
+        labels: int64 (N,), or multi-label bool (N, K).
+        paths: one per video.
+        classes: class names in the order of the scores.
+        protocol: views, normalization, averaging and window.
+        source: file or folder that lists the videos.
+        faults: the unreadable videos.
+        precision: of the forward pass.
+        compile: mode of `torch.compile`, or None.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    paths: list[str]
+    classes: tuple[str, ...]
+    protocol: Protocol
+    source: str
+    faults: list[Fault]
+    precision: Precision | Literal["int8"] = "float32"
+    compile: CompileMode | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the scores; see `metrics.metrics`."""
+        return metrics(self.scores, self.labels)
+
+    @property
+    def loss(self) -> float:
+        """Cross entropy of the averaged probabilities: of the true class, or the mean over all classes."""
+        readable = ~np.isnan(self.scores).any(1)
+        scores, labels = self.scores[readable], self.labels[readable]
+        if labels.ndim == 1:
+            correct = scores[np.arange(len(labels)), labels]
+        else:
+            correct = np.where(labels, scores, 1 - scores)
+        return float(-np.log(np.maximum(correct, 1e-12)).mean()) + 0.0  # no -0.000
+
+    @property
+    def protocol_line(self) -> str:
+        """The protocol, the precision and the number of videos, to print and store with every metric."""
+        arithmetic = "" if self.precision == "float32" else f"{self.precision}; "
+        arithmetic += f"compiled ({self.compile}); " if self.compile else ""
+        videos = f"{len(self.labels)} videos of {self.source}, {len(self.faults)} unreadable"
+        return f"{self.protocol}; {arithmetic}{videos}"
+
+    def save(self, path: Path) -> None:
+        """Write the scores to an `.npz` file: paths, labels, scores, class_names, protocol (no pickles)."""
+        arrays = {
+            "paths": np.array(self.paths),
+            "labels": self.labels,
+            "scores": self.scores,
+            "class_names": np.array(self.classes),
+            "protocol": np.array(self.protocol_line),
+        }
+        write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def compute_scores(
+    model: nn.Module,
+    videos: list[Tensor],
+    protocol: Protocol,
+    *,
+    activation: Activation = "softmax",
+    precision: Precision = "float32",
+    is_compiled: bool = False,
+) -> np.ndarray:
+    """Compute the scores of a few videos under a protocol.
+
+    Args:
+        model: maps (B, C, T, H, W) to logits (B, K), in evaluation mode.
+        videos: uint8 (num_clips, T, H, W, C) each, as `Protocol.read` returns them. They are copied to the
+            device of the model.
+        protocol: views, normalization, averaging and window.
+        activation: "softmax" for mutually exclusive classes, "sigmoid" for independent ones.
+        precision: autocast to this dtype.
+        is_compiled: whether `model` is compiled.
+
+    Returns:
+        float32 (len(videos), K).
+
+    Raises:
+        UserError: the protocol has a window that the model cannot classify.
+    """
+    device = device_of(model)
+    on_device = (clips.to(device, non_blocking=True) for clips in videos)
+    options = _forward_options(model, protocol)
+    dtype = getattr(torch, precision)
+    parts = []
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), reusing_memory(device):
+        for inputs in protocol.prepare_in_chunks(on_device, chunk_views(protocol)):
+            if is_compiled:
+                torch.compiler.cudagraph_mark_step_begin()
+            # A replayed CUDA graph writes its next output to the same memory.
+            parts.append(model(inputs, **options).clone())
+    logits = torch.cat(parts).unflatten(0, (len(videos), protocol.num_views))
+    if protocol.window is not None:
+        logits = logits.flatten(1, 2)  # windows are further views
+
+    def probabilities(logits: Tensor) -> Tensor:
+        return logits.softmax(-1) if activation == "softmax" else logits.sigmoid()
+
+    return protocol.average_logits(logits, probabilities).cpu().numpy()
+
+
+def _forward_options(model: nn.Module, protocol: Protocol) -> dict[str, int]:
+    """Return the keyword arguments of the forward pass.
+
+    Raises:
+        UserError: the protocol has a window, and the model's forward method takes none.
+    """
+    if protocol.window is None:
+        return {}
+    if "window" not in inspect.signature(model.forward).parameters:
+        raise UserError(
+            f"the protocol classifies windows of the features (window={protocol.window}), and the forward "
+            f"method of {type(model).__name__} has no argument `window`. Use a recipe with window=None"
+        )
+    return {"window": protocol.window}
+
+
+def chunk_views(protocol: Protocol) -> int:
+    """Return the number of views in one forward pass."""
+    return max(1, CHUNK_BYTES // (4 * int(np.prod(protocol.views.view_shape))))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the model's parameters."""
+    return next(model.parameters()).device
