@@ -17,7 +17,7 @@ from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state
-from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint
+from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint, stored_classes
 
 
 class Stateful(Protocol):
@@ -97,15 +97,21 @@ class Run:
             writing.result()
 
     def start_from(self, file: Path, model: nn.Module) -> Conversion:
-        """Fill `model` from a checkpoint of any origin, or a run folder's best; see `converters.convert`.
+        """Load weights into `model` before a training; see `converters.convert`.
+
+        Args:
+            file: a checkpoint of this network, of this package or of another project, or a run folder, whose
+                best weights are loaded.
+            model: the network.
 
         Raises:
-            UserError: the file does not fit the network in more than the number of classes.
+            UserError: the file cannot be read, or does not fit the network in more than its classes.
         """
         file = run_weights(file) if file.is_dir() else file
         checkpoint = read_checkpoint(file)
         try:
-            conversion = convert(checkpoint, model)
+            source_classes = stored_classes(file, checkpoint)
+            conversion = convert(checkpoint, model, classes=self.card.classes, source_classes=source_classes)
         except UserError as error:
             raise UserError(f"{file}: {error}") from None
         self.card = self.card.starting_from(file.name, conversion.arguments)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, save_weights
@@ -29,7 +31,9 @@ def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] |
         raise UserError(f"{out}: expected a new file ending in .safetensors, in a folder that exists")
     checkpoint = read_checkpoint(file)
     try:
-        size = classifier_size(checkpoint)
+        with torch.device("meta"):
+            model = recipe.model(num_classes=1)
+        size = classifier_size(checkpoint, model)
         if size is None:
             raise UserError("has no classifier, so it names no action; train from it with --init-from")
         if classes is not None and len(classes) != size:

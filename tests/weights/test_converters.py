@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmaction_lite import models
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights import converters
-from mmaction_lite.weights.converters import convert, read_checkpoint
+from mmaction_lite.weights.converters import convert, read_checkpoint, torchvision
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 # Every public checkpoint whose names and shapes are kept in goldens/, and the builder that it is for.
@@ -332,3 +332,80 @@ def test_mutated_names_and_shapes_are_refused(public):
             assert "\n" not in message
         else:
             assert_same(fresh, model)
+
+
+class Own(nn.Module):
+    """A network whose names begin like a wrapper's."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.model = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4))
+        self.model.add_module("head", nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, num_classes)))
+
+
+def test_a_network_defined_elsewhere_takes_its_own_weights():
+    own, fresh = Own(), Own()
+    randomise(own)
+    for weights in (own.state_dict(), {"model": {f"module.{k}": v for k, v in own.state_dict().items()}}):
+        conversion = convert(weights, fresh)
+        assert_same(fresh, own)
+        assert (conversion.source, conversion.reinitialised) == ("mmaction-lite", [])
+    conversion = convert(own.state_dict(), Own(num_classes=7))
+    assert conversion.reinitialised == ["model.head.2.weight", "model.head.2.bias"]
+    with pytest.raises(UserError, match=r"mmaction-lite's 10 weights .* 1 are missing"):
+        convert({k: v for k, v in own.state_dict().items() if k != "model.0.bias"}, fresh)
+
+
+@pytest.mark.parametrize("public", DISTINCT)
+def test_other_networks_weights_are_refused_by_a_network_defined_elsewhere(public):
+    _, weights = thin_pair(public)
+    own = Own()
+    own.add_module("backbone", nn.Linear(1, 1))
+    message = r"^[^\n]+'s (\d+ weights do not fit this model's 13: |weights are of a TSM, the model )[^\n]+$"
+    with untouched(own), pytest.raises(UserError, match=message):
+        convert(weights, own)
+
+
+def test_a_network_with_the_names_of_another_project_is_tried_first():
+
+    class Lookalike(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer1 = nn.ModuleList([nn.ModuleDict({"conv1": nn.Linear(2, 2)})])
+            self.fc = nn.Linear(2, 3)
+
+    own, fresh = Lookalike(), Lookalike()
+    assert torchvision.matches(own.state_dict())
+    assert convert(own.state_dict(), fresh).source == "mmaction-lite"
+    assert_same(own, fresh)
+
+
+def heads(source: tuple[str, ...] | None, target: tuple[str, ...] | None) -> tuple[Any, Tensor, Tensor]:
+    """The conversion, and the biases of both classifiers after it; the source's are 0, 1 and 2."""
+    model, fresh = models.tsn_r10(num_classes=3), models.tsn_r10(num_classes=3)
+    nn.init.constant_(fresh.fc.bias, 7)
+    model.fc.bias.data = torch.arange(3.0)
+    conversion = convert(model.state_dict(), fresh, classes=target, source_classes=source)
+    torch.testing.assert_close(fresh.backbone.state_dict(), model.backbone.state_dict(), rtol=0, atol=0)
+    return conversion, fresh.fc.bias.detach(), fresh.fc.weight.detach() - model.fc.weight.detach()
+
+
+def test_the_head_follows_the_class_names():
+    conversion, bias, _ = heads(("a", "b", "c"), ("c", "a", "b"))
+    assert bias.tolist() == [2, 0, 1]
+    assert str(conversion).splitlines()[0].endswith("; head permuted to the order of the training classes")
+    assert conversion.reinitialised == []
+    conversion, bias, _ = heads(("a", "b", "c"), ("a", "b", "d"))
+    assert bias.tolist() == [7, 7, 7]
+    assert str(conversion).splitlines()[1] == "re-initialised: fc.weight, fc.bias (classes differ)"
+    for source, target in (
+        (("a", "b", "c"), ("a", "b", "c")),
+        (None, ("a", "b", "c")),
+        (("a", "b", "c"), None),
+        (("0", "1", "2"), ("a", "b", "c")),  # numbers in place of names
+    ):
+        conversion, bias, difference = heads(source, target)
+        assert bias.tolist() == [0, 1, 2]
+        assert not difference.any()
+        assert "differ" not in str(conversion)
+        assert "permuted" not in str(conversion)

@@ -1,14 +1,19 @@
-"""Other projects' weights under our names: one table per project, one function that applies them.
+"""Conversion of checkpoints: other projects' weights under the names of this package.
 
     conversion = convert(read_checkpoint("slowonly.pth"), slowonly_r50())
 
-A table is a module: `NAME`; `matches(keys)`; `rename(keys)`, their keys to ours, None for what is left out
-on purpose; and, where needed, `prepare(state_dict)`, which returns another, and `adapt(state_dict, model)`,
-which gives the model the form that the weights imply and returns the builder's arguments for it.
+Each project has a table, which is a module with
+
+* `NAME`: the project;
+* `matches(keys) -> bool`: whether a checkpoint with these keys comes from the project;
+* `rename(keys) -> dict`: keys of the project to ours; None for entries that are left out on purpose;
+* `prepare(state_dict) -> dict` (optional): the state dict with changed values;
+* `adapt(state_dict, model) -> dict` (optional): changes the network, in place, to the form that the weights
+  are for, and returns the arguments with which the builder makes this form.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,28 +22,31 @@ from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
-from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint
+from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, compare_classes
+from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint, stored_classes
 from mmaction_lite.weights.converters.inflate import inflate
 
-__all__ = ["Conversion", "classifier_size", "convert", "read_checkpoint"]
+__all__ = ["Conversion", "classifier_size", "convert", "read_checkpoint", "stored_classes"]
 
 TABLES: tuple[Any, ...] = (mmaction2, pyslowfast, pytorchvideo, mit_tsm, torchvision)
 OURS = "mmaction-lite"
-COUNTER = "num_batches_tracked"  # not in every checkpoint, and used by nothing here
-HEAD = ("fc.weight", "fc.bias")
+COUNTER = "num_batches_tracked"  # absent from some checkpoints, and not used in this package
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a checkpoint.
+    """Result of a conversion.
 
     Attributes:
-        source: the project whose names it has.
-        loaded: our names, filled from the checkpoint.
-        reinitialised: our names, left as the builder made them: a classifier of other classes.
-        unused: their names, left out on purpose.
-        arguments: the builder's, for the form of the network that the checkpoint implies; to be stored
+        source: project of the checkpoint.
+        loaded: our names of the entries that were loaded.
+        reinitialised: our names of the entries that keep their initial values: the classifier, if the
+            checkpoint has none or is for other classes.
+        unused: the project's names of entries that were left out on purpose.
+        arguments: builder arguments for the form of the network that the checkpoint is for; to be stored
             with the weights.
+        classes: how the class names of the checkpoint relate to those of the network. "permuted": the
+            classifier was loaded in the order of the network's classes.
     """
 
     source: str
@@ -46,29 +54,51 @@ class Conversion:
     reinitialised: list[str]
     unused: list[str]
     arguments: dict[str, Any] = field(default_factory=dict)
+    classes: ClassMatch = "unknown"
 
     def __str__(self) -> str:
+        permuted = "; head permuted to the order of the training classes" * (self.classes == "permuted")
+        differ = " (classes differ)" * (self.classes == "different")
         return "\n".join(
             (
-                f"loaded: {len(self.loaded)} entries, from names of {self.source}",
-                f"re-initialised: {', '.join(self.reinitialised) or 'none'}",
+                f"loaded: {len(self.loaded)} entries, from names of {self.source}{permuted}",
+                f"re-initialised: {', '.join(self.reinitialised) or 'none'}{differ}",
                 f"unused: {', '.join(self.unused) or 'none'}",
             )
         )
 
 
-def convert(state_dict: Mapping[str, Any], model: nn.Module) -> Conversion:
-    """Fill `model` in place from other projects' weights, or our own, recognised by their names.
+def convert(
+    state_dict: Mapping[str, Any],
+    model: nn.Module,
+    *,
+    classes: Sequence[str] | None = None,
+    source_classes: Sequence[str] | None = None,
+) -> Conversion:
+    """Load weights of this network, of this package or of another project into `model`, in place.
 
-    torchvision's image weights are inflated where the model looks along time. A classifier of other classes,
-    or none, leaves the model's own as it is. Every other difference raises a `UserError` before any weight is
-    written: an entry without a place, a missing one, another shape, a number that is not finite.
+    The names decide: those of the network's own state dict first, then those of each project. The weights of
+    torchvision's image networks are inflated for networks with convolutions over time.
+
+    The classifier keeps its initial values if the checkpoint has none, or one for another number of classes.
+    If both class names are given, it does so for every other set of classes, and is permuted if the same
+    classes are in another order. Any other difference raises an error before a weight is written.
 
     Args:
         state_dict: the weights, or a whole checkpoint as `read_checkpoint` returns it.
-        model: for the classes that are wanted; `adapt` may give it the checkpoint's form.
+        model: the network, built for the number of classes that is wanted; `adapt` of a table may change it.
+        classes: names of the classes of `model`, in the order of its logits.
+        source_classes: names of the classes of the checkpoint, in the order of its logits.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        UserError: entries without a counterpart, missing ones, other shapes or types, or values that are not
+            finite.
     """
-    conversion, found = _match(find_state_dict(dict(state_dict)), model)
+    weights = find_state_dict(dict(state_dict), model.state_dict())
+    conversion, found = _match(weights, model, classes, source_classes)
     for name, weight in found.items():
         if weight.is_floating_point() and not torch.stack(weight.aminmax()).isfinite().all():
             raise UserError(
@@ -81,17 +111,32 @@ def convert(state_dict: Mapping[str, Any], model: nn.Module) -> Conversion:
     return conversion
 
 
-def classifier_size(state_dict: Mapping[str, Any]) -> int | None:
-    """How many classes the weights in a checkpoint tell apart; None where it has no classifier."""
-    weights = find_state_dict(dict(state_dict))
-    table = _recognise(weights)
-    names = table.rename(weights) if table else {key: key for key in weights}
-    return next((len(weights[key]) for key, name in names.items() if name == HEAD[0]), None)
+def classifier_size(state_dict: Mapping[str, Any], model: nn.Module) -> int | None:
+    """Return the number of classes of a checkpoint; None if it has no classifier.
+
+    Args:
+        state_dict: as for `convert`.
+        model: the network that the checkpoint is for, built for any number of classes.
+
+    Raises:
+        UserError: the checkpoint is of unknown origin.
+    """
+    ours, names = model.state_dict(), classifier_names(model)
+    weights = find_state_dict(dict(state_dict), ours)
+    table = _recognise(weights, ours, names)
+    renamed = table.rename(weights) if table else {key: key for key in weights}
+    return next((len(weights[key]) for key, name in renamed.items() if name in names), None)
 
 
-def _match(weights: dict[str, Tensor], model: nn.Module) -> tuple[Conversion, dict[str, Tensor]]:
-    """Every weight at its place by our names, of the model's shape, with nothing left over on either side."""
-    table = _recognise(weights)
+def _match(
+    weights: dict[str, Tensor],
+    model: nn.Module,
+    classes: Sequence[str] | None = None,
+    source_classes: Sequence[str] | None = None,
+) -> tuple[Conversion, dict[str, Tensor]]:
+    """Return the conversion, and the weights by our names, each of the shape that the network has."""
+    head = classifier_names(model, None if classes is None else len(classes))
+    table = _recognise(weights, model.state_dict(), head)
     source = table.NAME if table else OURS
     names: Mapping[str, str | None] = {key: key for key in weights}
     arguments: dict[str, Any] = {}
@@ -109,7 +154,8 @@ def _match(weights: dict[str, Tensor], model: nn.Module) -> tuple[Conversion, di
             strays.append(key)
         else:
             found[name] = _unfolded(weight, ours[name], image=table is torchvision)
-    kept = _classifier_to_keep(found, ours)
+    match = compare_classes(source_classes, classes)
+    kept = head if match == "different" else _classifier_to_keep(found, ours, head)
     found = {name: weight for name, weight in found.items() if name not in kept}
     missing = [name for name in ours if name not in found and name not in kept and not name.endswith(COUNTER)]
     misfits = [name for name, weight in found.items() if not _fits(weight, ours[name])]
@@ -125,19 +171,40 @@ def _match(weights: dict[str, Tensor], model: nn.Module) -> tuple[Conversion, di
             f"{len(missing)} are missing{_examples(missing, strays)}, "
             f"{len(misfits)} differ in shape or type{shapes}; build the model that they are for"
         )
-    return Conversion(source, list(found), kept, unused, arguments), found
+    if match == "permuted" and not kept:
+        assert source_classes is not None
+        assert classes is not None
+        order = [list(source_classes).index(name) for name in classes]
+        found |= {name: found[name][order] for name in head}
+    return Conversion(source, list(found), kept, unused, arguments, match), found
 
 
-def _recognise(weights: Mapping[str, Tensor]) -> Any | None:
-    """The table whose names these are, or None for our own names."""
+def _recognise(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: Sequence[str]) -> Any | None:
+    """Return the table whose names these are; None for the names of the network itself.
+
+    Args:
+        weights: of the checkpoint.
+        ours: state dict of the network.
+        head: the names in it that the checkpoint may lack.
+
+    Raises:
+        UserError: no name is known.
+    """
+    required, given = (
+        {name for name in state if name not in head and not name.endswith(COUNTER)}
+        for state in (ours, weights)
+    )
+    if required == given:
+        return None
     for table in TABLES:
         if table.matches(weights):
             return table
-    if all(key.startswith(("backbone.", *HEAD)) for key in weights):
+    if required & given:
         return None
     raise UserError(
         f"weights of unknown origin, {len(weights)} entries such as {', '.join(list(weights)[:3])}; "
-        f"expected names of {', '.join(table.NAME for table in TABLES)} or {OURS}"
+        f"expected names of {', '.join(table.NAME for table in TABLES)} or {OURS}, or those of this model, "
+        f"such as {', '.join(list(ours)[:3])}"
     )
 
 
@@ -168,16 +235,18 @@ def _unfolded(weight: Tensor, wanted: Tensor, *, image: bool) -> Tensor:
     return inflate(weight, wanted.shape)
 
 
-def _classifier_to_keep(found: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
-    """The model's classifier, where the checkpoint's is for another number of classes or is not there."""
-    head = [name for name in HEAD if name in ours]
-    theirs = {name: found[name].shape for name in head if name in found}
+def _classifier_to_keep(
+    found: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: Sequence[str]
+) -> list[str]:
+    """Return the names of the classifier if the checkpoint has none, or one for another number of classes."""
+    names = [name for name in head if name in ours]
+    theirs = {name: found[name].shape for name in names if name in found}
     if not theirs:
-        return head
+        return names
     classes = {shape[:1] for shape in theirs.values()}
-    whole = len(theirs) == len(head) and len(classes) == 1
+    whole = len(theirs) == len(names) and len(classes) == 1
     alike = all(shape[1:] == ours[name].shape[1:] for name, shape in theirs.items())
-    return head if whole and alike and ours[head[0]].shape[:1] not in classes else []
+    return names if whole and alike and ours[names[0]].shape[:1] not in classes else []
 
 
 def _fits(weight: Tensor, wanted: Tensor) -> bool:

@@ -1,15 +1,18 @@
 """Checkpoint files of any origin, read without running anything that they hold."""
 
 import io
+import json
 import mmap
 import sys
 import warnings
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -86,8 +89,38 @@ def read_checkpoint(path: str | Path) -> dict:
     return checkpoint
 
 
-def find_state_dict(checkpoint: dict) -> dict[str, Tensor]:
-    """The weights in a checkpoint, without the names of wrappers (`module.` …) that all keys begin with."""
+def stored_classes(path: str | Path, checkpoint: dict) -> tuple[str, ...] | None:
+    """Return the class names that a weights file of this package stores, in the order of its logits.
+
+    Args:
+        path: the file.
+        checkpoint: its content, as `read_checkpoint` returns it.
+
+    Returns:
+        The names; None for a file of another project.
+    """
+    card: Any = checkpoint.get("card")
+    if card is None and Path(path).suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            card = (file.metadata() or {}).get("card")
+    try:
+        names = json.loads(card or "")["classes"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if is_list else None
+
+
+def find_state_dict(checkpoint: dict, known: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return the weights in a checkpoint, without the prefix of a wrapper (`module.` …) before all names.
+
+    Args:
+        checkpoint: as `read_checkpoint` returns it.
+        known: names in the state dict of the network; a prefix that belongs to them stays.
+
+    Raises:
+        UserError: the checkpoint holds no weights.
+    """
     for holder in HOLDERS * 2:
         if isinstance(checkpoint.get(holder), dict):
             checkpoint = checkpoint[holder]
@@ -102,7 +135,7 @@ def find_state_dict(checkpoint: dict) -> dict[str, Tensor]:
             f"it holds {', '.join(_shown(str(key)) for key in list(checkpoint)[:10]) or 'nothing'}"
         )
     for wrapper in WRAPPERS * 2:
-        if all(key.startswith(wrapper) for key in weights):
+        if all(key.startswith(wrapper) and key not in known for key in weights):
             weights = {key.removeprefix(wrapper): value for key, value in weights.items()}
     return weights
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmaction_lite.models.resnet import MaxPool, ResNet
+from mmaction_lite.models.slowfast import SlowFast
+
 NAME = "MMAction2"
 
 _SIGNATURE = re.compile(r"backbone\.((slow|fast)_path\.)?conv1\.conv\.|cls_head\.fc_cls\.")
@@ -69,10 +72,10 @@ def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
     Returns:
         The builder's arguments for this form.
     """
-    backbone: Any = model.backbone
+    backbone = getattr(model, "backbone", None)
     lateral = state_dict.get("backbone.slow_path.conv1_lateral.conv.weight")
-    if lateral is not None and hasattr(backbone, "lateral"):
-        form = {
+    if lateral is not None and isinstance(backbone, SlowFast):
+        form: dict[str, Any] = {
             "lateral_kernel": lateral.shape[2],
             "lateral_norm": False,
             "slow_frames": "strided",
@@ -81,8 +84,9 @@ def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
         backbone.adapt(**form)
         return form
     stem = state_dict.get("backbone.conv1.conv.weight")
-    if stem is not None and stem.ndim == 4 and _is_c2d(backbone):
-        backbone.maxpool.padding = 0
+    if stem is not None and stem.ndim == 4 and isinstance(backbone, ResNet) and _is_c2d(backbone):
+        if isinstance(backbone.maxpool, MaxPool):
+            backbone.maxpool.padding = 0
         return {"pool_padding": 0}
     return {}
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmaction_lite.models.slowfast import SlowFast
+
 NAME = "PySlowFast"
 
 _STEM = re.compile(r"s1\.pathway(\d)_stem\.(conv|bn)\.(.+)")
@@ -54,10 +56,10 @@ def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
 
 def authors_form(lateral: Tensor | None, model: nn.Module) -> dict[str, Any]:
     """SlowFast as PySlowFast and PyTorchVideo publish it; `lateral` is its first lateral weight."""
-    backbone: Any = model.backbone
-    if lateral is None or not hasattr(backbone, "lateral"):
+    backbone = getattr(model, "backbone", None)
+    if lateral is None or not isinstance(backbone, SlowFast):
         return {}
-    form = {
+    form: dict[str, Any] = {
         "lateral_kernel": lateral.shape[2],
         "lateral_norm": True,
         "slow_frames": "linspace",
