@@ -29,7 +29,10 @@ def test_parts_of_a_video_read_like_videos_of_their_own(tiny, tmp_path, recipe):
             assert (part.frames(range(len(part))) == frames).all()
             with pytest.raises(IndexError):
                 part.frames([len(part)])
-    with pytest.raises(VideoError, match=r"mp4#t=0\.64,9: holds no frame; the video has 16 at 25 frames"):
+    with pytest.raises(
+        VideoError,
+        match=r"mp4#t=0\.64,9: the segment contains no frame; the video has 16 frames at 25 frames",
+    ):
         open_sample(samples, 3)
     views = replace(recipe.val, clips=SegmentFrames(num_segments=8))
     cache = VideoCache(samples, 24, True, 1 << 30)

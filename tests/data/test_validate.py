@@ -46,4 +46,4 @@ def test_a_frame_count_that_is_wrong_is_noted_with_its_line(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "a" / f"{number}.jpg")
     (tmp_path / "train.txt").write_text("a 3 0\na 4 0\n")
     report = validate(tmp_path, plain)
-    assert f"{tmp_path}/train.txt:2: lists frames up to 4, there are 3" in report.notes
+    assert f"{tmp_path}/train.txt:2: lists frames up to 4, but the video has 3" in report.notes

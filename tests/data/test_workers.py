@@ -157,7 +157,7 @@ def test_a_pipe_in_a_data_set_is_a_fault_and_not_a_wait(tiny, recipe, tmp_path):
     os.mkfifo(tmp_path / "a.mp4")
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
     clip = VideoDataset(read_split(tmp_path, "train"), recipe.val)[0]
-    assert clip.faults[0].reason.endswith("a.mp4: is neither a file nor a folder")
+    assert clip.faults[0].reason.endswith("a.mp4: is neither a file nor a directory")
 
 
 def test_errors_of_a_worker_that_are_no_faults_of_videos_come_through(tiny, recipe):

@@ -1,4 +1,4 @@
-"""A directory or a zip file of JPEG frames, read like a video file."""
+"""Frame directories and zip files of images, with the interface of a video file."""
 
 import io
 import math
@@ -19,7 +19,7 @@ from mmaction_lite.errors import VideoError
 
 try:
     import simplejpeg
-except ImportError:  # the extra `jpeg`: the same pixels in half the time
+except ImportError:  # optional (extra `jpeg`): decodes the same pixels in half the time
     simplejpeg = None
 
 JPEG = (".jpg", ".jpeg")
@@ -28,18 +28,19 @@ DIGITS = str.maketrans("123456789", "0" * 9)
 
 
 class Frames:
-    """A directory or a .zip file whose images are the frames of one video; the interface of `Video`.
+    """A directory or .zip file whose images are the frames of one video, with the interface of `Video`.
 
-    Frames are in natural order of their names (`2.jpg` before `10.jpg`) and all of one size. Names that begin
-    with a dot do not count.
+    Frames are in natural order of their names (`2.jpg` before `10.jpg`) and must have the same size. Files
+    with other suffixes, and names that begin with a dot, are ignored.
 
     Args:
-        path: the directory or zip file; files in it that are no images do not count.
-        fps: frames per second; image files do not tell it.
-        images: names and bytes of the images, where they are in memory already; `path` is then a name only.
+        path: the directory or zip file.
+        fps: frames per second, which image files do not contain; NaN if unknown.
+        images: names and bytes of the images, if they are in memory already; `path` is then used in messages
+            only.
 
     Raises:
-        VideoError: no such directory, not a zip file, or no image in it.
+        VideoError: the directory does not exist, the file is not a zip file, or there is no image in it.
     """
 
     codec = "image"
@@ -63,13 +64,13 @@ class Frames:
                 raise VideoError(f"{path}: is not a zip file ({error})") from None
             names = self._zip.namelist()
         elif Path(path).is_dir():
-            names = os.listdir(path)  # noqa: PTH208  paths would take twice as long
+            names = os.listdir(path)  # noqa: PTH208  Path.iterdir takes twice as long
         else:
-            raise VideoError(f"{path}: is not a directory of frames")
+            raise VideoError(f"{path}: is not a directory of frames; expected a directory or a .zip file")
         self._names = in_natural_order(name for name in names if is_image(name))
         if not self._names:
             self.close()
-            raise VideoError(f"{path}: no image in it ({', '.join(sorted(IMAGES))})")
+            raise VideoError(f"{path}: contains no image; expected files named {', '.join(sorted(IMAGES))}")
 
     def __enter__(self) -> "Frames":
         return self
@@ -78,7 +79,7 @@ class Frames:
         self.close()
 
     def close(self) -> None:
-        """Close the zip file; of a directory nothing stays open between reads."""
+        """Close the zip file. For a directory, no file stays open between reads."""
         if self._zip:
             self._zip.close()
 
@@ -86,27 +87,32 @@ class Frames:
         return len(self._names)
 
     def index_at(self, seconds: float) -> int:
-        """See `Source`; VideoError where no frame rate was given."""
+        """See `Source`.
+
+        Raises:
+            VideoError: the frame rate is unknown.
+        """
         if math.isnan(self.fps):
-            raise VideoError(f"{self.path}: frames have no times of their own; give parts of it in frames")
+            raise VideoError(f"{self.path}: image files have no times; give segments in frames, not seconds")
         return first_at(seconds, self.fps, len(self))
 
     @property
     def size(self) -> Size:
-        """(height, width) of the frames, from the header of the first."""
+        """(height, width) of the frames, from the header of the first image."""
         try:
             with Image.open(io.BytesIO(self._load(0))) as image:
                 return image.height, image.width
         except OSError as error:
-            raise VideoError(f"{self._name(0)}: is no image ({error})") from None
+            raise VideoError(f"{self._name(0)}: is not an image ({error})") from None
 
     def frames(
         self, indices: Iterable[int], box: Box | None = None, size: Size | None = None, antialias: bool = True
     ) -> np.ndarray:
-        """Exactly the frames asked for, each file read once; see `Video.frames`.
+        """Decode exactly the requested frames, each file once; see `Video.frames`.
 
-        Whole frames that are at least twice as large as `size` are decoded at a reduced scale, which is an
-        antialiased reduction by itself; not when `antialias` is off, for then other pixels are wanted.
+        JPEG decoders decode a whole frame that is at least twice as large as `size` at a reduced scale, which
+        is an antialiased reduction. That is not used with a `box`, nor with `antialias=False`, which must not
+        antialias.
         """
         wanted = np.asarray(list(indices), dtype=np.int64)
         least = size if antialias and box is None else None
@@ -116,15 +122,13 @@ class Frames:
         shape = None
         for index in np.unique(wanted).tolist():
             if not 0 <= index < len(self):
-                raise IndexError(
-                    f"{self.path}: frame {index} was asked for; the video has frames 0 to {len(self) - 1}"
-                )
+                raise IndexError(f"{self.path}: frame {index} is out of range; expected 0 to {len(self) - 1}")
             pixels = decode_image(self._load(index), self._name(index), least)
             shape = shape or pixels.shape
             if pixels.shape != shape:
                 raise VideoError(
-                    f"{self._name(index)}: is {pixels.shape[0]}x{pixels.shape[1]}, "
-                    f"the frames before it are {shape[0]}x{shape[1]}"
+                    f"{self._name(index)}: size {pixels.shape[0]}x{pixels.shape[1]}; "
+                    f"expected {shape[0]}x{shape[1]} as in the other frames"
                 )
             yield index, pixels
 
@@ -141,14 +145,23 @@ class Frames:
 
 
 def decode_image(data: bytes, name: str, least: Size | None = None) -> np.ndarray:
-    """uint8 (height, width, 3) RGB; JPEG at the smallest scale that is no smaller than `least`, if given.
+    """Decode an image.
+
+    Args:
+        data: the bytes of the file.
+        name: for messages, and to recognize JPEG by its suffix.
+        least: decode JPEG at the smallest of its scales that is not smaller than this size; None for full
+            size.
+
+    Returns:
+        uint8 (height, width, 3) RGB.
 
     Raises:
-        VideoError: it is no sound image.
+        VideoError: the data is not an image, or is damaged.
     """
     try:
         if simplejpeg and name.lower().endswith(JPEG):
-            # The smallest of TurboJPEG's scales is 1/8.
+            # The smallest scale of libjpeg-turbo is 1/8.
             height, width = least or (0, 0)
             return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, min_factor=1)
         with Image.open(io.BytesIO(data)) as image:
@@ -156,19 +169,19 @@ def decode_image(data: bytes, name: str, least: Size | None = None) -> np.ndarra
                 image.draft("RGB", (least[1], least[0]))
             return np.array(image.convert("RGB"))
     except (OSError, ValueError) as error:
-        raise VideoError(f"{name}: is no sound image ({error})") from None
+        raise VideoError(f"{name}: is not an image or is damaged ({error})") from None
 
 
 def is_image(name: str) -> bool:
-    """Whether a name is that of an image, and not that of a hidden file."""
+    """Whether a file name has the suffix of an image and does not begin with a dot."""
     return name.lower().endswith(IMAGES) and not name.rpartition("/")[2].startswith(".")
 
 
 def in_natural_order(names: Iterable[str]) -> list[str]:
-    """The names, their numbers ordered by value.
+    """Sort names, with the numbers in them compared by value.
 
-    Those of a video mostly differ in digits alone; they are in order without taking each apart, which would
-    take longer than decoding two frames.
+    If names differ in digits only and have the same length, as those of most videos, plain sorting gives the
+    same order. Splitting every name takes longer than decoding two frames.
     """
     names = list(names)
     alike = len({name.translate(DIGITS) for name in names}) <= 1
@@ -176,6 +189,6 @@ def in_natural_order(names: Iterable[str]) -> list[str]:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts the numbers in names by value."""
+    """Return a sort key of a name in which numbers compare by value."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

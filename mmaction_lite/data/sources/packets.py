@@ -1,8 +1,8 @@
-"""Which packet of a video file holds which frame: the index that the planned reader decodes by.
+"""Packet index of a video file: the packet of each frame.
 
-MP4 files list their packets, with decoding times but without the times of presentation: there, the order of
-the frames is read GOP by GOP when it is first needed, from the packets of that GOP. Other files are read
-through once, without decoding. Where packets do not tell the order either, `Video` learns it by decoding all.
+MP4 files list their packets with decoding times, but without presentation times. Their frame order is read
+from the packets of a GOP when a frame of that GOP is first requested. Other files are demuxed once, without
+decoding. If the packets do not determine the order, `Video` learns it by decoding the whole file.
 """
 
 import io
@@ -26,35 +26,38 @@ from av.video.stream import VideoStream
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.errors import VideoError
 
-# A packet of these is one frame (interlaced ones apart); the order of any other codec is learnt by decoding.
+# Codecs with one frame per packet, unless interlaced; the order of any other codec is learnt by decoding.
 ONE_FRAME_PER_PACKET = {"ffv1", "gif", "h264", "hevc", "libdav1d", "mjpeg", "mpeg2video", "mpeg4", "vp9"}
 PROGRESSIVE = 1  # AVFieldOrder; 0 is unknown
-# Nothing refers to a non-reference picture of these. In HEVC a higher temporal layer may, and dav1d reads the
-# setting only when it opens.
+# Codecs in which no picture refers to a non-reference picture. In HEVC, a higher temporal layer may refer to
+# one. dav1d reads the setting only when it opens.
 SKIPPABLE = {"h264", "mpeg2video", "mpeg4"}
 INDEX_CACHE_BYTES = 16 * 2**20
 INDEX_KEYFRAME, INDEX_DISCARD = 1, 2  # AVIndexEntry.flags
 MPEG4_VOP = b"\x00\x00\x01\xb6"
 MPEG4_I, MPEG4_B = 0, 2
-MPEG4_EMPTY_BYTES = 19  # a picture no larger may say "nothing coded", and then gives no frame
+MPEG4_EMPTY_BYTES = 19  # a picture of at most this size may be "not coded", and then gives no frame
 UPRIGHT = b"".join(value.to_bytes(4) for value in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
 
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """Where the frames of a file are.
+    """Packets, frames and times of a file.
 
     Attributes:
-        order: int32 (frames,), the packet of each frame in order of presentation; -1 where not read yet.
-        rank: int32 (packets,), place of each packet's picture in presentation, hidden pictures included.
-        keys: int32, the packets at which decoding may begin; the first is 0.
-        stamps: for every key the times to seek to, the likelier to hit first.
-        marks: int64 (packets,), `mark` of each packet, to know where in the file a seek has landed.
-        skippable: whether unwanted non-reference pictures need not be decoded.
-        fps: frames per second, on average.
-        promised: frames that the container lists: more than `order` in a truncated file.
-        size: (height, width) upright, where known.
-        times: float64 (frames,), seconds from the first frame's to each frame's showing, if the rate varies.
+        order: int32 (frames,), packet of each frame in presentation order; -1 if not read yet.
+        rank: int32 (packets,), position of each packet's picture in presentation order, hidden pictures
+            included.
+        keys: int32 (keyframes,), packets at which decoding may begin; the first is 0.
+        stamps: for each key, the times to seek to in units of the stream's time base, the most likely first.
+        marks: int64 (packets,), `mark` of each packet, which identifies the packet that a seek has reached.
+        skippable: whether the decoder may skip non-reference pictures that are not requested.
+        fps: average frames per second.
+        promised: number of frames that the container lists; larger than the length of `order` in a truncated
+            file.
+        size: (height, width) of the upright frames; None if unknown.
+        times: float64 (frames,), presentation times in seconds after the first frame; None for a constant
+            rate.
     """
 
     order: np.ndarray
@@ -70,31 +73,35 @@ class PacketIndex:
 
     @property
     def nbytes(self) -> int:
-        """Roughly; the stamps of a key take 120 bytes."""
+        """Approximate memory in bytes; the stamps of a key take 120 bytes."""
         arrays = [self.order, self.rank, self.keys, self.marks]
         arrays += [] if self.times is None else [self.times]
         return sum(array.nbytes for array in arrays) + 120 * len(self.stamps)
 
     def starts(self, packets: np.ndarray) -> np.ndarray:
-        """The packet at which decoding has to begin to get the frame of each of `packets`."""
+        """Return the packet at which decoding must begin for each of `packets`."""
         key = np.searchsorted(self.keys, packets, side="right") - 1
-        # Shown before the keyframe that precedes it in the file (open GOP): refers to the GOP before as well.
+        # A packet presented before its own keyframe (open GOP) also refers to the preceding GOP.
         leading = self.rank[packets] < self.rank[self.keys[key]]
         return self.keys[np.maximum(key - leading, 0)]
 
     def unread(self, frames: np.ndarray) -> list[tuple[int, int]]:
-        """The runs of GOPs whose order is still to be read to find `frames`: first packet, packet behind."""
+        """Return the runs of GOPs to read for the order of `frames`: first packet, packet after the last."""
         gops = np.unique(np.searchsorted(self.keys, frames[self.order[frames] < 0], side="right") - 1)
         runs = np.split(gops, np.flatnonzero(np.diff(gops) > 1) + 1) if len(gops) else []
         ends = [*self.keys.tolist(), len(self.order)]
         return [(ends[run[0]], ends[run[-1] + 1]) for run in runs]
 
     def read_run(self, first: int, after: int, packets: Iterable[tuple[int, av.Packet]]) -> bool:
-        """Take the order of a run of GOPs from its packets and the few behind it; False if that is no proof.
+        """Read the order of a run of GOPs from its packets and a few packets after it.
 
-        It is one if the run is closed at both ends: nothing in it is shown before its first keyframe or after
-        the one behind it, and nothing that follows the latter is shown before it. A packet's decoding time
-        is a lower bound of its time of presentation, so reading behind the run can stop.
+        The order is certain if the run is closed at both ends: no picture of the run is presented before its
+        first keyframe or after the keyframe that follows the run, and no picture after that keyframe is
+        presented before it. The decoding time of a packet is a lower bound of its presentation time, so few
+        packets after the run suffice.
+
+        Returns:
+            Whether the order is certain; if not, the index is unchanged.
         """
         times: list[int] = []
         for number, packet in packets:
@@ -115,7 +122,7 @@ class PacketIndex:
 
 
 class IndexCache:
-    """The packet indexes of the files this process read last, limited in bytes."""
+    """Packet indexes of the files that this process read last, up to a limit in bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -124,14 +131,14 @@ class IndexCache:
         self._lock = threading.Lock()
 
     def get(self, key: tuple) -> PacketIndex | None:
-        """The index of `key`, now the most recently used, or None."""
+        """Return the index of `key` and mark it as most recently used; None if it is not in the cache."""
         with self._lock:
             if key in self._indexes:
                 self._indexes.move_to_end(key)
             return self._indexes.get(key)
 
     def put(self, key: tuple, index: PacketIndex) -> None:
-        """Keep `index` and drop those not used for longest until all fit."""
+        """Store `index`, and evict the least recently used ones until all fit."""
         with self._lock:
             if key in self._indexes:
                 self._nbytes -= self._indexes.pop(key).nbytes
@@ -145,10 +152,10 @@ index_cache = IndexCache(INDEX_CACHE_BYTES)
 
 
 def open_stream(path: str, data: bytes | None = None) -> tuple[InputContainer, VideoStream]:
-    """Open `path`, or the file whose bytes are `data`, and its best video stream, with one decoding thread.
+    """Open a file, or its bytes `data`, and its best video stream with one decoding thread.
 
     Raises:
-        VideoError: it is no video.
+        VideoError: the file is missing, cannot be read, is not a video, or has no video stream.
     """
     try:
         if data is None and Path(path).is_dir():
@@ -156,45 +163,53 @@ def open_stream(path: str, data: bytes | None = None) -> tuple[InputContainer, V
         if not (Path(path).stat().st_size if data is None else len(data)):
             raise VideoError(f"{path}: the file is empty (0 bytes)")
         container = av.open(path if data is None else io.BytesIO(data), "r")
-    except OSError as error:  # PyAV's are of this kind, too, where the system refuses
+    except OSError as error:  # includes PyAV's errors of the operating system
         raise unreadable(path, error) from None
     except FFmpegError as error:
         raise VideoError(
-            f"{path}: cannot be opened as a video, it is none or is cut short ({error.strerror})"
+            f"{path}: cannot be opened as a video ({error.strerror}); it is not a video or is truncated"
         ) from None
-    except ValueError as error:  # the name itself is none
+    except ValueError as error:  # the name is not a valid file name
         raise VideoError(f"{path!r}: no such file ({error})") from None
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         container.close()
         raise VideoError(f"{path}: has no video stream")
-    # Several threads per worker cost more than they bring: 1.6 times the CPU time for the same frames.
+    # Several decoding threads per worker take 1.6 times the CPU time for the same frames.
     stream.codec_context.thread_count = 1
     return container, stream
 
 
 def unreadable(path: str, error: OSError) -> VideoError:
-    """For a file that the system does not give; one may vanish, or its disk fail, at any moment of a run."""
+    """Return the error for a file that the operating system cannot read.
+
+    A file may be deleted, or its disk may fail, at any moment of a run.
+    """
     reason = error.strerror or error
     what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason})"
     return VideoError(f"{path}: {what}")
 
 
 def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
-    """The packets of the stream from where the container stands, one picture each."""
-    # XviD and DivX pack a B-frame into the packet of the frame before it.
+    """Yield the packets of the stream from the container's position on, one picture each."""
+    # XviD and DivX store a B-frame in the packet of the preceding frame.
     unpack = BitStreamFilterContext("mpeg4_unpack_bframes", stream) if is_mpeg4_avi(stream) else None
     try:
         for packet in container.demux(stream):
-            # An empty packet marks the end of the file, or in AVI a picture left out.
+            # An empty packet marks the end of the file or, in AVI, a dropped picture.
             if packet.size:
                 yield from cast(list[av.Packet], unpack.filter(packet)) if unpack else (packet,)
     except FFmpegError:
-        return  # as at the end of a truncated file; who needs more packets finds out
+        return  # the end of a truncated file; callers that need more packets report it
 
 
 def listed_index(path: str, stream: VideoStream, data: bytes | None = None) -> PacketIndex | None:
-    """The index that an MP4 file's own list of packets gives, its order still unread; None where in doubt."""
+    """Return an index from the packet list of an MP4 file, with its order not read yet.
+
+    Returns:
+        The index; None if the file is not an MP4 file with one frame per packet, hides frames, is truncated,
+        or contradicts its list.
+    """
     count = len(stream.index_entries)
     if "mp4" not in stream.container.format.name or not one_frame_per_packet(stream) or not count:
         return None
@@ -209,14 +224,15 @@ def listed_index(path: str, stream: VideoStream, data: bytes | None = None) -> P
             return None
         file.seek(end)
         boxes += file.read()
-    # With every matrix of the movie and its tracks the identity, no frame has to be decoded for its rotation.
+    # If all matrices of the movie and its tracks are the identity, the rotation is known without decoding.
     upright = boxes.count(UPRIGHT) == boxes.count(b"mvhd") + boxes.count(b"tkhd") > 0
     keys = np.union1d([0], np.flatnonzero(flags & INDEX_KEYFRAME)).astype(np.int32)
     return PacketIndex(
         order=np.full(count, -1, np.int32),
         rank=np.full(count, -1, np.int32),
         keys=keys,
-        # The last time before the next keyframe is decoded: by then this one is shown, and that one is not.
+        # The last tick before the next keyframe is decoded: by then, this keyframe is presented, the next is
+        # not.
         stamps=[(time,) for time in [*(times[keys[1:]] - 1).tolist(), int(times[-1])]],
         marks=mark(positions, sizes),
         skippable=stream.codec_context.name in SKIPPABLE,
@@ -228,7 +244,7 @@ def listed_index(path: str, stream: VideoStream, data: bytes | None = None) -> P
 
 
 def scanned_index(packets: Iterable[av.Packet], stream: VideoStream) -> tuple[PacketIndex, bool] | None:
-    """The index from all packets of a file, and whether its order is known; None if there are no packets."""
+    """Return the index of all packets of a file and whether its order is known; None without packets."""
     facts, kinds = [], []
     for packet in packets:
         hidden = packet.is_discard or packet.is_corrupt
@@ -253,7 +269,7 @@ def scanned_index(packets: Iterable[av.Packet], stream: VideoStream) -> tuple[Pa
         order=shown,
         rank=np.argsort(numbers).astype(np.int32),
         keys=keys,
-        # Which of the two a container looks for is its own choice.
+        # Containers seek by either pts or dts.
         stamps=[tuple(time for time in (pts[key], dts[key]) if time is not None) for key in keys.tolist()],
         marks=mark(*np.array(places).T),
         skippable=stream.codec_context.name in SKIPPABLE,
@@ -265,10 +281,10 @@ def scanned_index(packets: Iterable[av.Packet], stream: VideoStream) -> tuple[Pa
 
 
 def learnt_index(index: PacketIndex, pictures: Iterable[tuple[int, av.VideoFrame | str]]) -> PacketIndex:
-    """`index` with the order in which all `pictures` (see `Video`) of the file really came.
+    """Return `index` with the order in which the decoder returned all `pictures` of the file.
 
-    From then on it is read from its start and nothing is left out: its packets cannot be trusted. Pictures
-    from the first damaged packet on do not count.
+    The packets of such a file are not reliable, so it is always decoded from its start and in full. Pictures
+    from the first damaged packet on are left out.
     """
     order, end = [], len(index.rank)
     for packet, picture in pictures:
@@ -287,23 +303,23 @@ def learnt_index(index: PacketIndex, pictures: Iterable[tuple[int, av.VideoFrame
 
 
 def one_frame_per_packet(stream: VideoStream) -> bool:
-    """Whether each packet is known to give one frame."""
+    """Whether each packet is known to contain exactly one frame."""
     decoder = stream.codec_context
     return decoder.name in ONE_FRAME_PER_PACKET and decoder.field_order <= PROGRESSIVE
 
 
 def is_mpeg4_avi(stream: VideoStream) -> bool:
-    """Whether the stream may be XviD or DivX, as in UCF101 and HMDB51: without times, pictures packed."""
+    """Whether the stream may be XviD or DivX, as in UCF101 and HMDB51: no pts, and packed B-frames."""
     return stream.codec_context.name == "mpeg4" and stream.container.format.name == "avi"
 
 
 def mark(positions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """int64: what tells packets of one file apart, their places (-1: unknown) and sizes in bytes."""
+    """Return int64 keys that identify packets of one file by position (-1: unknown) and size in bytes."""
     return positions << 24 ^ sizes
 
 
 def frame_rate(times: np.ndarray, stream: VideoStream) -> float:
-    """The header's frames per second, unless the frames' own times differ by more than rounding does."""
+    """Return the frame rate of the header, unless the times of the frames differ from it by 1 % or more."""
     header = float(stream.average_rate or stream.guessed_rate or math.nan)
     if len(times) < 2:
         return header
@@ -312,11 +328,11 @@ def frame_rate(times: np.ndarray, stream: VideoStream) -> float:
 
 
 def _shown(decoded: np.ndarray, stream: VideoStream) -> np.ndarray:
-    """The times at which frames are shown, from the sorted times at which their packets are decoded.
+    """Return presentation times, given the sorted decoding times of the packets.
 
-    An encoder that reorders lets each frame be decoded when the one so many places before it is shown, and
-    the first ones before any is; of the last frames, which no packet follows, the distances are taken to be
-    the average one.
+    With reordering by n frames, the packet n places later is decoded when a frame is presented, and the first
+    n packets are decoded before any frame is presented. The last n frames have no such packet; their
+    intervals are taken to be the average one.
     """
     start = decoded[0] if stream.start_time is None else stream.start_time
     delay = min(int((decoded < start).sum()), len(decoded) - 1)
@@ -325,7 +341,7 @@ def _shown(decoded: np.ndarray, stream: VideoStream) -> np.ndarray:
 
 
 def _uneven(times: np.ndarray, stream: VideoStream) -> np.ndarray | None:
-    """Seconds from the first of the sorted `times` (in time base) on; None where they are evenly spaced."""
+    """Convert sorted `times` in time-base units to seconds after the first; None if evenly spaced."""
     if len(times) < 3:
         return None
     seconds = (times - times[0]) * float(stream.time_base or 1)
@@ -334,7 +350,7 @@ def _uneven(times: np.ndarray, stream: VideoStream) -> np.ndarray | None:
 
 
 def mpeg4_picture(packet: av.Packet) -> int | None:
-    """The type of the picture that an MPEG-4 part 2 packet holds (I 0, P 1, B 2, S 3), None when in doubt."""
+    """Return the picture type of an MPEG-4 part 2 packet (I 0, P 1, B 2, S 3); None if uncertain."""
     data = bytes(packet)
     place = data.find(MPEG4_VOP)
     if place < 0 or len(data) <= MPEG4_EMPTY_BYTES:
@@ -343,7 +359,10 @@ def mpeg4_picture(packet: av.Packet) -> int | None:
 
 
 def mpeg4_order(kinds: list[int | None]) -> np.ndarray | None:
-    """Packets in order of presentation from their picture types: a B before the reference it follows."""
+    """Return the packets in presentation order, given their picture types; None if a type is unknown.
+
+    B-frames are presented before the reference picture that precedes them in the file.
+    """
     if None in kinds:
         return None
     order: list[int] = []

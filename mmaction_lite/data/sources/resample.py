@@ -11,7 +11,7 @@ Size = tuple[int, int]
 
 
 def short_side_size(size: Size, short_side: int) -> Size:
-    """(height, width) of a frame of `size` after its short side became `short_side`, rounded half up."""
+    """Return (height, width) of a frame after resizing its short side to `short_side`, rounded half up."""
     scale = short_side / min(size)
     height, width = (int(side * scale + 0.5) for side in size)
     return height, width
@@ -20,14 +20,14 @@ def short_side_size(size: Size, short_side: int) -> Size:
 def crop_and_resize(
     frames: np.ndarray, box: Box | None = None, size: Size | None = None, *, antialias: bool = True
 ) -> np.ndarray:
-    """Cut `box` out of every frame and resample it to `size`, bilinear, in one pass.
+    """Crop every frame to `box` and resize it to `size` bilinearly, in one pass.
 
     Args:
         frames: uint8 (T, H, W, C).
-        box: (top, left, height, width) in frame coordinates; None for the whole frame.
-        size: (height, width) of the result; None keeps the box's own.
-        antialias: widen the filter when shrinking. False is what OpenCV's linear resize does, and with
-            it the published MMAction2 and PySlowFast protocols.
+        box: (top, left, height, width) in pixels of the frame; None for the whole frame.
+        size: (height, width) of the result; None keeps the size of the box.
+        antialias: widen the filter when shrinking. False equals OpenCV's linear resize, which the published
+            MMAction2 and PySlowFast protocols use.
 
     Returns:
         uint8 (T, h, w, C).
@@ -37,7 +37,8 @@ def crop_and_resize(
         frames = frames[:, top : top + height, left : left + width]
     if size is None or size == frames.shape[1:3]:
         return frames
-    # A permuted view of (T, H, W, C) is channels-last already: PyTorch's fast uint8 path, without a copy.
+    # A permuted view of (T, H, W, C) is channels-last, which PyTorch resizes fastest in uint8, without a
+    # copy.
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
     resized = functional.interpolate(pixels, size=size, mode="bilinear", antialias=antialias)
     return resized.permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,9 +1,9 @@
-"""Many clips in one tar file, here or on a server, each read by its place in it.
+"""Clips in tar files (shards), local or remote, with random access.
 
-A path such as `shards/train-00000.tar/videos/a.mp4` names a member. Beside every tar file lies
-`<name>.tar.index.json` with the place of each member, so a clip is one read of its own bytes, in any order,
-and the length of a data set is known. A member is a video file, or a folder of images. Over HTTP(S), S3 and
-what else fsspec reaches, the same parts are read (with the extra `remote`).
+A path such as `shards/train-00000.tar/videos/a.mp4` names a member: a video file, or a directory of images.
+The index `<name>.tar.index.json` beside each tar file holds the byte range of every member, so that reading a
+clip is one read of its range, in any order, and the length of a data set is known. Remote files are read by
+ranges in the same way, over HTTP(S), S3 and the other protocols of fsspec (extra `remote`).
 """
 
 import json
@@ -20,7 +20,7 @@ from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
 
 Places = dict[str, list[tuple[str, int, int]]]
-"""By member: name, first byte and number of bytes of its file, or of each of its images."""
+"""For each member: name, first byte and number of bytes of its file, or of each of its images."""
 
 INDEX_SUFFIX = ".index.json"
 INDICES_IN_MEMORY = 64
@@ -28,15 +28,19 @@ _MEMBER = re.compile(r"(.+\.tar)/(.+)")
 
 
 def is_packed(path: str | Path) -> bool:
-    """Whether a path names a member of a tar file, or a remote file: what is read into memory first."""
+    """Whether a path names a member of a tar file or a remote file; both are read into memory first."""
     return is_remote(path) or bool(_MEMBER.match(str(path)) and not Path(path).exists())
 
 
 def read_packed(path: str | Path) -> list[tuple[str, bytes]]:
-    """Name and bytes of a member's file, or of each of its images.
+    """Read a remote file, or a member of a tar file.
+
+    Returns:
+        (name, bytes) of the file, or of each image of a directory.
 
     Raises:
-        VideoError: no such file or member, no index, or the server does not answer.
+        VideoError: the file, the member or the index does not exist, or the server does not answer.
+        UserError: a package that the protocol needs is not installed.
     """
     match = _MEMBER.match(str(path))
     if not match:
@@ -44,13 +48,13 @@ def read_packed(path: str | Path) -> list[tuple[str, bytes]]:
     tar, member = match.groups()
     members = _members(tar)
     if member not in members:
-        raise VideoError(f"{path}: {tar} has no such member; {len(members)} are in its index")
+        raise VideoError(f"{path}: {tar} has no such member; its index lists {len(members)} members")
     places = members[member]
     first = min(offset for _, offset, _ in places)
     end = max(offset + size for _, offset, size in places)
-    data = _read(tar, first, end - first)  # a folder's images lie together: one read
+    data = _read(tar, first, end - first)  # the images of a directory are adjacent: one read
     if len(data) < end - first:
-        raise VideoError(f"{path}: lies behind the end of {tar}; is the tar file cut short?")
+        raise VideoError(f"{path}: lies behind the end of {tar}; the tar file may be truncated")
     return [(f"{tar}/{name}", data[offset - first : offset - first + size]) for name, offset, size in places]
 
 
@@ -64,12 +68,12 @@ def _members(tar: str) -> Places:
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise VideoError(
-            f"{tar}{INDEX_SUFFIX}: is damaged; write it anew with mmaction-lite data index"
+            f"{tar}{INDEX_SUFFIX}: is damaged; write it again with mmaction-lite data index"
         ) from None
 
 
 def _read(path: str, first: int, size: int | None) -> bytes:
-    """`size` bytes from `first` on; None for all."""
+    """Return `size` bytes from `first` on; None for all that follow."""
     try:
         if not is_remote(path):
             with Path(path).open("rb") as file:
@@ -84,20 +88,21 @@ def _read(path: str, first: int, size: int | None) -> bytes:
     except FileNotFoundError:
         hint = "; write it with mmaction-lite data index" if path.endswith(INDEX_SUFFIX) else ""
         raise VideoError(f"{path}: no such file{hint}") from None
-    except Exception as error:  # every kind of server fails in its own way
+    except Exception as error:  # each protocol raises exceptions of its own
         raise VideoError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
 
 
 def write_shard(tar: Path, folder: Path, members: Iterable[str], facts: dict[str, Any]) -> None:
-    """Pack files and folders of images of `folder` into a tar file with its index; both whole or not there.
+    """Pack files and image directories into a tar file and write its index.
 
-    The bytes depend on names and contents alone. The tar file gets its name last.
+    Each of the two files is complete or absent; the tar file appears last. Its bytes depend on the names and
+    contents of the members only.
 
     Args:
-        tar: the new file.
-        folder: where the members lie.
-        members: their paths in it.
-        facts: kept in the index beside the places.
+        tar: path of the new file.
+        folder: directory of the members.
+        members: their paths relative to `folder`.
+        facts: further entries of the index.
     """
 
     def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -120,21 +125,21 @@ def write_shard(tar: Path, folder: Path, members: Iterable[str], facts: dict[str
 
 
 def write_index(tar: Path, members: Places, facts: dict[str, Any]) -> None:
-    """Write the index of a tar file beside it."""
+    """Write the index of a tar file beside it; `facts` are further entries."""
     content = json.dumps({"members": members, **facts}).encode()
     write_atomically(tar.with_name(tar.name + INDEX_SUFFIX), lambda stream: stream.write(content))
 
 
 def read_facts(tar: Path) -> dict[str, Any]:
-    """The whole index of a tar file that `write_shard` wrote."""
+    """Return the whole index of a tar file that `write_shard` wrote."""
     return json.loads(tar.with_name(tar.name + INDEX_SUFFIX).read_text())
 
 
 def places_in(stream: Any) -> Places:
-    """Where the members of an open tar file lie; images of a folder together are one member.
+    """Return the byte ranges of the members of an open tar file; the images of a directory are one member.
 
     Raises:
-        UserError: it is not a tar file.
+        UserError: the file is not an uncompressed tar file.
     """
     places: Places = {}
     try:
@@ -153,13 +158,20 @@ def places_in(stream: Any) -> Places:
 
 
 def index_shards(tars: list[Path], video_suffixes: frozenset[str]) -> list[tuple[str, str, str]]:
-    """Write the indexes of tar files; tar file, member and label of every clip in them.
+    """Write the indexes of tar files and return their clips.
 
-    A clip's label is the text of a file beside it with the suffix `.cls` (as in WebDataset shards), or the
-    name of the folder that it lies in.
+    The label of a clip is the text of a file beside it with the suffix `.cls` (as in WebDataset shards), or
+    else the name of its directory.
+
+    Args:
+        tars: the tar files.
+        video_suffixes: suffixes of video files, in lower case; other files are not clips.
+
+    Returns:
+        (tar file, member, label) of every clip.
 
     Raises:
-        UserError: a file is not a tar file, or a clip has no label.
+        UserError: a file is not an uncompressed tar file, or a clip has no label.
     """
     rows = []
     for tar in tars:
@@ -177,7 +189,7 @@ def index_shards(tars: list[Path], video_suffixes: frozenset[str]) -> list[tuple
                     label = stream.read(size).decode("utf-8", "replace").strip()
                 if not label:
                     raise UserError(
-                        f"{tar}: {member} has no label: it lies in no folder and has no {stem}.cls"
+                        f"{tar}: {member} has no label; expected a directory with its name, or {stem}.cls"
                     )
                 rows.append((str(tar), member, label))
         write_index(tar, members, {})

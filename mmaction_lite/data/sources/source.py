@@ -1,4 +1,4 @@
-"""What clips are read from: video files, folders of JPEG frames, arrays; one interface for all."""
+"""Video sources: video files, frame directories, arrays and segments of them behind one interface."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mmaction_lite.errors import VideoError
 
 
 class Source(Protocol):
-    """A video, whatever it is stored in. A context manager: closed at the end of its block."""
+    """Interface of all video sources; a context manager, which closes the source at its end."""
 
     @property
     def fps(self) -> float:
@@ -32,13 +32,13 @@ class Source(Protocol):
 
     @property
     def codec(self) -> str:
-        """What the frames are compressed with."""
+        """Name of the codec."""
         ...
 
     def __len__(self) -> int: ...
 
     def index_at(self, seconds: float) -> int:
-        """The first frame that is shown at this time or later; the length where there is none."""
+        """Return the first frame presented at this time or later; the length if there is none."""
         ...
 
     def __enter__(self) -> "Source": ...
@@ -52,20 +52,29 @@ class Source(Protocol):
         size: Size | None = None,
         antialias: bool = True,
     ) -> np.ndarray:
-        """uint8 (n, h, w, 3) RGB: the frames asked for, in that order, cut to `box`, resized to `size`."""
+        """Return the requested frames, cropped to `box` and resized to `size`; see `Video.frames`.
+
+        Returns:
+            uint8 (n, h, w, 3) RGB, in the order of `indices`.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class ArrayVideo:
-    """A video that is already decoded: uint8 pixels (length, height, width, 3), RGB."""
+    """A decoded video.
+
+    Args:
+        pixels: uint8 (length, height, width, 3) RGB.
+        fps: frames per second.
+    """
 
     pixels: np.ndarray
     fps: float = 25.0
 
     @property
     def codec(self) -> str:
-        """None."""
+        """ "raw": the pixels are not compressed."""
         return "raw"
 
     @property
@@ -93,20 +102,23 @@ class ArrayVideo:
         size: Size | None = None,
         antialias: bool = True,
     ) -> np.ndarray:
-        """uint8 (n, h, w, 3): the frames asked for, in that order, cut to `box`, resized to `size`."""
+        """See `Source`."""
         return crop_and_resize(self.pixels[np.asarray(indices)], box, size, antialias=antialias)
 
 
 class SegmentOf:
-    """A part of a video, read like a video of its own.
+    """A segment of a video, with the interface of a video.
 
     Args:
-        source: the whole; closed with the part.
-        segment: where it begins and ends; an end behind the video's is the video's.
+        source: the whole video, which is closed with the segment.
+        segment: its start and end; an end behind the end of the video is moved there.
         name: for messages.
 
+    Attributes:
+        note: a warning if the segment ends behind the end of the video; otherwise empty.
+
     Raises:
-        VideoError: nothing of the video lies within the part.
+        VideoError: no frame of the video lies in the segment.
     """
 
     def __init__(self, source: Source, segment: Segment, name: str):
@@ -120,17 +132,17 @@ class SegmentOf:
         self._first, self._end = int(first), int(min(end, whole))
         if self._first >= self._end:
             unit = "" if segment.in_frames else f" at {source.fps:g} frames per second"
-            raise VideoError(f"{name}: holds no frame; the video has {whole}{unit}")
+            raise VideoError(f"{name}: the segment contains no frame; the video has {whole} frames{unit}")
         self.fps, self.size, self.codec = source.fps, source.size, source.codec
-        # A list may say how many frames there are; one more or less is the field's classic mistake.
+        # Annotation files that list one frame too many are a common error in this field.
         is_short = segment.in_frames and math.isfinite(end) and end > whole
-        self.note = f"lists frames up to {end:g}, there are {whole}" if is_short else ""
+        self.note = f"lists frames up to {end:g}, but the video has {whole}" if is_short else ""
 
     def __len__(self) -> int:
         return self._end - self._first
 
     def index_at(self, seconds: float) -> int:
-        """See `Source`; the part begins at 0."""
+        """See `Source`; time 0 is the start of the segment."""
         return first_at(seconds, self.fps, len(self))
 
     def __enter__(self) -> "SegmentOf":
@@ -146,18 +158,19 @@ class SegmentOf:
         size: Size | None = None,
         antialias: bool = True,
     ) -> np.ndarray:
-        """uint8 (n, h, w, 3): the frames asked for, counted from the part's first."""
+        """See `Source`; index 0 is the first frame of the segment."""
         wanted = np.asarray(indices)
         if wanted.min() < 0 or wanted.max() >= len(self):
-            raise IndexError(f"frames {wanted.min()} to {wanted.max()} of a part with {len(self)}")
+            found = f"{wanted.min()} to {wanted.max()}"
+            raise IndexError(f"frames {found} of a segment: out of range; expected 0 to {len(self) - 1}")
         return self._source.frames(wanted + self._first, box, size, antialias)
 
 
 def open_sample(samples: Samples, sample: int) -> Source:
-    """The video of a sample, or the part of it that the sample is.
+    """Open the video of a sample, or the segment of it that the sample names.
 
     Raises:
-        VideoError: it cannot be read.
+        VideoError: the video cannot be read, or contains no frame of the segment.
     """
     source, segment = open_source(samples.path(sample)), samples.segment(sample)
     if segment is None:
@@ -170,10 +183,10 @@ def open_sample(samples: Samples, sample: int) -> Source:
 
 
 def open_source(path: Path) -> Source:
-    """A video file, or a folder or .zip file of JPEG frames; also one in a tar file or on a server.
+    """Open a video file, or a directory or .zip file of images; also in a tar file or on a server.
 
     Raises:
-        VideoError: the path is missing or cannot be read as either.
+        VideoError: the path does not exist, or cannot be read as any of these.
     """
     try:
         if is_packed(path):
@@ -182,8 +195,8 @@ def open_source(path: Path) -> Source:
                 return Frames(path, images=[(name, data), *others])
             return Video(path, data)
         if path.exists() and not path.is_file() and not path.is_dir():
-            # Opening a pipe would wait for ever.
-            raise VideoError(f"{path}: is neither a file nor a folder")
+            # Opening a named pipe would block forever.
+            raise VideoError(f"{path}: is neither a file nor a directory")
         return Frames(path) if path.is_dir() or path.suffix.lower() == ".zip" else Video(path)
-    except OSError as error:  # a file may vanish, or its disk fail, between two looks at it
+    except OSError as error:  # the file may have been deleted, or its disk may have failed
         raise unreadable(str(path), error) from None

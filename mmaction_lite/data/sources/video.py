@@ -1,16 +1,18 @@
-"""Frame-accurate reading of video files: plan first, then decode only what the wanted frames need.
+"""Frame-accurate reading of video files that decodes only the packets that the requested frames need.
 
-A frame is known by the packet it comes from, never by time × fps. A file's packets are scanned once; their
-order of presentation gives `order[index] = packet`. To read some frames:
+A frame is identified by its packet, never by time × fps. The packets of a file are scanned once; their
+presentation order gives `order[index] = packet`. For example:
 
     packets     I b P b P b │ I b P b P b │ I b P b P b │ I …     I is a keyframe: decoding can begin there
-    wanted          ▲ ▲                         ▲
-    decoded     █   █ █                     █   █ ▒               the rest is skipped: what comes before its
-                                                                  keyframe, after it, or is no reference
+    requested       ▲ ▲                         ▲
+    decoded     █   █ █                     █   █ ▒               skipped: packets before the keyframe,
+                                                                  packets after the frame, non-reference
+                                                                  pictures
 
-The decoder hands a packet's pts on to the frame it makes, so every packet is given its own number there and
-every frame tells which one it is. Where frames do not come as predicted (field pairs, lying keyframes,
-missing pts), the file is decoded once to learn the order, and from then on always from its beginning.
+The decoder copies the pts of a packet to its frame. The pts of every packet is therefore set to the packet's
+number, which identifies each decoded frame. If frames do not arrive as predicted (field pairs, packets
+wrongly marked as keyframes, missing pts), the whole file is decoded once to learn the order, and later reads
+always decode from its beginning.
 """
 
 import math
@@ -31,30 +33,31 @@ from mmaction_lite.data.sources.packets import PacketIndex, demux, mark, open_st
 from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize
 from mmaction_lite.errors import VideoError
 
-# Reading on over this many packets without decoding them takes about as long as a seek.
+# Demuxing this many packets without decoding them takes about as long as a seek.
 SEEK_PACKETS = 8
-# Times are written with few digits: a frame this little early counts as shown at the time asked for.
+# Tolerance for times written with few digits: a frame up to this much earlier still matches the requested
+# time.
 EARLY_SECONDS = 5e-4
-# Frames are resized together, which takes a third of the time, but few, so that they stay in the cache.
+# Frames are resized in groups, in a third of the time; the groups are small enough for the processor's cache.
 GROUP_BYTES = 2**20
 
 
 class MispredictedError(Exception):
-    """Frames did not come out of the decoder as the packet index says."""
+    """The decoder returned other frames than the packet index predicts."""
 
 
 class Video:
-    """A video file, opened for reading exact frames; close it, or use it in a `with` statement.
+    """A video file opened for frame-accurate reading; close it, or use it in a `with` statement.
 
-    The stream is FFmpeg's best video stream; frames are turned upright as the file asks. Not to be shared
-    between threads. A pickled `Video` opens its file again where it is unpickled.
+    Reads the stream that FFmpeg selects as the best video stream, and rotates frames upright as the file's
+    metadata specifies. Do not share it between threads. Unpickling a `Video` opens its file again.
 
     Args:
         path: a local file.
-        data: its bytes, where they are in memory already; `path` is then a name only.
+        data: the file's bytes, if they are in memory already; `path` is then used in messages only.
 
     Raises:
-        VideoError: the file is missing, is no video, or holds no video stream.
+        VideoError: the file is missing, is not a video, or has no video stream.
     """
 
     def __init__(self, path: str | PathLike[str], data: bytes | None = None) -> None:
@@ -62,7 +65,7 @@ class Video:
         self._data = data
         self._container, self._stream = open_stream(self.path, data)
         self._packets: Iterator[av.Packet] = demux(self._container, self._stream)
-        self._position = 0  # the number of the packet that `_packets` gives next
+        self._position = 0  # number of the next packet of `_packets`
         self._reformatter = VideoReformatter()
         try:
             if data is None:
@@ -85,15 +88,15 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Free the decoder: a container left open in a parent process hangs its forked children."""
+        """Free the decoder. A container left open in a parent process hangs its forked children."""
         self._container.close()
 
     def __len__(self) -> int:
-        """The number of frames that decode; headers may say otherwise, and edit lists hide some."""
+        """Number of frames that decode; headers may state another number, and edit lists hide some frames."""
         return len(self._index.order)
 
     def index_at(self, seconds: float) -> int:
-        """The first frame shown at this time or later, counted from the first frame's; len where none is."""
+        """Return the first frame presented `seconds` after frame 0 or later; the length if there is none."""
         times = self._index.times
         if times is None:
             return first_at(seconds, self.fps, len(self))
@@ -106,7 +109,7 @@ class Video:
 
     @property
     def fps(self) -> float:
-        """Frames per second, on average over the file."""
+        """Average frames per second of the file."""
         return self._index.fps
 
     @property
@@ -121,20 +124,20 @@ class Video:
     def frames(
         self, indices: Iterable[int], box: Box | None = None, size: Size | None = None, antialias: bool = True
     ) -> np.ndarray:
-        """Decode exactly the frames asked for, in memory for those and one whole frame.
+        """Decode exactly the requested frames. Memory holds the result and one whole frame.
 
         Args:
-            indices: frame numbers in [0, len), at least one, in any order, repeats allowed.
-            box: (top, left, height, width) of the upright frame to cut out; None for all of it.
-            size: (height, width) to resize to; None keeps the box's own.
+            indices: frame numbers in [0, len), at least one, in any order; repeats are allowed.
+            box: (top, left, height, width) of the crop in the upright frame; None for the whole frame.
+            size: (height, width) to resize to; None keeps the size of the box.
             antialias: see `crop_and_resize`.
 
         Returns:
             uint8 (n, height, width, 3) RGB, in the order of `indices`.
 
         Raises:
-            IndexError: an index outside [0, len).
-            VideoError: a frame does not decode, or is cut off from a truncated file.
+            IndexError: an index is outside [0, len).
+            VideoError: a frame does not decode, or lies in the missing part of a truncated file.
         """
         wanted = np.asarray(list(indices), dtype=np.int64)
         try:
@@ -144,16 +147,18 @@ class Video:
         try:
             return collect(self._decode(wanted), wanted, box, size, antialias)
         except MispredictedError as error:
-            raise VideoError(f"{self.path}: {error}, on every reading anew") from None
+            raise VideoError(f"{self.path}: {error}, also after decoding the whole file") from None
 
     def walk(self) -> Iterator[tuple[int, float, np.ndarray]]:
-        """Every frame once and in order: its number, its seconds, its upright pixels, uint8 (H, W, 3).
+        """Yield every frame once, in order: its number, its time in seconds, its upright pixels uint8 (H, W,
+        3).
 
         The pixels are a view into memory that the next frame overwrites.
 
         Raises:
             VideoError: a frame does not decode.
-            MispredictedError: frames do not come as the file says; start again, their order is known now.
+            MispredictedError: the order of frames differs from the file's metadata. The order is known from
+                then on; call `walk` again.
         """
         times = self._index.times
         try:
@@ -169,14 +174,12 @@ class Video:
         if 0 <= index < self._index.promised:
             raise VideoError(
                 f"{self.path}: frame {index} cannot be read: the file lists {self._index.promised} frames, "
-                f"of which the first {len(self)} are there (is it cut short?)"
+                f"but contains only the first {len(self)}; the file may be truncated"
             )
-        raise IndexError(
-            f"{self.path}: frame {index} was asked for; the video has frames 0 to {len(self) - 1}"
-        )
+        raise IndexError(f"{self.path}: frame {index} is out of range; expected 0 to {len(self) - 1}")
 
     def _decode(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Each of the distinct indices in `wanted` once, with its upright RGB frame, in order of decoding."""
+        """Yield each distinct index in `wanted` once, with its upright RGB frame, in decoding order."""
         distinct = np.unique(wanted)
         self._check(int(distinct[0]))
         self._check(int(distinct[-1]))
@@ -189,7 +192,7 @@ class Video:
         packets = self._index.order[distinct]
         index_of = dict(zip(packets.tolist(), distinct.tolist(), strict=True))
         packets = np.sort(packets)
-        # A later packet may need an earlier start; a pass begins where all that follow can do with it.
+        # A later packet may need an earlier start. Each pass begins early enough for all packets that follow.
         starts = np.minimum.accumulate(self._index.starts(packets)[::-1])[::-1]
         cuts = np.flatnonzero(starts[1:] > packets[:-1]) + 1
         for part, start in zip(np.split(packets, cuts), starts[[0, *cuts]].tolist(), strict=True):
@@ -200,9 +203,9 @@ class Video:
                     damaged[packet] = picture
                     continue
                 if packet == start > 0 and not picture.key_frame:
-                    raise MispredictedError(f"packet {packet} is marked as a keyframe and is none")
+                    raise MispredictedError(f"packet {packet} is marked as a keyframe but is not one")
                 if self._index.rank[packet] <= rank:
-                    raise MispredictedError("frames come out of the decoder in another order than listed")
+                    raise MispredictedError("the decoder returns frames in another order than listed")
                 rank = self._index.rank[packet]
                 if packet in missing and not self._spoiling(packet, damaged):
                     missing.remove(packet)
@@ -210,12 +213,12 @@ class Video:
             for packet in sorted(missing):
                 if spoiling := self._spoiling(packet, damaged):
                     raise VideoError(f"{self.path}: frame {index_of[packet]} does not decode: {spoiling[0]}")
-                raise MispredictedError(f"frame {index_of[packet]} does not come out of the decoder")
+                raise MispredictedError(f"the decoder does not return frame {index_of[packet]}")
 
     def _spoiling(self, packet: int, damaged: dict[int, str]) -> list[str]:
-        """Why the picture of `packet` is not to be trusted: a damaged packet lies between its start and it.
+        """Return the faults of damaged packets from the start of decoding to `packet`.
 
-        Decoders then show older pixels in place of what is lost, which nobody would notice.
+        After a damaged packet, decoders silently fill the lost area with pixels of older frames.
         """
         if not damaged:
             return []
@@ -225,20 +228,20 @@ class Video:
     def _pictures(
         self, start: int, last: int, wanted: set[int] | None = None
     ) -> Iterator[tuple[int, av.VideoFrame | str]]:
-        """Decode the packets `start` to `last`: each number with its picture, or with the fault.
+        """Decode packets `start` to `last`; yield each packet's number with its picture or its fault.
 
-        Non-reference pictures outside `wanted` may be missing; None wants all.
+        Non-reference pictures outside `wanted` may be missing. With None, all pictures are decoded.
         """
         decoder = self._stream.codec_context
         decoder.flush_buffers()
-        # The None at the end drains the frames held back for reordering, without decoding any further.
+        # The None at the end flushes the frames that the decoder holds back for reordering.
         for number, packet in chain(self._packets_from(start, last), [(last, None)]):
             needed = wanted is None or number in wanted or not self._index.skippable
             decoder.skip_frame = "DEFAULT" if needed else "NONREF"
             if packet is not None:
                 packet.pts = number
                 if packet.is_corrupt:
-                    yield number, "its data is cut short"
+                    yield number, "its data is truncated"
                     continue
             try:
                 frames = decoder.decode(packet)
@@ -247,11 +250,11 @@ class Video:
                 continue
             for frame in frames:
                 if frame.pts is None or not start <= frame.pts <= last:
-                    raise MispredictedError("a frame comes out of the decoder that belongs to no packet")
+                    raise MispredictedError("the decoder returns a frame that belongs to no packet")
                 yield frame.pts, "its data is damaged" if frame.is_corrupt else frame
 
     def _packets_from(self, start: int, last: int) -> Iterator[tuple[int, av.Packet]]:
-        """The packets `start` to `last` with their numbers, read on to or sought."""
+        """Yield packets `start` to `last` with their numbers; demux up to `start`, or seek to it."""
         if not self._position <= start <= self._position + SEEK_PACKETS:
             self._seek(start)
         for packet in self._packets:
@@ -262,7 +265,7 @@ class Video:
                 return
 
     def _seek(self, packet: int) -> None:
-        """Place `_packets` at `packet`, a keyframe of the index, or before it."""
+        """Move `_packets` to `packet`, a keyframe of the index, or to a packet before it."""
         key = int(np.searchsorted(self._index.keys, packet))
         for stamp in self._index.stamps[key]:
             try:
@@ -305,20 +308,20 @@ class Video:
         return self._remember(self._index) if order_known else self._learn()
 
     def _learn(self) -> PacketIndex:
-        """Decode the whole file, without converting, for the packets its frames really come from."""
+        """Decode the whole file, without color conversion, to learn the packet of every frame."""
         self._index = replace(
             self._index, keys=self._index.keys[:1], stamps=self._index.stamps[:1], skippable=False
         )
         pictures = self._pictures(0, len(self._index.rank) - 1)
         index = packet_index.learnt_index(self._index, pictures)
         if not len(index.order):
-            raise VideoError(f"{self.path}: not one frame decodes")
+            raise VideoError(f"{self.path}: no frame decodes")
         if len(np.unique(index.order)) < len(index.order):
-            raise VideoError(f"{self.path}: has packets of several frames each; re-encode it")
+            raise VideoError(f"{self.path}: some packets hold several frames; re-encode the file")
         return self._remember(index)
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """The upright RGB pixels of `frame`, uint8 (H, W, 3); a view into memory of the decoder's."""
+        """Return the upright RGB pixels of `frame`, uint8 (H, W, 3), a view into the reformatter's memory."""
         plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
         pixels = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
@@ -327,7 +330,7 @@ class Video:
 
 
 def first_at(seconds: float, fps: float, length: int) -> int:
-    """`index_at` of a video of `length` frames at a constant rate."""
+    """Return `index_at(seconds)` of a video of `length` frames with a constant frame rate."""
     return length if math.isinf(seconds) else min(math.ceil((seconds - EARLY_SECONDS) * fps), length)
 
 
@@ -338,10 +341,10 @@ def collect(
     size: Size | None,
     antialias: bool,
 ) -> np.ndarray:
-    """Cut and resize each decoded frame as it comes and put it wherever `indices` asks for it.
+    """Crop and resize decoded frames one after the other, and copy each to its places in `indices`.
 
     Args:
-        decoded: every distinct index with its uint8 (H, W, 3) frame, in any order.
+        decoded: pairs of every distinct index and its uint8 (H, W, 3) frame, in any order.
         indices: int (n,).
         box, size, antialias: see `crop_and_resize`.
 
@@ -349,7 +352,7 @@ def collect(
         uint8 (n, h, w, 3).
     """
     if not len(indices):
-        raise ValueError("no frame was asked for")
+        raise ValueError("indices: no frame requested; expected at least one index")
     result = group = None
     waiting: list[int] = []
 
