@@ -389,9 +389,9 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
 def _write_list(data: Path, out: Path) -> Path:
     """The training clips as lines `path label`, many times over, so that readers need not begin again."""
     samples = read_split(data, "train")
-    if samples.is_multi_label or samples.segments is not None:
+    if samples.label_columns != ("label",) or samples.segments is not None:
         raise UserError(f"{data}: the benchmark reads whole files with one class each")
-    lines = [f"{samples.path(i).absolute()} {samples.target(i)}\n" for i in range(len(samples))]
+    lines = [f"{samples.path(i).absolute()} {samples.labels[i]}\n" for i in range(len(samples))]
     file = out / "videos.txt"
     file.write_text("".join(lines) * math.ceil(LISTED / len(lines)), encoding="utf-8")
     return file

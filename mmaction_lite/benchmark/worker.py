@@ -182,7 +182,9 @@ class Work:
             paths = PackedStrings([samples.paths[i] for i in order])
             samples = replace(samples, paths=paths, labels=samples.labels[order])
         batch_plan = BatchPlan(len(samples), self.options["batch_size"] * self.context.world_size)
-        return VideoDataset(samples, self.recipe.train, seed=0, batch_plan=batch_plan)
+        return VideoDataset(
+            samples, self.recipe.train, seed=0, batch_plan=batch_plan, target=self.recipe.task.target
+        )
 
     def feed(self, source: str) -> None:
         """A training step on the next batch from files."""

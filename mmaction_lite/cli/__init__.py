@@ -201,7 +201,6 @@ def test(
     from mmaction_lite.distributed import join
     from mmaction_lite.inference.evaluate import evaluate
     from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.tasks.metrics import describe
     from mmaction_lite.weights.card import card_of, load
 
     if dump is not None and (dump.suffix != ".npz" or not os.access(dump.parent, os.W_OK)):
@@ -221,7 +220,7 @@ def test(
             model.to(context.device),
             samples,
             card.val if protocol == "val" else card.test,
-            activation=card.activation,
+            task=card.task,
             precision=amp or "float32",
             compile=compile,
             calibration=calibration,
@@ -239,7 +238,7 @@ def test(
         )
     for fault in result.faults:
         warn(f"counted as wrong: {fault.reason}")
-    print(describe(result.metrics, len(card.classes), digits=2))
+    print(result.describe(digits=2))
     print(result.protocol_line)
 
 

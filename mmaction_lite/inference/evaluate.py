@@ -15,7 +15,6 @@ from mmaction_lite.device import CompileMode, Precision, give_memory_back
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.scores import (
-    Activation,
     Evaluation,
     chunk_views,
     compute_scores,
@@ -23,6 +22,8 @@ from mmaction_lite.inference.scores import (
 )
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.tasks.single_label import SingleLabel
+from mmaction_lite.tasks.task import Task
 
 CALIBRATION_VIDEOS = 32
 
@@ -35,7 +36,7 @@ def evaluate(
     samples: Samples,
     protocol: Protocol,
     *,
-    activation: Activation = "softmax",
+    task: Task | None = None,
     precision: Precision = "float32",
     compile: CompileMode | None = None,
     calibration: Samples | None = None,
@@ -54,7 +55,7 @@ def evaluate(
         model: maps (B, C, T, H, W) to logits (B, K).
         samples: the videos.
         protocol: views, normalization, averaging and window.
-        activation: see `compute_scores`.
+        task: kind of labels; None: `SingleLabel()`.
         precision: autocast to this dtype.
         compile: mode of `torch.compile`; None does not compile.
         calibration: videos for int8 inference, of which a few determine the ranges of the activations
@@ -66,8 +67,11 @@ def evaluate(
 
     Raises:
         UserError: no video can be read; the model cannot run in int8; int8 is combined with `compile` or
-            another precision than float32; the model cannot classify the windows of the protocol.
+            another precision than float32; the model cannot classify the windows of the protocol;
+            the labels are of another task.
     """
+    task = task or SingleLabel()
+    task.check_labels(samples.label_columns, samples.source)
     model.eval()
     if calibration is not None:
         if compile is not None or precision != "float32":
@@ -95,7 +99,7 @@ def evaluate(
                 model,
                 list(read.values()),
                 protocol,
-                activation=activation,
+                probabilities=task.probabilities,
                 precision=precision,
                 is_compiled=compile is not None,
             )
@@ -108,12 +112,13 @@ def evaluate(
         raise UserError(f"{samples.source}: none of {len(samples)} videos can be read; {faults[0].reason}")
     return Evaluation(
         scores=scores,
-        labels=samples.targets(),
+        labels=task.targets(samples.labels, samples.label_counts(), len(samples.classes)),
         paths=[absolute(samples.name(i)) for i in range(len(samples))],
         classes=samples.classes,
         protocol=protocol,
         source=samples.source,
         faults=faults,
+        task=task,
         precision="int8" if calibration is not None else precision,
         compile=compile,
     )

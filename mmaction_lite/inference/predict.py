@@ -83,11 +83,9 @@ def predictions(model: nn.Module, videos: Sequence[Input]) -> Iterator[Predictio
     for video in videos:
         with _source(video) as source:
             clips = torch.from_numpy(card.test.read(source))
-        scores = compute_scores(model, [clips], card.test, activation=card.activation)[0]
-        order = np.argsort(-scores, kind="stable")
-        yield Prediction(
-            labels=tuple(card.classes[i] for i in order), scores=scores[order], protocol=card.test
-        )
+        scores = compute_scores(model, [clips], card.test, probabilities=card.task.probabilities)[0]
+        labels, scores = card.task.ranked(scores, card.classes)
+        yield Prediction(labels=labels, scores=scores, protocol=card.test)
 
 
 def _source(video: Input) -> Source:

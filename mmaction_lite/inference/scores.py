@@ -1,7 +1,8 @@
 """Compute the scores of videos under a protocol; the scores of a whole split and their files."""
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +15,13 @@ from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.device import CompileMode, Precision, reusing_memory
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
-from mmaction_lite.tasks.metrics import metrics
+from mmaction_lite.tasks.metrics import describe
+from mmaction_lite.tasks.named import task_to_json
+from mmaction_lite.tasks.single_label import SingleLabel
+from mmaction_lite.tasks.task import Task
 
 # Upper bound of the float inputs in one forward pass; limits the memory of tests with many views.
 CHUNK_BYTES = 96 << 20
-
-Activation = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,13 @@ class Evaluation:
     Args:
         scores: float32 (N, K), averaged over views by `protocol`. The row of an unreadable video is NaN;
             every metric counts the video as incorrect.
-        labels: int64 (N,), or multi-label bool (N, K).
+        labels: targets of the task, such as int64 (N,), or, multi-label, bool (N, K).
         paths: one per video.
         classes: class names in the order of the scores.
         protocol: views, normalization, averaging and window.
         source: file or folder that lists the videos.
         faults: the unreadable videos.
+        task: kind of labels.
         precision: of the forward pass.
         compile: mode of `torch.compile`, or None.
     """
@@ -46,24 +49,24 @@ class Evaluation:
     protocol: Protocol
     source: str
     faults: list[Fault]
+    task: Task = field(default_factory=SingleLabel)
     precision: Precision | Literal["int8"] = "float32"
     compile: CompileMode | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the scores; see `metrics.metrics`."""
-        return metrics(self.scores, self.labels)
+        """Metrics of the scores; see `Task.metrics`."""
+        return self.task.metrics(self.scores, self.labels)
+
+    def describe(self, digits: int = 1) -> str:
+        """Return the metrics as one line."""
+        return describe(self.metrics, self.task.shown_metrics(len(self.classes)), digits)
 
     @property
     def loss(self) -> float:
-        """Cross entropy of the averaged probabilities: of the true class, or the mean over all classes."""
+        """Cross entropy of the averaged probabilities; see `Task.log_loss`."""
         readable = ~np.isnan(self.scores).any(1)
-        scores, labels = self.scores[readable], self.labels[readable]
-        if labels.ndim == 1:
-            correct = scores[np.arange(len(labels)), labels]
-        else:
-            correct = np.where(labels, scores, 1 - scores)
-        return float(-np.log(np.maximum(correct, 1e-12)).mean()) + 0.0  # no -0.000
+        return self.task.log_loss(self.scores[readable], self.labels[readable])
 
     @property
     def protocol_line(self) -> str:
@@ -74,13 +77,14 @@ class Evaluation:
         return f"{self.protocol}; {arithmetic}{videos}"
 
     def save(self, path: Path) -> None:
-        """Write the scores to an `.npz` file: paths, labels, scores, class_names, protocol (no pickles)."""
+        """Write the scores to an `.npz` file: paths, labels, scores, class_names, protocol, task."""
         arrays = {
             "paths": np.array(self.paths),
             "labels": self.labels,
             "scores": self.scores,
             "class_names": np.array(self.classes),
             "protocol": np.array(self.protocol_line),
+            "task": np.array(task_to_json(self.task)),
         }
         write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
@@ -90,7 +94,7 @@ def compute_scores(
     videos: list[Tensor],
     protocol: Protocol,
     *,
-    activation: Activation = "softmax",
+    probabilities: Callable[[Tensor], Tensor] = SingleLabel().probabilities,
     precision: Precision = "float32",
     is_compiled: bool = False,
 ) -> np.ndarray:
@@ -101,7 +105,7 @@ def compute_scores(
         videos: uint8 (num_clips, T, H, W, C) each, as `Protocol.read` returns them. They are copied to the
             device of the model.
         protocol: views, normalization, averaging and window.
-        activation: "softmax" for mutually exclusive classes, "sigmoid" for independent ones.
+        probabilities: converts logits (..., K) to probabilities; see `Task.probabilities`.
         precision: autocast to this dtype.
         is_compiled: whether `model` is compiled.
 
@@ -125,10 +129,6 @@ def compute_scores(
     logits = torch.cat(parts).unflatten(0, (len(videos), protocol.num_views))
     if protocol.window is not None:
         logits = logits.flatten(1, 2)  # windows are further views
-
-    def probabilities(logits: Tensor) -> Tensor:
-        return logits.softmax(-1) if activation == "softmax" else logits.sigmoid()
-
     return protocol.average_logits(logits, probabilities).cpu().numpy()
 
 

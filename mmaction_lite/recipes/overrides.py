@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.settings import argument_hints, check_value, field_hints, parse
+from mmaction_lite.tasks.named import task_named
+from mmaction_lite.tasks.task import Task
 
 T = TypeVar("T")
 
@@ -52,7 +54,9 @@ def _set_field(node: T, path: list[str], text: str) -> T:
     hints = field_hints(type(node))
     _check_name(name, hints.keys() - {"modified", "reported"}, type(node).__name__)
     value = getattr(node, name)
-    if dataclasses.is_dataclass(value) or isinstance(value, Build):
+    if isinstance(value, Task) and not rest:
+        value = task_named(text)
+    elif dataclasses.is_dataclass(value) or isinstance(value, Build):
         if not rest:
             inside = value.arguments if isinstance(value, Build) else field_hints(type(value))
             raise UserError(f"{name} is a group; set one of {', '.join(f'{name}.{i}' for i in inside)}")

@@ -31,7 +31,8 @@ from mmaction_lite.settings import (
     check_fields,
     check_value,
 )
-from mmaction_lite.tasks.losses import LossName
+from mmaction_lite.tasks.single_label import SingleLabel
+from mmaction_lite.tasks.task import Task
 
 
 class Build:
@@ -98,8 +99,7 @@ class Recipe:
         normalize: pixels to inputs.
         average: see `Protocol`; of `val` and `test`.
         window: see `Protocol`; of `val` and `test`.
-        loss: "cross_entropy" of one class, or "binary_cross_entropy" of every class by itself, which clips
-            with several classes need.
+        task: the kind of labels: `SingleLabel()`, `MultiLabel()` …; owns loss and metrics.
         label_smoothing: share of the target spread over all classes.
         class_weights: of the loss's terms, in the order of the classes; "balanced" makes all classes
             equally important.
@@ -147,7 +147,7 @@ class Recipe:
     normalize: Normalize = field(default_factory=Normalize)
     average: Average = "probability"
     window: PositiveInt | None = None
-    loss: LossName = "cross_entropy"
+    task: Task = field(default_factory=SingleLabel)
     label_smoothing: Annotated[float, at_least(0), below(1)] = 0.0
     class_weights: Literal["balanced"] | tuple[NonNegativeFloat, ...] | None = None
     class_balance: Annotated[float, at_least(0), at_most(1)] = 0.0

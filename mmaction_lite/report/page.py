@@ -29,14 +29,9 @@ from PIL import Image
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
-from mmaction_lite.tasks.metrics import (
-    TITLES,
-    average_precision,
-    class_metrics,
-    confusion,
-    metrics,
-    most_confused,
-)
+from mmaction_lite.tasks.metrics import LONG_TITLES, TITLES, most_confused
+from mmaction_lite.tasks.named import task_from_json, task_of_targets
+from mmaction_lite.tasks.task import ClassResults, Task
 
 Row = dict[str, Any]
 
@@ -59,7 +54,7 @@ SVG_COLOURS = (
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A score file: paths and labels of N videos, probabilities (N, K), K class names, protocol line."""
+    """A score file: paths and labels of N videos, probabilities (N, K), K class names, protocol, task."""
 
     file: Path
     paths: list[str]
@@ -67,6 +62,7 @@ class Scores:
     scores: np.ndarray
     class_names: list[str]
     protocol: str
+    task: Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,22 +111,23 @@ def read_scores(file: Path) -> Scores:
             labels, scores = arrays["labels"], arrays["scores"]
             class_names = [str(name) for name in arrays["class_names"]]
             protocol = str(arrays["protocol"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            # Score files of other programs may lack the task.
+            task = task_from_json(str(arrays["task"])) if "task" in arrays else task_of_targets(labels)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{file}: damaged score file ({error}); {again}") from error
-    shapes = (len(paths),), (len(paths), len(class_names))
-    if labels.shape not in shapes or (labels.ndim == 2 and labels.dtype != bool) or scores.shape != shapes[1]:
+    shapes = task.target_shape(len(paths), len(class_names)), (len(paths), len(class_names))
+    if (labels.shape, scores.shape) != shapes:
         raise UserError(
             f"{file}: {len(paths)} paths and {len(class_names)} class names do not fit "
             f"labels of shape {labels.shape} and scores of shape {scores.shape}; {again}"
         )
     if not len(labels):
         raise UserError(f"{file}: holds no video; {again}")
-    if labels.ndim == 1 and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise UserError(
-            f"{file}: labels run from {labels.min()} to {labels.max()}, "
-            f"expected 0 to {len(class_names) - 1}; correct the annotations and {again}"
-        )
-    return Scores(file, paths, labels, scores, class_names, protocol)
+    try:
+        task.check_targets(labels, len(class_names))
+    except ValueError as error:
+        raise UserError(f"{file}: {error}; correct the annotations and {again}") from None
+    return Scores(file, paths, labels, scores, class_names, protocol, task)
 
 
 def _read_text(file: Path) -> str:
@@ -355,6 +352,9 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     page = environment.get_template("page.html.jinja").render(
         sections=sections,
         most_worst=MOST_WORST_VIDEOS,
+        metric_names=[n for n in TITLES if any(n in section["summary"]["metrics"] for section in sections)],
+        titles={name: title[:1].upper() + title[1:] for name, title in TITLES.items()},
+        long_titles=LONG_TITLES,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
     write_atomically(out, lambda file: file.write(page.encode()))
@@ -387,89 +387,80 @@ def _last_validation(run: RunFolder) -> Row:
     """The summary of a run without score file: the last validation that `metrics.jsonl` tells of."""
     row = run.validation[-1] if run.validation else {}
     source = f"last validation, epoch {row['epoch']:.4g}, in metrics.jsonl" if row else "nothing tested yet"
-    keys = (*TITLES, "videos", "unreadable", "protocol")
-    return {"source": source} | {key: row.get(key) for key in keys}
+    keys = ("videos", "unreadable", "protocol")
+    metrics = {name: row[name] for name in TITLES if name in row}
+    return {"source": source, "metrics": metrics} | {key: row.get(key) for key in keys}
 
 
 def _results(table: Scores) -> Row:
-    """Everything that follows from a score file. A row that is not finite is an unreadable video: wrong."""
+    """Return everything that follows from a score file. A row that is not finite is an unreadable video."""
     readable = np.isfinite(table.scores).all(axis=1)
-    labels, scores = table.labels[readable], table.scores[readable]
-    paths = [table.paths[n] for n in np.flatnonzero(readable)]
-    names = table.class_names
-    is_multi_label = labels.ndim == 2
-    if is_multi_label:
-        predicted = scores >= 0.5
-        matrix = np.diag((labels & predicted).sum(0))  # of two classes of a video neither is a mistake
-        classes = class_metrics(np.diag(matrix), predicted.sum(0), table.labels.sum(0))
-    else:
-        matrix = confusion(labels, scores.argmax(axis=1), len(names))
-        videos = np.bincount(table.labels, minlength=len(names))
-        classes = class_metrics(np.diag(matrix), matrix.sum(0), videos)
-    precision = (
-        average_precision(table.scores, table.labels) if is_multi_label else np.full(len(names), np.nan)
-    )
-    summary = (
-        {
+    num_classes = len(table.class_names)
+    found = table.task.metrics(table.scores, table.labels)
+    shown = {name: found[name] for name in table.task.shown_metrics(num_classes)}
+    mistakes = table.task.mistakes(table.scores, table.labels, table.class_names, MOST_WORST_VIDEOS)
+    return {
+        "summary": {
             "source": table.file.name,
             "videos": len(table.labels),
-            "unreadable": len(table.labels) - len(labels),
+            "unreadable": int((~readable).sum()),
             "protocol": table.protocol,
-        }
-        | dict.fromkeys(TITLES)
-        | metrics(table.scores, table.labels)
-    )
-    if len(names) <= 5:
-        summary["top5"] = None  # always 100 %
-    favourite_mistake = (matrix - np.diag(np.diag(matrix))).argmax(axis=1)
+            "metrics": shown,
+        },
+        "groups": [
+            _group(group, table.class_names[group.first : group.first + len(group.videos)])
+            for group in table.task.class_results(table.scores, table.labels)
+        ],
+        "worst": [
+            {"path": table.paths[m.index], "picture": thumbnail(table.paths[m.index])} | vars(m)
+            for m in mistakes
+        ],
+        "unreadable": [{"path": table.paths[n], "reason": ""} for n in np.flatnonzero(~readable)],
+    }
+
+
+def _group(group: ClassResults, names: list[str]) -> Row:
+    """Return the tables of one group of classes: confusion, most confused pairs, results of each class."""
+    matrix = group.confusion
     per_class = [
         {
             "number": k,
             "name": name,
-            "videos": int(classes.videos[k]),
-            "recall": classes.recall[k],
-            "precision": classes.precision[k],
-            "f1": classes.f1[k],
-            "average_precision": precision[k],
-            "mistake": names[j] if j != k and matrix[k, j] else "",
-            "mistakes": int(matrix[k, j]) if j != k else 0,
+            "videos": int(group.videos[k]),
+            "recall": group.recall[k],
+            "precision": group.precision[k],
+            "f1": group.f1[k],
         }
-        for k, (name, j) in enumerate(zip(names, favourite_mistake, strict=True))
+        for k, name in enumerate(names)
     ]
-    # Of several true classes, the one that the network believes least.
-    is_true = labels if is_multi_label else labels[:, None] == np.arange(len(names))
-    true_scores = np.where(is_true, scores, np.inf).min(axis=1)
-    order = np.argsort(true_scores, kind="stable")
-    mistakes = order[~is_true[order, scores.argmax(axis=1)[order]] & is_true[order].any(axis=1)]
-    worst = [
-        {
-            "path": paths[n],
-            "true": ", ".join(names[k] for k in np.flatnonzero(is_true[n])),
-            "true_score": float(true_scores[n]),
-            "predicted": names[scores[n].argmax()],
-            "predicted_score": float(scores[n].max()),
-            "picture": thumbnail(paths[n]),
+    if group.average_precision is not None:
+        for row, precision in zip(per_class, group.average_precision, strict=True):
+            row["average_precision"] = precision
+    confusion: Row | None = None
+    if matrix is not None:
+        most_common = (matrix - np.diag(np.diag(matrix))).argmax(axis=1)
+        for k, (row, j) in enumerate(zip(per_class, most_common, strict=True)):
+            row["mistake"] = names[j] if j != k and matrix[k, j] else ""
+            row["mistakes"] = int(matrix[k, j]) if j != k else 0
+        is_numbered = len(names) <= LARGEST_NUMBERED_MATRIX
+        confusion = {
+            "matrix": matrix.tolist() if is_numbered else None,
+            "image": None if is_numbered else matrix_image(matrix),
+            "csv": _csv(
+                [["true \\ predicted", *names], *([n, *row] for n, row in zip(names, matrix, strict=True))]
+            ),
+            "pairs": [
+                {"true": names[t], "predicted": names[p], "videos": n, "of": int(group.videos[t])}
+                for t, p, n in most_confused(matrix, MOST_CONFUSED_PAIRS)
+            ],
         }
-        for n in mistakes[:MOST_WORST_VIDEOS]
-    ]
-    is_numbered = len(names) <= LARGEST_NUMBERED_MATRIX
     return {
-        "is_multi_label": is_multi_label,
-        "summary": summary,
+        "title": group.title,
         "class_names": names,
-        "matrix": matrix.tolist() if is_numbered else None,
-        "matrix_image": None if is_numbered else matrix_image(matrix),
-        "matrix_csv": _csv(
-            [["true \\ predicted", *names], *([n, *row] for n, row in zip(names, matrix, strict=True))]
-        ),
-        "pairs": [
-            {"true": names[t], "predicted": names[p], "videos": n, "of": int(classes.videos[t])}
-            for t, p, n in most_confused(matrix, MOST_CONFUSED_PAIRS)
-        ],
+        "confusion": confusion,
+        "has_average_precision": group.average_precision is not None,
         "per_class": per_class,
-        "classes_csv": _csv([list(per_class[0]), *(row.values() for row in per_class)]),
-        "worst": worst,
-        "unreadable": [{"path": table.paths[n], "reason": ""} for n in np.flatnonzero(~readable)],
+        "csv": _csv([list(per_class[0]), *(row.values() for row in per_class)]),
     }
 
 

@@ -1,1 +1,1 @@
-"""The kinds of tasks: target, loss, probabilities and metrics of a label."""
+"""Kinds of tasks: the target, loss, probabilities and metrics of a clip's labels."""

@@ -1,17 +1,14 @@
-"""What training makes small: cross entropy of one class, or of each class by itself."""
-
-from typing import Literal
+"""Losses of single clips, and weights of classes in them."""
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
-
-LossName = Literal["cross_entropy", "binary_cross_entropy"]
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 
 def balanced_weights(counts: np.ndarray) -> np.ndarray:
-    """Loss weights of the classes, float32 (K,), that make all equally important; their mean over clips is 1.
+    """Return class weights, float32 (K,), that give all classes the same total weight.
+
+    Their mean over the clips is 1.
 
     Args:
         counts: clips of each class, int (K,). A class without clips gets weight 0.
@@ -20,42 +17,22 @@ def balanced_weights(counts: np.ndarray) -> np.ndarray:
     return np.where(present, counts.sum() / (present.sum() * counts.clip(1)), 0).astype(np.float32)
 
 
-def dense(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels as shares of the classes, float32 (B, K): from int64 (B,), or as they are."""
-    return one_hot(labels, num_classes).float() if labels.ndim == 1 else labels
+def one_hot_shares(labels: Tensor, num_classes: int) -> Tensor:
+    """Convert class indices, int64 (B,), to shares of the classes, float32 (B, K)."""
+    return one_hot(labels, num_classes).float()
 
 
-def clip_losses(
-    logits: Tensor,
-    targets: Tensor,
-    name: LossName,
-    label_smoothing: float = 0.0,
-    weights: Tensor | None = None,
+def binary_cross_entropy(
+    logits: Tensor, shares: Tensor, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Tensor:
-    """The loss of every clip, float32 (B,).
-
-    Class weights multiply the terms, and nothing is divided by their sum: the loss of a clip does not
-    depend on the clips beside it, so a batch may be divided in any way.
+    """Return the mean over the classes of the binary cross entropy of every clip, float32 (B,).
 
     Args:
         logits: (B, K).
-        targets: int64 (B,), or the shares of the classes, float (B, K).
-        name: "cross_entropy", or "binary_cross_entropy": every class is a question of its own, whose terms
-            are averaged.
+        shares: shares of the classes, float (B, K).
         label_smoothing: share of the target that is spread over all classes.
-        weights: of the classes, float (K,).
+        class_weights: one weight per class, float (K,).
     """
     logits = logits.float()
-    if name == "cross_entropy":
-        return cross_entropy(logits, targets, weights, label_smoothing=label_smoothing, reduction="none")
-    targets = dense(targets, logits.shape[1])
-    targets = targets * (1 - label_smoothing) + label_smoothing / logits.shape[1]
-    return binary_cross_entropy_with_logits(logits, targets, weights, reduction="none").mean(1)
-
-
-def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether the best class of each clip is right, float32 (B,), for labels int64 (B,) or float (B, K)."""
-    best = logits.argmax(1)
-    if labels.ndim == 1:
-        return (best == labels).float()
-    return (labels.gather(1, best[:, None])[:, 0] > 0).to(torch.float32)
+    shares = shares * (1 - label_smoothing) + label_smoothing / logits.shape[1]
+    return binary_cross_entropy_with_logits(logits, shares, class_weights, reduction="none").mean(1)

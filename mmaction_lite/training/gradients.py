@@ -11,7 +11,7 @@ from mmaction_lite.distributed import without_exchange
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.sub_batch import SubBatchNorm2d, in_groups
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.tasks.losses import clip_losses, correct
+from mmaction_lite.tasks.task import Task
 
 
 class Gradients:
@@ -25,6 +25,7 @@ class Gradients:
         may_shrink: whether parts are halved when memory runs out. Of several processes none may: the others
             would wait for its gradients.
         say: called with a line when parts were halved.
+        task: the recipe's task for the classes of the data; None for `recipe.task`.
     """
 
     def __init__(
@@ -35,9 +36,12 @@ class Gradients:
         scaler: torch.amp.GradScaler,
         may_shrink: bool,
         say: Callable[[str], None],
+        *,
+        task: Task | None = None,
     ):
         self.model = model
         self.recipe = recipe
+        self.task = task or recipe.task
         self.class_weights = class_weights
         self.scaler = scaler
         self.may_shrink = may_shrink
@@ -57,7 +61,7 @@ class Gradients:
 
         Args:
             pixels: uint8 (B, V, T, H, W, C).
-            labels: int64 (B·V,), or where clips are mixed or have several classes float32 (B·V, K).
+            labels: targets of the task, stacked (B·V, ...), or dense ones, (B·V, K), where clips are mixed.
             rng: for mixing; every part is mixed alike.
             long_factor: how many times more clips than the recipe's the step has, by the long cycle of a
                 multigrid training; as many more enter the network together.
@@ -135,10 +139,15 @@ class Gradients:
             with groups, nullcontext() if is_last else without_exchange(self.model):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     logits = self.model(inputs)
-                losses = clip_losses(logits, targets, recipe.loss, recipe.label_smoothing, self.class_weights)
+                losses = self.task.loss(
+                    logits,
+                    targets,
+                    label_smoothing=recipe.label_smoothing,
+                    class_weights=self.class_weights,
+                )
                 share = len(truth) / len(labels)
                 part_loss = losses.mean() * share
                 self.scaler.scale(part_loss).backward()
             loss += part_loss.detach()
-            accuracy += correct(logits, truth).mean() * share
+            accuracy += self.task.correct(logits, truth).mean() * share
         return loss, accuracy

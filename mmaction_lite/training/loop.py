@@ -31,7 +31,6 @@ from mmaction_lite.models.network import recompute_layers
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.tasks.losses import balanced_weights, dense
 from mmaction_lite.training.gradients import Gradients
 from mmaction_lite.training.preflight import announce, check_fit
 from mmaction_lite.training.progress import Quarantine, TrainingLog, WandbBoard, import_wandb
@@ -180,6 +179,7 @@ def _train(
         scaler,
         context.world_size == 1,
         say,
+        task=run.card.task,
     )
 
     cache = caches.of(samples, recipe.train) if context.world_size == 1 else None
@@ -190,7 +190,9 @@ def _train(
 
     def clips_of(batch_plan: BatchPlan, first_step: int, end_step: int) -> FaultTolerantLoader[Batch]:
         return training_loader(
-            VideoDataset(samples, recipe.train, cache, seed=seed, batch_plan=batch_plan),
+            VideoDataset(
+                samples, recipe.train, cache, seed=seed, batch_plan=batch_plan, target=run.card.task.target
+            ),
             first_step,
             end_step,
             train_workers,
@@ -228,7 +230,7 @@ def _train(
             eval_model,
             val_samples,
             recipe.val_protocol,
-            activation=run.card.activation,
+            task=run.card.task,
             workers=val_workers,
             cache=val_cache,
             track=(lambda clips, total, title: _until_stopped(clips, stop))
@@ -284,9 +286,9 @@ def _train(
             set_lr(optimizer, lr)
 
             pixels = batch.pixels.to(device, non_blocking=True)  # (B, V, T, H, W, C)
-            labels = batch.labels.to(device, non_blocking=True).flatten(0, 1)  # (B·V,) or (B·V, K)
+            labels = batch.labels.to(device, non_blocking=True).flatten(0, 1)  # (B·V, ...)
             if recipe.mixing is not None:
-                labels = dense(labels, len(samples.classes))
+                labels = run.card.task.dense(labels, len(samples.classes))
             optimizer.zero_grad()  # before the forward pass: gradients and all activations never coexist
             loss, correct = gradients.add(
                 pixels, labels, generator(seed, MIX, step), place.long_factor, place.short_factor
@@ -355,7 +357,8 @@ def _class_weights(recipe: Recipe, samples: Samples, device: torch.device) -> Te
     if weights is None:
         return None
     if weights == "balanced":
-        return torch.from_numpy(balanced_weights(samples.counts())).to(device)
+        task = recipe.task.for_classes(samples.classes)
+        return torch.from_numpy(task.balanced_weights(samples.counts())).to(device)
     return torch.tensor(weights, device=device)
 
 

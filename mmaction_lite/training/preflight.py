@@ -40,11 +40,7 @@ def check_fit(
             f"{samples.source}: {len(samples)} clips are fewer than one batch of {largest}{of_multigrid}; "
             f"{advice}"
         )
-    if samples.is_multi_label and recipe.loss == "cross_entropy":
-        raise UserError(
-            f"{samples.source}: clips have any number of classes, and cross entropy is for exactly one; "
-            "use --set loss=binary_cross_entropy"
-        )
+    recipe.task.check_labels(samples.label_columns, samples.source)
     weights, num_classes = recipe.class_weights, len(samples.classes)
     if isinstance(weights, tuple) and len(weights) != num_classes:
         raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")

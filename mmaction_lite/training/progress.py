@@ -22,7 +22,6 @@ from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.inference.scores import Evaluation
-from mmaction_lite.tasks.metrics import describe
 
 MAX_BROKEN_SHARE = 0.05
 
@@ -214,10 +213,8 @@ class TrainingLog:
             "protocol": result.protocol_line,
         }
         self._write(row, "val")
-        numbers = describe(result.metrics, len(result.classes))
-        self.progress.console.print(
-            f"epoch {epoch:g}: val {numbers}, loss {row['loss']:.3f}", highlight=False, soft_wrap=True
-        )
+        numbers = f"{result.describe()}, loss {row['loss']:.3f}"
+        self.progress.console.print(f"epoch {epoch:g}: val {numbers}", highlight=False, soft_wrap=True)
 
     def _write(self, row: dict[str, Any], part: str) -> None:
         if not self.context.is_first:

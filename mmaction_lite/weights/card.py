@@ -3,9 +3,9 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -20,6 +20,9 @@ from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.tasks.named import TASKS
+from mmaction_lite.tasks.single_label import SingleLabel
+from mmaction_lite.tasks.task import Task
 from mmaction_lite.weights.checkpoint import load_state
 
 # The only types that a file may name.
@@ -36,6 +39,7 @@ _TYPES = {
         normalize.Normalize,
         protocol.Protocol,
         views.TestViews,
+        *TASKS.values(),
     )
 }
 
@@ -52,7 +56,7 @@ class ModelCard:
         test: protocol of tests and predictions.
         recipe: name of the training recipe, with what was changed.
         started_from: file of the weights that the training started from, if any.
-        activation: what makes probabilities of the logits: softmax, or sigmoid for each class by itself.
+        task: the kind of labels: makes probabilities of the logits and metrics of the probabilities.
     """
 
     builder: str
@@ -62,7 +66,7 @@ class ModelCard:
     test: Protocol
     recipe: str
     started_from: str | None = None
-    activation: Literal["softmax", "sigmoid"] = "softmax"
+    task: Task = field(default_factory=SingleLabel)
 
     @classmethod
     def of(cls, recipe: Recipe, classes: tuple[str, ...]) -> "ModelCard":
@@ -71,15 +75,16 @@ class ModelCard:
         Raises:
             UserError: the recipe holds something that a weights file cannot.
         """
+        task = recipe.task.for_classes(classes)
         changed = f" with {', '.join(recipe.modified)}" if recipe.modified else ""
         card = cls(
             builder=recipe.model.builder.__name__,
-            arguments=recipe.model.arguments | {"num_classes": len(classes)},
+            arguments=recipe.model.arguments | {"num_classes": task.head_classes(len(classes))},
             classes=classes,
             val=recipe.val_protocol,
             test=recipe.test_protocol,
             recipe=recipe.name + changed,
-            activation="softmax" if recipe.loss == "cross_entropy" else "sigmoid",
+            task=task,
         )
         try:
             same = cls.from_json(card.to_json()) == card

@@ -8,6 +8,7 @@ import pytest
 
 from mmaction_lite.data.annotations.splits import read_list, read_split, write_table
 from mmaction_lite.errors import UserError
+from mmaction_lite.tasks.multi_label import MultiLabel
 
 
 def touch(root, *paths):
@@ -231,11 +232,12 @@ def test_clips_of_several_classes(tmp_path, name, text):
     (tmp_path / "classes.txt").write_text("x\ny\nz\n")
     (tmp_path / name).write_text(text)
     samples = read_split(tmp_path, "train")
-    assert samples.is_multi_label
+    assert samples.label_columns == ("labels",)
     assert len(samples) == 3
     assert [samples.class_names(i) for i in range(3)] == [["y", "z"], ["x"], ["z", "x"]]
-    assert samples.targets().astype(int).tolist() == [[0, 1, 1], [1, 0, 0], [1, 0, 1]]
-    assert samples.target(2).tolist() == [1, 0, 1]
+    targets = MultiLabel().targets(samples.labels, samples.label_counts(), 3)
+    assert targets.astype(int).tolist() == [[0, 1, 1], [1, 0, 0], [1, 0, 1]]
+    assert MultiLabel().target(samples.labels_of(2), 3).tolist() == [1, 0, 1]
     assert samples.counts().tolist() == [2, 1, 2]
     if "weight" in text:
         assert samples.weights is not None
@@ -250,14 +252,15 @@ def test_a_clip_may_have_no_class_at_all(tmp_path):
     (tmp_path / "train.csv").write_text("path,labels\na.mp4,\nb.mp4,open|close\n")
     samples = read_split(tmp_path, "train")
     assert samples.classes == ("close", "open")
-    assert samples.targets().tolist() == [[False, False], [True, True]]
+    targets = MultiLabel().targets(samples.labels, samples.label_counts(), 2)
+    assert targets.tolist() == [[False, False], [True, True]]
 
 
 def test_a_quoted_folder_of_frames_keeps_its_count(tmp_path):
     (tmp_path / "my frames").mkdir()
     (tmp_path / "train.txt").write_text('"my frames" 12 1\n"my frames" 10 0\n')
     samples = read_split(tmp_path, "train")
-    assert not samples.is_multi_label
+    assert samples.label_columns == ("label",)
     assert samples.segments is not None
     assert samples.segments.tolist() == [[0, 12], [0, 10]]
 

@@ -14,7 +14,9 @@ from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference import scores as module
 from mmaction_lite.inference.evaluate import evaluate
-from mmaction_lite.tasks.metrics import average_precision, metrics
+from mmaction_lite.tasks.metrics import average_precision
+from mmaction_lite.tasks.multi_label import MultiLabel
+from mmaction_lite.tasks.single_label import SingleLabel
 
 
 class Brightness(nn.Module):
@@ -40,12 +42,12 @@ def views():
 def test_metrics_are_what_the_definitions_say():
     scores = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.4, 0.2]], np.float32)
     labels = np.array([0, 1, 2, 0])
-    found = metrics(scores, labels)
+    found = SingleLabel().metrics(scores, labels)
     assert found["top1"] == 0.5  # the tie of the last row is no hit
     assert found["top5"] == 1.0
     assert found["mean_class"] == pytest.approx((0.5 + 0 + 1) / 3)
     wide = np.tile(np.linspace(0, 1, 8, dtype=np.float32), (8, 1))
-    assert metrics(wide, np.arange(8))["top5"] == 5 / 8
+    assert SingleLabel().metrics(wide, np.arange(8))["top5"] == 5 / 8
 
 
 def test_average_precision_by_hand():
@@ -53,7 +55,7 @@ def test_average_precision_by_hand():
     scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.5, 0.2], [0.7, 0.1, 0.3], [np.nan] * 3], np.float32)
     labels = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]], bool)
     np.testing.assert_allclose(average_precision(scores, labels), [5 / 6, 1 / 2, np.nan])
-    found = metrics(scores, labels)
+    found = MultiLabel().metrics(scores, labels)
     assert found == {"mean_average_precision": pytest.approx(2 / 3), "top1": 2 / 4}
     labels[3, 0] = True  # an unreadable video is found by no class
     np.testing.assert_allclose(average_precision(scores, labels)[0], (1 + 2 / 3) / 3)
@@ -61,7 +63,7 @@ def test_average_precision_by_hand():
 
 def test_unreadable_videos_count_as_wrong():
     scores = np.array([[0.9, 0.1], [np.nan, np.nan]], np.float32)
-    assert metrics(scores, np.array([0, 0])) == {"top1": 0.5, "top5": 0.5, "mean_class": 0.5}
+    assert SingleLabel().metrics(scores, np.array([0, 0])) == {"top1": 0.5, "top5": 0.5, "mean_class": 0.5}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

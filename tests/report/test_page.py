@@ -15,7 +15,8 @@ from PIL import Image
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.report.page import smooth, thumbnail, write_report
-from mmaction_lite.tasks.metrics import class_metrics, confusion, metrics, most_confused
+from mmaction_lite.tasks.metrics import class_results, confusion, most_confused
+from mmaction_lite.tasks.single_label import SingleLabel
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TRAINING_ROW = {"loss": 2.0, "lr": 0.1, "top1": 0.3, "iteration_seconds": 0.4, "data_seconds": 0.1}
@@ -93,7 +94,7 @@ def test_confusion_and_class_metrics_by_hand():
     labels, predictions = np.array([0, 0, 0, 1, 1, 3]), np.array([0, 0, 1, 1, 0, 1])
     matrix = confusion(labels, predictions, 4)
     np.testing.assert_array_equal(matrix, [[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
-    classes = class_metrics(
+    classes = class_results(
         np.diag(matrix), matrix.sum(0), np.array([4, 2, 0, 1])
     )  # one more video of class 0 was unreadable
     np.testing.assert_allclose(classes.recall, [2 / 4, 1 / 2, np.nan, 0])
@@ -111,8 +112,10 @@ def test_mean_recall_is_the_mean_class_accuracy_also_with_unreadable_videos(tmp_
     arrays = add_scores(tmp_path / "test.npz")
     readable = np.isfinite(arrays["scores"]).all(axis=1)
     matrix = confusion(arrays["labels"][readable], arrays["scores"][readable].argmax(axis=1), 10)
-    recall = class_metrics(np.diag(matrix), matrix.sum(0), np.bincount(arrays["labels"])).recall
-    assert recall.mean() == pytest.approx(metrics(arrays["scores"], arrays["labels"])["mean_class"])
+    recall = class_results(np.diag(matrix), matrix.sum(0), np.bincount(arrays["labels"])).recall
+    assert recall.mean() == pytest.approx(
+        SingleLabel().metrics(arrays["scores"], arrays["labels"])["mean_class"]
+    )
 
 
 @pytest.mark.parametrize("length", [1, 2, 39, 79, 80, 81, 1000])
@@ -152,7 +155,7 @@ def test_the_numbers_on_the_page(tmp_path):
     arrays = add_scores(run / "test.npz")
     add_scores(run / "val.npz", num_videos=20)
     page = write_report([run]).read_text(encoding="utf-8")
-    expected = metrics(arrays["scores"], arrays["labels"])
+    expected = SingleLabel().metrics(arrays["scores"], arrays["labels"])
     for name, label in (("top1", "top-1"), ("top5", "top-5"), ("mean_class", "mean-class")):
         assert f"<b>{100 * expected[name]:.2f} %</b><span>{label} accuracy" in page
     assert "<b>40</b><span>videos, of which 1 unreadable" in page

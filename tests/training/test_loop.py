@@ -22,6 +22,7 @@ from mmaction_lite.optim import AdamW, measure_statistics
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.report.page import write_report
+from mmaction_lite.tasks.multi_label import MultiLabel
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import TrainingLog
 from mmaction_lite.weights.card import card_of, load
@@ -277,9 +278,9 @@ def several_labels(tiny, folder):
 
 def test_several_labels_from_list_to_report(tiny, recipe, tmp_path):
     data = several_labels(tiny, tmp_path)
-    with pytest.raises(UserError, match=r"train\.csv: clips have any number of classes, .*loss=binary_cross"):
+    with pytest.raises(UserError, match=r"train\.csv: clips have any number of classes, .*task=multi_label"):
         train(recipe, data, tmp_path / "run")
-    recipe = replace(recipe, loss="binary_cross_entropy", epochs=12, label_smoothing=0.0)
+    recipe = replace(recipe, task=MultiLabel(), epochs=12, label_smoothing=0.0)
     mixed = replace(recipe, mixing=Mixing(), epochs=1)
     train(mixed, data, tmp_path / "mixed")
     done = train(recipe, data, tmp_path / "run")
@@ -289,7 +290,7 @@ def test_several_labels_from_list_to_report(tiny, recipe, tmp_path):
     assert last["mean_average_precision"] > 0.9
     assert last["loss"] < 0.7
     model = load(tmp_path / "run")
-    assert card_of(model).activation == "sigmoid"
+    assert card_of(model).task == MultiLabel()
     assert card_of(model).classes == ("bright", "clip", "dark")
     clip = next((tiny / "val" / "up").iterdir())
     prediction = predict(model, clip)

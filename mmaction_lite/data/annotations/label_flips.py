@@ -49,11 +49,6 @@ _DIRECTION = re.compile(
 )
 
 
-def swap_labels(labels: np.ndarray, label_flips: np.ndarray) -> np.ndarray:
-    """The labels of altered clips: int64 (N,), or multi-label float32 (N, K); `label_flips` int64 (K,)."""
-    return label_flips[labels] if labels.ndim == 1 else labels[:, label_flips]
-
-
 def mirrored_classes(classes: Sequence[str]) -> np.ndarray:
     """The class that a clip of each class becomes when it is mirrored: int64 (len(classes),).
 

@@ -47,16 +47,19 @@ class Samples:
 
     Args:
         paths: the paths as listed, relative to `root` or absolute.
-        labels: class index per clip, int64 (N,); with `label_ends`, those of all clips end to end.
+        labels: class indices of clip after clip, int64 (M,): one per clip and label column, or, with
+            `label_ends`, any number per clip.
         classes: class names, in index order.
         root: folder that relative paths start from.
         source: where the table comes from, in words, for messages and protocol lines.
         segments: start and end of the part of its video that each sample is, float64 (N, 2); None: all of it.
         segments_in_frames: whether they are frame numbers, not seconds.
         lines: the line of each sample in the file `source`, int32 (N,); None where it is no file.
-        label_ends: where in `labels` each clip's end, int64 (N,): a clip has any number of classes, also
-            none. None: every clip has one.
-        weights: how often each clip is drawn, in proportion, float64 (N,); None: all alike.
+        label_ends: index in `labels` behind the last label of each clip, int64 (N,), where a clip has any
+            number of classes, also none; None where all clips have one class per label column.
+        weights: relative frequency with which each clip is drawn, float64 (N,); None: all clips equally.
+        label_columns: columns of the annotation file that the labels come from: `label`, `labels` (any number
+            of classes), or one column per group of classes, such as `verb` and `noun`.
     """
 
     paths: "PackedStrings"
@@ -69,41 +72,40 @@ class Samples:
     lines: np.ndarray | None = None
     label_ends: np.ndarray | None = None
     weights: np.ndarray | None = None
+    label_columns: tuple[str, ...] = ("label",)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    @property
-    def is_multi_label(self) -> bool:
-        """Whether a clip may have several classes, or none."""
-        return self.label_ends is not None
-
     def labels_of(self, sample: int) -> np.ndarray:
-        """The classes of clip number `sample`, int64 (k,)."""
+        """Return the class indices of clip number `sample`, int64 (k,)."""
         if self.label_ends is None:
-            return self.labels[sample : sample + 1]
+            columns = len(self.label_columns)
+            return self.labels[sample * columns : (sample + 1) * columns]
         start = self.label_ends[sample - 1] if sample else 0
         return self.labels[start : self.label_ends[sample]]
 
+    def label_counts(self) -> np.ndarray:
+        """Return the number of labels of each clip, int64 (N,)."""
+        if self.label_ends is None:
+            return np.full(len(self), len(self.label_columns), np.int64)
+        return np.diff(self.label_ends, prepend=0)
+
+    def strata(self) -> np.ndarray | None:
+        """Return a number per clip, int64 (N,), equal for clips with the same labels in the same columns.
+
+        None where a clip may have any number of classes.
+        """
+        if self.label_ends is not None:
+            return None
+        strata = np.zeros(len(self), np.int64)
+        for column in self.labels.reshape(len(self), -1).T:
+            strata = strata * len(self.classes) + column
+        return strata
+
     def class_names(self, sample: int) -> list[str]:
-        """The names of its classes."""
+        """Return the names of the classes of clip number `sample`."""
         return [self.classes[label] for label in self.labels_of(sample)]
-
-    def target(self, sample: int) -> np.ndarray:
-        """What a network should say: the class, int64 (), or, multi-label, float32 (K,) of ones and zeros."""
-        if self.label_ends is None:
-            return np.asarray(self.labels[sample])
-        target = np.zeros(len(self.classes), np.float32)
-        target[self.labels_of(sample)] = 1
-        return target
-
-    def targets(self) -> np.ndarray:
-        """Of all clips: the classes, int64 (N,), or, multi-label, which there are, bool (N, K)."""
-        if self.label_ends is None:
-            return self.labels
-        targets = np.zeros((len(self), len(self.classes)), bool)
-        targets[np.repeat(np.arange(len(self)), np.diff(self.label_ends, prepend=0)), self.labels] = True
-        return targets
 
     def path(self, sample: int) -> Path:
         """Where clip number `sample` lies."""
@@ -143,7 +145,7 @@ class Samples:
             return self.weights
         rarity = self.counts().clip(1).astype(float) ** -class_balance
         if self.label_ends is None:
-            rarity = rarity[self.labels]
+            rarity = rarity[self.labels].reshape(len(self), -1).max(1)
         else:
             rarity = np.array([rarity[self.labels_of(i)].max(initial=rarity.min()) for i in range(len(self))])
         return rarity if self.weights is None else rarity * self.weights
@@ -180,7 +182,7 @@ class Rows:
         self.paths: list[str] = []
         self.labels: list[str] = []
         self.label_ends: list[int] = []
-        self.is_multi_label = False
+        self.label_columns: tuple[str, ...] = ("label",)
         self.lines: list[int] = []
         self.segments: list[tuple[float, float]] = []
         self.segments_in_frames = False
@@ -199,11 +201,7 @@ class Rows:
     ) -> None:
         """Append a row; all rows of a file have a part or none has, and so for the weight."""
         self.paths.append(path)
-        if isinstance(label, str):
-            self.labels.append(label)
-        else:
-            self.labels.extend(label)
-            self.is_multi_label = True
+        self.labels.extend([label] if isinstance(label, str) else label)
         self.label_ends.append(len(self.labels))
         self.lines.append(line)
         if segment is not None:

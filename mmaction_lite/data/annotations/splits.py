@@ -20,6 +20,7 @@ import re
 import shlex
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +44,8 @@ VIDEO_SUFFIXES = frozenset(
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 MOST_CLASSES = 100_000
 LABEL_SEPARATOR = "|"
+# The label columns of a table, in the order in which they are looked for.
+LABEL_COLUMNS = ("labels",), ("label",), ("verb", "noun")
 SEGMENT_COLUMNS = ("start_seconds", "end_seconds"), ("start_frame", "end_frame")
 _VIDEO_THEN_LABEL = re.compile(
     r"\s*([^\"].*(?:" + "|".join(map(re.escape, sorted(VIDEO_SUFFIXES))) + r"))\s+(\S.*)", re.IGNORECASE
@@ -143,6 +146,8 @@ def read_list(file: Path, classes: Sequence[str] | None = None) -> Samples:
             rows.segments_in_frames = numbers > 0
         if not numbers:
             is_several = re.fullmatch(r"\d+(\s+\d+)+", label)
+            if is_several:
+                rows.label_columns = ("labels",)
             rows.add(path, label.split() if is_several else label, number)
             continue
         match = re.fullmatch(r"(.+?)\s+" + r"\s+".join([r"(\d+)"] * numbers), path)
@@ -183,19 +188,32 @@ def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
     is_weighted = False
     for number, row in _READERS[file.suffix](file):
         place = f"{file}:{number}"
-        name = "labels" if "labels" in row else "label"
-        if missing := {"path", name} - row.keys():
+        # A row of .jsonl may lack what others have; the first row with several classes decides for the file.
+        names = next((names for names in LABEL_COLUMNS if row.keys() >= set(names)), ("label",))
+        if missing := {"path", *names} - row.keys():
             raise UserError(f"{place}: the row has {list(row)}; it lacks {' and '.join(sorted(missing))}")
-        path, label = row["path"], row[name]
-        if path in (None, "") or label is None or (label == "" and name == "label"):
+        path, values = row["path"], [row[name] for name in names]
+        if path in (None, "") or None in values or ("" in values and names != ("labels",)):
             raise UserError(f"{place}: lacks a path or a label: {list(row.values())}")
         if not rows:
+            rows.label_columns = names
             columns = next((pair for pair in SEGMENT_COLUMNS if not row.keys().isdisjoint(pair)), None)
             rows.segments_in_frames = columns == SEGMENT_COLUMNS[1]
             is_weighted = "weight" in row
         segment = _read_segment(row, columns, place) if columns else None
         weight = _weight(row, place) if is_weighted else None
-        rows.add(str(path).strip(), _labels(label, name, place), number, segment, weight)
+        found = [_labels(value, name, place) for value, name in zip(values, names, strict=True)]
+        labels = [label for label in found if isinstance(label, str)]
+        if isinstance(found[0], list):
+            names, labels = ("labels",), found[0]
+        if names != rows.label_columns:
+            if {names, rows.label_columns} != {("label",), ("labels",)}:
+                raise UserError(
+                    f"{place}: the row has its labels in {' and '.join(names)}, the rows before it in "
+                    f"{' and '.join(rows.label_columns)}; use the same columns in all rows"
+                )
+            rows.label_columns = ("labels",)
+        rows.add(str(path).strip(), labels, number, segment, weight)
     if not rows:
         raise UserError(f"{file}: has no samples below its header")
     return _table(rows, classes)
@@ -207,7 +225,7 @@ def _labels(value: Any, column: str, place: str) -> str | list[str]:
         value = [label for label in value.split(LABEL_SEPARATOR) if label.strip()]
     if isinstance(value, list) and all(isinstance(label, str | int) for label in value):
         return [str(label).strip() for label in value]
-    if column == "label" and isinstance(value, str | int):
+    if column != "labels" and isinstance(value, str | int):
         return str(value).strip()
     raise UserError(f"{place}: the {column} are {value!r}; expected class names or numbers")
 
@@ -241,7 +259,7 @@ def _read_segment(row: dict[str, Any], columns: tuple[str, str], place: str) -> 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = csv.DictReader(_read_text(file).splitlines(), delimiter="\t" if file.suffix == ".tsv" else ",")
     names = set(rows.fieldnames or ())
-    if "path" not in names or names.isdisjoint({"label", "labels"}):
+    if "path" not in names or not any(names >= set(columns) for columns in LABEL_COLUMNS):
         raise UserError(f"{file}:1: the header names {rows.fieldnames}; expected the columns path and label")
     for row in rows:
         yield rows.line_num, row
@@ -269,7 +287,7 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         table = parquet.ParquetFile(file)
     except ArrowInvalid as error:
         raise UserError(f"{file}: is not a Parquet file ({str(error).splitlines()[0]})") from None
-    known = {"path", "label", "labels", "weight", *SEGMENT_COLUMNS[0], *SEGMENT_COLUMNS[1]}
+    known = {"path", "weight", *chain(*LABEL_COLUMNS), *chain(*SEGMENT_COLUMNS)}
     number = 0
     for batch in table.iter_batches(columns=[name for name in table.schema_arrow.names if name in known]):
         for row in batch.to_pylist():
@@ -291,19 +309,20 @@ def _table(rows: Rows, classes: Sequence[str] | None) -> Samples:
         np.array(rows.segments) if rows.segments else None,
         rows.segments_in_frames,
         np.array(rows.lines, np.int32),
-        np.array(rows.label_ends, np.int64) if rows.is_multi_label else None,
+        np.array(rows.label_ends, np.int64) if rows.label_columns == ("labels",) else None,
         np.array(rows.weights) if rows.weights else None,
+        rows.label_columns,
     )
 
 
 def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequence[str]) -> None:
     """Write some of the samples as a `.csv` table that `read_table` reads, with other paths."""
     columns = [
-        "labels" if samples.is_multi_label else "label",
+        *samples.label_columns,
         *(() if samples.segments is None else SEGMENT_COLUMNS[samples.segments_in_frames]),
         *(() if samples.weights is None else ("weight",)),
     ]
-    if samples.is_multi_label and (split := [n for n in samples.classes if LABEL_SEPARATOR in n]):
+    if samples.label_ends is not None and (split := [n for n in samples.classes if LABEL_SEPARATOR in n]):
         raise UserError(
             f"{file}: the class name {split[0]!r} holds {LABEL_SEPARATOR!r}, which parts names there"
         )
@@ -312,7 +331,13 @@ def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequ
         segment = samples.segment(sample)
         ends = () if segment is None else ("" if math.isinf(end) else f"{end:.12g}" for end in segment[:2])
         weight = () if samples.weights is None else (f"{samples.weights[sample]:.12g}",)
-        rows.append((path, LABEL_SEPARATOR.join(samples.class_names(sample)), *ends, *weight))
+        names = samples.class_names(sample)
+        if samples.label_ends is not None:
+            labels = [LABEL_SEPARATOR.join(names)]
+        else:
+            prefixes = (_prefix(column, samples.label_columns) for column in samples.label_columns)
+            labels = [name.removeprefix(prefix) for name, prefix in zip(names, prefixes, strict=True)]
+        rows.append((path, *labels, *ends, *weight))
     write_rows(file, rows, columns)
 
 
@@ -357,16 +382,62 @@ def _split_line(line: str, place: str) -> tuple[str, str, bool]:
 
 
 def _resolve_labels(rows: Rows, classes: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names and an index for each label."""
-    file, labels = rows.file, rows.labels
-    numbers = np.repeat(rows.lines, np.diff(rows.label_ends, prepend=0)).tolist()
-    if not labels:
-        raise UserError(f"{file}: no clip has a class")
-    listed = file.parent / "classes.txt"
-    numbered = read_classes(listed) if listed.is_file() else classes
+    """Return the class names of all label columns and the class index of each label, int64 (M,)."""
+    if not rows.labels:
+        raise UserError(f"{rows.file}: no clip has a class")
+    listed = rows.file.parent / "classes.txt"
+    listed_names = read_classes(listed) if listed.is_file() else None
+    lines = np.repeat(rows.lines, np.diff(rows.label_ends, prepend=0)).tolist()
+    names: list[str] = []
+    indices = np.empty(len(rows.labels), np.int64)
+    for number, column in enumerate(rows.label_columns):
+        of_column = slice(number, None, len(rows.label_columns))
+        prefix = _prefix(column, rows.label_columns)
+        own, found = _resolve_column(
+            rows.file,
+            rows.labels[of_column],
+            lines[of_column],
+            listed=_without_prefix(listed_names, prefix),
+            classes=_without_prefix(classes, prefix),
+        )
+        indices[of_column] = found + len(names)
+        names += [prefix + name for name in own]
+    return tuple(names), indices
+
+
+def _prefix(column: str, columns: Sequence[str]) -> str:
+    """Return what the class names of a column begin with: `verb: ` where a table has several."""
+    return f"{column}: " if len(columns) > 1 else ""
+
+
+def _without_prefix(names: Sequence[str] | None, prefix: str) -> tuple[str, ...] | None:
+    """Return the names that begin with the prefix, without it."""
+    if names is None:
+        return None
+    return tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+
+def _resolve_column(
+    file: Path,
+    labels: Sequence[str],
+    lines: Sequence[int],
+    *,
+    listed: Sequence[str] | None,
+    classes: Sequence[str] | None,
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the class names of a column and the class index of each of its labels, int64 (len(labels),).
+
+    Args:
+        file: the annotation file.
+        labels: class names or numbers.
+        lines: the line of each label.
+        listed: names in `classes.txt`, which numbers refer to; None without such a file.
+        classes: known class names; None infers them.
+    """
+    numbered = classes if listed is None else listed
     if all(label.isdecimal() for label in labels):
         values = [int(label) for label in labels]
-        top, line = max((value, -number) for value, number in zip(values, numbers, strict=True))
+        top, line = max((value, -number) for value, number in zip(values, lines, strict=True))
         count = MOST_CLASSES if numbered is None else len(numbered)
         if top == count and min(values) > 0:
             raise UserError(
@@ -381,13 +452,13 @@ def _resolve_labels(rows: Rows, classes: Sequence[str] | None) -> tuple[tuple[st
         numbered = tuple(map(str, range(top + 1))) if numbered is None else tuple(numbered)
         if classes is None:
             return numbered, np.array(values, np.int64)
-        # The numbers are those of classes.txt, the indices those of the training split or the weights.
+        # Numbers refer to classes.txt, indices to the classes of the training split or of the weights.
         labels = [numbered[value] for value in values]
-    elif listed.is_file() and classes is None:
-        classes = numbered
+    elif listed is not None and classes is None:
+        classes = listed
     names = tuple(sorted(set(labels)) if classes is None else classes)
     index = {name: i for i, name in enumerate(names)}
-    for label, line in zip(labels, numbers, strict=True):
+    for label, line in zip(labels, lines, strict=True):
         if label not in index:
             raise UserError(
                 f"{file}:{line}: class {label!r} is not among the {len(names)} known classes; "

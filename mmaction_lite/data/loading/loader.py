@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmaction_lite.data.annotations.label_flips import mirrored_classes, reversed_classes, swap_labels
+from mmaction_lite.data.annotations.label_flips import mirrored_classes, reversed_classes
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan, reshaped
 from mmaction_lite.data.loading.cache import VideoCache
@@ -53,8 +53,8 @@ class Clip(NamedTuple):
     """One item of a data set.
 
     `pixels` is uint8: (V, T, h, w, C) in training, (num_clips, T, H, W, C) before cropping in testing,
-    None where nothing could be read. `labels`, int64 (V,) or multi-label float32 (V, K), is one per training
-    view, for a mirrored view may show another class.
+    None where nothing could be read. `labels`, (V, ...), is the target of each training view, for a mirrored
+    view may show another class; its shape and type are those of `VideoDataset.target`.
     """
 
     pixels: Tensor | None
@@ -64,8 +64,7 @@ class Clip(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Clips of one training step: uint8 (B, V, T, h, w, C), sample numbers (B,), and labels, int64 (B, V) or
-    multi-label float32 (B, V, K)."""
+    """Clips of one training step: uint8 (B, V, T, h, w, C), targets (B, V, ...), and sample numbers (B,)."""
 
     pixels: Tensor
     labels: Tensor
@@ -140,11 +139,16 @@ def epoch_order(samples: Samples, weights: np.ndarray | None, rng: np.random.Gen
     if weights is None:
         return order
     # Systematic sampling: N equally spaced points on the line of all weights, class after class.
-    if not samples.is_multi_label:
-        order = order[np.argsort(samples.labels[order], kind="stable")]
+    if (strata := samples.strata()) is not None:
+        order = order[np.argsort(strata[order], kind="stable")]
     ends = np.cumsum(weights[order])
     points = (np.arange(len(samples)) + rng.random()) * (ends[-1] / len(samples))
     return rng.permutation(order[np.searchsorted(ends, points, side="right").clip(max=len(samples) - 1)])
+
+
+def label_indices(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the class indices of a clip as the target: int64 () of one class, otherwise (k,)."""
+    return labels.squeeze()
 
 
 class VideoDataset:
@@ -156,6 +160,8 @@ class VideoDataset:
         cache: decoded clips, to read from instead of the files.
         seed: of the training; None reads the fixed test clips of `views`.
         batch_plan: gives draws their shape; None for that of `views`.
+        target: function of the class indices of a clip, int64 (k,), and the number of classes; returns the
+            training target.
 
     Raises:
         UserError: views are mirrored or reversed, and a class has a side or a direction but no opposite
@@ -170,8 +176,11 @@ class VideoDataset:
         *,
         seed: int | None = None,
         batch_plan: BatchPlan | None = None,
+        *,
+        target: Callable[[np.ndarray, int], np.ndarray] = label_indices,
     ):
         self.samples = samples
+        self.target = target
         self.views = views
         self.cache = cache
         self.seed = seed
@@ -192,7 +201,7 @@ class VideoDataset:
         """A training clip for (draw, sample), a test clip for a sample number."""
         if isinstance(item, tuple):
             return self._draw(*item)
-        labels = torch.from_numpy(self.samples.target(item)[None])
+        labels = self._targets(item, np.zeros((1, 0), bool))
         try:
             with self.worker_status.reading(item), self._open(item) as source:
                 return Clip(torch.from_numpy(cast(TestViews, self.views).read(source)), labels, item, [])
@@ -216,16 +225,24 @@ class VideoDataset:
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
                         views = reshaped(cast(TrainViews, self.views), shape, clip_rng)
                         pixels, flips, reversals = views.draw_views(source, clip_rng, rng)
-                    labels = np.stack([self.samples.target(sample)] * len(flips))
-                    for altered, label_flips in ((flips, self._mirrored), (reversals, self._reversed)):
-                        if label_flips is not None:
-                            labels[altered] = swap_labels(labels[altered], label_flips)
-                    return Clip(torch.from_numpy(pixels), torch.from_numpy(labels), sample, faults)
+                    labels = self._targets(sample, np.stack([flips, reversals], 1))
+                    return Clip(torch.from_numpy(pixels), labels, sample, faults)
                 except VideoError as error:
                     self._broken.add(sample)
                     faults.append(Fault(self.samples.name(sample), str(error)))
             sample = int(generator(self.seed, REDRAW, draw, attempt=attempt).integers(len(self.samples)))
         return Clip(None, torch.empty(0, dtype=torch.int64), sample, faults)
+
+    def _targets(self, sample: int, altered: np.ndarray) -> Tensor:
+        """Return the target of each view, (V, ...); `altered` says which are mirrored and which reversed."""
+        targets = []
+        for view in altered:
+            labels = self.samples.labels_of(sample)
+            for is_altered, label_flips in zip(view, (self._mirrored, self._reversed), strict=False):
+                if is_altered and label_flips is not None:
+                    labels = label_flips[labels]
+            targets.append(self.target(labels, len(self.samples.classes)))
+        return torch.from_numpy(np.stack(targets))
 
     def _open(self, sample: int) -> Source:
         if sample in self.worker_status.given_up:

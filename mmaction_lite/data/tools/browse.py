@@ -33,8 +33,7 @@ def browse(samples: Samples, views: TrainViews, out: Path, num_clips: int, seed:
         if clip.pixels is None:
             continue
         for view, label in zip(clip.pixels.numpy(), clip.labels, strict=True):
-            labels = label.nonzero().flatten() if samples.is_multi_label else [label]
-            names = ", ".join(samples.classes[int(i)] for i in labels)
+            names = ", ".join(samples.classes[int(i)] for i in label.flatten())
             strips.append(_strip(view, f"{names}   {samples.name(clip.sample)}"))
     if not strips:
         raise UserError(f"{samples.source}: none of {num_clips} clips can be read")

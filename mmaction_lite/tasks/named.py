@@ -1,0 +1,49 @@
+"""Tasks by name, as the command line and score files give them."""
+
+import json
+from dataclasses import asdict, is_dataclass, replace
+
+import numpy as np
+
+from mmaction_lite.errors import UserError
+from mmaction_lite.tasks.multi_label import MultiLabel
+from mmaction_lite.tasks.single_label import SingleLabel
+from mmaction_lite.tasks.task import Task
+
+TASKS: dict[str, type] = {"single_label": SingleLabel, "multi_label": MultiLabel}
+
+
+def task_named(name: str) -> Task:
+    """Return the task of this name with its default settings.
+
+    Raises:
+        UserError: no such task.
+    """
+    if name not in TASKS:
+        raise UserError(f"task: there is no task {name!r}; expected one of {', '.join(TASKS)}")
+    return TASKS[name]()
+
+
+def task_to_json(task: Task) -> str:
+    """Return the task's name and settings as JSON; see `task_from_json`."""
+    assert is_dataclass(task)
+    names = {kind: name for name, kind in TASKS.items()}
+    return json.dumps({"task": names.get(type(task), type(task).__name__), **asdict(task)})
+
+
+def task_from_json(text: str) -> Task:
+    """Return the task that `task_to_json` wrote.
+
+    Raises:
+        UserError: the task is not one of this package.
+        ValueError, TypeError, KeyError: the text is something else.
+    """
+    settings = json.loads(text)
+    task = task_named(settings.pop("task"))
+    assert is_dataclass(task)
+    return replace(task, **settings)
+
+
+def task_of_targets(targets: np.ndarray) -> Task:
+    """Return the task whose targets these are, for a score file that does not name its task."""
+    return MultiLabel() if targets.dtype == bool else SingleLabel()
