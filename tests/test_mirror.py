@@ -41,7 +41,6 @@ PENDING: set[str] = {
     "recipes/slowonly.py",
     "recipes/tsm.py",
     "recipes/tsn.py",
-    "tasks/metrics.py",
     "training/gradients.py",
     "training/run_folder.py",
     "weights/converters/inflate.py",

@@ -166,7 +166,7 @@ def convert(
     classes: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
 ) -> None:
     """Turn weights of MMAction2, PySlowFast, PyTorchVideo, MIT's TSM or torchvision into ours."""
-    from mmaction_lite.data.annotations.splits import read_classes
+    from mmaction_lite.data.annotations.classes import read_classes
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.conversion import convert_file
 

@@ -114,7 +114,8 @@ def index(
     ] = None,
 ) -> None:
     """Index tar files of clips, so that they are read in any order, from here or from a server."""
-    from mmaction_lite.data.annotations.splits import VIDEO_SUFFIXES, write_rows
+    from mmaction_lite.data.annotations.class_folders import VIDEO_SUFFIXES
+    from mmaction_lite.data.annotations.tables import write_rows
     from mmaction_lite.data.sources.shards import index_shards
 
     if url is not None:

@@ -115,11 +115,13 @@ def read_scores(file: Path) -> Scores:
             task = task_from_json(str(arrays["task"])) if "task" in arrays else task_of_targets(labels)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{file}: damaged score file ({error}); {again}") from error
-    shapes = task.target_shape(len(paths), len(class_names)), (len(paths), len(class_names))
-    if (labels.shape, scores.shape) != shapes:
+    found = {"labels": labels, "scores": scores}
+    shapes = {name: array.shape for name, array in found.items()}
+    sizes = len(paths), len(class_names)
+    if shapes != {"labels": task.target_shape(*sizes), "scores": sizes}:
         raise UserError(
             f"{file}: {len(paths)} paths and {len(class_names)} class names do not fit "
-            f"labels of shape {labels.shape} and scores of shape {scores.shape}; {again}"
+            f"labels of shape {shapes['labels']} and scores of shape {shapes['scores']}; {again}"
         )
     if not len(labels):
         raise UserError(f"{file}: holds no video; {again}")

@@ -1,6 +1,5 @@
 """A run folder: what a training leaves behind, and how it goes on after an interruption."""
 
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -220,11 +219,5 @@ def _copied(state: Any) -> Any:
 
 def _fingerprint(samples: Samples) -> str:
     """The training split in a few words, which change when a path, a label or a class does."""
-    number = zlib.crc32(samples.paths.bytes.tobytes())
-    number = zlib.crc32(samples.paths.ends.tobytes() + samples.labels.tobytes(), number)
-    if samples.segments is not None:
-        number = zlib.crc32(samples.segments.tobytes(), number)
-    for column in (samples.label_ends, samples.weights):
-        number = number if column is None else zlib.crc32(column.tobytes(), number)
-    number = zlib.crc32("\n".join(samples.classes).encode("utf-8", "surrogateescape"), number)
+    number = samples.checksum()
     return f"trained on {len(samples)} clips of {len(samples.classes)} classes, checksum {number:08x}"

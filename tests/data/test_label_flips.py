@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from mmaction_lite.data.annotations.label_flips import mirrored_classes, reversed_classes, swap_labels
+from mmaction_lite.data.annotations.label_flips import mirrored_classes, reversed_classes
 from mmaction_lite.data.generated.motions import CLASSES
 from mmaction_lite.errors import UserError
+from mmaction_lite.tasks.multi_label import MultiLabel
 
 
 def test_mirrored_classes_change_sides():
@@ -45,7 +46,8 @@ def test_a_direction_without_its_opposite_is_refused():
 
 
 def test_labels_of_altered_clips_are_exchanged():
-    flips = np.array([1, 0, 2])
-    assert swap_labels(np.array([0, 2, 1, 1]), flips).tolist() == [1, 2, 0, 0]
-    several = np.array([[1, 0, 1], [0, 1, 0]], np.float32)
-    assert swap_labels(several, flips).tolist() == [[0, 1, 1], [1, 0, 0]]
+    flips = mirrored_classes(("turn left", "turn right", "walk"))
+    assert flips[np.array([0, 2, 1, 1])].tolist() == [1, 2, 0, 0]
+    several = [np.array([0, 2]), np.array([1])]
+    found = [MultiLabel().target(flips[labels], 3).tolist() for labels in several]
+    assert found == [[0, 1, 1], [1, 0, 0]]

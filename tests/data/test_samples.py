@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmaction_lite.data.annotations.samples import PackedStrings, Rows, Segment, absolute, is_remote
+from mmaction_lite.data.annotations.samples import PackedStrings, Samples, Segment, absolute, is_remote
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.tasks.multi_label import MultiLabel
 from tests.data.test_loader import numbered
+from tests.data.test_splits import listed, touch
 
 
 def test_a_clip_of_several_classes_is_as_rare_as_its_rarest():
@@ -18,8 +21,11 @@ def test_a_clip_of_several_classes_is_as_rare_as_its_rarest():
     weights = samples.draw_weights(1)
     assert weights is not None
     np.testing.assert_allclose(weights, [1 / 4, 1 / 4, 1 / 2, 1 / 4, 1 / 2, 1])
-    assert samples.targets().astype(int).tolist() == [samples.target(i).tolist() for i in range(6)]
-    assert samples.targets()[3].sum() == 0
+    targets = MultiLabel().targets(samples.labels, samples.label_counts(), len(samples.classes))
+    assert targets.astype(int).tolist() == [
+        MultiLabel().target(samples.labels_of(i), len(samples.classes)).tolist() for i in range(6)
+    ]
+    assert targets[3].sum() == 0
 
 
 def test_packed_strings_are_the_strings():
@@ -55,17 +61,6 @@ def test_names_and_places_of_samples():
     assert numbered(1).segment(0) is None
 
 
-def test_rows_keep_one_or_several_classes():
-    rows = Rows(Path("/lists/train.txt"))
-    rows.add("a.mp4", "run", 1)
-    assert not rows.is_multi_label
-    rows.add("b.mp4", ["jump", "run"], 3, segment=(0.0, 1.0), weight=2.0)
-    assert rows.is_multi_label
-    assert (rows.labels, rows.label_ends, rows.lines) == (["run", "jump", "run"], [1, 3], [1, 3])
-    assert (rows.root, len(rows)) == (Path("/lists"), 2)
-    assert (rows.segments, rows.weights) == ([(0.0, 1.0)], [2.0])
-
-
 @pytest.mark.parametrize(("balance", "expected"), [(0.0, None), (0.5, [0.5, 0.5, 0.5, 0.5, 1.0])])
 def test_draw_weights_follow_the_number_of_clips(balance, expected):
     samples = numbered(5, labels=np.array([0, 0, 0, 0, 1]))
@@ -77,3 +72,56 @@ def test_draw_weights_follow_the_number_of_clips(balance, expected):
     found = weighted.draw_weights(balance)
     assert found is not None
     np.testing.assert_allclose(found, np.arange(5) * (expected or 1.0))
+
+
+def table_of(labels, **fields):
+    labels = np.array(labels, np.int64)
+    count = fields.pop("count")
+    paths = PackedStrings([f"{i}.mp4" for i in range(count)])
+    return Samples(paths, labels, tuple("abcd"), root=Path(), source="memory", **fields)
+
+
+def test_labels_are_stored_one_several_or_any_number_per_clip():
+    one = table_of([2, 0, 2], count=3)
+    assert [one.labels_of(i).tolist() for i in range(3)] == [[2], [0], [2]]
+    assert one.label_counts().tolist() == [1, 1, 1]
+    strata = one.strata()
+    assert strata is not None
+    assert strata.tolist() == [2, 0, 2]
+    columns = table_of([0, 2, 1, 3, 0, 2], count=3, label_columns=("verb", "noun"))
+    assert [columns.labels_of(i).tolist() for i in range(3)] == [[0, 2], [1, 3], [0, 2]]
+    assert columns.label_counts().tolist() == [2, 2, 2]
+    strata = columns.strata()
+    assert strata is not None
+    assert strata[0] == strata[2] != strata[1]
+    weights = columns.draw_weights(1.0)
+    assert weights is not None
+    np.testing.assert_allclose(weights, [1 / 2, 1, 1 / 2])
+    many = table_of([0, 1, 3], count=3, label_ends=np.array([2, 2, 3]), label_columns=("labels",))
+    assert [many.labels_of(i).tolist() for i in range(3)] == [[0, 1], [], [3]]
+    assert many.label_counts().tolist() == [2, 0, 1]
+    assert many.strata() is None
+
+
+def test_the_checksum_changes_with_every_column():
+    table = table_of([0, 1, 2], count=3)
+    others = [
+        table_of([0, 1, 1], count=3),
+        replace(table, classes=("a", "b", "c", "e")),
+        replace(table, weights=np.ones(3)),
+        replace(table, segments=np.ones((3, 2))),
+        replace(table, label_ends=np.arange(3)),
+    ]
+    checksums = [samples.checksum() for samples in (table, *others)]
+    assert len(set(checksums)) == len(checksums)
+    assert table.checksum() == table_of([0, 1, 2], count=3).checksum()
+
+
+def test_table_is_packed_and_survives_pickling(tmp_path):
+    touch(tmp_path, *(f"train/é {i % 3}/動画 {i}.mp4" for i in range(30)))
+    samples = read_split(tmp_path, "train")
+    again = pickle.loads(pickle.dumps(samples))
+    assert listed(again) == listed(samples)
+    assert samples.paths[len(samples) - 1] == "é 2/動画 8.mp4"
+    assert samples.counts().tolist() == [10, 10, 10]
+    assert isinstance(samples.paths.bytes, np.ndarray)

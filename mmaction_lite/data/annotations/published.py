@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mmaction_lite.data.annotations.samples import Rows
+from mmaction_lite.data.annotations.rows import Rows
 from mmaction_lite.errors import UserError
 
 PROBED_ROWS = 200
@@ -85,7 +85,7 @@ def _activitynet(data: Path, split: str) -> Rows | None:
         for annotation in video.get("annotations", ()) if video.get("subset") == subset else ():
             start, end = annotation["segment"]
             if start < end:  # a few published intervals are empty
-                rows.add(key, annotation["label"], 1, (float(start), float(end)))
+                rows.add(key, annotation["label"], 1, segment=(float(start), float(end)))
     folders = (subset, split, "videos", f"v1-3/{split}", ".")
     names = ("v_{key}.mp4", "{key}.mp4", "v_{key}.mkv", "v_{key}.webm")
     return _located(rows, [f"{folder}/{name}" for folder in folders for name in names])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,14 @@ class Samples:
         """Clips per class, int64 (len(classes),)."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
+    def checksum(self) -> int:
+        """Return a CRC-32 that changes when a path, a part, a label, a class or a weight does."""
+        number = zlib.crc32(self.paths.bytes.tobytes())
+        number = zlib.crc32(self.paths.ends.tobytes() + self.labels.tobytes(), number)
+        for column in (self.segments, self.label_ends, self.weights):
+            number = number if column is None else zlib.crc32(column.tobytes(), number)
+        return zlib.crc32("\n".join(self.classes).encode("utf-8", "surrogateescape"), number)
+
     def draw_weights(self, class_balance: float) -> np.ndarray | None:
         """How often each clip is to be drawn, in proportion, float64 (N,); None: all alike.
 
@@ -166,45 +175,3 @@ class PackedStrings:
         end = int(self.ends[index])
         start = int(self.ends[index - 1]) if index % len(self) else 0
         return os.fsdecode(self.bytes[start:end].tobytes())
-
-
-class Rows:
-    """The columns of an annotation file as it lists them.
-
-    Args:
-        file: to name in messages.
-        root: folder that its paths start from; None: the file's own.
-    """
-
-    def __init__(self, file: Path, root: Path | None = None):
-        self.file = file
-        self.root = root or file.parent
-        self.paths: list[str] = []
-        self.labels: list[str] = []
-        self.label_ends: list[int] = []
-        self.label_columns: tuple[str, ...] = ("label",)
-        self.lines: list[int] = []
-        self.segments: list[tuple[float, float]] = []
-        self.segments_in_frames = False
-        self.weights: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def add(
-        self,
-        path: str,
-        label: str | Sequence[str],
-        line: int,
-        segment: tuple[float, float] | None = None,
-        weight: float | None = None,
-    ) -> None:
-        """Append a row; all rows of a file have a part or none has, and so for the weight."""
-        self.paths.append(path)
-        self.labels.extend([label] if isinstance(label, str) else label)
-        self.label_ends.append(len(self.labels))
-        self.lines.append(line)
-        if segment is not None:
-            self.segments.append(segment)
-        if weight is not None:
-            self.weights.append(weight)

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from mmaction_lite.data.annotations.samples import Samples, absolute
-from mmaction_lite.data.annotations.splits import write_table
+from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.parallel import Engine, run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size

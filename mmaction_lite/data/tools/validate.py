@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmaction_lite.data.annotations.samples import Samples, absolute
-from mmaction_lite.data.annotations.splits import Split, read_split, write_table
+from mmaction_lite.data.annotations.splits import Split, read_split
+from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size
