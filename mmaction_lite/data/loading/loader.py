@@ -176,7 +176,6 @@ class VideoDataset:
         *,
         seed: int | None = None,
         batch_plan: BatchPlan | None = None,
-        *,
         target: Callable[[np.ndarray, int], np.ndarray] = label_indices,
     ):
         self.samples = samples
