@@ -22,6 +22,7 @@ from mmaction_lite.tasks.task import Task
 
 # Upper bound of the float inputs in one forward pass; limits the memory of tests with many views.
 CHUNK_BYTES = 96 << 20
+SINGLE_LABEL = SingleLabel()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def compute_scores(
     videos: list[Tensor],
     protocol: Protocol,
     *,
-    probabilities: Callable[[Tensor], Tensor] = SingleLabel().probabilities,
+    probabilities: Callable[[Tensor], Tensor] = SINGLE_LABEL.probabilities,
     precision: Precision = "float32",
     is_compiled: bool = False,
 ) -> np.ndarray:
