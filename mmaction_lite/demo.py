@@ -48,7 +48,15 @@ def run_demo(out: Path, data: Path, seed: int, console: Console) -> None:
     for number, (name, recipe) in enumerate(RECIPES.items(), 2):
         _title(console, f"{number}. Training {name.upper()}")
         try:
-            train(get_recipe(recipe), data, out / name, seed=seed, caches=caches, console=console)
+            train(
+                get_recipe(recipe),
+                data,
+                out / name,
+                stop_on_signals=True,
+                seed=seed,
+                caches=caches,
+                console=console,
+            )
         except Interrupted as stop:
             raise Interrupted("the demo was stopped; run it again to begin anew") from stop
         clock.note(f"train_{name}")

@@ -1,4 +1,4 @@
-"""Which device and how many processes a run takes when it is not told."""
+"""Choice of the device, settings of the whole process, memory and processor cores."""
 
 import ctypes
 import os
@@ -15,62 +15,25 @@ from mmaction_lite.errors import UserError
 
 Precision = Literal["float32", "bfloat16", "float16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
-"""Of `torch.compile`; the last two record what a GPU is to do once and play it back."""
+"""Modes of `torch.compile`; on GPUs the last two replay CUDA graphs."""
 
 _GLIBC = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
-# Parameters of its `mallopt`, and the largest threshold it takes (malloc.h, malloc.c).
+# Parameters of glibc's `mallopt`, and the largest threshold that it accepts (malloc.h, malloc.c).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _LARGEST_THRESHOLD, _DEFAULT_MMAP_MAX = 32 << 20, 1 << 16
+# Whether `configure_process` made the allocator keep freed memory in this process.
+_keeps_memory = False
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" takes CUDA, else Apple's MPS, else the CPU.
+    """Return the device called `name`.
 
-    The process is prepared for it: from then on cuDNN times its algorithms once for every shape of a
-    convolution and takes the fastest, and on a processor freed memory of tensors is kept for the next.
+    Args:
+        name: "cpu", "cuda", "cuda:N", "mps", or "auto": CUDA if available, else Apple's MPS, else the CPU.
 
     Raises:
-        UserError: no such device here.
+        UserError: the device is not available.
     """
-    device = _find_device(name)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-    if device.type == "cpu":
-        # The system takes freed memory back and clears what it gives, page by page, which costs a training
-        # step up to an eighth of its time. Kept in one heap, larger tensors would fit worse and worse.
-        _set_malloc(_TRIM_THRESHOLD, -1)
-        _set_malloc(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
-    return device
-
-
-@contextmanager
-def reusing_memory(device: torch.device) -> Iterator[None]:
-    """A block in which memory of even the largest tensors is kept for the next, if `device` is a processor.
-
-    For inference, where tensors live too shortly to leave holes between them. Not to be nested.
-    """
-    if device.type != "cpu":
-        yield
-        return
-    _set_malloc(_MMAP_MAX, 0)
-    try:
-        yield
-    finally:
-        _set_malloc(_MMAP_MAX, _DEFAULT_MMAP_MAX)
-
-
-def give_memory_back() -> None:
-    """Return what is kept and not in use to the system."""
-    if _GLIBC:
-        _GLIBC.malloc_trim(0)
-
-
-def _set_malloc(parameter: int, value: int) -> None:
-    if _GLIBC:
-        _GLIBC.mallopt(parameter, value)
-
-
-def _find_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -78,7 +41,7 @@ def _find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("networks do not run on it")
+            raise RuntimeError("unsupported type of device")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).split("\n", 1)[0]
@@ -88,14 +51,74 @@ def _find_device(name: str) -> torch.device:
     return device
 
 
+def configure_process(device: torch.device, compiled_shapes: int = 0) -> None:
+    """Set global options of this process for speed on `device`. No result changes beyond rounding.
+
+    Importing the package, `predict`, `evaluate` and `train` leave these options alone. The command line calls
+    this function at its start; call it in a program that has nothing else to protect from it.
+
+    - CUDA: cuDNN times its algorithms once for every shape of a convolution and uses the fastest
+      (`torch.backends.cudnn.benchmark`).
+    - CPU with glibc: freed memory of tensors stays in the process for the next tensors (`mallopt`). The
+      operating system otherwise clears every page that it hands out again, which costs up to an eighth of a
+      training step. Inference keeps memory of the largest tensors too, see `reusing_memory`.
+    - `torch.compile`: room for the compiled versions of all batch shapes
+      (`torch._dynamo.config.cache_size_limit`).
+
+    Args:
+        device: device that the process computes on.
+        compiled_shapes: number of batch shapes of a compiled network; 0 if nothing is compiled.
+    """
+    global _keeps_memory
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    if device.type == "cpu":
+        # Larger thresholds than these keep everything in one heap, where large tensors fit worse and worse.
+        _set_malloc(_TRIM_THRESHOLD, -1)
+        _set_malloc(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+        _keeps_memory = True
+    if compiled_shapes:
+        torch._dynamo.config.cache_size_limit = max(
+            torch._dynamo.config.cache_size_limit, 8 * compiled_shapes
+        )
+
+
+@contextmanager
+def reusing_memory(device: torch.device) -> Iterator[None]:
+    """Keep memory of even the largest tensors for the next ones while the block runs.
+
+    For inference, whose tensors live too briefly to fragment the heap. Has an effect only on a CPU and after
+    `configure_process`. Must not be nested.
+    """
+    if device.type != "cpu" or not _keeps_memory:
+        yield
+        return
+    _set_malloc(_MMAP_MAX, 0)
+    try:
+        yield
+    finally:
+        _set_malloc(_MMAP_MAX, _DEFAULT_MMAP_MAX)
+
+
+def release_memory() -> None:
+    """Return unused memory to the operating system, if `configure_process` made the process keep it."""
+    if _GLIBC and _keeps_memory:
+        _GLIBC.malloc_trim(0)
+
+
+def _set_malloc(parameter: int, value: int) -> None:
+    if _GLIBC:
+        _GLIBC.mallopt(parameter, value)
+
+
 def peak_memory(device: torch.device) -> float:
-    """The most memory so far, in MiB: PyTorch's on a GPU, else the process's; 0 where nobody tells."""
+    """Return the peak memory in MiB: of PyTorch's allocator on a GPU, else of the process; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     for line in lines:
-        # What `getrusage` says begins, in a started process, with the peak of the one that started it.
+        # `getrusage` starts, in a child process, with the peak of its parent.
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 2**10
     try:
@@ -107,16 +130,16 @@ def peak_memory(device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has completed all queued work."""
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).synchronize()
 
 
 def available_cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(processes: int = 1) -> int:
-    """One decoding process per core for each of the training `processes` of a machine, at most 16."""
-    return max(1, min(available_cores() // processes, 16))
+def default_workers(num_processes: int = 1) -> int:
+    """Return one decoding worker per core, divided over `num_processes` training processes, at most 16."""
+    return max(1, min(available_cores() // num_processes, 16))

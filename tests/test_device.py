@@ -1,9 +1,11 @@
 """Devices, decoding processes and the memory of a process."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ import torch
 
 from mmaction_lite.device import default_workers, peak_memory, pick_device
 from mmaction_lite.errors import UserError
+from mmaction_lite.training.loop import train
 
 COUNT = """
 import json, resource
 import torch
-from mmaction_lite.device import pick_device, reusing_memory
+from mmaction_lite.device import configure_process, pick_device, reusing_memory
 
 def faults(megabytes):
     "Pages that the system clears and hands out whenever five tensors are made, from the second time on."
@@ -29,6 +32,9 @@ def faults(megabytes):
 
 found = {"plain": faults(24)}
 device = pick_device("cpu")
+with reusing_memory(device):
+    found["not asked for"] = faults(48)
+configure_process(device)
 found |= {"kept": faults(24), "largest": faults(48)}
 with reusing_memory(device):
     found |= {"reused": faults(24), "largest reused": faults(48)}
@@ -48,6 +54,7 @@ def test_memory_of_tensors_is_kept_for_the_next() -> None:
     process = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
     found = json.loads(process.stdout)
     assert found["plain"][0] > 5000, found
+    assert min(found["not asked for"]) > 5000, found
     assert min(found["largest"] + found["larger"]) > 5000, found
     assert max(found[name][-1] for name in ("kept", "reused", "largest reused")) < 500, found
 
@@ -85,3 +92,72 @@ def test_peak_memory_grows_with_what_is_allocated():
     assert peak_memory(torch.device("cpu")) >= before
     assert peak_memory(torch.device("cpu")) >= 256
     assert kept.sum() > 0
+
+
+OPTIONS = """
+import os, signal, sys, warnings
+from dataclasses import replace
+from dataclasses import replace
+from pathlib import Path
+import torch
+import torch._dynamo
+from mmaction_lite import device
+
+calls = []
+class Allocator:
+    def __getattr__(self, name):
+        return lambda *arguments: calls.append((name, *arguments))
+device._GLIBC = Allocator()
+
+def options():
+    return {
+        "cudnn": [getattr(torch.backends.cudnn, n) for n in ("benchmark", "deterministic", "allow_tf32")],
+        "compiler": torch._dynamo.config.get_config_copy(),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "precision": torch.get_float32_matmul_precision(),
+        "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "warnings": list(warnings.filters),
+        "environment": dict(os.environ),
+        "hooks": (sys.excepthook, sys.stdout, sys.stderr),
+        "grad": torch.is_grad_enabled(),
+    }
+
+weights, clip, data, out = sys.argv[1:]
+import av, rich, safetensors, tensorboardX  # other packages may set what they like
+before = options()
+from mmaction_lite import get_recipe, load, predict
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.inference.evaluate import evaluate
+from mmaction_lite.training.loop import train
+from mmaction_lite.weights.card import card_of
+from tests.conftest import recipe
+predict(weights, clip)
+model = load(weights)
+card = card_of(model)
+evaluate(model, read_split(Path(data), "val", card.classes), card.val)
+train(replace(recipe.__wrapped__(), epochs=1), Path(data), Path(out))
+after = options()
+assert not calls, calls
+for name in before:
+    assert before[name] == after[name], (name, before[name], after[name])
+device.configure_process(torch.device("cpu"), compiled_shapes=20)
+assert {call[0] for call in calls} == {"mallopt"}
+assert torch._dynamo.config.cache_size_limit == 160
+predict(weights, clip)
+assert len(calls) == 4  # more around inference
+"""
+
+
+def test_only_configure_process_changes_options_of_the_process(tiny, recipe, tmp_path):
+    """The import of the package, `predict`, `evaluate` and `train` leave all of them alone."""
+    train(replace(recipe, epochs=1), tiny, tmp_path / "run")
+    clip = next((tiny / "val" / "up").iterdir())
+    arguments = [tmp_path / "run" / "weights.safetensors", clip, tiny, tmp_path / "other"]
+    done = subprocess.run(
+        [sys.executable, "-c", OPTIONS, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

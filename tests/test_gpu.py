@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmaction_lite import models
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.device import pick_device
+from mmaction_lite.device import configure_process
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.fast.memory_format import store_channels_last
@@ -40,7 +40,7 @@ NETWORKS = {
 @pytest.fixture(autouse=True)
 def exact():
     """Float32 as on a processor."""
-    pick_device("cuda")
+    configure_process(torch.device("cuda"))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     yield
     torch.backends.cudnn.allow_tf32 = True

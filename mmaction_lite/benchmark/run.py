@@ -28,7 +28,7 @@ from mmaction_lite.benchmark.comparison import (
 from mmaction_lite.benchmark.environment import environment, measure_limits
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.device import CompileMode, Precision, available_cores, pick_device
+from mmaction_lite.device import CompileMode, Precision, available_cores, configure_process, pick_device
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
 from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
@@ -109,6 +109,7 @@ def run_benchmark(
     }
     found = _begin(out / FILE, options, environment(device))
     if "limits" not in found:
+        configure_process(device)
         torch.set_num_threads(threads)
         found["limits"] = measure_limits(device, getattr(torch, plan.precision))
     listed = _write_list(plan.data, out) if plan.data else None

@@ -33,7 +33,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
 from mmaction_lite.data.loading.workers import WorkerSettings
-from mmaction_lite.device import peak_memory, reusing_memory, synchronize
+from mmaction_lite.device import configure_process, peak_memory, reusing_memory, synchronize
 from mmaction_lite.distributed import DistributedContext, join
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
@@ -337,6 +337,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     torch.set_num_threads(options["threads"])
     with contextlib.suppress(KeyboardInterrupt), join(options["device"]) as context:
+        configure_process(context.device)
         before = peak_memory(context.device)
         try:
             work = Work(options, context)

@@ -21,6 +21,7 @@ from mmaction_lite.cli.options import (
     Workers,
     console,
     print_json,
+    start,
     track,
     warn,
 )
@@ -51,6 +52,7 @@ def demo(
     """Generate videos, train TSN and TSM on them, test, predict, report."""
     from mmaction_lite.demo import run_demo
 
+    start("auto")
     run_demo(out, data, seed, console())
 
 
@@ -140,14 +142,18 @@ def train(
         if init_from is None and not resume:
             raise UserError("--finetune starts from trained weights; pass them as --init-from")
         chosen = adapt(chosen, len(read_training(data)))
+    chosen = apply_overrides(chosen, settings or [])
+    shapes = chosen.multigrid.num_shapes if chosen.compile and chosen.multigrid else 0
+    start(device, shapes)
     done = train(
-        apply_overrides(chosen, settings or []),
+        chosen,
         data,
         out,
         resume=resume,
         init_from=init_from,
         device=device,
         workers=WorkerSettings(num_workers=workers, hang_seconds=hang_seconds),
+        stop_on_signals=True,
         shard=shard,
         wandb=wandb,
         seed=seed,
@@ -215,7 +221,9 @@ def test(
         calibration = read_split(data, "train", card.classes) if int8 else None
     except MissingSplitError:
         calibration = samples
-    with join("cpu" if int8 and device == "auto" else device) as context:
+    device = "cpu" if int8 and device == "auto" else device
+    start(device)
+    with join(device) as context:
         result = evaluate(
             model.to(context.device),
             samples,
@@ -254,11 +262,10 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Say what is seen in videos."""
-    from mmaction_lite.device import pick_device
     from mmaction_lite.inference.predict import load_for_inference, predictions
     from mmaction_lite.recipes import get_recipe
 
-    model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(pick_device(device))
+    model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(start(device))
     rows: list[dict[str, Any]] = []
     for video in videos:
         try:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmaction_lite.cli.data import generate_scenes_like_kinetics
-from mmaction_lite.cli.options import Amp, Compile, Device, Json, Workers, print_json, track, warn
+from mmaction_lite.cli.options import Amp, Compile, Device, Json, Workers, print_json, start, track, warn
 from mmaction_lite.errors import UserError
 
 app = typer.Typer(help="Measure speed.", rich_markup_mode=None)
@@ -216,7 +216,7 @@ def benchmark_loader(
     """Time opening, decoding, cropping, augmenting, collating and copying of clips, and what limits them."""
     from mmaction_lite.benchmark.loader import measure_loader
     from mmaction_lite.data.annotations.splits import read_split
-    from mmaction_lite.device import default_workers, pick_device
+    from mmaction_lite.device import default_workers
     from mmaction_lite.recipes import get_recipe
 
     if data is None:
@@ -225,7 +225,7 @@ def benchmark_loader(
     report = measure_loader(
         read_split(data, "train"),
         get_recipe(recipe),
-        pick_device(device),
+        start(device),
         clips,
         default_workers() if workers is None else workers,
         track,

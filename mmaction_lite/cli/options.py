@@ -4,11 +4,14 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import track as rich_track
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 Data = Annotated[Path, typer.Option("--data", help="Class folders, or list files; see the README.")]
@@ -27,6 +30,15 @@ Compile = Annotated[
     typer.Option("--compile", help="A mode of torch.compile [default: not compiled]."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def start(name: str, compiled_shapes: int = 0) -> "torch.device":
+    """Return the device called `name`, with this process configured for it; see `configure_process`."""
+    from mmaction_lite.device import configure_process, pick_device
+
+    device = pick_device(name)
+    configure_process(device, compiled_shapes)
+    return device
 
 
 def console() -> Console:

@@ -11,7 +11,7 @@ from mmaction_lite.data.loading.cache import VideoCache
 from mmaction_lite.data.loading.loader import Clip, Fault, VideoDataset, evaluation_loader, rank_slice
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.views.protocol import Protocol
-from mmaction_lite.device import CompileMode, Precision, give_memory_back
+from mmaction_lite.device import CompileMode, Precision, release_memory
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.scores import (
@@ -107,7 +107,7 @@ def evaluate(
         parts = context.gather((scores[rank_slice(len(samples), rank, world_size)], faults))
         scores = np.concatenate([part for part, _ in parts])
         faults = [fault for _, part in parts for fault in part]
-    give_memory_back()
+    release_memory()
     if len(faults) == len(samples):
         raise UserError(f"{samples.source}: none of {len(samples)} videos can be read; {faults[0].reason}")
     return Evaluation(

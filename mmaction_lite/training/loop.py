@@ -1,15 +1,12 @@
 """The training loop, top to bottom."""
 
 import os
-import signal
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from time import perf_counter
 from types import ModuleType
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -36,10 +33,7 @@ from mmaction_lite.training.preflight import announce, check_fit
 from mmaction_lite.training.progress import Quarantine, TrainingLog, WandbBoard, import_wandb
 from mmaction_lite.training.run_folder import Progress as RunProgress
 from mmaction_lite.training.run_folder import Run
-
-T = TypeVar("T")
-# Ctrl-C, an end asked for politely, and what batch systems send some time before the end of a job.
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+from mmaction_lite.training.signals import stop_signals, until_stopped
 
 
 def train(
@@ -51,6 +45,7 @@ def train(
     init_from: Path | None = None,
     device: str = "auto",
     workers: WorkerSettings = ONE_PER_CORE,
+    stop_on_signals: bool = False,
     save_seconds: float = 600.0,
     shard: bool = False,
     wandb: str | None = None,
@@ -70,6 +65,8 @@ def train(
             number of classes is left as it is. A resumed run has started already.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         workers: decoding worker processes. By default clips that are cached in memory need none.
+        stop_on_signals: during the steps, handle Ctrl-C, SIGTERM and SIGUSR1: save after the current step and
+            raise Interrupted.
         save_seconds: `last.pt` is written this often, besides at every epoch's end.
         shard: of several processes, each holds a part of weights and optimizer state (FSDP2) instead of all.
         wandb: a project of Weights & Biases to log to, besides `metrics.jsonl` and TensorBoard.
@@ -102,6 +99,7 @@ def train(
                 context,
                 init_from=None if resume else init_from,
                 workers=workers,
+                stop_on_signals=stop_on_signals,
                 save_seconds=save_seconds,
                 shard=shard,
                 wandb=wandb,
@@ -120,6 +118,7 @@ def _train(
     *,
     init_from: Path | None,
     workers: WorkerSettings,
+    stop_on_signals: bool,
     save_seconds: float,
     shard: bool,
     wandb: str | None,
@@ -169,8 +168,6 @@ def _train(
         eval_model = run.card.build(recipe).to(device)
     progress = run.begin(saved, states)
     if recipe.compile is not None:
-        # A training has a few shapes; by multigrid it has more than PyTorch compiles by itself.
-        torch._dynamo.config.cache_size_limit = 8 * len(batch_plan.batches)
         model.compile(mode=recipe.compile, dynamic=False)
     gradients = Gradients(
         model if sharding else context.wrap(model),
@@ -233,7 +230,7 @@ def _train(
             task=run.card.task,
             workers=val_workers,
             cache=val_cache,
-            track=(lambda clips, total, title: _until_stopped(clips, stop))
+            track=(lambda clips, total, title: until_stopped(clips, stop))
             if context.world_size == 1
             else None,
             context=context,
@@ -259,13 +256,13 @@ def _train(
             recipe.patience is not None and progress.bad_validations >= recipe.patience
         )
 
-    with log, _stop_signals(console) as stop:
+    with log, stop_signals(console) if stop_on_signals else nullcontext(Event()) as stop:
         if is_due(progress.step) and progress.validated_step < progress.step:
             validate()
         _train_mode(model, frozen)
         faults: list[Fault] = []
         began = saved_at = perf_counter()
-        batches = () if is_over() else _until_stopped(loader, stop) if context.world_size == 1 else loader
+        batches = () if is_over() else until_stopped(loader, stop) if context.world_size == 1 else loader
         for step, batch in enumerate(batches, progress.step):
             data_seconds = perf_counter() - began
             faults += batch.faults
@@ -382,42 +379,3 @@ def _seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(number)
     if device.type != "cpu":
         getattr(torch, device.type).manual_seed(number)
-
-
-@contextmanager
-def _stop_signals(console: Console) -> Iterator[threading.Event]:
-    """Turn the first of the signals into a flag that is read between two steps; a second acts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(*_: object) -> None:
-        stop.set()
-        restore()
-        console.print("stopping after this step (once more to stop at once)")
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
-    try:
-        yield stop
-    finally:
-        restore()
-
-
-def _until_stopped(batches: Iterable[T], stop: threading.Event) -> Iterator[T]:
-    """The batches, until somebody asks to stop."""
-    batches = iter(batches)
-    while not stop.is_set():
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (RuntimeError, EOFError, OSError):
-            if not stop.is_set():
-                raise
-            return  # the signal went to all processes, and the workers died of it first
-        yield batch

@@ -72,6 +72,11 @@ class Multigrid:
                     "side of the phases"
                 )
 
+    @property
+    def num_shapes(self) -> int:
+        """Largest number of different batch shapes."""
+        return len(self.phases) * (len(self.short_sides) + 1)
+
     @staticmethod
     def check_views(views: TrainViews) -> None:
         """Whether clips and crops of training views can be made smaller.
