@@ -1,6 +1,6 @@
-"""Several processes as one training: who they are, and what they tell each other.
+"""Several processes that train or test together: their ranks, and the communication between them.
 
-`torchrun` starts the processes and says in the environment which each one is; without it there is one.
+`torchrun` starts the processes and sets their ranks in the environment. Without it there is one process.
 """
 
 import os
@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 
 class DistributedContext:
-    """This process among those of one training or test; alone unless `torchrun` started several.
+    """Rank, device and communication of this process.
 
     Args:
-        rank: which process this is.
+        rank: rank of this process.
         world_size: number of processes.
         local_world_size: number of processes on this machine.
-        device: what this one computes on.
+        device: device of this process.
     """
 
     def __init__(self, rank: int, world_size: int, local_world_size: int, device: torch.device):
@@ -38,85 +38,86 @@ class DistributedContext:
         self.world_size = world_size
         self.local_world_size = local_world_size
         self.device = device
-        # What processes say goes its own way: gradients travel from another thread, at any time.
-        self._talk = dist.new_group(backend="gloo") if world_size > 1 else None
-        self._asked: tuple[torch.Tensor, Any] | None = None
+        # A group for flags and objects: another thread exchanges gradients in the default group at any time.
+        self._group = dist.new_group(backend="gloo") if world_size > 1 else None
+        self._pending: tuple[torch.Tensor, Any] | None = None
 
     def __str__(self) -> str:
         return f"{self.device}" if self.world_size == 1 else f"{self.world_size} × {self.device.type}"
 
     @property
-    def is_first(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+    def is_main_process(self) -> bool:
+        """Whether this process prints and writes files: rank 0 does."""
         return self.rank == 0
 
-    def any(self, *flags: bool) -> list[bool]:
-        """For each flag whether any process raised it: all get the same answer.
+    def all_reduce_flags(self, *flags: bool) -> list[bool]:
+        """Return for each flag whether it is set in any process.
 
-        Of several processes it is the answer to the call before this one, so nobody waits for it.
+        With several processes the result belongs to the flags of the previous call, so that no process waits
+        for the communication. All processes get the same result.
         """
-        if self._talk is None:
+        if self._group is None:
             return list(flags)
-        asked = torch.tensor(flags, dtype=torch.uint8)
-        work = dist.all_reduce(asked, dist.ReduceOp.MAX, group=self._talk, async_op=True)
-        before, self._asked = self._asked, (asked, work)
-        if before is None:
+        tensor = torch.tensor(flags, dtype=torch.uint8)
+        work = dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        previous, self._pending = self._pending, (tensor, work)
+        if previous is None:
             return [False] * len(flags)
-        before[1].wait()
-        return [bool(flag) for flag in before[0].tolist()]
+        previous[1].wait()
+        return [bool(flag) for flag in previous[0].tolist()]
 
-    def gather(self, value: T) -> list[T]:
-        """The values of all processes, in their order."""
-        if self._talk is None:
+    def all_gather(self, value: T) -> list[T]:
+        """Return the values of all processes, in the order of their ranks."""
+        if self._group is None:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value, group=self._talk)
+        dist.all_gather_object(values, value, group=self._group)
         return values
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-        self.gather(None)
+    def barrier(self) -> None:
+        """Wait until all processes reach this call."""
+        self.all_gather(None)
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The network as training calls it: gradients are averaged over all processes."""
+    def wrap_model(self, model: nn.Module) -> nn.Module:
+        """Return the model for forward passes; its gradients are averaged over all processes."""
         if self.world_size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
         with warnings.catch_warnings(category=FutureWarning, action="ignore"):
-            # The newer name of `broadcast_buffers` is not known to the oldest PyTorch. Running statistics are
-            # not sent at every step: `share_statistics` does it before they are used.
+            # The lowest supported PyTorch does not know the newer name of `broadcast_buffers`. Running
+            # statistics are not sent at every step: `broadcast_buffers` does it before they are used.
             return DistributedDataParallel(model, ids, broadcast_buffers=False)
 
-    def share_statistics(self, model: nn.Module) -> None:
-        """Give all processes the first one's running statistics, which are those that are saved."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copy the buffers (running statistics) of rank 0, which are the saved ones, to all processes."""
         for buffer in model.buffers() if self.world_size > 1 else ():
             dist.broadcast(buffer, 0)
 
-    def average_statistics(self, model: nn.Module) -> None:
-        """Give all processes the mean of their running statistics."""
+    def average_buffers(self, model: nn.Module) -> None:
+        """Set the floating-point buffers (running statistics) of all processes to their mean."""
         for buffer in model.buffers() if self.world_size > 1 else ():
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
                 buffer /= self.world_size
 
 
-def without_exchange(model: nn.Module) -> AbstractContextManager[object]:
-    """A context in which gradients of a wrapped network stay in their process, for all but the last part."""
+def no_sync(model: nn.Module) -> AbstractContextManager[object]:
+    """Return a context without gradient exchange, for all but the last part of a batch."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
-def join(device: str) -> Iterator[DistributedContext]:
-    """Join the other processes, if `torchrun` started several, for as long as the block lasts.
+def init_distributed(device: str) -> Iterator[DistributedContext]:
+    """Join the other processes while the block runs, if `torchrun` started several.
 
     Args:
-        device: see `pick_device`; of several processes each takes the GPU of its number on the machine.
+        device: see `pick_device`. With several processes each uses the GPU of its local rank.
 
     Raises:
-        UserError: no such device, or fewer GPUs than processes.
+        UserError: the device is not available, or there are fewer GPUs than processes.
     """
-    number = int(os.environ.get("WORLD_SIZE", "1"))
-    if number == 1 or dist.is_initialized():
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1 or dist.is_initialized():
         yield DistributedContext(0, 1, 1, pick_device(device))
         return
     target = pick_device(device)
@@ -132,13 +133,13 @@ def join(device: str) -> Iterator[DistributedContext]:
         target = torch.device("cuda", local_rank)
         torch.cuda.set_device(target)
     backend = "nccl" if target.type == "cuda" else "gloo"
-    # torchrun keeps one store for all its attempts: without a prefix, processes that were started again find
-    # the addresses of those that died.
+    # torchrun keeps one store for all restarts. Without a prefix, restarted processes would find addresses of
+    # the processes that died.
     store, rank, _ = next(rendezvous("env://"))
     store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     timeout = timedelta(minutes=30)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=number, timeout=timeout)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     try:
-        yield DistributedContext(rank, number, int(os.environ["LOCAL_WORLD_SIZE"]), target)
+        yield DistributedContext(rank, world_size, int(os.environ["LOCAL_WORLD_SIZE"]), target)
     finally:
         dist.destroy_process_group()

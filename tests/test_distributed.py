@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmaction_lite.distributed import DistributedContext, join, without_exchange
+from mmaction_lite.distributed import DistributedContext, init_distributed, no_sync
 from mmaction_lite.errors import UserError
 
 needs_distributed = pytest.mark.skipif(
@@ -52,17 +52,19 @@ def work(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank)}
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
-    with join("cpu") as context:
-        seen: dict[str, Any] = {"place": [context.rank, context.world_size, str(context), context.is_first]}
-        seen["flags"] = [context.any(rank == 1, False) for _ in range(2)]
-        seen["gathered"] = context.gather(f"rank {rank}")
-        context.average_statistics(averaged := norm_of(rank))
-        context.share_statistics(shared := norm_of(rank))
+    with init_distributed("cpu") as context:
+        seen: dict[str, Any] = {
+            "place": [context.rank, context.world_size, str(context), context.is_main_process]
+        }
+        seen["flags"] = [context.all_reduce_flags(rank == 1, False) for _ in range(2)]
+        seen["gathered"] = context.all_gather(f"rank {rank}")
+        context.average_buffers(averaged := norm_of(rank))
+        context.broadcast_buffers(shared := norm_of(rank))
         seen["averaged"], seen["shared"] = statistics(averaged), statistics(shared)
         linear = nn.Linear(1, 1, bias=False)
-        model = context.wrap(linear)
+        model = context.wrap_model(linear)
         seen["gradient"] = gradient(model, linear, rank)
-        with without_exchange(model):
+        with no_sync(model):
             seen["own gradient"] = gradient(model, linear, rank)
     (folder / f"{rank}.json").write_text(json.dumps(seen))
 
@@ -119,16 +121,16 @@ def test_gradients_are_averaged_unless_the_exchange_is_off(seen):
 
 
 def test_a_single_process_exchanges_nothing():
-    with join("cpu") as context:
+    with init_distributed("cpu") as context:
         assert (context.rank, context.world_size, str(context)) == (0, 1, "cpu")
-        assert context.is_first
-        assert context.any(True, False) == [True, False]
-        assert context.gather("value") == ["value"]
-        context.wait()
+        assert context.is_main_process
+        assert context.all_reduce_flags(True, False) == [True, False]
+        assert context.all_gather("value") == ["value"]
+        context.barrier()
         norm = norm_of(0)
-        assert context.wrap(norm) is norm
-        context.average_statistics(norm)
-        context.share_statistics(norm)
+        assert context.wrap_model(norm) is norm
+        context.average_buffers(norm)
+        context.broadcast_buffers(norm)
         assert statistics(norm) == [1.0, 2.0, 3.0]
 
 
@@ -139,5 +141,5 @@ def test_a_context_names_its_device():
 def test_several_processes_are_not_for_mps(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("mmaction_lite.distributed.pick_device", torch.device)
-    with pytest.raises(UserError, match="--device mps is for one"), join("mps"):
+    with pytest.raises(UserError, match="--device mps is for one"), init_distributed("mps"):
         pass

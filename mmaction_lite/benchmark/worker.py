@@ -34,7 +34,7 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
 from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.device import configure_process, peak_memory, reusing_memory, synchronize
-from mmaction_lite.distributed import DistributedContext, join
+from mmaction_lite.distributed import DistributedContext, init_distributed
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.fast.memory_format import store_channels_last
@@ -137,7 +137,7 @@ class Work:
             split_batch_norm(self.built)
         if self.recipe.compile is not None:
             self.built.compile(mode=self.recipe.compile, dynamic=False)
-        self.model = context.wrap(self.built)
+        self.model = context.wrap_model(self.built)
         self.watch = Stopwatch(device)
         self.optimizer = self.recipe.optimizer.build(self.built)
         set_lr(self.optimizer, LR)
@@ -336,7 +336,7 @@ def main() -> None:
 
     options = json.loads(sys.argv[1])
     torch.set_num_threads(options["threads"])
-    with contextlib.suppress(KeyboardInterrupt), join(options["device"]) as context:
+    with contextlib.suppress(KeyboardInterrupt), init_distributed(options["device"]) as context:
         configure_process(context.device)
         before = peak_memory(context.device)
         try:

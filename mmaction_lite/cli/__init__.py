@@ -204,7 +204,7 @@ def test(
     """Measure weights on the test split (val where a data set has no other)."""
     from mmaction_lite.data.annotations.splits import read_split
     from mmaction_lite.data.loading.workers import WorkerSettings
-    from mmaction_lite.distributed import join
+    from mmaction_lite.distributed import init_distributed
     from mmaction_lite.inference.evaluate import evaluate
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.card import card_of, load
@@ -223,7 +223,7 @@ def test(
         calibration = samples
     device = "cpu" if int8 and device == "auto" else device
     start(device)
-    with join(device) as context:
+    with init_distributed(device) as context:
         result = evaluate(
             model.to(context.device),
             samples,
@@ -233,10 +233,10 @@ def test(
             compile=compile,
             calibration=calibration,
             workers=replace(settings, num_workers=settings.count(context.local_world_size)),
-            track=track if context.is_first else None,
+            track=track if context.is_main_process else None,
             context=context,
         )
-    if dump is not None and context.is_first:
+    if dump is not None and context.is_main_process:
         result.save(dump)
     numbers = result.metrics | {"videos": len(samples), "unreadable": len(result.faults)}
     if as_json:

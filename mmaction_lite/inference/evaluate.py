@@ -104,7 +104,7 @@ def evaluate(
                 is_compiled=compile is not None,
             )
     if context is not None:
-        parts = context.gather((scores[rank_slice(len(samples), rank, world_size)], faults))
+        parts = context.all_gather((scores[rank_slice(len(samples), rank, world_size)], faults))
         scores = np.concatenate([part for part, _ in parts])
         faults = [fault for _, part in parts for fault in part]
     release_memory()

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite.distributed import without_exchange
+from mmaction_lite.distributed import no_sync
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.sub_batch import SubBatchNorm2d, in_groups
 from mmaction_lite.recipes.recipe import Recipe
@@ -136,7 +136,7 @@ class Gradients:
             if recipe.compile is not None:
                 torch.compiler.cudagraph_mark_step_begin()
             groups = in_groups(self.norms, len(truth), norm_clips or len(truth))
-            with groups, nullcontext() if is_last else without_exchange(self.model):
+            with groups, nullcontext() if is_last else no_sync(self.model):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     logits = self.model(inputs)
                 losses = self.task.loss(

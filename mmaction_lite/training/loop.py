@@ -20,7 +20,7 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.loader import MIX, Batch, Fault, VideoDataset, generator, training_loader
 from mmaction_lite.data.loading.workers import IN_PROCESS, ONE_PER_CORE, FaultTolerantLoader, WorkerSettings
-from mmaction_lite.distributed import DistributedContext, join
+from mmaction_lite.distributed import DistributedContext, init_distributed
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models.fast.memory_format import store_channels_last
@@ -29,10 +29,10 @@ from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import freeze, measure_statistics, set_batch_norm, set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.gradients import Gradients
-from mmaction_lite.training.preflight import announce, check_fit
+from mmaction_lite.training.preflight import check_fit, print_summary
 from mmaction_lite.training.progress import Quarantine, TrainingLog, WandbBoard, import_wandb
 from mmaction_lite.training.run_folder import Progress as RunProgress
-from mmaction_lite.training.run_folder import Run
+from mmaction_lite.training.run_folder import RunFolder
 from mmaction_lite.training.signals import stop_signals, until_stopped
 
 
@@ -81,15 +81,15 @@ def train(
         UserError: the message says what is wrong with data, folder, device or loss.
         Interrupted: a signal came; `last.pt` is up to date.
     """
-    with join(device) as context:
-        console = (console or Console(stderr=True)) if context.is_first else Console(quiet=True)
+    with init_distributed(device) as context:
+        console = (console or Console(stderr=True)) if context.is_main_process else Console(quiet=True)
         resume = resume or _was_restarted(out)
         if wandb is not None:
             import_wandb()  # before anything is written
         samples = read_training(data)
         val_samples = read_split(data, "val", samples.classes)
-        run = Run(out, recipe, seed, samples, resume, context.is_first)
-        context.wait()  # nobody writes before all have looked
+        run = RunFolder(out, recipe, seed, samples, resume, context.is_main_process)
+        context.barrier()  # nobody writes before all have looked
         with run:
             return _train(
                 recipe,
@@ -113,7 +113,7 @@ def _train(
     recipe: Recipe,
     samples: Samples,
     val_samples: Samples,
-    run: Run,
+    run: RunFolder,
     context: DistributedContext,
     *,
     init_from: Path | None,
@@ -170,7 +170,7 @@ def _train(
     if recipe.compile is not None:
         model.compile(mode=recipe.compile, dynamic=False)
     gradients = Gradients(
-        model if sharding else context.wrap(model),
+        model if sharding else context.wrap_model(model),
         recipe,
         _class_weights(recipe, samples, device),
         scaler,
@@ -201,11 +201,11 @@ def _train(
         )
 
     loader = clips_of(batch_plan, progress.step, last_step)
-    quarantine = Quarantine(run.out, len(samples), context.is_first)
+    quarantine = Quarantine(run.out, len(samples), context.is_main_process)
     log = TrainingLog(run.out, samples, progress.step, last_step, batch_plan, console, context)
-    if wandb is not None and context.is_first:
+    if wandb is not None and context.is_main_process:
         log.boards.append(WandbBoard(wandb, run.out, run.text))
-    announce(
+    print_summary(
         recipe, run.card, samples, val_samples, batch_plan, model, context, train_workers.count(), console
     )
 
@@ -220,9 +220,9 @@ def _train(
             measure_statistics(
                 eval_model, (recipe.normalize(b.pixels.to(device).flatten(0, 1)) for b in batches)
             )
-            context.average_statistics(eval_model)
+            context.average_buffers(eval_model)
         else:
-            context.share_statistics(eval_model)
+            context.broadcast_buffers(eval_model)
         result = evaluate(
             eval_model,
             val_samples,
@@ -266,11 +266,11 @@ def _train(
         for step, batch in enumerate(batches, progress.step):
             data_seconds = perf_counter() - began
             faults += batch.faults
-            is_stopping, is_saving, is_faulty = context.any(
+            is_stopping, is_saving, is_faulty = context.all_reduce_flags(
                 stop.is_set(), perf_counter() - saved_at > save_seconds, bool(faults)
             )
             if is_faulty:
-                quarantine.add([fault for found in context.gather(faults) for fault in found])
+                quarantine.add([fault for found in context.all_gather(faults) for fault in found])
                 faults = []
             if is_stopping:
                 break

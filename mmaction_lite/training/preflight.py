@@ -54,7 +54,7 @@ def check_fit(
         )
 
 
-def announce(
+def print_summary(
     recipe: Recipe,
     card: ModelCard,
     samples: Samples,

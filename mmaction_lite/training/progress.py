@@ -100,9 +100,11 @@ class TrainingLog:
         self.log_interval = max(1, min(batch_plan.first_step(1) // 5, 50))
         self.file = out / "metrics.jsonl"
         # Rows that an interrupted run wrote after its last checkpoint are about to be written again.
-        if context.is_first:
+        if context.is_main_process:
             _rewrite(self.file, lambda row: row["step"] <= first_step)
-        tensorboard = SummaryWriter(str(out), purge_step=first_step + 1, write_to_disk=context.is_first)
+        tensorboard = SummaryWriter(
+            str(out), purge_step=first_step + 1, write_to_disk=context.is_main_process
+        )
         self.boards: list[Board] = [tensorboard]
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]:.1f}"),
@@ -178,7 +180,7 @@ class TrainingLog:
         self._window["top1"] += float(correct)
         epoch = self.batch_plan.epochs(step)
         if step % self.log_interval == 0 or epoch.is_integer():
-            windows, self._window = self.context.gather(dict(self._window)), defaultdict(float)
+            windows, self._window = self.context.all_gather(dict(self._window)), defaultdict(float)
             window = {name: sum(each[name] for each in windows) for name in windows[0]}
             row = {
                 "step": step,
@@ -217,7 +219,7 @@ class TrainingLog:
         self.progress.console.print(f"epoch {epoch:g}: val {numbers}", highlight=False, soft_wrap=True)
 
     def _write(self, row: dict[str, Any], part: str) -> None:
-        if not self.context.is_first:
+        if not self.context.is_main_process:
             return
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

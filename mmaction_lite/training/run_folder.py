@@ -48,7 +48,7 @@ class Progress:
     bad_validations: int = 0
 
 
-class Run:
+class RunFolder:
     """The folder of one training.
 
     Args:
@@ -83,7 +83,7 @@ class Run:
             if out.exists() and (not out.is_dir() or any(map(_is_used, out.iterdir()))):
                 raise UserError(f"{out}: is already used; pass --resume to go on with it, or another --out")
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *exception: object) -> None:

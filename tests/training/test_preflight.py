@@ -14,7 +14,7 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10
-from mmaction_lite.training.preflight import announce, check_fit
+from mmaction_lite.training.preflight import check_fit, print_summary
 from mmaction_lite.weights.card import ModelCard
 
 CPU = DistributedContext(0, 1, 1, torch.device("cpu"))
@@ -28,9 +28,9 @@ def samples_with(*counts: int, source: str = "train.txt") -> Samples:
 
 
 def printed(recipe, samples: Samples, val: str = "val.txt") -> str:
-    """The lines that announce a training of `recipe` on `samples`."""
+    """The lines that print_summary a training of `recipe` on `samples`."""
     console = Console(file=io.StringIO())
-    announce(
+    print_summary(
         recipe,
         ModelCard.of(recipe, samples.classes),
         samples,
