@@ -261,7 +261,9 @@ def test_precision(tiny, recipe, tmp_path):
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in state.values())
     with pytest.raises(UserError, match="precision float16 needs a GPU"):
         train(apply_overrides(recipe, ["precision=float16"]), tiny, tmp_path / "other", device="cpu")
-    with pytest.raises(UserError, match="'half' is not one of float32, bfloat16, float16"):
+    with pytest.raises(
+        UserError, match="precision is 'half'; expected one of 'float32', 'bfloat16', 'float16'"
+    ):
         apply_overrides(recipe, ["precision=half"])
 
 
