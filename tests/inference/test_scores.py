@@ -19,7 +19,7 @@ from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.inference.scores import compute_scores
-from mmaction_lite.models.fast.int8 import HAS_INT8
+from mmaction_lite.models.fast.operators import has_int8
 from mmaction_lite.models.recognizer import Recognizer, fold_time
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.weights.card import card_of
@@ -112,7 +112,7 @@ def test_pyslowfast_weights_are_tested_by_windows(public, name, tiny, tmp_path, 
         np.testing.assert_allclose(saved["scores"], expected, atol=1e-4)
 
 
-@pytest.mark.skipif(not HAS_INT8, reason="int8 needs an x86 processor")
+@pytest.mark.skipif(not has_int8(), reason="int8 needs an x86 processor")
 @pytest.mark.parametrize(("public", "name"), [CASES[0], CASES[2]])
 def test_windows_in_int8(public, name, tiny, tmp_path):
     model = load(converted(public, name, tmp_path))
