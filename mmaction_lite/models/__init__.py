@@ -1,4 +1,8 @@
-"""Networks: clip (B, C, T, H, W) to logits (B, num_classes)."""
+"""Networks that map clips (B, C, T, H, W) to logits (B, num_classes).
+
+Every builder takes `num_classes`, `dropout` (probability before the classifier) and `width` (channels of the
+stem). `network` describes the interface of the networks.
+"""
 
 from mmaction_lite.models.c2d import c2d_r50
 from mmaction_lite.models.fast.inference import optimize_for_inference

@@ -1,4 +1,4 @@
-"""How large a network is and how much it computes, as the field counts both."""
+"""Parameters, multiply-adds and memory traffic of a network."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mmaction_lite import models
 
 Shape = tuple[int, int, int, int, int]
 
-# Frames, height and width of one view, as published; the *_r10 are those of the generated data set.
+# Published (frames, height, width) of one view; those of *_r10 are for the generated data set.
 PUBLISHED_INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "tsn_r10": ((8, 42, 56),),
     "tsn_r18": ((3, 224, 224),),
@@ -45,7 +45,14 @@ PUBLISHED_INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {
 
 @dataclass(frozen=True)
 class Complexity:
-    """A builder's network with its default arguments, for clips of `input_shape` (B, C, T, H, W)."""
+    """Size and cost of a network with the default arguments of its builder.
+
+    Attributes:
+        builder: name in `mmaction_lite.models`.
+        parameters: number of trainable values.
+        multiply_adds: for one input of `input_shape`.
+        input_shape: (B, C, T, H, W).
+    """
 
     builder: str
     parameters: int
@@ -54,21 +61,21 @@ class Complexity:
 
 
 def parameters(model: nn.Module) -> int:
-    """Numbers that training changes; running statistics are not among them."""
+    """Return the number of trainable values; running statistics are not counted."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def multiply_adds(model: nn.Module, input_shape: Shape) -> int:
-    """Multiply-adds of all convolutions and matrix products for one input (B, C, T, H, W).
+    """Return the multiply-adds of all convolutions and matrix products for one input (B, C, T, H, W).
 
-    Publications print this as "FLOPs", for one view. Normalisation, activations and pooling are not in it.
-    Only shapes run through the network, so it takes a fraction of a second and no memory.
+    Publications call this "FLOPs" and give it for one view. Normalisation, activations and pooling are not
+    counted. The forward pass runs on the meta device, without data.
     """
     return _count(model, input_shape).flops // 2  # PyTorch counts a multiply-add as two
 
 
 def traffic(model: nn.Module, input_shape: Shape) -> int:
-    """Bytes that the forward pass reads and writes in float32, if every operator reads its inputs once."""
+    """Return the bytes that the forward pass reads and writes, if every operator reads its inputs once."""
     return _count(model, input_shape).bytes
 
 
@@ -83,7 +90,7 @@ def _count(model: nn.Module, input_shape: Shape) -> "_Counter":
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up what PyTorch's own formulas say of the operators that have one, and the sizes of tensors."""
+    """Sums the FLOPs of operators, by the formulas of PyTorch, and the bytes of their inputs and outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +100,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.native_batch_norm.default:
             self.bytes += 2 * args[0].nbytes
-            return args[0], None, None  # keeps the shape, and takes four fifths of the time
+            return args[0], None, None  # skipped: the shape stays, and it takes 80 % of the time
         out = func(*args, **kwargs or {})
         if not func.is_view:
             self.bytes += sum(
@@ -105,7 +112,7 @@ class _Counter(TorchDispatchMode):
 
 
 def list_models() -> Iterator[Complexity]:
-    """Every builder of the package at its published inputs, with the classes it has by default."""
+    """Yield size and cost of every network of the package, for its published inputs and default classes."""
     for builder, inputs in PUBLISHED_INPUTS.items():
         with torch.device("meta"):
             model = getattr(models, builder)()

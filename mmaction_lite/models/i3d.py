@@ -1,6 +1,6 @@
-"""I3D on ResNet (Carreira and Zisserman, arXiv:1705.07750; ResNets as in Wang et al., arXiv:1711.07971).
+"""I3D on ResNet-50 (Carreira and Zisserman, arXiv:1705.07750; ResNet form of Wang et al., arXiv:1711.07971).
 
-Every builder maps (B, 3, T, H, W) to (B, num_classes).
+The networks map (B, 3, T, H, W) to logits (B, num_classes).
 """
 
 from mmaction_lite.models.inflated import inflated_resnet
@@ -8,7 +8,7 @@ from mmaction_lite.models.non_local import Mode, add_non_local
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import MaxPool, ResNet
 
-# Every block of stage 1, then every second one.
+# Blocks with a 3×1×1 convolution: all of stage 1, every second one of the other stages.
 INFLATE = (1, (1, 0), (1, 0), (0, 1))
 
 
@@ -21,7 +21,14 @@ def _i3d(backbone: ResNet, num_classes: int, dropout: float, non_local: Mode | N
 def i3d_r50(
     num_classes: int = 400, dropout: float = 0.5, width: int = 64, non_local: Mode | None = None
 ) -> Recognizer:
-    """I3D for clips of 32 frames, MMAction2's form: the stem and the pooling after it stride in time."""
+    """Build MMAction2's I3D, for clips of 32 frames: stem and first pooling have stride 2 in time.
+
+    Args:
+        num_classes: number of classes.
+        dropout: dropout probability before the classifier.
+        width: channels of the stem.
+        non_local: add five non-local blocks of this mode to stages 2 and 3; see `NonLocal`.
+    """
     backbone = inflated_resnet(
         50,
         width,
@@ -38,6 +45,13 @@ def i3d_r50(
 def i3d_r50_heavy(
     num_classes: int = 400, dropout: float = 0.5, width: int = 64, non_local: Mode | None = None
 ) -> Recognizer:
-    """I3D for clips of 8 frames, PySlowFast's form: the stem keeps every frame."""
+    """Build PySlowFast's I3D, for clips of 8 frames: stem and first pooling have stride 1 in time.
+
+    Args:
+        num_classes: number of classes.
+        dropout: dropout probability before the classifier.
+        width: channels of the stem.
+        non_local: see `i3d_r50`.
+    """
     backbone = inflated_resnet(50, width, INFLATE, stem_frames=5, halve_time=True)
     return _i3d(backbone, num_classes, dropout, non_local)

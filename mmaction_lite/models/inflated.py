@@ -1,6 +1,6 @@
-"""ResNets over space and time whose blocks look along time in their first 1×1 convolution, or not at all.
+"""Inflated ResNet: a bottleneck ResNet in which the first convolution of some blocks is 3×1×1.
 
-I3D, C2D, SlowOnly and both pathways of SlowFast are this network; what differs is which blocks do.
+I3D, C2D, SlowOnly and both pathways of SlowFast are this network with different blocks inflated.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from mmaction_lite.models.resnet import MaxPool, ResNet
 
 
 class PairMax(nn.Module):
-    """The larger of two neighbouring frames, position by position: (B·T, …) to (B·(T // 2), …)."""
+    """Max pooling over pairs of frames: kernel 2×1×1, stride 2 in time."""
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·(T // 2), C, H, W)."""
@@ -21,8 +21,8 @@ class PairMax(nn.Module):
         time = time[:, : time.shape[1] // 2 * 2]
         first, second = time.unflatten(1, (-1, 2)).unbind(2)
         if torch.is_grad_enabled():
-            # The gradient of `maximum` is halved where both are equal, in six passes. Here the first one gets
-            # it, as in pooling, in two.
+            # As in max pooling, the first of two equal values receives the gradient. `torch.maximum` divides
+            # it between both, which takes six passes over memory instead of two.
             larger = torch.where(first >= second, first, second)
         else:
             larger = torch.maximum(first, second)
@@ -41,19 +41,19 @@ def inflated_resnet(
     joined: Sequence[int] = (0, 0, 0, 0),
     zero_init_residual: bool = True,
 ) -> ResNet:
-    """A bottleneck ResNet in three dimensions.
+    """Return an inflated ResNet.
 
     Args:
         depth: 50 or 101.
         width: channels of the stem.
-        inflate: per stage, or per stage and (repeating) block: 1 for a first convolution of
-            3×1×1, 0 for 1×1×1.
-        stem_frames: frames under the stem's kernel.
-        stem_stride: its stride in frames.
-        pool: after the stem; a 3×3 maximum by default.
-        halve_time: a maximum over pairs of frames after the first stage.
-        joined: channels that join the input of each stage (SlowFast).
-        zero_init_residual: start every block as the identity.
+        inflate: one value for each stage, or for each stage a sequence that repeats over its blocks: 1 for a
+            first convolution of 3×1×1, 0 for 1×1×1.
+        stem_frames: kernel size of the stem in frames.
+        stem_stride: stride of the stem in frames.
+        pool: pooling after the stem; by default a 3×3 max pooling.
+        halve_time: pool pairs of frames after the first stage.
+        joined: channels concatenated to the input of each stage (lateral connections of SlowFast).
+        zero_init_residual: initialise every block as the identity.
     """
 
     def units(stage: int, block: int) -> Sequence[Unit]:

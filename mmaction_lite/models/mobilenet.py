@@ -1,11 +1,11 @@
-"""MobileNetV2 (Sandler et al., arXiv:1801.04381) over frames, with the temporal shift."""
+"""MobileNetV2 (Sandler et al., arXiv:1801.04381) with the temporal shift of TSM."""
 
 from torch import Tensor, nn
 
 from mmaction_lite.models.convolution import Conv2d, Unit, conv2d
 from mmaction_lite.models.resnet import Chain, Stage, initialise
 
-# Expansion, channels, blocks, stride of the first block: table 2 of the paper.
+# Expansion, channels, number of blocks, stride of the first block (table 2 of the paper).
 SETTINGS = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -18,37 +18,47 @@ SETTINGS = (
 
 
 def depthwise(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """3×3 over every channel by itself."""
+    """Return a depthwise 3×3 convolution."""
     return Conv2d(in_channels, out_channels, 3, stride, groups=in_channels)
 
 
 class InvertedResidual(Chain):
-    """1×1 to more channels, 3×3 per channel, 1×1 back; the shift stands where a shortcut bridges it."""
+    """Inverted residual block (section 3.3): 1×1 expansion, depthwise 3×3 and 1×1 projection.
+
+    A block with a shortcut shifts channels in time before the expansion.
+
+    Args:
+        in_channels: of the input.
+        channels: of the output.
+        stride: of the depthwise convolution.
+        expansion: channels inside of the block per input channel; 1: no expansion convolution.
+        shift_div: 1/shift_div of the channels is shifted in each direction.
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int, expansion: int, shift_div: int) -> None:
         inner = in_channels * expansion
-        bridged = stride == 1 and in_channels == channels
+        has_shortcut = stride == 1 and in_channels == channels
         units: list[Unit] = [depthwise, conv2d(1)]
         widths, strides = [in_channels, inner, channels], [stride, 1]
         if expansion > 1:
-            units.insert(0, conv2d(1, shift_div if bridged else 0))
+            units.insert(0, conv2d(1, shift_div if has_shortcut else 0))
             widths.insert(1, inner)
             strides.insert(0, 1)
         super().__init__(widths, strides, units, nn.BatchNorm2d, nn.ReLU6(inplace=True))
-        self.bridged = bridged
+        self.has_shortcut = has_shortcut
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T, C', H', W')."""
         out = super().forward(x, batch_size)
-        return out.add_(x) if self.bridged else out
+        return out.add_(x) if self.has_shortcut else out
 
 
 class MobileNetV2(nn.Module):
     """Stem, seventeen blocks and a 1×1 convolution.
 
     Args:
-        width: channels of the stem, 32 in the paper; all others scale with it, in steps of 8.
-        shift_div: 1/shift_div of the channels moves each way in time.
+        width: channels of the stem, 32 in the paper. The other layers scale with it, in multiples of 8.
+        shift_div: 1/shift_div of the channels is shifted in each direction.
     """
 
     conv_norm_pairs = (("conv1", "bn1"), ("conv2", "bn2"))

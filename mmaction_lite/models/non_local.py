@@ -1,4 +1,4 @@
-"""Non-local blocks (Wang et al., arXiv:1711.07971): every position of a clip looks at every other."""
+"""Non-local blocks (Wang et al., arXiv:1711.07971): self-attention over all positions of a clip."""
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
@@ -14,12 +14,13 @@ Mode = Literal["dot_product", "embedded_gaussian", "gaussian"]
 
 
 class NonLocal(nn.Module):
-    """x + BN(W · attention(x)), over keys and values subsampled by a 2×2 maximum in space.
+    """x + BN(W · attention(x)), with keys and values subsampled by 2×2 max pooling (section 3.3).
 
     Args:
-        channels: of the input; half of them inside.
-        mode: how two positions are compared, section 3.2: the plain product of embeddings divided by the
-            number of positions, or its softmax; "gaussian" compares the positions themselves.
+        channels: of input and output; the embeddings have half as many.
+        mode: similarity of two positions (section 3.2). "dot_product": dot product of the embeddings, divided
+            by the number of positions. "embedded_gaussian": softmax of that product. "gaussian": softmax of
+            the dot product of the input, without embeddings.
     """
 
     conv_norm_pairs = (("out", "bn"),)
@@ -46,7 +47,7 @@ class NonLocal(nn.Module):
             _positions(functional.max_pool2d(y, 2), batch_size) for y in (phi, self.g(x, batch_size))
         )
         if self.mode == "dot_product":
-            # (query · keyᵀ) · value, associated so that no matrix of positions × positions is made.
+            # (query · keyᵀ) · value, multiplied from the right to avoid a matrix of positions × positions.
             attended = query @ (key.transpose(1, 2) @ value / key.shape[1])
         else:
             attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
@@ -55,12 +56,18 @@ class NonLocal(nn.Module):
 
 
 def _positions(x: Tensor, batch_size: int) -> Tensor:
-    """(B·T, C, H, W) to (B, T·H·W, C)."""
+    """Map (B·T, C, H, W) to (B, T·H·W, C)."""
     return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (batch_size, -1)).flatten(1, 2)
 
 
 def add_non_local(backbone: ResNet, places: Mapping[int, Collection[int]], mode: Mode) -> None:
-    """Put non-local blocks after blocks `places[stage]` of layer2, layer3 …, in place."""
+    """Insert non-local blocks into the stages of a ResNet, in place.
+
+    Args:
+        backbone: the ResNet.
+        places: for each stage (1–4) the indices of the blocks that a non-local block follows.
+        mode: see `NonLocal`.
+    """
     for stage, blocks in places.items():
         modules = OrderedDict()
         for name, module in backbone.get_submodule(f"layer{stage}").named_children():

@@ -1,8 +1,8 @@
-"""R(2+1)D (Tran et al., arXiv:1711.11248): space-time convolutions factored into space, then time.
+"""R(2+1)D (Tran et al., arXiv:1711.11248): 3-D convolutions factored into a spatial and a temporal one.
 
-Three published forms under one name: torchvision's (18 layers, no pooling after the stem), MMAction2's (34
-layers; shortcuts factored too) and PyTorchVideo's (50 layers, only the middle convolution of a block
-factored, time first). Every builder maps (B, 3, T, H, W) to (B, num_classes).
+Three published networks have this name: torchvision's (18 layers, no pooling after the stem), MMAction2's (34
+layers, shortcuts factored too) and PyTorchVideo's (50 layers; only the middle convolution of a block is
+factored, with the temporal one first). They map (B, 3, T, H, W) to logits (B, num_classes).
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,26 @@ from mmaction_lite.models.resnet import MaxPool, ResNet
 
 
 def middle_channels(in_channels: int, out_channels: int, kernel: int) -> int:
-    """As many channels between space and time as give 3×k×k's number of parameters (section 3.5)."""
+    """Return the channels between both convolutions that match the parameters of a 3×k×k one (section 3.5).
+
+    Args:
+        in_channels: of the spatial convolution.
+        out_channels: of the temporal convolution.
+        kernel: k.
+    """
     space, time = in_channels * kernel * kernel, 3 * out_channels
     return 3 * space * out_channels // (space + time)
 
 
 def factored(kernel: int, stride_t: int = 1, middle: int | None = None, frames: int = 3) -> Unit:
-    """1×k×k, normalisation, ReLU and frames×1×1; `middle` channels between, by the paper's rule if None."""
+    """Return a unit of a 1×k×k convolution, normalisation, ReLU and a temporal convolution.
+
+    Args:
+        kernel: k.
+        stride_t: stride of the temporal convolution in frames.
+        middle: channels between both; None: those of `middle_channels`.
+        frames: kernel size of the temporal convolution.
+    """
 
     def unit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
         between = middle or middle_channels(in_channels, out_channels, kernel)
@@ -32,7 +45,13 @@ def factored(kernel: int, stride_t: int = 1, middle: int | None = None, frames: 
 
 
 def time_first(stride_t: int) -> Unit:
-    """3×1×1, normalisation, ReLU and 1×3×3, all with the same number of channels."""
+    """Return a unit of a 3×1×1 convolution, normalisation, ReLU and a 1×3×3 convolution.
+
+    All have the same number of channels.
+
+    Args:
+        stride_t: stride of the temporal convolution in frames.
+    """
 
     def unit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
         temporal = Conv3d(in_channels, out_channels, (3, 1), (stride_t, 1))
@@ -47,12 +66,12 @@ def _recognizer(backbone: ResNet, num_classes: int, dropout: float) -> Recognize
 
 
 def r2plus1d_r18(num_classes: int = 400, dropout: float = 0.0, width: int = 64) -> Recognizer:
-    """R(2+1)D on ResNet-18, torchvision's form."""
+    """Build torchvision's R(2+1)D on ResNet-18, for clips of 16x112x112."""
 
     def units(stage: int, block: int) -> Sequence[Unit]:
         first = block == 0 and stage > 0
         planes, stride_t = width << stage, 2 if first else 1
-        # Both convolutions of a block have the number that fits its first one.
+        # Both convolutions of a block have the middle channels computed for the first one.
         middle = middle_channels(planes // 2 if first else planes, planes, 3)
         return factored(3, stride_t, middle), factored(3, 1, middle), conv3d(1, 1, stride_t)
 
@@ -61,7 +80,7 @@ def r2plus1d_r18(num_classes: int = 400, dropout: float = 0.0, width: int = 64) 
 
 
 def r2plus1d_r34(num_classes: int = 400, dropout: float = 0.5, width: int = 64) -> Recognizer:
-    """R(2+1)D on ResNet-34, MMAction2's form, for 8x8 and 32x2."""
+    """Build MMAction2's R(2+1)D on ResNet-34, for clips 8x8 and 32x2 (frames x interval)."""
 
     def units(stage: int, block: int) -> Sequence[Unit]:
         stride_t = 2 if block == 0 and stage > 0 else 1
@@ -72,7 +91,7 @@ def r2plus1d_r34(num_classes: int = 400, dropout: float = 0.5, width: int = 64) 
 
 
 def r2plus1d_r50(num_classes: int = 400, dropout: float = 0.5, width: int = 64) -> Recognizer:
-    """R(2+1)D on ResNet-50, PyTorchVideo's form, for 16x4."""
+    """Build PyTorchVideo's R(2+1)D on ResNet-50, for clips 16x4 (frames x interval)."""
 
     def units(stage: int, block: int) -> Sequence[Unit]:
         stride_t = 2 if block == 0 and stage > 1 else 1

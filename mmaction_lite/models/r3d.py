@@ -1,6 +1,6 @@
-"""R3D and MC3 (Tran et al., arXiv:1711.11248, section 3): 3×3×3 in every stage, or in the first one only.
+"""R3D and MC3 (Tran et al., arXiv:1711.11248, section 3), in torchvision's form.
 
-torchvision's form. Both builders map (B, 3, T, H, W) to (B, num_classes).
+Both networks map (B, 3, T, H, W) to logits (B, num_classes).
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ def _r3d(stages_in_time: int, num_classes: int, dropout: float, width: int) -> R
 
 
 def r3d_r18(num_classes: int = 400, dropout: float = 0.0, width: int = 64) -> Recognizer:
-    """ResNet-18 of 3×3×3 convolutions."""
+    """Build R3D-18: ResNet-18 with 3×3×3 convolutions."""
     return _r3d(4, num_classes, dropout, width)
 
 
 def mc3_r18(num_classes: int = 400, dropout: float = 0.0, width: int = 64) -> Recognizer:
-    """ResNet-18 of 3×3×3 convolutions in the first stage and 1×3×3 after it."""
+    """Build MC3-18: ResNet-18 with 3×3×3 convolutions in the first stage and 1×3×3 in the others."""
     return _r3d(1, num_classes, dropout, width)

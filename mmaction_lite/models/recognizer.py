@@ -1,4 +1,4 @@
-"""From the features of frames to the logits of a clip."""
+"""Recognizer: a backbone over frames and a linear classifier."""
 
 import torch
 from torch import Tensor, nn
@@ -9,21 +9,21 @@ from mmaction_lite.models.network import layers
 
 
 def fold_time(x: Tensor) -> Tensor:
-    """(B, C, T, H, W) to frames (B·T, C, H, W), channels-last; free where x is laid out so."""
+    """Map (B, C, T, H, W) to frames (B·T, C, H, W) in channels-last format, without a copy if x has it."""
     return x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 class Recognizer(nn.Module):
-    """A backbone over frames, the mean over space and time, dropout and one linear layer.
+    """A backbone over frames, average pooling, dropout and a linear classifier.
 
     Args:
-        backbone: maps frames (B·T, 3, H, W) and B to (B·T', features, h, w).
-        features: channels of the backbone's output.
-        num_classes: length of the logits.
-        dropout: probability, before the linear layer.
-        init_std: standard deviation of the linear layer's first weights.
-        per_frame: classify every frame and average the logits (the consensus of TSN and TSM) instead of
-            averaging the features over time first. The two differ in where dropout acts.
+        backbone: maps frames (B·T, 3, H, W) and the batch size B to feature maps (B·T', D, h, w).
+        features: D.
+        num_classes: number of classes.
+        dropout: dropout probability before the classifier.
+        init_std: standard deviation of the initial weights of the classifier.
+        per_frame: classify every frame and average the logits (the consensus of TSN and TSM). By default the
+            features are averaged over time before the classifier. The two differ only in dropout.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""One residual network (He et al., arXiv:1512.03385, section 3) under every family of the package.
+"""Residual network (He et al., arXiv:1512.03385, section 3), the backbone of most families of the package.
 
-Activations are frames, (B·T, C, H, W) channels-last, from the first layer to the last: the memory order in
-which decoders write and in which convolutions run fastest. What a family adds, it adds by the convolutions
-("units") that it puts into the blocks.
+Activations are frames (B·T, C, H, W) in the channels-last memory format from the first layer to the last:
+decoders write it, and convolutions are fastest in it. The families differ in the convolutions of the blocks,
+which they pass as units.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ Norm = Callable[[int], nn.Module]
 
 
 class Chain(nn.Module):
-    """Normalised convolutions conv1, bn1, conv2, bn2 …, an activation between two of them but not at the end.
+    """Convolutions with normalisation (conv1, bn1, conv2, bn2, …) and an activation between two of them.
 
     Args:
-        channels: of the input, and of what every convolution yields.
-        strides: of every convolution, in pixels.
-        units: what makes the convolutions.
-        norm: what makes the normalisations.
-        activation: changes its input in place.
+        channels: channels of the input, then of the output of every convolution.
+        strides: stride of every convolution in pixels.
+        units: builders of the convolutions.
+        norm: builder of a normalisation for a number of channels.
+        activation: in-place activation.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Chain(nn.Module):
 
     @property
     def last_norm(self) -> nn.Module:
-        """The normalisation at the end."""
+        """The normalisation after the last convolution."""
         return self.get_submodule(f"bn{self.length}")
 
     @property
     def convolutions(self) -> list[nn.Module]:
-        """conv1, conv2 …"""
+        """The convolutions conv1, conv2, …"""
         return [self.get_submodule(f"conv{number}") for number in range(1, self.length + 1)]
 
     @property
@@ -70,7 +70,15 @@ class Chain(nn.Module):
 
 
 class Block(Chain):
-    """A chain, the sum with its input, and the activation; parameter names are torchvision's."""
+    """Residual block: a chain, a shortcut and the activation of their sum. Parameter names are torchvision's.
+
+    Args:
+        channels: see `Chain`.
+        strides: see `Chain`.
+        units: builders of the convolutions, the last one for the projection of the shortcut. The shortcut is
+            projected if the shape changes.
+        norm: see `Chain`.
+    """
 
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], units: Sequence[Unit], norm: Norm
@@ -98,15 +106,16 @@ class Block(Chain):
 
 
 def basic_block(in_channels: int, channels: int, stride: int, units: Sequence[Unit], norm: Norm) -> Block:
-    """Two 3×3 convolutions (ResNet-18 and 34)."""
+    """Return a block of two 3×3 convolutions (ResNet-18 and 34); the first one has the stride."""
     return Block((in_channels, channels, channels), (stride, 1), units, norm)
 
 
 def bottleneck(in_channels: int, channels: int, stride: int, units: Sequence[Unit], norm: Norm) -> Block:
-    """1×1, 3×3, which carries the stride, and 1×1 (ResNet-50 and 101)."""
+    """Return a block of 1×1, 3×3 and 1×1 convolutions (ResNet-50 and 101); the 3×3 one has the stride."""
     return Block((in_channels, channels, channels, 4 * channels), (1, stride, 1), units, norm)
 
 
+# Number of layers to the builder of blocks, output channels per inner channel, and blocks of each stage.
 DEPTHS = {
     10: (basic_block, 1, (1, 1, 1, 1)),
     18: (basic_block, 1, (2, 2, 2, 2)),
@@ -117,7 +126,12 @@ DEPTHS = {
 
 
 class MaxPool(nn.Module):
-    """The 3×3 maximum after the stem, with stride 2 in pixels and `stride_t` in frames."""
+    """3×3 max pooling after the stem, with stride 2 in pixels.
+
+    Args:
+        stride_t: stride in frames; the kernel is one frame.
+        padding: in pixels.
+    """
 
     def __init__(self, stride_t: int = 1, padding: int = 1) -> None:
         super().__init__()
@@ -131,20 +145,20 @@ class MaxPool(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Blocks one after the other, and what else a family puts between them.
+    """Blocks in sequence, and other modules between them (non-local blocks, pooling).
 
     Attributes:
-        recompute: keep only what enters each block, and make the rest again in the backward pass: a third
-            more time for a fraction of the memory (Chen et al. 2016, arXiv:1604.06174).
+        recompute: store the inputs of the blocks only, and recompute all other activations in the backward
+            pass: a third more time for a fraction of the memory (Chen et al. 2016, arXiv:1604.06174).
     """
 
     recompute = False
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
-        is_again = self.recompute and self.training and torch.is_grad_enabled()
+        recomputes = self.recompute and self.training and torch.is_grad_enabled()
         for module in self:
-            x = checkpoint_forward(module, x, batch_size) if is_again else module(x, batch_size)
+            x = checkpoint_forward(module, x, batch_size) if recomputes else module(x, batch_size)
         return x
 
 
@@ -152,15 +166,20 @@ class ResNet(nn.Module):
     """Stem and four stages.
 
     Args:
-        depth: a key of `DEPTHS`.
-        width: channels of the stem and of the first stage's blocks, doubled by every later stage.
-        stem: the first convolution, which has stride 2.
-        units: (stage 0–3, block) to the convolutions of that block, the shortcut's last.
-        pool: what follows the stem; None keeps the resolution.
-        first_stride: of stage 0, in pixels; the later stages have 2.
-        joined: channels that join the input of each stage from outside.
-        norm_eps: epsilon of the normalisations in stem and blocks.
-        zero_init_residual: start every block as the identity.
+        depth: number of layers, a key of `DEPTHS`.
+        width: channels of the stem and inner channels of the first stage; each later stage has twice as many.
+        stem: builder of the first convolution, which has stride 2.
+        units: maps stage (0–3) and block to the builders of the convolutions of that block; the last one is
+            for the projection of the shortcut.
+        pool: pooling after the stem; None: no pooling.
+        first_stride: stride of stage 0 in pixels; the other stages have stride 2.
+        joined: channels concatenated to the input of each stage (lateral connections of SlowFast).
+        norm_eps: epsilon of the batch normalisation in stem and blocks.
+        zero_init_residual: initialise every block as the identity.
+
+    Attributes:
+        channels: output channels of the stem and of each stage.
+        features: output channels of the network.
     """
 
     conv_norm_pairs = (("conv1", "bn1"),)
@@ -199,7 +218,7 @@ class ResNet(nn.Module):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """layer1 to layer4."""
+        """The stages layer1 to layer4."""
         return [self.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)]
 
     def layers(self) -> list[nn.Module]:
@@ -207,14 +226,14 @@ class ResNet(nn.Module):
         return [nn.ModuleList([self.conv1, self.bn1]), *self.stages]
 
     def run_stem(self, x: Tensor, batch_size: int) -> Tensor:
-        """Map (B·T, 3, H, W) to (B·T', width, H/4, W/4)."""
+        """Map (B·T, 3, H, W) to (B·T', width, H/4, W/4), or to H/2, W/2 without pooling."""
         x = self.conv1(x, batch_size)
         if self.maxpool is None:
             return self.relu(self.bn1(x))
         return norm_act_then(x, self.bn1, self.relu, partial(self.maxpool, batch_size=batch_size), batch_size)
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
-        """Map (B·T, 3, H, W) to (B·T', features, H/32, W/32)."""
+        """Map (B·T, 3, H, W) to (B·T', features, H/32, W/32), with default strides."""
         x = self.run_stem(x, batch_size)
         for stage in self.stages:
             x = stage(x, batch_size)
@@ -222,7 +241,13 @@ class ResNet(nn.Module):
 
 
 def initialise(net: nn.Module, *, zero_init_residual: bool = False) -> None:
-    """He's normal initialisation by fan-out; normalisations start as the identity (PyTorch's own default)."""
+    """Initialise convolutions by He's normal distribution, fan-out mode (arXiv:1502.01852), in place.
+
+    Args:
+        net: the network.
+        zero_init_residual: set the weight of the last normalisation of every block to 0, so that the block is
+            the identity (Goyal et al., arXiv:1706.02677, section 5.1).
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

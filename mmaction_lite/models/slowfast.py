@@ -1,8 +1,9 @@
-"""SlowFast networks (Feichtenhofer et al., arXiv:1812.03982): a wide pathway on few frames, a thin on all.
+"""SlowFast networks (Feichtenhofer et al., arXiv:1812.03982): a slow and a fast pathway.
 
-The published weights come in two forms, which are different networks: PySlowFast's (the authors'; also
-PyTorchVideo's) and MMAction2's. Four arguments tell them apart; their defaults are the authors'.
-Every builder maps (B, 3, T, H, W), T the fast pathway's frames, to (B, num_classes).
+The slow pathway is wide and sees few frames, the fast one is thin and sees all of them. Public weights exist
+for two forms, which are different networks: that of the authors (PySlowFast, PyTorchVideo) and that of
+MMAction2. They differ in four arguments, whose defaults are those of the authors. The networks map
+(B, 3, T, H, W), with the T frames of the fast pathway, to logits (B, num_classes).
 """
 
 from typing import Literal
@@ -16,17 +17,17 @@ from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import initialise
 
 SlowFrames = Literal["linspace", "strided"]
-BETA = 8  # how much thinner the fast pathway is
+BETA = 8  # ratio of the channels of the slow pathway to those of the fast one; the paper's beta is 1/8
 
 
 class Lateral(nn.Module):
-    """From the fast pathway to the slow one: twice the channels, every alpha-th frame (section 3.4).
+    """Lateral connection: a time-strided convolution from the fast pathway to the slow one (section 3.4).
 
     Args:
-        channels: of the fast pathway.
-        kernel: in frames.
-        alpha: fast frames per slow frame.
-        norm: normalise and rectify the result.
+        channels: channels of the fast pathway; the output has twice as many.
+        kernel: kernel size in frames.
+        alpha: frames of the fast pathway per frame of the slow one.
+        norm: apply batch normalisation and ReLU to the output.
     """
 
     def __init__(self, channels: int, kernel: int, alpha: int, norm: bool) -> None:
@@ -49,14 +50,15 @@ class SlowFast(nn.Module):
     """Both pathways and the lateral connections.
 
     Args:
-        depth: of both ResNets.
-        width: channels of the slow stem.
-        alpha: fast frames per slow frame.
-        lateral_kernel: of the lateral convolutions, in frames.
-        lateral_norm: lateral connections are normalised and rectified; False in MMAction2.
-        slow_frames: "linspace": T / alpha frames from the first to the last; "strided": every alpha-th frame
-            from the first, in MMAction2.
-        fast_first: order of the pathways in the features; True in MMAction2.
+        depth: number of layers of both ResNets.
+        width: channels of the stem of the slow pathway.
+        alpha: frames of the fast pathway per frame of the slow one.
+        lateral_kernel: kernel size of the lateral connections in frames.
+        lateral_norm: apply batch normalisation and ReLU in the lateral connections; False in MMAction2.
+        slow_frames: frames of the slow pathway. "linspace": T / alpha frames, evenly spaced from the first to
+            the last. "strided": every alpha-th frame, beginning with the first (MMAction2).
+        fast_first: concatenate the features of the fast pathway before those of the slow one; True in
+            MMAction2.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class SlowFast(nn.Module):
     ) -> None:
         super().__init__()
         thin = width // BETA
-        # Pooling and stages hand over to the next stage; the last one has none.
+        # Input channels of the lateral connections, after the pooling and after stages 1 to 3.
         fast_channels = (thin, 4 * thin, 8 * thin, 16 * thin)
         joined = [2 * channels for channels in fast_channels]
         self.slow = inflated_resnet(depth, width, (0, 0, 1, 1), stem_frames=1, joined=joined)
@@ -84,7 +86,7 @@ class SlowFast(nn.Module):
     def adapt(
         self, lateral_kernel: int, lateral_norm: bool, slow_frames: SlowFrames, fast_first: bool
     ) -> None:
-        """Change to another published form, in place; the lateral connections start anew."""
+        """Change to another published form, in place, with newly initialised lateral connections."""
         self.lateral = nn.ModuleList(
             [Lateral(channels, lateral_kernel, self.alpha, lateral_norm) for channels in self.fast_channels]
         )
@@ -129,7 +131,7 @@ def slowfast_r50_4x16(
     slow_frames: SlowFrames = "linspace",
     fast_first: bool = False,
 ) -> Recognizer:
-    """SlowFast on ResNet-50, 4 slow frames of 32; for the last four arguments see `SlowFast`."""
+    """Build SlowFast on ResNet-50 with 4 slow frames of 32; for the arguments see `SlowFast`."""
     backbone = SlowFast(50, width, 8, lateral_kernel, lateral_norm, slow_frames, fast_first)
     return Recognizer(backbone, backbone.features, num_classes, dropout)
 
@@ -143,7 +145,7 @@ def slowfast_r50_8x8(
     slow_frames: SlowFrames = "linspace",
     fast_first: bool = False,
 ) -> Recognizer:
-    """SlowFast on ResNet-50, 8 slow frames of 32; for the last four arguments see `SlowFast`."""
+    """Build SlowFast on ResNet-50 with 8 slow frames of 32; for the arguments see `SlowFast`."""
     backbone = SlowFast(50, width, 4, lateral_kernel, lateral_norm, slow_frames, fast_first)
     return Recognizer(backbone, backbone.features, num_classes, dropout)
 
@@ -157,6 +159,6 @@ def slowfast_r101_8x8(
     slow_frames: SlowFrames = "linspace",
     fast_first: bool = False,
 ) -> Recognizer:
-    """SlowFast on ResNet-101, 8 slow frames of 32; for the last four arguments see `SlowFast`."""
+    """Build SlowFast on ResNet-101 with 8 slow frames of 32; for the arguments see `SlowFast`."""
     backbone = SlowFast(101, width, 4, lateral_kernel, lateral_norm, slow_frames, fast_first)
     return Recognizer(backbone, backbone.features, num_classes, dropout)

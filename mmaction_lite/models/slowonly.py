@@ -1,12 +1,13 @@
-"""SlowOnly: the slow pathway of SlowFast (Feichtenhofer et al., arXiv:1812.03982) by itself.
+"""SlowOnly: the slow pathway of SlowFast (Feichtenhofer et al., arXiv:1812.03982) without the fast one.
 
-4x16 and 8x8 are the same network on other clips. Every builder maps (B, 3, T, H, W) to (B, num_classes).
+The published variants 4x16 and 8x8 are the same network on different clips. The networks map (B, 3, T, H, W)
+to logits (B, num_classes).
 """
 
 from mmaction_lite.models.inflated import inflated_resnet
 from mmaction_lite.models.recognizer import Recognizer
 
-# Time is looked at only where features are small.
+# Temporal convolutions in stages 3 and 4 only, whose feature maps are small (table 1 of the paper).
 INFLATE = (0, 0, 1, 1)
 
 
@@ -16,10 +17,10 @@ def _slowonly(depth: int, num_classes: int, dropout: float, width: int) -> Recog
 
 
 def slowonly_r50(num_classes: int = 400, dropout: float = 0.5, width: int = 64) -> Recognizer:
-    """SlowOnly on ResNet-50."""
+    """Build SlowOnly on ResNet-50."""
     return _slowonly(50, num_classes, dropout, width)
 
 
 def slowonly_r101(num_classes: int = 400, dropout: float = 0.5, width: int = 64) -> Recognizer:
-    """SlowOnly on ResNet-101."""
+    """Build SlowOnly on ResNet-101."""
     return _slowonly(101, num_classes, dropout, width)

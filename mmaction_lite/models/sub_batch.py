@@ -1,4 +1,4 @@
-"""Batch normalisation in groups: the speed of a large batch with the statistics of a small one."""
+"""Sub-batch normalisation: a large batch with the batch statistics of a small one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,16 +10,19 @@ from mmaction_lite.errors import UserError
 
 
 class SubBatchNorm2d(nn.BatchNorm2d):
-    """Normalises equal parts of a training batch each by itself (Hoffer et al. 2017, arXiv:1705.08741).
+    """Batch normalisation over equal parts of a batch (ghost batches; Hoffer et al. 2017, arXiv:1705.08741).
 
-    `groups` is their number, 1 but for `in_groups`. The same numbers as from one part after the other,
-    running statistics included, and the same names of parameters and statistics.
+    Output and running statistics are those of one forward pass per part. The state dict is that of
+    `nn.BatchNorm2d`.
+
+    Attributes:
+        groups: number of parts; set by `in_groups`, otherwise 1.
     """
 
     groups = 1
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, H, W); N is a multiple of `groups`."""
+        """Map (N, C, H, W) to the same shape; N is a multiple of `groups`."""
         if not self.training or self.groups == 1:
             return super().forward(input)
         normalise = super().forward
@@ -27,21 +30,27 @@ class SubBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batch_norm(model: nn.Module) -> None:
-    """Make every `BatchNorm2d` of a network one of `SubBatchNorm2d`, in place.
+    """Convert every `nn.BatchNorm2d` of a network to `SubBatchNorm2d`, in place.
 
     Raises:
-        UserError: it has none.
+        UserError: the network has none.
     """
     norms = [module for module in model.modules() if type(module) is nn.BatchNorm2d]
     if not norms:
-        raise UserError(f"norm_clips: {type(model).__name__} has no BatchNorm2d; leave it off")
+        raise UserError(f"norm_clips: {type(model).__name__} has no BatchNorm2d; set norm_clips=none")
     for norm in norms:
-        norm.__class__ = SubBatchNorm2d  # nothing else differs, and whoever holds the module keeps it
+        norm.__class__ = SubBatchNorm2d  # in place: other objects may hold the module
 
 
 @contextmanager
 def in_groups(norms: Sequence[SubBatchNorm2d], batch_size: int, fewest: int) -> Iterator[None]:
-    """Normalise a batch of `batch_size` in as many equal groups as have at least `fewest` clips."""
+    """Return a context in which `norms` normalise a batch in equal groups.
+
+    Args:
+        norms: the modules.
+        batch_size: clips in the batch.
+        fewest: minimum of clips in a group; the batch is divided into as many groups as possible.
+    """
     groups = next((number for number in range(batch_size // fewest, 1, -1) if batch_size % number == 0), 1)
     for norm in norms:
         norm.groups = groups

@@ -1,7 +1,8 @@
-"""Temporal Shift Module (Lin et al., arXiv:1811.08383): TSN whose blocks see the neighbouring frames.
+"""Temporal Shift Module (Lin et al., arXiv:1811.08383): TSN with channels shifted between adjacent frames.
 
-The shift stands on the residual branch ("blockres", section 3.2), so the shortcut keeps every frame in its
-place. Every builder maps (B, 3, T, H, W) to (B, num_classes).
+The shift is part of the residual branch ("residual shift", section 3.2), so shortcuts do not move frames. The
+networks map (B, 3, T, H, W) to logits (B, num_classes). `shift_div`: 1/shift_div of the channels is shifted
+in each direction.
 """
 
 from mmaction_lite.models.mobilenet import MobileNetV2
@@ -16,17 +17,17 @@ def _tsm(backbone: ResNet | MobileNetV2, num_classes: int, dropout: float) -> Re
 
 
 def tsm_r10(num_classes: int = 10, dropout: float = 0.1, width: int = 8, shift_div: int = 4) -> Recognizer:
-    """TSM for frames of some 50 pixels, ten layers deep."""
+    """Build TSM on a ResNet of ten layers, for frames of about 50 pixels."""
     return _tsm(image_resnet(10, width, shift_div=shift_div, small=True), num_classes, dropout)
 
 
 def tsm_r18(num_classes: int = 400, dropout: float = 0.5, width: int = 64, shift_div: int = 8) -> Recognizer:
-    """TSM on ResNet-18."""
+    """Build TSM on ResNet-18."""
     return _tsm(image_resnet(18, width, shift_div=shift_div), num_classes, dropout)
 
 
 def tsm_r34(num_classes: int = 400, dropout: float = 0.5, width: int = 64, shift_div: int = 8) -> Recognizer:
-    """TSM on ResNet-34."""
+    """Build TSM on ResNet-34."""
     return _tsm(image_resnet(34, width, shift_div=shift_div), num_classes, dropout)
 
 
@@ -37,7 +38,15 @@ def tsm_r50(
     shift_div: int = 8,
     non_local: Mode | None = None,
 ) -> Recognizer:
-    """TSM on ResNet-50; `non_local` adds five blocks, after every second block of stages 2 and 3."""
+    """Build TSM on ResNet-50.
+
+    Args:
+        num_classes: number of classes.
+        dropout: dropout probability before the classifier.
+        width: channels of the stem.
+        shift_div: see above.
+        non_local: mode of five non-local blocks, after every second block of stages 2 and 3; see `NonLocal`.
+    """
     backbone = image_resnet(50, width, shift_div=shift_div)
     if non_local:
         add_non_local(backbone, {2: (0, 2), 3: (0, 2, 4)}, non_local)
@@ -45,12 +54,12 @@ def tsm_r50(
 
 
 def tsm_r101(num_classes: int = 400, dropout: float = 0.5, width: int = 64, shift_div: int = 8) -> Recognizer:
-    """TSM on ResNet-101, shifted in every second block as the authors do from this depth on."""
+    """Build TSM on ResNet-101, with the shift in every second block, as in the authors' implementation."""
     return _tsm(image_resnet(101, width, shift_div=shift_div, step=2), num_classes, dropout)
 
 
 def tsm_mobilenetv2(
     num_classes: int = 400, dropout: float = 0.5, width: int = 32, shift_div: int = 8
 ) -> Recognizer:
-    """TSM on MobileNetV2."""
+    """Build TSM on MobileNetV2."""
     return _tsm(MobileNetV2(width, shift_div), num_classes, dropout)

@@ -1,6 +1,6 @@
 """Temporal Segment Networks (Wang et al., arXiv:1608.00859): an image network on a few frames of a video.
 
-Every builder maps (B, 3, T, H, W) to (B, num_classes).
+The networks map (B, 3, T, H, W) to logits (B, num_classes).
 """
 
 from torch import Tensor, nn
@@ -12,7 +12,11 @@ from mmaction_lite.models.resnet import MaxPool, ResNet
 
 
 class EachFrame(nn.Module):
-    """Any image network that yields features (N, F) or (N, F, h, w), as a backbone."""
+    """Backbone of any image network.
+
+    Args:
+        network: maps images (N, 3, H, W) to features (N, D) or feature maps (N, D, h, w).
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -23,18 +27,20 @@ class EachFrame(nn.Module):
         return layers(self.network)
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
-        """Map (B·T, 3, H, W) to (B·T, F, h, w)."""
+        """Map frames (B·T, 3, H, W) to features (B·T, D, h, w)."""
         x = self.network(x)
         return x if x.ndim == 4 else x[:, :, None, None]
 
 
 def image_resnet(depth: int, width: int, *, shift_div: int = 0, step: int = 1, small: bool = False) -> ResNet:
-    """The image network, optionally with temporal shift before the first convolution of its blocks.
+    """Return the image ResNet, optionally with a temporal shift before the first convolution of its blocks.
 
     Args:
-        shift_div: 1/shift_div of the channels moves each way; 0 for no shift.
+        depth: number of layers, a key of `resnet.DEPTHS`.
+        width: channels of the stem.
+        shift_div: 1/shift_div of the channels is shifted in each direction; 0: no shift.
         step: shift in every step-th block of a stage.
-        small: a 3×3 stem and no pooling after it, for frames of some 50 pixels.
+        small: use a 3×3 stem without pooling, for frames of about 50 pixels.
     """
 
     def units(stage: int, block: int) -> tuple:
@@ -48,7 +54,15 @@ def image_resnet(depth: int, width: int, *, shift_div: int = 0, step: int = 1, s
 
 
 def tsn(backbone: nn.Module, features: int, num_classes: int = 400, dropout: float = 0.4) -> Recognizer:
-    """TSN on any image network that maps (N, 3, H, W) to `features` channels, one of timm's for example."""
+    """Build TSN on any image network, such as one of timm.
+
+    Args:
+        backbone: maps images (N, 3, H, W) to features (N, D) or feature maps (N, D, h, w). Its layers are
+            those of its method `layers`; without one it is a single layer.
+        features: D.
+        num_classes: number of classes.
+        dropout: dropout probability before the classifier.
+    """
     return Recognizer(EachFrame(backbone), features, num_classes, dropout, per_frame=True)
 
 
@@ -57,25 +71,25 @@ def _tsn(backbone: ResNet, num_classes: int, dropout: float) -> Recognizer:
 
 
 def tsn_r10(num_classes: int = 10, dropout: float = 0.1, width: int = 8) -> Recognizer:
-    """TSN for frames of some 50 pixels, ten layers deep."""
+    """Build TSN on a ResNet of ten layers, for frames of about 50 pixels."""
     return _tsn(image_resnet(10, width, small=True), num_classes, dropout)
 
 
 def tsn_r18(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
-    """TSN on ResNet-18."""
+    """Build TSN on ResNet-18."""
     return _tsn(image_resnet(18, width), num_classes, dropout)
 
 
 def tsn_r34(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
-    """TSN on ResNet-34."""
+    """Build TSN on ResNet-34."""
     return _tsn(image_resnet(34, width), num_classes, dropout)
 
 
 def tsn_r50(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
-    """TSN on ResNet-50."""
+    """Build TSN on ResNet-50."""
     return _tsn(image_resnet(50, width), num_classes, dropout)
 
 
 def tsn_r101(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
-    """TSN on ResNet-101."""
+    """Build TSN on ResNet-101."""
     return _tsn(image_resnet(101, width), num_classes, dropout)
