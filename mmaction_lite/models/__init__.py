@@ -1,7 +1,7 @@
 """Networks that map clips (B, C, T, H, W) to logits (B, num_classes).
 
-Every builder takes `num_classes`, `dropout` (probability before the classifier) and `width` (channels of the
-stem). `network` describes the interface of the networks.
+All builders but `tsn` take `num_classes`, `dropout` (probability before the classifier) and `width` (channels
+of the stem). `network` describes the interface of the networks.
 """
 
 from mmaction_lite.models.c2d import c2d_r50

@@ -1,50 +1,57 @@
-"""Another project's checkpoint to a weights file of ours."""
+"""Conversion of a checkpoint of another project to a weights file."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, save_weights
-from mmaction_lite.weights.converters import Conversion, classifier_size, convert, pyslowfast, read_checkpoint
+from mmaction_lite.weights.converters import (
+    Conversion,
+    classifier_size,
+    convert,
+    pyslowfast,
+    read_checkpoint,
+    stored_classes,
+)
 
 STRIDE = 32  # pixels for each position of the last feature map, in every network of PySlowFast
 
 
 def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] | None = None) -> Conversion:
-    """Write the weights in `file` to `out` (.safetensors), with the network and protocols of `recipe`.
+    """Convert the weights in `file` to a weights file with the network and the protocols of `recipe`.
 
     Args:
-        file: a checkpoint of MMAction2, PySlowFast, PyTorchVideo, MIT's TSM or torchvision, or ours.
-        recipe: its network must be the one that the weights are for, its test views become theirs.
-        out: a file that does not exist yet.
-        classes: names in the order of the logits; None numbers them.
+        file: a checkpoint of MMAction2, PySlowFast, PyTorchVideo, MIT TSM or torchvision, or of the network.
+        recipe: recipe of the network that the weights are for; its protocols are stored with the weights.
+        out: the new file (.safetensors); it must not exist.
+        classes: class names in the order of the logits. None: those that `file` stores, or numbers.
+
+    Returns:
+        What was loaded.
 
     Raises:
-        UserError: the file cannot be read, does not fit, has no classifier or one of another size than
-            `classes`, or `out` exists.
+        UserError: the file cannot be read or does not fit the network, has no classifier or one for another
+            number of classes, or `out` exists.
     """
     if out.suffix != ".safetensors" or out.exists() or not out.parent.is_dir():
         raise UserError(f"{out}: expected a new file ending in .safetensors, in a folder that exists")
     checkpoint = read_checkpoint(file)
     try:
-        with torch.device("meta"):
-            model = recipe.model(num_classes=1)
-        size = classifier_size(checkpoint, model)
+        size = classifier_size(checkpoint, recipe.model(num_classes=1))
         if size is None:
-            raise UserError("has no classifier, so it names no action; train from it with --init-from")
+            raise UserError("no classifier, so it predicts no classes. To train from it, use --init-from")
         if classes is not None and len(classes) != size:
-            raise UserError(f"tells {size} classes apart, {len(classes)} names were given")
+            raise UserError(f"the classifier has {size} classes; expected {len(classes)} as in the names")
         model = recipe.model(num_classes=size)
         conversion = convert(checkpoint, model)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     if conversion.source == pyslowfast.NAME:
         recipe = _with_window(recipe)
-    card = ModelCard.of(recipe, tuple(classes or map(str, range(size))))
+    names = classes or stored_classes(file, checkpoint) or ()
+    card = ModelCard.of(recipe, tuple(names) if len(names) == size else tuple(map(str, range(size))))
     save_weights(out, model.state_dict(), card.starting_from(file.name, conversion.arguments))
     return conversion
 

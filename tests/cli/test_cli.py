@@ -245,7 +245,7 @@ def test_convert_writes_weights_that_load(run, tmp_path):
     arguments[-1] = tmp_path / "other.safetensors"
     (tmp_path / "names.txt").write_text("run\njump\n")
     code, _, error = run("convert", tmp_path / "x.pth", *arguments, "--classes", tmp_path / "names.txt")
-    assert (code, "x.pth: tells 3 classes apart, 2 names were given" in error) == (2, True)
+    assert (code, "x.pth: the classifier has 3 classes; expected 2" in error) == (2, True)
     arguments[1] = "tsm_r50_1x1x8_50e_kinetics400_rgb"
     torch.save({"a": torch.ones(1)}, tmp_path / "y.pth")
     code, _, error = run("convert", tmp_path / "y.pth", *arguments)

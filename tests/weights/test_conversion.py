@@ -11,7 +11,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsn_r10
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.weights import Conversion, convert, load
-from mmaction_lite.weights.card import card_of
+from mmaction_lite.weights.card import ModelCard, card_of, save_weights
 from mmaction_lite.weights.conversion import convert_file
 
 
@@ -39,12 +39,19 @@ def test_a_checkpoint_becomes_a_weights_file(builder, recipe, tmp_path):
     torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
     with pytest.raises(UserError, match=r"x\.safetensors: expected a new file"):
         convert_file(tmp_path / "x.pth", recipe, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"x\.pth: .*3 classes.* 2"):
+    with pytest.raises(UserError, match=r"x\.pth: the classifier has 3 classes; expected 2"):
         convert_file(tmp_path / "x.pth", recipe, tmp_path / "y.safetensors", ["a", "b"])
     backbone = {k: v for k, v in model.state_dict().items() if not k.startswith(("fc.", "classify."))}
     torch.save(backbone, tmp_path / "y.pth")
-    with pytest.raises(UserError, match=r"y\.pth: has no classifier"):
+    with pytest.raises(UserError, match=r"y\.pth: no classifier"):
         convert_file(tmp_path / "y.pth", recipe, tmp_path / "y.safetensors")
+
+
+def test_stored_class_names_are_kept(recipe, tmp_path):
+    card = ModelCard.of(recipe, ("down", "up"))
+    save_weights(tmp_path / "a.safetensors", card.build().state_dict(), card)
+    convert_file(tmp_path / "a.safetensors", recipe, tmp_path / "b.safetensors")
+    assert card_of(load(tmp_path / "b.safetensors")).classes == ("down", "up")
 
 
 def test_the_package_exports_the_conversion():

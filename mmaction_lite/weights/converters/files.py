@@ -1,4 +1,4 @@
-"""Checkpoint files of any origin, read without running anything that they hold."""
+"""Reading of checkpoint files of any origin, without executing code that they contain."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from torch import Tensor
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters.pickles import Ignored, Unpickler
 
-LEGACY = 0x1950A86A20F9469CFC6C  # the number that opens what torch.save wrote before PyTorch 1.6
+LEGACY = 0x1950A86A20F9469CFC6C  # magic number of files that torch.save wrote before PyTorch 1.6
 DTYPES = {
     f"torch.{device}{name}Storage": dtype
     for device in ("", "cuda.")
@@ -49,11 +49,14 @@ PYTORCHVIDEO = (
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """What a `.pth`, `.pyth`, `.pt`, `.pkl` or `.safetensors` file holds, its tensors on the CPU.
+    """Return the content of a `.pth`, `.pyth`, `.pt`, `.pkl` or `.safetensors` file, with tensors on the CPU.
 
-    PyTorch's own `weights_only` reader goes first. What it refuses (projects store loggers, configurations
-    and dates beside their weights) is read by `pickles`, which runs nothing; one line on standard error then
-    names the classes whose objects were ignored. Whatever is no checkpoint raises a `UserError`.
+    `torch.load(weights_only=True)` is tried first. Files that it refuses, because projects store loggers,
+    configurations and dates beside the weights, are read by `pickles`, which executes nothing; a line on
+    standard error names the classes of ignored objects.
+
+    Raises:
+        UserError: the file does not exist, is damaged, or is not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -65,17 +68,17 @@ def read_checkpoint(path: str | Path) -> dict:
         checkpoint, ignored = _read(path)
     except UserError:
         raise
-    except Exception as error:  # damaged or hostile bytes fail in any way they like
+    except Exception as error:  # damaged or hostile files can raise any exception
         reason = _shown(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: damaged, copy or download it again ({reason})") from None
     if ignored:
         names = [_shown(name) for name in sorted(ignored)]
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-        print(f"{path}: ignored what is no weight: {', '.join(names[:20])}{more}", file=sys.stderr)
+        print(f"{path}: ignored objects that are not weights: {', '.join(names[:20])}{more}", file=sys.stderr)
     if isinstance(checkpoint, Ignored):
         raise UserError(
-            f"{path}: a whole pickled object ({_shown(checkpoint.path)}); "
-            "expected a state dict: save model.state_dict() where its code is at hand"
+            f"{path}: a pickled object of class {_shown(checkpoint.path)}; "
+            "expected a state dict. Save model.state_dict() where the code of the class is installed"
         )
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds a {type(checkpoint).__name__}; expected a dict of tensors")
@@ -83,8 +86,8 @@ def read_checkpoint(path: str | Path) -> dict:
         name = path.stem.replace("SLOWONLY", "SLOW")
         files = [f"{name}.pyth"] if name in PYTORCHVIDEO else [f"{name}.pyth" for name in PYTORCHVIDEO]
         raise UserError(
-            f"{path}: a Caffe2 file of PySlowFast, whose blobs are not read; "
-            f"take PyTorchVideo's file of the same network: {', '.join(files)}"
+            f"{path}: a Caffe2 file of PySlowFast, which is not supported. "
+            f"Use PyTorchVideo's file of the same network: {', '.join(files)}"
         )
     return checkpoint
 
@@ -141,36 +144,36 @@ def find_state_dict(checkpoint: dict, known: Collection[str] = ()) -> dict[str, 
 
 
 def _shown(text: str) -> str:
-    """Text out of a file, fit for one line of a terminal."""
+    """Return text from a file in a form that is safe to print on one line."""
     return (text if text.isprintable() else ascii(text))[:80]
 
 
 def _read(path: Path) -> tuple[Any, set[str]]:
-    """A file's content by its first bytes, and the names of what was ignored."""
+    """Return the content of a file, whose first bytes tell its format, and the names of ignored classes."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return load_file(path), set()
     if head[257:262] == b"ustar":
-        raise UserError(f"{path}: a tar file; expected what torch.save writes since 2017: save it again")
+        raise UserError(f"{path}: a tar file of torch.save before 2017, not supported. Save it again")
     if not head.startswith((b"PK\x03\x04", b"\x80", b"(", b"}")):
-        raise UserError(f"{path}: not a checkpoint, it begins with {head[:24]!r}; download it again")
+        raise UserError(f"{path}: not a checkpoint, it begins with {head[:24]!r}. Download it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True), set()
-    except Exception:  # refused or broken: our own reader knows which
+    except Exception:  # refused or damaged; the reader of `pickles` tells which
         return _read_zip(path) if head.startswith(b"PK") else _read_stream(path)
 
 
 def _read_zip(path: Path) -> tuple[Any, set[str]]:
-    """What torch.save writes: `data.pkl` and one raw member per storage in an uncompressed archive."""
+    """Read a zip archive of torch.save: `data.pkl`, and the bytes of each storage as a member."""
     tensors: dict[str, Tensor] = {}
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if sum(archive.getinfo(name).file_size for name in names) > path.stat().st_size:
-            raise ValueError("an archive that unpacks to more than its size")
+            raise ValueError("archive whose members are larger than the file")
         (pickle,) = (name for name in names if name.endswith("/data.pkl"))
         root = pickle.removesuffix("data.pkl")
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
@@ -187,9 +190,9 @@ def _read_zip(path: Path) -> tuple[Any, set[str]]:
 
 
 def _read_stream(path: Path) -> tuple[Any, set[str]]:
-    """A plain pickle, or what torch.save wrote before 1.6: five pickles and then the storages one by one."""
+    """Read a plain pickle, or a file of torch.save before 1.6: five pickles, then bytes of storages."""
     tensors: dict[str, Tensor] = {}
-    unclaimed = path.stat().st_size  # bytes of the file that no storage has claimed yet
+    unclaimed = path.stat().st_size  # bytes of the file that belong to no storage so far
 
     def storage(reference: Any) -> Tensor:
         nonlocal unclaimed
@@ -210,7 +213,7 @@ def _read_stream(path: Path) -> tuple[Any, set[str]]:
         content = reader.load()
         if isinstance(content, int) and content == LEGACY:
             reader.load()  # version of the format
-            reader.load()  # about the machine that wrote it
+            reader.load()  # byte order and integer sizes of the machine
             content = reader.load()
             for key in reader.load():
                 tensor = tensors[key]
@@ -222,5 +225,5 @@ def _read_stream(path: Path) -> tuple[Any, set[str]]:
 
 
 def _bytes(data: bytes) -> Tensor:
-    """Raw bytes as a writable tensor (uint8)."""
+    """Return bytes as a writable uint8 tensor."""
     return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""The names of the TSM authors' repository (MIT), also of the TSN weights published there."""
+"""Names of the TSM authors' repository (mit-han-lab/temporal-shift-module), for TSM and TSN."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -13,12 +13,16 @@ _NON_LOCAL = {"g.0": "g", "theta": "theta", "phi.0": "phi", "W.0": "out", "W.1":
 
 
 def matches(keys: Collection[str]) -> bool:
-    """Whether a checkpoint with these keys is MIT TSM's."""
+    """Whether a checkpoint with these keys comes from MIT TSM."""
     return any(key.startswith("base_model.") for key in keys)
 
 
 def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Move the bias of non-local output convolutions into the mean that is subtracted right after them."""
+    """Return the state dict without biases of the output convolutions of non-local blocks.
+
+    Each bias is subtracted from the running mean of the normalisation that follows, which has the same effect
+    in evaluation mode.
+    """
     prepared = dict(state_dict)
     for key, bias in state_dict.items():
         if key.endswith(".nl.W.0.bias"):
@@ -29,10 +33,10 @@ def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
-    """Their names to ours."""
+    """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
     renamed: dict[str, str | None] = {}
     for key in keys:
-        # The shift and the non-local block wrap what they act on.
+        # The shift and the non-local block are wrappers of other modules.
         name = key.removeprefix("base_model.").replace(".net.", ".").replace(".block.", ".")
         if key.startswith("new_fc."):
             renamed[key] = key.replace("new_fc.", "fc.")
@@ -47,7 +51,12 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
 
 
 def _nest(number: int, rest: str) -> str:
-    """Position in one flat list of convolution, normalisation, activation … to torchvision's nesting."""
+    """Return torchvision's name of a layer in a block of MobileNetV2.
+
+    Args:
+        number: index of the block in `features`.
+        rest: index in the flat list of convolutions, normalisations and activations, and parameter name.
+    """
     place, name = rest.split(".")
     if number in (0, 18):
         return rest

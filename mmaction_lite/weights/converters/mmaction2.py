@@ -1,4 +1,4 @@
-"""MMAction2's names, those of 0.x and of 1.x, which differ only by the preprocessor of 1.x."""
+"""Names of MMAction2, versions 0.x and 1.x; they differ only in the data preprocessor of 1.x."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ NAME = "MMAction2"
 
 _SIGNATURE = re.compile(r"backbone\.((slow|fast)_path\.)?conv1\.conv\.|cls_head\.fc_cls\.")
 
-# Blocks before each stage of MobileNetV2, which we number through.
+# Blocks before each stage of MobileNetV2; our blocks are numbered across stages.
 _MOBILENET_OFFSETS = (0, 1, 3, 6, 10, 13, 16)
 
 _RULES = [
@@ -23,13 +23,13 @@ _RULES = [
         (r"\.slow_path\.conv1_lateral\.conv\.", ".lateral.0.conv."),
         (r"\.slow_path\.layer(\d)_lateral\.conv\.", r".lateral.\1.conv."),
         (r"\.(slow|fast)_path\.", r".\1."),
-        # The temporal shift and the non-local block wrap what they act on.
+        # The temporal shift and the non-local block are wrappers of other modules.
         (r"\.net\.", "."),
         (r"\.(\d+)\.block\.", r".\1."),
         (r"\.(\d+)\.non_local_block\.(g|theta|phi)(\.0)?\.conv\.", r".non_local\1.\2."),
         (r"\.(\d+)\.non_local_block\.conv_out\.conv\.", r".non_local\1.out."),
         (r"\.(\d+)\.non_local_block\.conv_out\.bn\.", r".non_local\1.bn."),
-        # The outer normalisation first: the one inside a factored convolution becomes "conv1.bn".
+        # Before the rule of factored convolutions, whose inner normalisation becomes "conv1.bn".
         (r"\.conv(\d)\.bn\.", r".bn\1."),
         (r"\.conv\.conv_s\.", ".conv.spatial."),
         (r"\.conv\.conv_t\.", ".conv.temporal."),
@@ -42,12 +42,12 @@ _RULES = [
 
 
 def matches(keys: Collection[str]) -> bool:
-    """Whether a checkpoint with these keys is MMAction2's."""
+    """Whether a checkpoint with these keys comes from MMAction2."""
     return any(_SIGNATURE.match(key) for key in keys)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
-    """Their names to ours."""
+    """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
     return {
         key: _rename(key) for key in keys if key.startswith(("backbone.", "cls_head.", "data_preprocessor."))
     }
@@ -67,10 +67,10 @@ def _rename(key: str) -> str | None:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Give SlowFast and C2D MMAction2's form, in place.
+    """Change SlowFast and C2D to the form of MMAction2, in place.
 
     Returns:
-        The builder's arguments for this form.
+        The builder arguments of this form; empty for other networks.
     """
     backbone = getattr(model, "backbone", None)
     lateral = state_dict.get("backbone.slow_path.conv1_lateral.conv.weight")

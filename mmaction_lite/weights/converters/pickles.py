@@ -1,10 +1,10 @@
-"""Pickles read as data: names stay names, nothing is imported, nothing foreign is called.
+"""Unpickler that imports nothing and calls no function that a pickle names.
 
-A pickle is a program for a small stack machine. Python's own unpickler turns `module.name` into the object of
-that name and calls it, which makes a checkpoint a program that runs on its reader's machine. Here a name is
-never looked up. The few that weights need (tensors, NumPy arrays, containers) are built by the functions of
-BUILDERS, which distrust their arguments; whatever another name would have made is an inert `Ignored`.
-Opcodes: Python's `pickletools`, which also reads their arguments.
+A pickle is a program for a small stack machine. Python's unpickler imports the object `module.name` and calls
+it, so loading a checkpoint can execute any code. This unpickler never resolves a name. The functions of
+`BUILDERS` build the few objects that weights need (tensors, NumPy arrays, containers) and validate their
+arguments; objects of all other names become an inert `Ignored`. Opcodes and their arguments are read by
+Python's `pickletools`.
 """
 
 import codecs
@@ -20,29 +20,32 @@ import torch
 
 OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 MARK = object()
-ATOMS = (str, int, float, bytes, type(None))  # what may be a key: hashing anything deeper can be made to hang
+ATOMS = (str, int, float, bytes, type(None))  # allowed keys: hashing nested objects can take forever
 
 
 @dataclass(frozen=True)
 class Name:
-    """`module.name` as the pickle writes it; never resolved."""
+    """A name `module.name` in a pickle; never resolved."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """Stands where a foreign object was: keeps the name of what would have made it and nothing else."""
+    """Placeholder of an object of another class; stores the name of the class or function that makes it."""
 
     path: str
 
 
 class Unpickler:
-    """Reads pickles one after the other; `ignored` gathers the foreign names that would have been called.
+    """Reader of consecutive pickles in a file.
 
     Args:
-        file: binary, with `read` and `readline`.
-        storage: answers persistent references, PyTorch's way of keeping numbers outside of the pickle.
+        file: binary file with `read` and `readline`.
+        storage: returns the object of a persistent reference, which PyTorch writes in place of a storage.
+
+    Attributes:
+        ignored: names of classes and functions that the pickles call and `BUILDERS` does not contain.
     """
 
     def __init__(self, file: Any, storage: Callable[[Any], Any] | None = None):
@@ -51,7 +54,11 @@ class Unpickler:
         self.ignored: set[str] = set()
 
     def load(self) -> Any:
-        """The next object of the file. A damaged or hostile one raises any `Exception` and runs nothing."""
+        """Return the next object of the file.
+
+        Raises:
+            Exception: of any type, if the pickle is damaged or hostile; nothing of it is executed.
+        """
         self.stack: list[Any] = []
         memo: dict[int, Any] = {}
         push, pop = self.stack.append, self.stack.pop
@@ -132,20 +139,20 @@ class Unpickler:
                     _set_state(self.stack[-1], state)
                 case "PERSID" | "BINPERSID":
                     push(self._persistent(argument if opcode.name == "PERSID" else pop()))
-                case _ if argument is not None:  # every kind of number, text and bytes
+                case _ if argument is not None:  # all opcodes of numbers, strings and bytes
                     push(argument)
                 case _:
                     raise ValueError(f"opcode {opcode.name}")
 
     def _argument(self, opcode: pickletools.OpcodeInfo) -> Any:
-        """The opcode's own argument, or None."""
-        if opcode.name == "STRING":  # Python 2's raw bytes, which pickletools takes for ASCII
+        """Return the argument of the opcode, or None."""
+        if opcode.name == "STRING":  # bytes of Python 2, which pickletools decodes as ASCII
             line = pickletools.read_stringnl(self.file, decode=False)
             return codecs.escape_decode(line)[0].decode("latin-1")
         return opcode.arg.reader(self.file) if opcode.arg else None
 
     def _marked(self) -> list[Any]:
-        """The items above the topmost mark, taken off the stack with it."""
+        """Pop the items above the topmost mark, and the mark."""
         items = []
         while (item := self.stack.pop()) is not MARK:
             items.append(item)
@@ -157,7 +164,7 @@ class Unpickler:
         return self.storage(reference)
 
     def _call(self, target: Any, arguments: Any) -> Any:
-        """What calling `target` would give, built by us or ignored."""
+        """Return the object that calling `target` makes, built by `BUILDERS` or ignored."""
         if not isinstance(target, Name | Ignored):
             raise TypeError(f"calls a {type(target).__name__}")
         builder = BUILDERS.get(target.path)
@@ -183,7 +190,7 @@ def _add(target: Any, items: list[Any]) -> Any:
 
 
 def _set_items(target: Any, items: list[Any]) -> Any:
-    """Sets key, value, key, value … of a dict; an entry whose key is no atom is left out."""
+    """Set items (key, value, key, value, …) of a dict, except those whose key is not one of `ATOMS`."""
     if isinstance(target, dict):
         pairs = zip(items[::2], items[1::2], strict=True)
         target.update((key, value) for key, value in pairs if isinstance(key, ATOMS))
@@ -193,13 +200,13 @@ def _set_items(target: Any, items: list[Any]) -> Any:
 
 
 def _set_state(target: Any, state: Any) -> None:
-    """Numbers for an array, byte order for a dtype; attributes of anything else are left out."""
+    """Set the data of an array or the byte order of a dtype; ignore the state of other objects."""
     if isinstance(target, np.dtype):
         if state[1] in ("<", ">"):
             target.__setstate__((3, state[1], None, None, None, -1, -1, 0))  # pyright: ignore
     elif isinstance(target, np.ndarray):
         shape, dtype, fortran, data = state[-4:]
-        if isinstance(dtype, Ignored):  # an array of objects, texts or dates stays empty
+        if isinstance(dtype, Ignored):  # arrays of objects, strings or dates stay empty
             return
         data = data.encode("latin-1") if isinstance(data, str) else data
         if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
@@ -210,14 +217,14 @@ def _set_state(target: Any, state: Any) -> None:
 
 
 def _count(shape: Any) -> int:
-    """Elements in `shape`, which must be a tuple of natural numbers."""
+    """Return the number of elements in `shape`, which must be a tuple of non-negative integers."""
     if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
         raise TypeError(f"shape {shape!r:.80}")
     return math.prod(shape)
 
 
 def _tensor(storage: torch.Tensor, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """A view of a storage (1-D), which must hold all of it: no strides that repeat or run over its end."""
+    """Return a view of a storage (1-D); strides must neither repeat elements nor exceed the storage."""
     count = _count(size)
     _count((offset, *stride))
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -227,7 +234,7 @@ def _tensor(storage: torch.Tensor, offset: Any, size: Any, stride: Any, *_: Any)
 
 
 def _dtype(spec: Any, *_: Any) -> np.dtype | Ignored:
-    """A numeric dtype of its own, as its byte order may be set later."""
+    """Return a new numeric dtype, whose byte order may be set later."""
     if isinstance(spec, str) and re.fullmatch(r"[<>=|]?(b1|[iu][1248]|f[248]|c(8|16))", spec):
         return np.dtype(spec, False, True)
     return Ignored("numpy.dtype of no numbers")
@@ -248,7 +255,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray | Ignore
 
 
 def _encoded(text: str, encoding: str) -> bytes:
-    """How protocol 2 writes bytes."""
+    """Return bytes as protocol 2 encodes them."""
     if encoding not in ("latin1", "latin-1"):
         raise ValueError(f"bytes in encoding {encoding!r:.80}")
     return text.encode("latin-1")

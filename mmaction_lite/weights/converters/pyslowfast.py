@@ -1,4 +1,4 @@
-"""PySlowFast's names: stages s1 to s5, pathways and residual blocks numbered inside them."""
+"""Names of PySlowFast: stages s1 to s5, with numbered pathways and residual blocks."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -16,12 +16,12 @@ _FUSION = re.compile(r"s(\d)_fuse\.(conv_f2s|bn)\.(.+)")
 
 
 def matches(keys: Collection[str]) -> bool:
-    """Whether a checkpoint with these keys is PySlowFast's."""
+    """Whether a checkpoint with these keys comes from PySlowFast."""
     return any(_STEM.match(key) for key in keys)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
-    """Their names to ours."""
+    """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
     both = any(key.startswith("s1.pathway1_") for key in keys)
     pathways = ("slow.", "fast.") if both else ("",)
     renamed: dict[str, str | None] = {}
@@ -46,16 +46,24 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Give SlowFast the authors' form, in place.
+    """Change SlowFast to the form of its authors, in place.
 
     Returns:
-        The builder's arguments for this form.
+        The builder arguments of this form; empty for other networks.
     """
     return authors_form(state_dict.get("s1_fuse.conv_f2s.weight"), model)
 
 
 def authors_form(lateral: Tensor | None, model: nn.Module) -> dict[str, Any]:
-    """SlowFast as PySlowFast and PyTorchVideo publish it; `lateral` is its first lateral weight."""
+    """Change SlowFast to the form of PySlowFast and PyTorchVideo, in place.
+
+    Args:
+        lateral: weight of the first lateral connection (C', C, T, 1, 1); None: not a SlowFast checkpoint.
+        model: the network.
+
+    Returns:
+        The builder arguments of this form; empty for other networks.
+    """
     backbone = getattr(model, "backbone", None)
     if lateral is None or not isinstance(backbone, SlowFast):
         return {}

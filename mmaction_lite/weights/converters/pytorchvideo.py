@@ -1,4 +1,4 @@
-"""PyTorchVideo's names: a list of blocks, of which the stages are those with residual blocks."""
+"""Names of PyTorchVideo: a list of blocks; those with `res_blocks` are the stages."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ _HEAD = re.compile(r"blocks\.\d\.proj\.(weight|bias)")
 _INSIDE = {
     "branch1_conv.": "downsample.0.",
     "branch1_norm.": "downsample.1.",
-    # The factored convolution of R(2+1)D stands in the place of conv_b, so its names are looked for first.
+    # In R(2+1)D conv_b is a factored convolution. Its names begin with that of conv_b, so they come first.
     "branch2.conv_b.conv_t.": "conv2.temporal.",
     "branch2.conv_b.conv_xy.": "conv2.spatial.",
     "branch2.conv_b.norm.": "conv2.bn.",
@@ -32,12 +32,15 @@ _INSIDE = {
 
 
 def matches(keys: Collection[str]) -> bool:
-    """Whether a checkpoint with these keys is PyTorchVideo's."""
+    """Whether a checkpoint with these keys comes from PyTorchVideo."""
     return any(_STEM.match(key) for key in keys)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
-    """Their names to ours; I3D and C2D count the pooling after the first stage as a block."""
+    """Return our name for each key; unknown keys are missing.
+
+    Stages are numbered by their order: in I3D and C2D the pooling after the first stage is a block too.
+    """
     blocks = sorted({match[1] for match in map(_BLOCK.match, keys) if match})
     stages = {block: number for number, block in enumerate(blocks, 1)}
     renamed: dict[str, str | None] = {}
@@ -65,9 +68,9 @@ def _pathway(number: str | None) -> str:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Give SlowFast the authors' form, in place.
+    """Change SlowFast to the form of its authors, in place.
 
     Returns:
-        The builder's arguments for this form.
+        The builder arguments of this form; empty for other networks.
     """
     return authors_form(state_dict.get("blocks.0.multipathway_fusion.conv_fast_to_slow.weight"), model)

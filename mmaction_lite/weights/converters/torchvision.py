@@ -1,4 +1,4 @@
-"""torchvision's names: image networks, and its three video networks of eighteen layers."""
+"""Names of torchvision: its image networks, and its three video networks of 18 layers."""
 
 import re
 from collections.abc import Collection
@@ -12,13 +12,13 @@ _FACTORED = {"0": "conv{}.spatial", "1": "conv{}.bn", "3": "conv{}.temporal", "4
 
 
 def matches(keys: Collection[str]) -> bool:
-    """Whether a checkpoint with these keys is torchvision's."""
+    """Whether a checkpoint with these keys comes from torchvision."""
     resnet = any(key.startswith("layer1.0.conv1.") for key in keys)
     return resnet or {"features.0.0.weight", "features.18.0.weight"} <= set(keys)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
-    """Their names to ours."""
+    """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
     factored = "stem.3.weight" in keys
     renamed: dict[str, str | None] = {}
     for key in keys:
@@ -42,14 +42,14 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
 
 
 def rename_mobilenet(number: int, rest: str) -> str | None:
-    """MobileNetV2's `features.number.rest`, nested as in torchvision ("0.0", "0.1", …, "2", "3")."""
+    """Return our name for `features.{number}.{rest}` of MobileNetV2 ("0.0", "0.1", …, "2", "3")."""
     *places, name = rest.split(".")
     if number in (0, 18):
         kind, position = ("conv", "bn")[int(places[0])], 1 if number == 0 else 2
         return f"backbone.{kind}{position}.{name}"
     if len(places) == 2:
         kind, position = ("conv", "bn")[int(places[1])], int(places[0]) + 1
-    else:  # the last convolution and its normalisation are not nested
+    else:  # the last convolution and its normalisation, which are not nested
         last = 2 if number == 1 else 3
         kind, position = ("conv", "bn")[int(places[0]) - last + 1], last
     return f"backbone.blocks.{number - 1}.{kind}{position}.{name}"
