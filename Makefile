@@ -16,7 +16,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -m "not slow"
 
 # All of it, fault drills, large sweeps and compilation included: under 20 minutes.
-test-full: .venv/ready
+test-full: .venv/ready .venv/docs-ready
 	$(BIN)/python -m pytest
 
 # The suite, without the slow checks, with the lowest version of every dependency that pyproject.toml accepts.

@@ -1,10 +1,17 @@
 """Sphinx configuration of the documentation site; `make docs` builds it."""
 
+import os
+import re
 import sys
+from functools import partial
 from pathlib import Path
+
+import jupyter_cache.executors.utils as executors
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
+# The notebook calls `mmaction-lite`, which need not be on the PATH of whoever builds the site.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import generated_pages  # noqa: E402
 
@@ -28,6 +35,9 @@ nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
+# Join the pieces in which a command's output arrives; MyST-NB has no setting for it.
+executors.executenb = partial(executors.executenb, coalesce_streams=True)
+nb_output_stderr = "remove"  # progress; errors of a cell fail the build
 
 # API reference
 default_role = "code"  # docstrings write `name`, as in Markdown
@@ -49,17 +59,24 @@ html_copy_source = False
 
 def setup(app):
     """Connect the changes to what autodoc finds."""
-    app.connect("autodoc-process-docstring", indented_blocks_are_literal)
+    app.connect("autodoc-process-docstring", write_as_restructured_text)
     app.connect("autodoc-skip-member", skip_fields_of_named_tuples)
 
 
-def indented_blocks_are_literal(app, what, name, obj, options, lines):
-    """Show an indented block after a colon as it is written, such as the drawing in a module's docstring."""
+def write_as_restructured_text(app, what, name, obj, options, lines):
+    """Accept two habits of docstrings that reStructuredText writes otherwise."""
+    # `name`s: a letter directly after code.
+    lines[:] = re.sub(r"(`[^`]+`)(\w)?", _separated, "\n".join(lines)).split("\n")
     if what != "module":
         return  # elsewhere indented blocks are sections such as "Args:"
+    # An indented block after a colon is shown as it is written, such as a drawing.
     for number, (line, after, block) in enumerate(zip(lines, lines[1:], lines[2:], strict=False)):
         if line.endswith(":") and not line.endswith("::") and not after and block.startswith("    "):
             lines[number] = f"{line}:"
+
+
+def _separated(code):
+    return code[0] if code[2] is None else f"{code[1]}\\ {code[2]}"
 
 
 def skip_fields_of_named_tuples(app, what, name, obj, skip, options):

@@ -7,10 +7,15 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
+
+import typer
 
 import mmaction_lite
+from mmaction_lite.cli import app
 from mmaction_lite.models.complexity import list_models
 from mmaction_lite.recipes import list_recipes
 from mmaction_lite.recipes.recipe import Recipe
@@ -40,7 +45,7 @@ NOT_IN_THE_REFERENCE = {"cli", "__main__", "demo"}
 
 def write(folder: Path) -> None:
     """Write all generated pages into `folder`; pages that no longer exist are removed."""
-    pages = {"recipes.md": recipes(), "models.md": models(), **reference()}
+    pages = {"recipes.md": recipes(), "models.md": models(), "commands.md": commands(), **reference()}
     for old in folder.rglob("*.*"):
         if old.relative_to(folder).as_posix() not in pages:
             old.unlink()
@@ -75,7 +80,7 @@ def _recipe_section(recipe: Recipe, function: Callable[[], Recipe]) -> Iterator[
     yield inspect.cleandoc(function.__doc__ or "")
     facts = [
         f"Training input (T, H, W, C): {'x'.join(map(str, recipe.train.view_shape))}",
-        f"Test protocol: {recipe.test}",
+        f"Test protocol: {recipe.test_protocol}",
         f"Initial weights: {recipe.starts_from or 'random'}",
     ]
     if recipe.reported:
@@ -104,6 +109,22 @@ def models() -> str:
     return _table(("builder", "input (T, H, W)", "parameters", "multiply-adds of one view"), rows) + "\n"
 
 
+def commands() -> str:
+    """Return the help texts of all commands, as Markdown."""
+    parts = []
+    for name, command in _commands("mmaction-lite", typer.main.get_command(app)):
+        with command.make_context(name, [], resilient_parsing=True) as context:
+            parts.append(f"## `{name}`\n\n```text\n{command.get_help(context)}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a command and the commands below it, with their full names."""
+    yield name, command
+    for below, inner in getattr(command, "commands", {}).items():
+        yield from _commands(f"{name} {below}", inner)
+
+
 def reference() -> dict[str, str]:
     """Return the pages of the API reference by file name: an index, a page per room and per module."""
     pages: dict[str, str] = {}
@@ -116,10 +137,11 @@ def reference() -> dict[str, str]:
         summaries = "".join(f"* :doc:`{name}`: {_summary(name)}\n" for name in names)
         entries = [f"   {name.removeprefix(f'{room}.')} <{name}>" for name in names]
         pages[f"api/{file}.rst"] = _page(title, f"{summaries}\n{_toctree(entries, '   :hidden:')}")
-    pages["api/index.rst"] = _page("Modules", _toctree(rooms))
+    pages["api/index.rst"] = _page("API reference", _toctree(rooms))
     return pages
 
 
+@cache
 def modules() -> list[str]:
     """Return the modules that the reference documents, without the name of the package."""
     found = []

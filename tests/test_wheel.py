@@ -1,35 +1,94 @@
+"""The wheel and the source archive as a user gets them: complete, described, installable, importable."""
+
+import os
+import re
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
+import mmaction_lite
+
 ROOT = Path(__file__).parent.parent
 
 IMPORT_ALL = """
-import importlib, pkgutil, mmaction_lite
+import importlib.metadata, pkgutil, mmaction_lite
 assert {folder!r} in mmaction_lite.__file__, mmaction_lite.__file__
 for module in pkgutil.walk_packages(mmaction_lite.__path__, "mmaction_lite."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
         print(module.name)
+print("version", mmaction_lite.__version__, importlib.metadata.version("mmaction-lite"))
 """
 
 
-@pytest.mark.slow
-def test_the_built_wheel_installs_in_a_clean_environment_and_imports_every_module(tmp_path):
-    def run(*command, cwd=tmp_path):
-        done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+def run(*command: object, cwd: Path) -> str:
+    words, environment = [str(part) for part in command], dict(os.environ)
+    environment.pop("PYTHONPATH", None)  # which would hide what is installed
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT)
-    (wheel,) = tmp_path.glob("*.whl")
-    run(sys.executable, "-m", "venv", tmp_path / "clean")
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The wheel, built from the source archive, and the source archive."""
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    (wheel,), (source,) = out.glob("*.whl"), out.glob("*.tar.gz")
+    return wheel, source
+
+
+def test_the_version_has_one_place():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert not re.search(r"^version = ", project, re.MULTILINE)
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", mmaction_lite.__version__)
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_version_is_known_without_importing_pytorch():
+    code = "import sys, mmaction_lite; print(mmaction_lite.__version__, 'torch' in sys.modules)"
+    assert run(sys.executable, "-c", code, cwd=ROOT).split() == [mmaction_lite.__version__, "False"]
+
+
+@pytest.mark.slow
+def test_the_archives_pass_the_check_of_the_index(archives):
+    run(sys.executable, "-m", "twine", "check", "--strict", *archives, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_the_archives_hold_every_file_of_the_package(archives):
+    wheel, source = archives
+    package = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "mmaction_lite").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert {"mmaction_lite/py.typed", "mmaction_lite/report/page.html.jinja"} <= package
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert package <= names
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert package | {"LICENSE", "README.md", "CHANGELOG.md", "constraints.txt", "Makefile"} <= names
+    assert not [name for name in names if name.startswith((".venv", "runs", "build", "docs/generated/"))]
+
+
+@pytest.mark.slow
+def test_the_built_wheel_installs_in_a_clean_environment_and_imports_every_module(tmp_path, archives):
+    wheel, _ = archives
+    run(sys.executable, "-m", "venv", tmp_path / "clean", cwd=tmp_path)
     python = tmp_path / "clean" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel)
-    imported = run(python, "-c", IMPORT_ALL.format(folder=str(tmp_path))).split()
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, wheel, cwd=tmp_path)
+    imported = run(python, "-c", IMPORT_ALL.format(folder=str(tmp_path)), cwd=tmp_path).split()
     modules = {path.stem for path in (ROOT / "mmaction_lite").rglob("*.py")} - {"__init__", "__main__"}
     assert {name.rsplit(".", 1)[-1] for name in imported} >= modules
-    assert "train" in run(tmp_path / "clean" / "bin" / "mmaction-lite", "--help")
-    assert list((tmp_path / "clean").rglob("mmaction_lite/report.html.jinja"))
+    assert imported[-3:] == ["version", mmaction_lite.__version__, mmaction_lite.__version__]
+    assert "train" in run(tmp_path / "clean" / "bin" / "mmaction-lite", "--help", cwd=tmp_path)
+    assert list((tmp_path / "clean").rglob("mmaction_lite/report/page.html.jinja"))

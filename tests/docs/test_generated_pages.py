@@ -1,0 +1,69 @@
+"""The pages that are written from the package name everything that they are about."""
+
+import re
+
+import generated_pages  # of the folder docs
+import pytest
+
+from mmaction_lite import list_recipes, models
+from mmaction_lite.models.complexity import list_models
+from tests.docs.pages import page_text
+
+
+def test_every_recipe_has_a_section_with_all_its_fields():
+    text = generated_pages.recipes()
+    for name, recipe in list_recipes().items():
+        section = text.partition(f"### `{name}`")[2].partition("\n### ")[0]
+        assert str(recipe) in section
+        assert str(recipe.test_protocol) in section
+
+
+def test_every_builder_is_in_the_table_of_models():
+    text = generated_pages.models()
+    builders = {name for name in models.__all__ if re.search(r"_r\d+|mobilenet", name)}
+    assert builders <= set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+
+
+def test_the_comparison_with_published_models_has_the_counts_of_the_code():
+    """Of the page's own table, which has columns that no code knows."""
+    rows = {(row.builder, row.input_shape[2]): row for row in list_models()}
+    found = 0
+    pattern = r"^\| `(\w+)` \| ([\dx/ ]+) \| ([\d,]+) \| [^|]+ \| ([\d./ ]+) G \|"
+    for builder, inputs, size, costs in re.findall(pattern, page_text("docs/models.md"), re.MULTILINE):
+        for view, cost in zip(inputs.split(" / "), costs.split(" / "), strict=True):
+            row = rows[builder, int(view.partition("x")[0])]
+            assert size == f"{row.parameters:,}", builder
+            assert cost == f"{row.multiply_adds / 1e9:.2f}", (builder, view)
+            found += 1
+    assert found >= 15
+
+
+def test_every_command_has_its_help_text():
+    text = generated_pages.commands()
+    for command in ("train", "test", "predict", "data validate", "benchmark loader"):
+        assert f"## `mmaction-lite {command}`" in text
+    assert "--init-from" in text
+
+
+def test_every_public_module_is_in_the_reference():
+    pages = generated_pages.reference()
+    names = generated_pages.modules()
+    assert {"recipes.recipe", "data.sources.video", "optim.schedules", "errors"} <= set(names)
+    for name in names:
+        assert f".. automodule:: mmaction_lite.{name}\n" in pages[f"api/{name}.rst"]
+        assert any(f"<{name}>" in text for file, text in pages.items() if "/room-" in file), name
+
+
+def test_pages_that_no_longer_exist_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(generated_pages, "models", lambda: "models")
+    old = tmp_path / "api" / "old.rst"
+    old.parent.mkdir()
+    old.write_text("")
+    generated_pages.write(tmp_path)
+    assert not old.exists()
+    assert (tmp_path / "models.md").read_text() == "models"
+
+
+@pytest.mark.parametrize("room", generated_pages.ROOMS)
+def test_every_room_of_the_reference_has_modules(room):
+    assert any(generated_pages._room(name) == room for name in generated_pages.modules())

@@ -1,0 +1,140 @@
+"""The commands and the Python blocks of the documentation run, and its links and options exist."""
+
+import re
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmaction_lite import get_recipe, list_recipes
+from mmaction_lite.data.generated import motions
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.recipes.overrides import apply_overrides
+from tests.docs.pages import ROOT, blocks, commands, page_text, run, run_page, unknown_options
+from tests.docs.pages import write_clips_and_weights as write_clips
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    if "generated" not in path.parts
+)
+LANGUAGES = {"bash", "sh", "python", "text", "", "{include}", "{toctree}"}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with clips, weights of other projects, and the run that the README trains."""
+    folder = tmp_path_factory.mktemp("pages")
+    write_clips(folder)
+    (train,) = re.findall(r"^mmaction-lite train .*", page_text("README.md"), re.MULTILINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(train)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, trained):
+    """A copy of that folder, in which the commands of a page run."""
+    folder = tmp_path / "here"
+    shutil.copytree(trained, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    yield folder
+    for module in ("my", "tiny"):  # another page may write another file of this name
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_targets_and_options_exist(page):
+    text = page_text(page)
+    assert {block.language for block in blocks(text)} <= LANGUAGES
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        path = (ROOT / page).parent / link
+        # Pages in docs/generated are written when the site is built.
+        assert link.startswith("https://") or "generated/" in link or path.exists(), link
+    targets = set(re.findall(r"^([\w-]+):", page_text("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"`make ([\w-]+)`", text)) <= targets
+    for line in commands(text):
+        assert not unknown_options(line), line
+    for recipe in re.findall(r"\b(?:ts[nm]|i3d|slow\w*?|r2plus1d)_r?\w+?_\d+e_\w+_rgb\b", text):
+        assert recipe in list_recipes(), recipe
+
+
+def test_unknown_commands_and_options_are_found():
+    assert unknown_options("tarin x --data y") == ["tarin"]
+    assert unknown_options("train x --dta y --data z") == ["--dta"]
+    assert not unknown_options("data validate my_clips --out checked")
+
+
+def test_start(here, monkeypatch):
+    splits = {"train": range(40), "val": range(500, 510), "test": range(600, 620)}
+    monkeypatch.setattr(
+        motions.generate, "__kwdefaults__", (motions.generate.__kwdefaults__ or {}) | {"splits": splits}
+    )
+    assert run_page(page_text("docs/start.md")) >= 7
+    assert (here / "runs" / "tsm" / "report.html").exists()
+
+
+def test_own_clips(here):
+    assert run_page(page_text("docs/own_clips.md")) >= 8
+    assert (here / "clips.png").stat().st_size > 1000
+    assert (here / "runs" / "doors" / "report.html").exists()
+
+
+def test_training(here):
+    shutil.rmtree(here / "runs")
+    page = page_text("docs/training.md")
+    clips = Normalize()(torch.randint(0, 256, (2, 8, 32, 32, 3), dtype=torch.uint8))
+    assert run_page(page, {"clips": [clips]}) >= 4
+    assert "layer_decay=0.7" in (here / "runs" / "finetuned" / "recipe.txt").read_text()
+    assert "AdamW" in (here / "runs" / "own" / "recipe.txt").read_text()
+
+
+def test_every_setting_of_the_page_about_training_changes_a_recipe():
+    base = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
+    section = page_text("docs/training.md").partition("## Settings")[2].partition("\n## ")[0]
+    settings = re.findall(r"`([\w.]+=[^`]+)`", section)
+    for setting in settings:
+        assert apply_overrides(base, [setting]) != base, setting
+    fields = {setting.partition("=")[0] for setting in settings}
+    assert {"precision", "compile", "batch_norm", "freeze", "optimizer.layer_decay", "patience"} <= fields
+
+
+def test_testing(here):
+    page = page_text("docs/testing.md")
+    assert run_page(page) >= 2
+    line = next(block.text for block in blocks(page) if block.language == "text")
+    assert line.startswith(f"{get_recipe('tsm_r10_1x1x8_12e_motions_rgb').test_protocol}; 200 videos of ")
+
+
+def test_usage(here):
+    page = page_text("docs/usage.md")
+    run_page(page)
+    script = next(block.text for block in blocks(page) if "__main__" in block.text)
+    exec(compile(script, "page", "exec"), {"__name__": "__main__"})
+
+
+def test_data(here):
+    (here / "shards").mkdir()
+    for name, label in (("a", "up"), ("b", "down")):
+        with tarfile.open(here / "shards" / f"{name}.tar", "w") as tar:
+            tar.add(here / "my_clips" / label, arcname=label)
+    run_page(page_text("docs/data.md"))
+    assert len((here / "shards" / "train.csv").read_text().splitlines()) == 21
+
+
+def test_the_front_page_shows_commands_of_the_readme():
+    (block,) = (block for block in blocks(page_text("docs/index.md")) if block.language == "bash")
+    assert block in blocks(page_text("README.md"))
+
+
+@pytest.mark.parametrize("page", ["docs/models.md", "docs/recipes.md"])
+def test_other_pages(page, here):
+    shutil.rmtree(here / "runs")
+    run_page(page_text(page))
