@@ -1,8 +1,8 @@
-"""What happens to the pixels of a training clip after its geometry: colour, RandAugment, erasing.
+"""Transform the pixels of training clips after crop and flip: color jitter, RandAugment, random erasing.
 
-A transform maps uint8 (T, h, w, 3) RGB to the same shape, draws from the generator it is handed, and treats
-all frames of the clip alike: what it measures of the pixels (mean, range, histogram) is measured over the
-whole clip, so that nothing flickers. The array that it is given is never changed.
+Each transform maps uint8 RGB (T, h, w, 3) to the same shape and draws from the generator that it receives.
+All frames of a clip get the same transform. Statistics of the pixels (mean, range, histogram) are computed
+over the whole clip, so that the result does not flicker. The input array is never modified.
 """
 
 import math
@@ -16,25 +16,26 @@ from mmaction_lite.errors import UserError
 
 # ITU-R 601-2 luma, as Pillow and torchvision use it.
 LUMA = np.array([0.299, 0.587, 0.114])
-# RGB to luma and two axes of colour (NTSC's YIQ); turning the plane of the two changes the hue alone.
+# RGB to luma and two chroma axes (NTSC's YIQ). Rotating the plane of the chroma axes changes only the hue.
 YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-GREY = 128  # stands where a moved frame left nothing
-# Pixels per matrix product: few enough for the cache, and for BLAS to stay on the caller's thread.
+GREY = 128  # fill value of pixels that a shifted or warped frame does not cover
+# Pixels per matrix product: small enough for the cache, and for BLAS to use one thread.
 BLOCK = 16384
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColorJitter:
-    """Random brightness, contrast, saturation and hue, the first three as in torchvision.
+    """Change brightness, contrast, saturation and hue at random, the first three as in torchvision.
 
-    All four are linear and done at once: values are clipped only at the end, so that their order is of no
-    account. Contrast is about the mean grey of the clip; the hue is turned in YIQ, which keeps the luma.
+    The four changes are linear and applied as one matrix. Values are clipped only at the end, so the order of
+    the changes does not matter. Contrast scales the difference from the mean grey of the clip. Hue is a
+    rotation in YIQ, which keeps the luma.
 
     Args:
-        brightness: the factor is drawn from 1 ± `brightness`, not below 0.
-        contrast: likewise.
-        saturation: likewise.
-        hue: the angle is drawn from ± `hue`, as a share of a full turn; at most 0.5.
+        brightness: draw the factor from 1 ± `brightness`, clipped below at 0.
+        contrast: draw the factor from 1 ± `contrast`, clipped below at 0.
+        saturation: draw the factor from 1 ± `saturation`, clipped below at 0.
+        hue: draw the angle from ± `hue`, as a fraction of a full rotation; at most 0.5.
     """
 
     brightness: float = 0.0
@@ -50,7 +51,7 @@ class ColorJitter:
                 raise UserError(f"ColorJitter: {field.name} is {value}; expected {expected}")
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 (T, h, w, 3) to the same."""
+        """Map uint8 (T, h, w, 3) to the same shape."""
         spreads = (self.brightness, self.contrast, self.saturation)
         bright, contrast, color = (rng.uniform(max(0.0, 1 - spread), 1 + spread) for spread in spreads)
         angle = 2 * math.pi * rng.uniform(-self.hue, self.hue)
@@ -64,20 +65,20 @@ class ColorJitter:
 
 @dataclass(frozen=True, kw_only=True)
 class RandAugment:
-    """A few random operations at one strength (Cubuk et al. 2020, arXiv:1909.13719, §3), as on videos.
+    """Apply a few random operations of one magnitude (Cubuk et al. 2020, arXiv:1909.13719, §3) to a clip.
 
-    Operations, their ranges and the defaults are those with which MViT and VideoMAE were trained
-    ("rand-m7-n4-mstd0.5-inc1"): to the paper's thirteen come inverting and adding to dark pixels, every
-    operation is left out half of the time, which stands for the paper's identity, and the magnitude has
-    noise. Differences: it acts on the crop, not on the frame before; shifts are by whole pixels;
-    interpolation is bilinear; contrast, range and histogram are those of the clip. Rotating and shearing
-    resample the frames once more.
+    Operations, their ranges and the defaults are those of the trainings of MViT and VideoMAE
+    ("rand-m7-n4-mstd0.5-inc1"). Compared with the paper, they add `invert` and `solarize_add`, skip each
+    operation with probability 0.5 instead of drawing the identity, and add noise to the magnitude.
+    Differences from these trainings: the input is the crop, not the whole frame; translations are by whole
+    pixels; interpolation is bilinear; contrast, range and histogram are those of the clip. Rotation and shear
+    resample the frames a second time.
 
     Args:
-        num_ops: operations in a row, drawn independently.
-        magnitude: strength, 0 to 10.
-        magnitude_std: of the normal noise on the strength.
-        probability: of each drawn operation being carried out.
+        num_ops: number of operations in a row, drawn independently.
+        magnitude: mean magnitude, 0 to 10.
+        magnitude_std: standard deviation of the normal noise on the magnitude.
+        probability: probability of applying each drawn operation.
     """
 
     num_ops: int = 4
@@ -96,7 +97,7 @@ class RandAugment:
             raise UserError(f"RandAugment: probability is {self.probability}; expected a probability")
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 (T, h, w, 3) to the same."""
+        """Map uint8 (T, h, w, 3) to the same shape."""
         for op in rng.integers(len(OPERATIONS), size=self.num_ops):
             strength = min(max(rng.normal(self.magnitude, self.magnitude_std), 0.0), 10.0) / 10
             sign = 1 if rng.random() < 0.5 else -1
@@ -107,12 +108,12 @@ class RandAugment:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomErasing:
-    """Noise in the place of a random box, the same in all frames (Zhong et al. 2020, arXiv:1708.04896).
+    """Replace a random box by noise, the same in all frames (Zhong et al. 2020, arXiv:1708.04896).
 
     Args:
-        probability: of erasing anything.
-        area: smallest and largest share of the frame's area.
-        ratio: smallest and largest height / width, drawn log-uniformly.
+        probability: probability of erasing a box.
+        area: smallest and largest area of the box, as fractions of the area of the frame.
+        ratio: smallest and largest height / width of the box, drawn log-uniformly.
     """
 
     probability: float = 0.5
@@ -128,7 +129,7 @@ class RandomErasing:
             raise UserError(f"RandomErasing: ratio is {self.ratio}; expected smallest, largest")
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 (T, h, w, 3) to the same; as it is, when none of ten boxes fits."""
+        """Map uint8 (T, h, w, 3) to the same shape; unchanged if none of ten random boxes fits."""
         if rng.random() >= self.probability:
             return pixels
         height, width = pixels.shape[1:3]
@@ -154,12 +155,15 @@ OPERATIONS = (
 
 
 def apply(operation: str, pixels: np.ndarray, strength: float) -> np.ndarray:
-    """One operation of RandAugment on a clip, uint8 (T, h, w, 3).
+    """Apply one operation of RandAugment to a clip.
 
     Args:
         operation: one of `OPERATIONS`, named as in Pillow.
-        pixels: the clip.
-        strength: -1 to 1; the sign matters to the operations that have two directions.
+        pixels: uint8 (T, h, w, 3).
+        strength: -1 to 1. Operations with two directions use the sign.
+
+    Returns:
+        uint8 (T, h, w, 3).
     """
     most = abs(strength)
     height, width = pixels.shape[1:3]
@@ -171,7 +175,7 @@ def apply(operation: str, pixels: np.ndarray, strength: float) -> np.ndarray:
             return _equalize(pixels)
         case "invert":
             return 255 - pixels
-        case "posterize":  # to 4 bits, and down to 1
+        case "posterize":  # to between 4 bits and 1 bit
             return pixels & np.uint8(256 - (1 << (8 - max(1, 4 - int(most * 4)))))
         case "solarize":
             return _look_up(pixels, np.where(levels < 256 - int(most * 256), levels, 255 - levels))
@@ -186,7 +190,7 @@ def apply(operation: str, pixels: np.ndarray, strength: float) -> np.ndarray:
             return _recolor(pixels, np.eye(3) * (1 + 0.9 * strength), 0.0)
         case "sharpness":
             return _sharpen(pixels, 1 + 0.9 * strength)
-        case "rotate":  # about the centre, positive counterclockwise
+        case "rotate":  # about the center, positive counterclockwise
             angle = math.radians(30 * strength)
             cos, sin = math.cos(angle), math.sin(angle)
             x, y = width / 2, height / 2
@@ -199,40 +203,40 @@ def apply(operation: str, pixels: np.ndarray, strength: float) -> np.ndarray:
             return _shift(pixels, 2, round(0.45 * strength * width))
         case "translate_y":
             return _shift(pixels, 1, round(0.45 * strength * height))
-    raise ValueError(f"{operation!r} is none of {OPERATIONS}")
+    raise ValueError(f"{operation!r} is not an operation; expected one of {OPERATIONS}")
 
 
 def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Every value replaced by that of the table (256,), rounded and clipped; quicker than indexing."""
+    """Map every value through `table` (256,), rounded and clipped; faster than indexing."""
     table = np.clip(np.rint(table), 0, 255).astype(np.uint8)
     changed = bytearray(np.ascontiguousarray(pixels).data).translate(table.tobytes())
     return np.frombuffer(changed, np.uint8).reshape(pixels.shape)
 
 
 def _look_up_channels(pixels: np.ndarray, tables: list[np.ndarray]) -> np.ndarray:
-    """`_look_up` with one table for each channel."""
+    """Map every value through the table (256,) of its channel."""
     planes = [_look_up(pixels[..., channel], table) for channel, table in enumerate(tables)]
     return torch.from_numpy(np.stack(planes)).permute(1, 2, 3, 0).contiguous().numpy()
 
 
 def _columns(pixels: np.ndarray) -> np.ndarray:
-    """The clip as (T·h, w·3): reductions over long rows are fast, over three channels they are not."""
+    """Return the clip as (T·h, w·3): reductions over long rows are faster than over three channels."""
     return np.ascontiguousarray(pixels).reshape(-1, pixels.shape[2] * 3)
 
 
 def _means(pixels: np.ndarray) -> np.ndarray:
-    """The mean of each channel over the clip, (3,)."""
+    """Return the mean of each channel over the clip, (3,)."""
     sums = _columns(pixels).sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.uint64)
     return sums / (pixels.size // 3)
 
 
 def _saturating(factor: float) -> np.ndarray:
-    """The matrix (3, 3) that blends a colour with its grey."""
+    """Return the matrix (3, 3) that blends a color with its grey by `factor`."""
     return factor * np.eye(3) + (1 - factor) * LUMA
 
 
 def _recolor(pixels: np.ndarray, matrix: np.ndarray, offset: float) -> np.ndarray:
-    """`matrix @ rgb + offset`, rounded and clipped."""
+    """Compute `matrix @ rgb + offset` for each pixel, rounded and clipped."""
     if np.array_equal(matrix, np.eye(3) * matrix[0, 0]):
         return _look_up(pixels, np.arange(256) * matrix[0, 0] + offset)
     flat = np.ascontiguousarray(pixels).reshape(-1, 3)
@@ -245,7 +249,7 @@ def _recolor(pixels: np.ndarray, matrix: np.ndarray, offset: float) -> np.ndarra
 
 
 def _auto_contrast(pixels: np.ndarray) -> np.ndarray:
-    """Each channel stretched to the full range."""
+    """Stretch each channel to the full range."""
     columns, tables = _columns(pixels), []
     lowest, highest = columns.min(0).reshape(-1, 3).min(0), columns.max(0).reshape(-1, 3).max(0)
     for low, high in zip(lowest.tolist(), highest.tolist(), strict=True):
@@ -255,7 +259,7 @@ def _auto_contrast(pixels: np.ndarray) -> np.ndarray:
 
 
 def _equalize(pixels: np.ndarray) -> np.ndarray:
-    """Each channel's histogram made flat, by Pillow's rule."""
+    """Equalize the histogram of each channel by Pillow's rule."""
     tables = []
     for channel in range(3):
         values = torch.from_numpy(np.ascontiguousarray(pixels[..., channel])).flatten()
@@ -267,7 +271,7 @@ def _equalize(pixels: np.ndarray) -> np.ndarray:
 
 
 def _sharpen(pixels: np.ndarray, factor: float) -> np.ndarray:
-    """A blend with the frames smoothed by ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13; borders stay."""
+    """Blend the frames with a copy smoothed by ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13, except at borders."""
     result = pixels.copy()
     for frame, sharpened in zip(pixels, result, strict=True):  # frame by frame, for the cache
         values = frame.astype(np.float32)
@@ -280,25 +284,25 @@ def _sharpen(pixels: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _shift(pixels: np.ndarray, axis: int, distance: int) -> np.ndarray:
-    """The picture moved by `distance` pixels towards the beginning of `axis`, negative towards the end."""
+    """Shift the frames by `distance` pixels toward the start of `axis`; toward the end if negative."""
     result = np.full_like(pixels, GREY, order="C")
-    into, come = np.moveaxis(result, axis, 0), np.moveaxis(pixels, axis, 0)
-    kept = len(come) - abs(distance)
+    target, origin = np.moveaxis(result, axis, 0), np.moveaxis(pixels, axis, 0)
+    kept = len(origin) - abs(distance)
     if kept > 0:
-        into[max(0, -distance) :][:kept] = come[max(0, distance) :][:kept]
+        target[max(0, -distance) :][:kept] = origin[max(0, distance) :][:kept]
     return result
 
 
 def _warp(pixels: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
-    """Bilinear: the pixel at (x, y) comes from `matrix @ (x, y, 1)`; the middle of the first is (½, ½)."""
+    """Sample the pixel at (x, y) from `matrix @ (x, y, 1)`, bilinearly; pixel centers are at n + ½."""
     height, width = pixels.shape[1:3]
     (a, b, c), (d, e, f) = matrix
-    b, d = b * height / width, d * width / height  # to coordinates that run from -1 to 1
+    b, d = b * height / width, d * width / height  # to coordinates from -1 to 1
     c, f = a + b + 2 * c / width - 1, d + e + 2 * f / height - 1
     grid = functional.affine_grid(torch.tensor([[[a, b, c], [d, e, f]]]), [1, 3, height, width], False)
     result = np.empty_like(pixels, order="C")
     for frame, warped in zip(pixels, result, strict=True):  # frame by frame, for the cache
-        # What lies outside reads 0, and that is grey.
+        # `grid_sample` reads 0 outside of the frame; subtract grey, so that 0 means grey.
         values = torch.from_numpy(frame.astype(np.float32) - GREY).permute(2, 0, 1)[None]
         moved = functional.grid_sample(values, grid, mode="bilinear", align_corners=False)[0]
         warped[:] = moved.permute(1, 2, 0).add(GREY + 0.5).clamp_(0, 255).numpy()

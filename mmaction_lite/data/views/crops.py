@@ -1,7 +1,7 @@
-"""From a frame's size to boxes, and from pixels to the inputs a model sees.
+"""Random and fixed crops: from the size of a frame to the boxes of the views.
 
-Geometry is planned first: a crop knows only the size of the frames and answers with placements; whoever
-holds the pixels executes them. Every frame is resampled once.
+A crop receives only the size of the frames and returns placements. The video source or the device cuts and
+resizes the pixels afterwards, so that every frame is resampled once.
 """
 
 import math
@@ -15,7 +15,13 @@ from mmaction_lite.errors import UserError
 
 
 class Placement(NamedTuple):
-    """Where one view lies in the frame: cut `box`, resample it to `size`, mirror it if `flip`."""
+    """Position of one view in the frame.
+
+    Args:
+        box: (top, left, height, width) in pixels.
+        size: (height, width) to which the box is resampled.
+        flip: whether the view is mirrored.
+    """
 
     box: Box
     size: Size
@@ -24,13 +30,13 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCrop:
-    """A box of exactly `size` anywhere in the frame."""
+    """Crop a box of exactly `size` at a random position."""
 
     num_crops: ClassVar[int] = 1
     size: Size
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
-        """One placement; a frame smaller than `size` is enlarged."""
+        """Return one placement; a frame smaller than `size` is enlarged."""
         h, w = _fitting(self.size, height, width)
         top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
         return [Placement((int(top), int(left), h, w), self.size)]
@@ -38,14 +44,14 @@ class RandomCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleJitterCrop:
-    """A box that is `size` once the short side is a random length (Simonyan & Zisserman 2014, §3.1).
+    """Crop `size` at random after resizing the short side at random (Simonyan & Zisserman 2014, §3.1).
 
-    PySlowFast's training crop, there two steps: resize the short side to a length in `short_side`, cut
-    `size` anywhere. Here the same box is found in the source's frame and resampled once.
+    This is PySlowFast's training crop, which resizes whole frames and then crops. Here the same box is
+    computed in the original frame and resampled once.
 
     Args:
         size: (height, width) of the view.
-        short_side: smallest and largest length, drawn uniformly.
+        short_side: smallest and largest length of the short side in pixels, drawn uniformly.
     """
 
     num_crops: ClassVar[int] = 1
@@ -55,10 +61,12 @@ class ScaleJitterCrop:
     def __post_init__(self):
         shortest, longest = self.short_side
         if not 1 <= shortest <= longest:
-            raise UserError(f"ScaleJitterCrop: short_side is {self.short_side}; expected smallest, largest")
+            raise UserError(
+                f"ScaleJitterCrop: short_side is {self.short_side}; expected (smallest, largest), at least 1"
+            )
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
-        """One placement; a box larger than the frame is shrunk to fit, in its shape."""
+        """Return one placement; a box larger than the frame is reduced to fit, with the same aspect ratio."""
         scale = min(height, width) / rng.integers(self.short_side[0], self.short_side[1] + 1)
         box = max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale))
         h, w = _fitting(box, height, width)
@@ -68,12 +76,12 @@ class ScaleJitterCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomResizedCrop:
-    """A box of random area and shape, resized to `size` (Szegedy et al. 2015, §6).
+    """Crop a box of random area and aspect ratio and resize it to `size` (Szegedy et al. 2015, §6).
 
     Args:
         size: (height, width) of the view.
-        area: smallest and largest share of the frame's area.
-        ratio: smallest and largest width / height, drawn log-uniformly.
+        area: smallest and largest area of the box, as fractions of the area of the frame.
+        ratio: smallest and largest width / height of the box, drawn log-uniformly.
     """
 
     num_crops: ClassVar[int] = 1
@@ -82,7 +90,7 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
-        """One placement; after ten boxes that do not fit, the largest centred square."""
+        """Return one placement; the largest centered square if none of ten random boxes fits."""
         for _ in range(10):
             area = height * width * rng.uniform(*self.area)
             ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
@@ -91,15 +99,18 @@ class RandomResizedCrop:
                 top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
                 return [Placement((int(top), int(left), h, w), self.size)]
         side = min(height, width)
-        return [Placement(_centred(side, side, height, width), self.size)]
+        return [Placement(_centered(side, side, height, width), self.size)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiScaleCrop:
-    """A box of a few sizes at a few places, resized to `size` (TSN: Wang et al. 2016, §3.2).
+    """Crop a box of one of a few sizes at one of a few positions and resize it (TSN: Wang et al. 2016, §3.2).
 
-    Height and width are `scales` times the short side, at most `max_scale_gap` steps of the list apart.
-    `positions` is 5 (corners and centre) or 13 (also the edges' middles and the quarter points).
+    Args:
+        size: (height, width) of the view.
+        scales: height and width of the box are the short side times one of these factors each.
+        max_scale_gap: largest distance in `scales` between the factors of height and width.
+        positions: 5 (corners and center) or 13 (also midpoints of the edges and quarter points).
     """
 
     num_crops: ClassVar[int] = 1
@@ -110,15 +121,15 @@ class MultiScaleCrop:
 
     def __post_init__(self):
         if self.positions not in (5, 13):
-            raise UserError(f"MultiScaleCrop: positions is {self.positions}; it must be 5 or 13")
+            raise UserError(f"MultiScaleCrop: positions is {self.positions}; expected 5 or 13")
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
-        """One placement."""
+        """Return one placement."""
         steps = range(len(self.scales))
         pairs = [(i, j) for i in steps for j in steps if abs(i - j) <= self.max_scale_gap]
         i, j = pairs[rng.integers(len(pairs))]
         h, w = (max(1, int(min(height, width) * self.scales[k])) for k in (i, j))
-        # Places on a 5 x 5 grid of quarter steps, as (row, column).
+        # Positions on a 5 x 5 grid, as (row, column).
         corners = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
         others = [(2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
         places = corners if self.positions == 5 else corners + others
@@ -129,25 +140,25 @@ class MultiScaleCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class CenterCrop:
-    """One box of `size` in the middle."""
+    """Crop one box of `size` in the center."""
 
     num_crops: ClassVar[int] = 1
     size: Size
 
     def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
-        """One placement; a frame smaller than `size` is enlarged."""
-        return [Placement(_centred(*_fitting(self.size, height, width), height, width), self.size)]
+        """Return one placement; a frame smaller than `size` is enlarged."""
+        return [Placement(_centered(*_fitting(self.size, height, width), height, width), self.size)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThreeCrop:
-    """Three boxes of `size` along the longer side: start, middle, end (Wang et al. 2018, §4.1)."""
+    """Crop three boxes of `size` along the longer side: start, middle, end (Wang et al. 2018, §4.1)."""
 
     num_crops: ClassVar[int] = 3
     size: Size
 
     def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
-        """Three placements, from left to right or from top to bottom."""
+        """Return three placements, from left to right or from top to bottom."""
         h, w = _fitting(self.size, height, width)
         down, across = height - h, width - w
         middle = (down // 2, across // 2)
@@ -159,13 +170,13 @@ class ThreeCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class TenCrop:
-    """Four corners and the centre, each also mirrored (Krizhevsky et al. 2012, §4.1)."""
+    """Crop four corners and the center, and mirror each of the five (Krizhevsky et al. 2012, §4.1)."""
 
     num_crops: ClassVar[int] = 10
     size: Size
 
     def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
-        """Ten placements: five boxes as they are, then the same five mirrored."""
+        """Return ten placements: five boxes, then the same five mirrored."""
         h, w = _fitting(self.size, height, width)
         down, across = height - h, width - w
         places = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
@@ -179,10 +190,10 @@ FixedPlan = CenterCrop | ThreeCrop | TenCrop
 
 
 def _fitting(size: Size, height: int, width: int) -> Size:
-    """The largest box with the shape of `size`, not larger than `size`, that the frame holds."""
+    """Return the largest (height, width) with the aspect ratio of `size` that fits into frame and `size`."""
     shrink = min(1.0, height / size[0], width / size[1])
     return max(1, int(size[0] * shrink)), max(1, int(size[1] * shrink))
 
 
-def _centred(h: int, w: int, height: int, width: int) -> Box:
+def _centered(h: int, w: int, height: int, width: int) -> Box:
     return (height - h) // 2, (width - w) // 2, h, w

@@ -11,7 +11,12 @@ from mmaction_lite.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Normalize:
-    """Pixels to inputs: subtract `mean` and divide by `std`, both in units of 0–255, one per channel."""
+    """Subtract `mean` from pixels and divide by `std`.
+
+    Args:
+        mean: one value per RGB channel, in units of 0 to 255.
+        std: one value per RGB channel, in units of 0 to 255.
+    """
 
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
@@ -21,10 +26,10 @@ class Normalize:
             raise UserError(f"Normalize: expected three means and three positive stds, got {self}")
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, T, H, W, C) to float32 (N, C, T, H, W), on the device of `pixels`.
+        """Map uint8 (N, T, H, W, C) to float32 (N, C, T, H, W), on the device of `pixels`.
 
-        The result keeps the memory order of the pixels, which is channels-last: cast, scale and layout
-        are one pass.
+        The result keeps the memory layout of the pixels, which is channels-last, so that cast, scaling and
+        layout are one pass.
         """
         mean, scale = _mean_and_scale(self.mean, self.std, pixels.device)
         return ((pixels.float() - mean) * scale).permute(0, 4, 1, 2, 3)
@@ -35,5 +40,5 @@ class Normalize:
 def _mean_and_scale(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """On the device once and for all: a copy at every step would wait for the step before it."""
+    """Return `mean` and 1 / `std` on the device. Cached: a copy in each step would synchronize the device."""
     return torch.tensor(mean, device=device), 1 / torch.tensor(std, device=device)

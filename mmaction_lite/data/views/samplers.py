@@ -1,16 +1,15 @@
-"""Which frames of a video form the clips: pure functions of the video's length and a generator.
+"""Frame samplers: functions of the length of a video that return the frame indices of its clips.
 
-Two families of samplers exist in the field:
-
-* `DenseClips`: frames at a fixed interval, as 3-D networks take them (I3D, SlowOnly, SlowFast, R(2+1)D);
-  `TimedClips`: the same at a fixed distance in time; `PySlowFastClips`: PySlowFast's own spacing;
+* `DenseClips`: frames at a fixed interval, for 3-D networks (I3D, SlowOnly, SlowFast, R(2+1)D).
+* `TimedClips`: the same at a fixed distance in time.
+* `PySlowFastClips`: the spacing of PySlowFast.
 * `SegmentFrames`: one frame from each of n equal parts of the video (TSN, TSM).
 
-All are random if and only if a generator is given. Without one they return the published test positions:
-MMAction2's, and in `PySlowFastClips` PySlowFast's. Training positions differ from MMAction2's in two
-points: its bins have whole-number widths, so that up to n - 1 last frames are never drawn, while ours are
-exact, so that every frame can be; and it lets a training clip span clip_len * frame_interval frames, where
-ours ends with its last frame.
+Samplers are random if and only if they receive a generator. Without one, they return the published test
+positions: those of MMAction2, and in `PySlowFastClips` those of PySlowFast. Training positions differ from
+MMAction2's in two points. Bins of MMAction2 have integer widths, so up to n - 1 last frames are never drawn;
+here the widths are exact, and every frame can be drawn. A training clip of MMAction2 spans clip_len *
+frame_interval frames; here it ends with its last frame.
 """
 
 import math
@@ -26,10 +25,16 @@ Short = Literal["loop", "hold", "stretch"]
 
 @dataclass(frozen=True, kw_only=True)
 class DenseClips:
-    """`num_clips` clips of `clip_len` frames, `frame_interval` apart (1 = consecutive).
+    """Sample `num_clips` clips of `clip_len` frames, `frame_interval` apart (1 = consecutive).
 
-    One clip spans `(clip_len - 1) * frame_interval + 1` frames. A video shorter than that is looped, or
-    (`short`) its last frame is held, or its frames are stretched evenly over the clip.
+    A clip spans `(clip_len - 1) * frame_interval + 1` frames.
+
+    Args:
+        clip_len: frames of a clip.
+        frame_interval: distance between the frames of a clip.
+        num_clips: clips of a video.
+        short: for videos shorter than a clip: "loop" repeats the video, "hold" repeats its last frame,
+            "stretch" spreads its frames evenly over the clip.
     """
 
     clip_len: int
@@ -42,18 +47,18 @@ class DenseClips:
         _check_short(self, self.short)
 
     def __call__(self, video_len: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Frame indices, int64 (num_clips, clip_len), all in [0, video_len).
+        """Return frame indices, int64 (num_clips, clip_len), all in [0, video_len).
 
-        With `rng`: the possible starts are cut into `num_clips` equal bins, one start is drawn from each.
-        Without: starts are spread evenly from the first possible to the last (one clip: the middle), as
-        MMAction2 1.x and PySlowFast do.
+        With `rng`, divide the possible starts into `num_clips` equal bins and draw one start from each.
+        Without, spread the starts evenly from the first possible one to the last (one clip: the middle), as
+        in MMAction2 1.x and PySlowFast.
         """
         offsets = np.arange(self.clip_len) * self.frame_interval
         return _spread(offsets, self.num_clips, self.short, video_len, rng)
 
     @property
     def rule(self) -> str:
-        """What the name does not say, for the protocol line."""
+        """Suffix of the protocol line: settings that `str` does not show."""
         return _SHORT_RULES[self.short]
 
     def __str__(self) -> str:
@@ -62,11 +67,17 @@ class DenseClips:
 
 @dataclass(frozen=True, kw_only=True)
 class TimedClips:
-    """`num_clips` clips of `clip_len` frames at `target_fps`, whatever the video's own frame rate.
+    """Sample `num_clips` clips of `clip_len` frames at `target_fps`, for any frame rate of the video.
 
-    A clip lasts `clip_len / target_fps` seconds. Its frames are those shown at every 1 / target_fps of a
-    second: a slower video repeats frames. Where the video's rate is `n * target_fps`, this is `DenseClips`
-    with `frame_interval=n`. For `short` see there.
+    A clip lasts `clip_len / target_fps` seconds and has the frames visible at multiples of 1 / target_fps
+    seconds after its start; a slower video repeats frames. For a frame rate of `n * target_fps`, this equals
+    `DenseClips` with `frame_interval=n`.
+
+    Args:
+        clip_len: frames of a clip.
+        target_fps: frames per second of a clip.
+        num_clips: clips of a video.
+        short: see `DenseClips`.
     """
 
     clip_len: int
@@ -82,24 +93,26 @@ class TimedClips:
     def __call__(
         self, video_len: int, rng: np.random.Generator | None = None, *, fps: float = math.nan
     ) -> np.ndarray:
-        """Frame indices, int64 (num_clips, clip_len), all in [0, video_len); starts as in `DenseClips`.
+        """Return frame indices, int64 (num_clips, clip_len), all in [0, video_len).
+
+        Starts are those of `DenseClips`.
 
         Args:
             video_len: frames of the video.
             rng: draws the starts.
-            fps: the video's frames per second.
+            fps: frames per second of the video.
 
         Raises:
-            UserError: the video's frame rate is not known.
+            UserError: the frame rate of the video is unknown.
         """
         step = _known_rate(self, fps) / self.target_fps
-        # A quotient of two rates that comes out a hair too small must not fall to the frame before.
+        # Rounding errors in the quotient of two rates must not select the previous frame.
         offsets = np.floor(np.arange(self.clip_len) * step + 1e-6).astype(np.int64)
         return _spread(offsets, self.num_clips, self.short, video_len, rng)
 
     @property
     def rule(self) -> str:
-        """What the name does not say, for the protocol line."""
+        """Suffix of the protocol line: settings that `str` does not show."""
         return _SHORT_RULES[self.short]
 
     def __str__(self) -> str:
@@ -108,14 +121,20 @@ class TimedClips:
 
 @dataclass(frozen=True, kw_only=True)
 class PySlowFastClips:
-    """Clips as PySlowFast takes them, to judge weights that were trained and tested with it.
+    """Sample clips as PySlowFast does, to evaluate weights trained and tested with PySlowFast.
 
     A clip spans `clip_len * frame_interval` frames of a video at `target_fps`, and its frames are spread
-    evenly from the first frame of the span to the last: at 30 fps 8x8 takes every ninth frame, 4x16 every
-    21st. The last frame of a video that is too short is held. Test clip k of n starts at k / n of the
-    room, so that the end of the video is not seen (slowfast/datasets/decoder.py, `get_start_end_idx` and
-    `temporal_sampling`). There, decoders that seek count from the first frame after the start, so that a
-    frame may be one later than here.
+    evenly from the first frame of the span to the last: at 30 fps, 8x8 takes every ninth frame, 4x16 every
+    21st. Videos shorter than a clip repeat their last frame. Test clip k of n starts at k / n of the possible
+    starts, so no clip reaches the end of the video (slowfast/datasets/decoder.py, `get_start_end_idx` and
+    `temporal_sampling`). Decoders of PySlowFast that seek count from the first frame after the start; their
+    frames may be one later than here.
+
+    Args:
+        clip_len: frames of a clip.
+        frame_interval: nominal distance between the frames of a clip.
+        num_clips: clips of a video.
+        target_fps: frame rate to which `frame_interval` refers.
     """
 
     clip_len: int
@@ -130,9 +149,9 @@ class PySlowFastClips:
     def __call__(
         self, video_len: int, rng: np.random.Generator | None = None, *, fps: float = math.nan
     ) -> np.ndarray:
-        """Frame indices, int64 (num_clips, clip_len), all in [0, video_len).
+        """Return frame indices, int64 (num_clips, clip_len), all in [0, video_len).
 
-        With `rng` every clip starts anywhere, for itself. Arguments and errors as in `TimedClips`.
+        With `rng`, draw the start of each clip independently. Arguments and errors as in `TimedClips`.
         """
         span = self.clip_len * self.frame_interval * _known_rate(self, fps) / self.target_fps
         room = max(video_len - span, 0)
@@ -145,7 +164,7 @@ class PySlowFastClips:
 
     @property
     def rule(self) -> str:
-        """What the name does not say, for the protocol line."""
+        """Suffix of the protocol line: settings that `str` does not show."""
         return f", spaced as PySlowFast does at {self.target_fps:g} fps"
 
     def __str__(self) -> str:
@@ -154,7 +173,7 @@ class PySlowFastClips:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentFrames:
-    """One clip made of one frame from each of `num_segments` equal parts (TSN: Wang et al. 2016, §3.1)."""
+    """Sample one frame from each of `num_segments` equal parts as one clip (TSN: Wang et al. 2016, §3.1)."""
 
     num_segments: int
 
@@ -163,19 +182,19 @@ class SegmentFrames:
 
     @property
     def num_clips(self) -> int:
-        """Always 1: the segments enter the model together."""
+        """Always 1: the frames of all segments form one clip."""
         return 1
 
     @property
     def clip_len(self) -> int:
-        """Frames that enter the model together: the number of segments."""
+        """Frames of the clip: the number of segments."""
         return self.num_segments
 
     def __call__(self, video_len: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Frame indices, int64 (1, num_segments), ascending, all in [0, video_len).
+        """Return frame indices, int64 (1, num_segments), ascending, all in [0, video_len).
 
-        With `rng` a random frame of each segment, without it the centre: floor(i * n + n / 2) for
-        segments of n frames, n a fraction. Videos with fewer frames than segments repeat frames.
+        With `rng`, draw one frame of each segment. Without, take the center: floor(i * n + n / 2) for
+        segments of n frames, where n may be a fraction. Videos with fewer frames than segments repeat frames.
         """
         part = video_len / self.num_segments
         inside = part / 2 if rng is None else rng.random(self.num_segments) * part
@@ -184,7 +203,7 @@ class SegmentFrames:
 
     @property
     def rule(self) -> str:
-        """Nothing beyond the name."""
+        """Empty: `str` shows all settings."""
         return ""
 
     def __str__(self) -> str:
@@ -204,7 +223,7 @@ _SHORT_RULES: dict[Short, str] = {
 def _spread(
     offsets: np.ndarray, num_clips: int, short: Short, video_len: int, rng: np.random.Generator | None
 ) -> np.ndarray:
-    """Clips of frames `offsets` after their starts, which are drawn or spread over the video."""
+    """Return clips with the frames `offsets` after their starts, which are drawn or spread over the video."""
     last_start = max(video_len - 1 - int(offsets[-1]), 0)
     if rng is not None:
         starts = np.floor((np.arange(num_clips) + rng.random(num_clips)) * ((last_start + 1) / num_clips))
@@ -240,6 +259,6 @@ def _known_rate(sampler: TimedSampler, fps: float) -> float:
     if not 0 < fps < math.inf:
         raise UserError(
             f"{type(sampler).__name__}: the video's frame rate is {fps}; clips at {sampler.target_fps:g} fps "
-            "need it: use video files, or DenseClips for folders of frames, which do not tell it"
+            "need it. Use video files, or DenseClips for folders of frames, which have no frame rate"
         )
     return fps
