@@ -1,4 +1,4 @@
-"""The main job from end to end on generated videos: what `make demo` runs."""
+"""Train, test, predict and report on generated videos; run by `make demo`."""
 
 import json
 import shutil
@@ -25,19 +25,25 @@ from mmaction_lite.weights.card import card_of, load
 RECIPES = {"tsn": "tsn_r10_1x1x8_12e_motions_rgb", "tsm": "tsm_r10_1x1x8_12e_motions_rgb"}
 SUMMARY = "summary.json"
 REPORT = "report.html"
-MARK = ".demo"  # makes a folder a demo's
+MARK = ".demo"  # file that marks the output folder of a demo
 
 
 def run_demo(out: Path, data: Path, seed: int, console: Console) -> None:
-    """Write videos to `data`; train and test TSN and TSM in `out`, predict a clip, write the report.
+    """Run the demo: generate videos, train and test TSN and TSM, predict one clip, write a report.
 
-    `out/summary.json` holds the test accuracies and the seconds that every part took.
+    `out/summary.json` has the test metrics of both models and the duration of each step in seconds.
+
+    Args:
+        out: output folder. The runs of an earlier demo in it are replaced.
+        data: folder of the videos; existing videos are kept.
+        seed: seed of both trainings.
+        console: for progress bars and titles.
 
     Raises:
-        UserError: `out` is in use by something else than an earlier demo, or a step fails.
-        Interrupted: a signal came; the next demo begins anew.
+        UserError: `out` contains files, but not of an earlier demo; or a step fails.
+        Interrupted: a signal stopped the demo; the next run starts from the beginning.
     """
-    _claim(out)
+    _prepare_folder(out)
     clock = Clock()
 
     _title(console, f"1. Writing the data set `motions` to {data}")
@@ -58,7 +64,9 @@ def run_demo(out: Path, data: Path, seed: int, console: Console) -> None:
                 console=console,
             )
         except Interrupted as stop:
-            raise Interrupted("the demo was stopped; run it again to begin anew") from stop
+            raise Interrupted(
+                "the demo was stopped; run the command again to start from the beginning"
+            ) from stop
         clock.note(f"train_{name}")
 
     _title(console, "4. Testing both on the held-out split, from the video files")
@@ -71,13 +79,14 @@ def run_demo(out: Path, data: Path, seed: int, console: Console) -> None:
 
     summary = {name: result.metrics for name, result in results.items()} | {"seconds": clock.seconds}
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    _print_results(results, clip, f"{prediction.labels[0]} ({prediction.scores[0]:.0%})", page, out, data)
+    label = f"{prediction.labels[0]} ({prediction.scores[0]:.0%})"
+    _print_results(results, clip, label, page=page, out=out, data=data)
 
 
-def _claim(out: Path) -> None:
-    """Make `out` a demo's folder, without what an earlier demo left there and with everything else."""
+def _prepare_folder(out: Path) -> None:
+    """Mark `out` as the folder of a demo and remove the results of an earlier demo, but no other files."""
     if out.exists() and not (out / MARK).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is in use, and not by a demo; pass another --out")
+        raise UserError(f"{out}: is not empty and not the folder of a demo; pass another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
     for name in RECIPES:
@@ -87,21 +96,25 @@ def _claim(out: Path) -> None:
 
 
 def generate_motions(out: Path, form: Form, console: Console) -> None:
-    """Write the data set `motions` with a progress bar; clips that are there already stay."""
+    """Write the data set `motions` with a progress bar; existing clips are kept."""
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("writing clips", total=None)
         generate(out, form=form, progress=lambda done, total: bar.update(task, completed=done, total=total))
 
 
 class Clock:
-    """Seconds between notes, by name."""
+    """Measure the duration of consecutive steps.
+
+    Attributes:
+        seconds: duration of each step by name.
+    """
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
         self._last = perf_counter()
 
     def note(self, name: str) -> None:
-        """The time since the last note was spent on `name`."""
+        """Record the time since the last call as the duration of step `name`."""
         now = perf_counter()
         self.seconds[name] = round(now - self._last, 2)
         self._last = now
@@ -120,7 +133,7 @@ def _title(console: Console, text: str) -> None:
 
 
 def _print_results(
-    results: dict[str, Evaluation], clip: Path, seen: str, page: Path, out: Path, data: Path
+    results: dict[str, Evaluation], clip: Path, label: str, *, page: Path, out: Path, data: Path
 ) -> None:
     table = Table("model", "top-1", "top-5", "mean class", box=None, pad_edge=False)
     for name, result in results.items():
@@ -128,13 +141,13 @@ def _print_results(
     console = Console()
     console.print()
     console.print(table)
-    # Not on the PATH unless the environment is active: name the command as it was called.
+    # The command is on the PATH only in an active environment; otherwise show it as it was called.
     program = "mmaction-lite" if shutil.which("mmaction-lite") else sys.argv[0]
     weights = out / "tsm" / "weights.safetensors"
     print(f"""{results["tsm"].protocol_line}
 
-TSN averages its frames and cannot tell a motion from its reverse; TSM shifts features in time and can.
-{clip}: TSM sees {seen}
+TSN averages its frames and cannot distinguish a motion from its reverse. TSM shifts features in time and can.
+{clip}: TSM predicts {label}
 
 Try next:
   open {page}

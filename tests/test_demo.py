@@ -29,6 +29,6 @@ def test_the_demo_does_the_whole_job_and_can_be_run_again(tmp_path, monkeypatch,
 
 def test_the_demo_never_touches_a_folder_of_somebody_else(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(UserError, match="is in use, and not by a demo"):
+    with pytest.raises(UserError, match="is not empty and not the folder of a demo"):
         run_demo(tmp_path, tmp_path / "motions", 0, Console(stderr=True))
     assert (tmp_path / "summary.json").read_text() == "{}"

@@ -17,7 +17,6 @@ PENDING: set[str] = {
     "cli/benchmark.py",
     "cli/data.py",
     "cli/options.py",
-    "inference/predict.py",
     "models/c2d.py",
     "models/i3d.py",
     "models/inflated.py",

@@ -1,4 +1,4 @@
-"""The rows of the benchmark page: what is trained, what the first page printed of it, who else can do it."""
+"""Rows of the benchmark: their recipes, published numbers, and the frameworks that can train them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,15 +14,15 @@ from mmaction_lite.recipes.recipe import Build, Recipe
 
 @dataclass(frozen=True)
 class Cell:
-    """What somebody else published, on a machine of theirs.
+    """Numbers that another project published, measured on its own machine.
 
     Args:
-        framework: as the page calls it.
-        iteration_seconds: of a training step with its data.
-        data_seconds: of that, spent waiting for data.
-        memory_mb: of one GPU.
+        framework: name of the framework on the page.
+        iteration_seconds: duration of a training step, loading included.
+        data_seconds: part of it spent waiting for data.
+        memory_mb: memory of one GPU.
         batch: clips of a step on one GPU.
-        note: what is wrong with it.
+        note: known error of the numbers.
     """
 
     framework: str
@@ -35,17 +35,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Setting:
-    """One row.
+    """One row of the benchmark.
 
     Args:
-        name: in the table.
-        recipe: a recipe's name, or a function that makes one.
-        published_batch: clips for each GPU, as published.
-        cpu_batch: clips where the device is a processor: so few that a step takes seconds, not minutes.
-        peers: for those who can train it, the name that their worker in `benchmarks/peers/` knows it by.
-        page: the first page's numbers: eight V100 with 32 GB, April to June 2020.
-        about: what a reader should know.
-        from_frames: clips come from folders of JPEG frames instead of video files, where both are there.
+        name: name in the table.
+        recipe: name of a recipe, or a function that returns one.
+        published_batch: published batch size of one GPU, in clips.
+        cpu_batch: batch size on a CPU, small enough for a step to take seconds instead of minutes.
+        peers: frameworks that can train it, with the name of the setting in their worker in
+            `benchmarks/peers/`.
+        page: numbers of the first benchmark page: eight V100 with 32 GB, April to June 2020.
+        about: explanation for the reader of the table.
+        from_frames: read folders of JPEG frames instead of video files if the data set has both.
     """
 
     name: str
@@ -58,12 +59,12 @@ class Setting:
     from_frames: bool = False
 
     def build(self) -> Recipe:
-        """The recipe."""
+        """Return the recipe."""
         return get_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe()
 
 
 def r2plus1d_50() -> Recipe:
-    """PyTorchVideo's R(2+1)D: 16 frames, one in four."""
+    """PyTorchVideo's R(2+1)D: 16 frames, every fourth one."""
     return _like_r2plus1d_34(Build(r2plus1d_r50), DenseClips(clip_len=16, frame_interval=4), 224)
 
 
@@ -89,7 +90,7 @@ SETTINGS = (
         4,
         {"mmaction2": "tsn_1x1x3"},
         (Cell(LITE, 0.2966, 0.0030, 8339, 32), Cell(OPEN, 0.3659, 0.0102, 8245, 32)),
-        "Three frames from anywhere in the video: the network is light, decoding is what costs.",
+        "Three frames from the whole video. The network is small; decoding takes most of the time.",
     ),
     Setting(
         "I3D 32x2",
@@ -100,10 +101,15 @@ SETTINGS = (
         (
             Cell(LITE, 0.4528, 0.1458, 5169, 8),
             Cell(
-                OPEN, 0.3659, 0.0102, 5065, 8, "the same digits as TSN's, so copied; a later page says 0.56 s"
+                OPEN,
+                0.3659,
+                0.0102,
+                5065,
+                8,
+                "equals TSN's numbers, so a copying error; a later page has 0.56 s",
             ),
         ),
-        "32 neighbouring frames, an image network inflated in time.",
+        "32 frames, every second one; an image network inflated in time.",
     ),
     Setting(
         "I3D 32x2, fast",
@@ -111,8 +117,8 @@ SETTINGS = (
         8,
         1,
         {},
-        (Cell(LITE, 0.3886, 0.3733, 5169, 8, "96 % of the time is waiting for data"),),
-        "The same from JPEG frames by libjpeg-turbo. Crop and resize are one resampling in every row here.",
+        (Cell(LITE, 0.3886, 0.3733, 5169, 8, "96 % of the time is spent waiting for data"),),
+        "The same from JPEG frames (libjpeg-turbo). Crop and resize are one resampling in all rows.",
         from_frames=True,
     ),
     Setting(
@@ -122,7 +128,7 @@ SETTINGS = (
         2,
         {"pytorchvideo": "i3d_8x8"},
         (),
-        "PySlowFast's I3D: no stride in time in the stem. Not on the first page.",
+        "PySlowFast's I3D: the stem has no temporal stride. Not on the first page.",
     ),
     Setting(
         "TSM 1x1x8",
@@ -134,7 +140,7 @@ SETTINGS = (
             Cell(LITE, 0.3052, 0.0095, 7077, 8, "the linked configuration trains 50 epochs"),
             Cell(HAN, 0.3843, 0.0143, 9337, 8),
         ),
-        "Eight frames from anywhere, a quarter of the channels shifted in time.",
+        "Eight frames from the whole video; a quarter of the channels is shifted in time.",
     ),
     Setting(
         "SlowFast 4x16",
@@ -143,7 +149,7 @@ SETTINGS = (
         1,
         {"mmaction2": "slowfast_4x16", "pytorchvideo": "slowfast_4x16"},
         (),
-        "32 frames, of which the slow pathway sees four. Left empty on the first page.",
+        "32 frames, four of them in the slow pathway. Empty on the first page.",
     ),
     Setting(
         "SlowFast 8x8",
@@ -152,7 +158,7 @@ SETTINGS = (
         1,
         {"mmaction2": "slowfast_8x8", "pytorchvideo": "slowfast_8x8"},
         (),
-        "The slow pathway sees eight. Left empty on the first page.",
+        "32 frames, eight of them in the slow pathway. Empty on the first page.",
     ),
     Setting(
         "SlowOnly 4x16",
@@ -161,7 +167,7 @@ SETTINGS = (
         2,
         {"mmaction2": "slowonly_4x16", "pytorchvideo": "slowonly_4x16"},
         (),
-        "The slow pathway alone. Left empty on the first page.",
+        "Only the slow pathway. Empty on the first page.",
     ),
     Setting(
         "SlowOnly 8x8",
@@ -170,7 +176,7 @@ SETTINGS = (
         1,
         {"mmaction2": "slowonly_8x8", "pytorchvideo": "slowonly_8x8"},
         (),
-        "Left empty on the first page.",
+        "Empty on the first page.",
     ),
     Setting(
         "R(2+1)D-34 8x8",
@@ -179,7 +185,7 @@ SETTINGS = (
         1,
         {"mmaction2": "r2plus1d_34_8x8"},
         (),
-        "Left empty on the first page. On processors MMAction2's SyncBN is replaced by plain normalisation.",
+        "Empty on the first page. On a CPU, MMAction2's SyncBN is replaced by batch normalization.",
     ),
     Setting(
         "R(2+1)D-34 32x2",
@@ -188,7 +194,7 @@ SETTINGS = (
         1,
         {"mmaction2": "r2plus1d_34_32x2"},
         (),
-        "Left empty on the first page, where the configuration of this name sampled 8x8.",
+        "Empty on the first page, where the configuration of this name sampled 8x8.",
     ),
     Setting(
         "R(2+1)D-50 16x4",
@@ -197,7 +203,7 @@ SETTINGS = (
         1,
         {"pytorchvideo": "r2plus1d_50_16x4"},
         (),
-        "PyTorchVideo's form. Not on the first page.",
+        "The variant of PyTorchVideo. Not on the first page.",
     ),
     Setting(
         "R(2+1)D-18 16x2, 112",
@@ -206,16 +212,16 @@ SETTINGS = (
         2,
         {"torchvision": "r2plus1d_18_16"},
         (),
-        "torchvision's form. Not on the first page.",
+        "The variant of torchvision. Not on the first page.",
     ),
 )
 
 
 def find_setting(name: str) -> Setting:
-    """The row of that name or recipe; any other recipe becomes a row of its own, without peers.
+    """Return the row with this name or recipe; for any other recipe, a new row without peers.
 
     Raises:
-        UserError: there is no such row and no such recipe.
+        UserError: no row and no recipe has this name.
     """
     for setting in SETTINGS:
         if name in (setting.name, setting.recipe):
@@ -223,7 +229,7 @@ def find_setting(name: str) -> Setting:
     if "_" not in name:
         names = [setting.name for setting in SETTINGS]
         raise UserError(
-            f"no row of the benchmark is called {name!r}; {nearest(name, names)}, or a recipe's name"
+            f"no row of the benchmark is called {name!r}; {nearest(name, names)}, or the name of a recipe"
         )
     batch_size = get_recipe(name).batch_size
     return Setting(name, name, max(1, batch_size // 8), 2, {})

@@ -1,1 +1,1 @@
-"""Trained models on videos: evaluation and prediction."""
+"""Evaluate trained models on videos and predict the classes of videos."""

@@ -76,7 +76,7 @@ def evaluate(
     if calibration is not None:
         if compile is not None or precision != "float32":
             other = "compile" if compile is not None else f"amp {precision}"
-            raise UserError(f"int8 does not go with {other}; leave one of them out")
+            raise UserError(f"int8 does not work with {other}; use one of them")
         model = quantize_for_inference(model, _calibration_inputs(calibration, protocol, workers))
     elif isinstance(model, Recognizer):
         model = optimize_for_inference(model)
@@ -109,7 +109,9 @@ def evaluate(
         faults = [fault for _, part in parts for fault in part]
     release_memory()
     if len(faults) == len(samples):
-        raise UserError(f"{samples.source}: none of {len(samples)} videos can be read; {faults[0].reason}")
+        raise UserError(
+            f"{samples.source}: none of {len(samples)} videos can be read; the first: {faults[0].reason}"
+        )
     return Evaluation(
         scores=scores,
         labels=task.targets(samples.labels, samples.label_counts(), len(samples.classes)),
@@ -141,5 +143,6 @@ def _calibration_inputs(samples: Samples, protocol: Protocol, workers: WorkerSet
             yield protocol.normalize(middle)
     if len(faults) == len(chosen):
         raise UserError(
-            f"{samples.source}: none of {len(chosen)} videos can be read for int8; {faults[0].reason}"
+            f"{samples.source}: none of {len(chosen)} videos can be read for int8; "
+            f"the first: {faults[0].reason}"
         )

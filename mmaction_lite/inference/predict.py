@@ -1,4 +1,4 @@
-"""Labels with scores for videos: files, frame folders or arrays."""
+"""Predict the classes of videos: files, folders of frames or arrays."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ Input = str | Path | np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a network says of one video.
+    """Predicted classes of one video.
 
     Args:
-        labels: class names, the most probable first.
-        scores: their probabilities, float32 (K,).
+        labels: all class names, the most probable first.
+        scores: probabilities in the order of `labels`, float32 (K,).
         protocol: views, normalization, averaging and window; `str(protocol)` is the protocol line.
     """
 
@@ -48,20 +48,20 @@ def predict(
 def predict(
     weights: str | Path | nn.Module, videos: Input | Sequence[Input], device: str = "auto"
 ) -> Prediction | list[Prediction]:
-    """What is seen in a video, or in each of several.
+    """Predict the classes of one video or of several, under the test protocol of the weights.
 
     Args:
-        weights: a file or run folder as `load` takes it, or a network that `load` returned, which
-            `optimize_for_inference` makes faster.
-        videos: paths of video files or of folders of JPEG frames, or RGB pixels, uint8 (length, height,
-            width, 3).
-        device: see `pick_device`.
+        weights: a weights file or run folder, as for `load`, or a model that `load` returned. A model is
+            moved to the device and put into evaluation mode; `optimize_for_inference` makes it faster.
+        videos: path of a video file or of a folder of JPEG frames, or RGB pixels, uint8 (length, height,
+            width, 3); or a sequence of them.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps"; see `pick_device`.
 
     Returns:
         one prediction for one video, a list for a sequence.
 
     Raises:
-        UserError: the weights do not load, or a video cannot be read.
+        UserError: the weights cannot be loaded, or a video cannot be read.
     """
     model = weights if isinstance(weights, nn.Module) else load_for_inference(weights)
     model = model.to(pick_device(device)).eval()
@@ -71,14 +71,14 @@ def predict(
 
 
 def load_for_inference(weights: str | Path, recipe: Recipe | None = None) -> nn.Module:
-    """What `load` returns, made faster where it is a network of this package."""
+    """Load a model and, if it is a model of this package, optimize it for inference."""
     model = load(weights, recipe)
     return optimize_for_inference(model) if isinstance(model, Recognizer) else model
 
 
 @torch.no_grad()
 def predictions(model: nn.Module, videos: Sequence[Input]) -> Iterator[Prediction]:
-    """One prediction after the other; see `predict`."""
+    """Yield the prediction of each video; see `predict`."""
     card = card_of(model)
     for video in videos:
         with _source(video) as source:
@@ -93,6 +93,6 @@ def _source(video: Input) -> Source:
         return open_source(Path(video))
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or len(video) == 0:
         raise UserError(
-            f"pixels are {video.dtype} {video.shape}; expected uint8 (length, height, width, 3), RGB"
+            f"pixels are {video.dtype} {video.shape}; expected uint8 (length, height, width, 3) in RGB"
         )
     return ArrayVideo(video)

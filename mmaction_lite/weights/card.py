@@ -1,4 +1,4 @@
-"""Weights that know what they are: builder, classes, normalisation and protocol travel with the tensors."""
+"""Model cards: the builder, class names and protocols that a weights file stores with its tensors."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
 from mmaction_lite.weights.checkpoint import load_state
 
-# The only types that a file may name.
+# The dataclasses that a card may contain. Reading a file creates no other types.
 _TYPES = {
     kind.__name__: kind
     for kind in (
@@ -46,17 +46,17 @@ _TYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a weights file says of itself.
+    """Description of the model in a weights file, sufficient to build it and to test it.
 
     Args:
-        builder: name in `mmaction_lite.models`.
-        arguments: of the builder, `num_classes` included.
+        builder: name of the builder in `mmaction_lite.models`.
+        arguments: arguments of the builder, `num_classes` included.
         classes: class names in the order of the logits.
         val: protocol of the validations during training.
         test: protocol of tests and predictions.
-        recipe: name of the training recipe, with what was changed.
-        started_from: file of the weights that the training started from, if any.
-        task: the kind of labels: makes probabilities of the logits and metrics of the probabilities.
+        recipe: name of the training recipe, with the settings that `--set` changed.
+        started_from: file name of the weights that the training started from, if any.
+        task: kind of the labels, which defines probabilities and metrics.
     """
 
     builder: str
@@ -70,10 +70,10 @@ class ModelCard:
 
     @classmethod
     def of(cls, recipe: Recipe, classes: tuple[str, ...]) -> "ModelCard":
-        """The card of a network that `recipe` trains on `classes`.
+        """Create the card of a model that `recipe` trains on `classes`.
 
         Raises:
-            UserError: the recipe holds something that a weights file cannot.
+            UserError: an argument of the model cannot be stored in a weights file.
         """
         task = recipe.task.for_classes(classes)
         changed = f" with {', '.join(recipe.modified)}" if recipe.modified else ""
@@ -88,41 +88,50 @@ class ModelCard:
         )
         try:
             same = cls.from_json(card.to_json()) == card
-        except (TypeError, ValueError, KeyError):
+        except (TypeError, ValueError, KeyError, UserError):
             same = False
         if not same:
             raise UserError(
-                f"{recipe.name}: a weights file could not describe it: arguments of {recipe.model} must "
-                "be numbers, words or tuples of them"
+                f"{recipe.name}: a weights file cannot store the arguments of {recipe.model}; expected "
+                "numbers, strings, True, False, None and tuples of them"
             )
         return card
 
     def starting_from(self, file: str, arguments: dict[str, Any]) -> "ModelCard":
-        """The card of the network after `file` was loaded, which may have given it other `arguments`."""
+        """Return the card of the model after loading `file`, which may have changed its `arguments`."""
         return dataclasses.replace(self, arguments=self.arguments | arguments, started_from=file)
 
     def build(self, recipe: Recipe | None = None) -> nn.Module:
-        """The network, freshly initialised.
+        """Build the model with initial weights.
 
         Args:
-            recipe: needed only for builders outside the package, which a file cannot name.
+            recipe: recipe with the builder, for builders outside of the package; None for builders of the
+                package.
+
+        Raises:
+            UserError: the builder is unknown or refuses its arguments.
         """
         if recipe is not None:
             return _built(recipe.model.builder, self.arguments)
         if self.builder not in models.__all__:
             raise UserError(
-                f"no model of the package is named {self.builder!r}; give the recipe that builds it "
-                f"(--recipe my.py:my_recipe), or {nearest(self.builder, models.__all__)}"
+                f"no model of the package is named {self.builder!r}; "
+                f"{nearest(self.builder, models.__all__)}. "
+                "For a model of your own, pass its recipe (--recipe my.py:my_recipe)"
             )
         return _built(getattr(models, self.builder), self.arguments)
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Return the card as one line of JSON."""
         return json.dumps(_pack(self) | {"type": None})
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
-        """What `to_json` wrote; anything else is a ValueError, TypeError or KeyError."""
+        """Parse the output of `to_json`.
+
+        Raises:
+            ValueError, TypeError, KeyError, UserError: `text` is not a card, or a value is out of range.
+        """
         fields = json.loads(text)
         del fields["type"]
         arguments = fields.pop("arguments")
@@ -131,9 +140,9 @@ class ModelCard:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
-    """Write a `.safetensors` file that `load` reads."""
+    """Write a `.safetensors` file with a card, which `load` reads."""
     data = safetensors.torch.save(
-        # Clones, for tensors that are used twice in a network may not share memory in the file.
+        # Clone: safetensors refuses tensors that share memory, as those that a model uses twice do.
         {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()},
         {"card": card.to_json()},
     )
@@ -141,13 +150,18 @@ def save_weights(path: Path, weights: dict[str, Tensor], card: ModelCard) -> Non
 
 
 def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
-    """The trained network in a `.safetensors` file, a run's `.pt` file, or a run folder (its best).
+    """Load a trained model.
+
+    Args:
+        path: a `.safetensors` file, a `.pt` file of a run, or a run folder, of which the best weights are
+            loaded.
+        recipe: recipe with the builder, for models outside of the package.
 
     Returns:
-        the network in evaluation mode, on the CPU, with its `ModelCard` as attribute `card`.
+        the model in evaluation mode, on the CPU, with its `ModelCard` as attribute `card`.
 
     Raises:
-        UserError: no such file, damaged, foreign, or the weights do not fit the network.
+        UserError: the file is missing, damaged or foreign, or its weights do not fit the model.
     """
     path = Path(path)
     if path.is_dir():
@@ -169,26 +183,28 @@ def _built(builder: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.M
 
 
 def run_weights(run: Path) -> Path:
-    """The best weights in a run folder.
+    """Return the path of the best weights in a run folder.
 
     Raises:
         UserError: the folder has none.
     """
     if not (run / "best.pt").is_file():
-        raise UserError(f"{run}: holds no best.pt; expected a file with weights, or a run that was validated")
+        raise UserError(
+            f"{run}: has no best.pt; expected a weights file, or a run folder after the first validation"
+        )
     return run / "best.pt"
 
 
 def card_of(model: nn.Module) -> ModelCard:
-    """The card of a network that `load` returned.
+    """Return the card of a model that `load` returned.
 
     Raises:
-        UserError: the network comes from elsewhere and has none.
+        UserError: the model has no card.
     """
     card = getattr(model, "card", None)
     if not isinstance(card, ModelCard):
         raise UserError(
-            f"this {type(model).__name__} has no card; use a network that mmaction_lite.load returned"
+            f"this {type(model).__name__} has no card; expected a model that mmaction_lite.load returned"
         )
     return card
 
@@ -209,9 +225,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
         weights, text = state["model"], state["card"]
     try:
         return weights, ModelCard.from_json(text)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, UserError) as error:
         raise UserError(
-            f"{path}: does not say which network it is for ({error!r}): not ours, or newer"
+            f"{path}: has no model card that this version can read ({error!r}); expected weights written by "
+            "mmaction-lite. `mmaction-lite convert` reads weights of other projects"
         ) from None
 
 
@@ -222,7 +239,7 @@ def _check_fit(path: Path, weights: dict[str, Tensor], model: nn.Module) -> None
     if wrong:
         raise UserError(
             f"{path}: {len(wrong)} of {len(own)} tensors do not fit {type(model).__name__}; the first is "
-            f"{wrong[0]}: {_shape(given, wrong[0])} in the file, {_shape(own, wrong[0])} in the network"
+            f"{wrong[0]}: {_shape(given, wrong[0])} in the file, {_shape(own, wrong[0])} in the model"
         )
 
 

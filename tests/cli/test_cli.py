@@ -187,7 +187,7 @@ def mistakes(trained, tiny, tmp_path, recipe):
         ),
         (
             ["test", trained, "--data", tiny, "--int8", "--amp", "bfloat16"],
-            "int8 does not go with amp",
+            "int8 does not work with amp",
         ),
         (["test", trained], "Missing option '--data' (see mmaction-lite test --help)"),
         (["test", tmp_path / "gone.pt", "--data", tiny], "gone.pt: no such file"),
@@ -197,7 +197,7 @@ def mistakes(trained, tiny, tmp_path, recipe):
             "expected a file name ending in .npz",
         ),
         (["test", trained, "--data", tiny, "--dump", "/nowhere/x.npz"], "in a folder that can be written to"),
-        (["test", tmp_path / "empty", "--data", tiny], "empty: holds no best.pt"),
+        (["test", tmp_path / "empty", "--data", tiny], "empty: has no best.pt"),
         (["train", "my.py", "--data", tiny, *run], "which recipe of the file? write my.py:my_recipe"),
         (["test", trained, "--data", tmp_path / "bad"], "bad: has no test split; add "),
         (["predict", trained, tmp_path / "gone.mp4"], "gone.mp4: "),

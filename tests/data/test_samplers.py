@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -146,3 +148,14 @@ def test_clips_in_time_need_the_rate_of_the_video():
         PySlowFastClips(clip_len=8, frame_interval=8)(100, fps=0)
     with pytest.raises(UserError, match="target_fps is -1"):
         TimedClips(clip_len=8, target_fps=-1)
+
+
+def test_public_names_of_data_are_imported_on_first_use():
+    code = (
+        "import sys\nfrom mmaction_lite.data import DenseClips, SegmentFrames\n"
+        "assert DenseClips(clip_len=2)(9).shape == (1, 2)\n"
+        "assert SegmentFrames(num_segments=3)(9).shape == (1, 3)\n"
+        "assert not {'torch', 'av'} & sys.modules.keys()\nfrom mmaction_lite.data import Video\n"
+        "assert Video.__name__ == 'Video'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)

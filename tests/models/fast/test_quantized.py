@@ -108,7 +108,7 @@ def test_what_cannot_be_done_in_bytes_is_said(tiny: Any) -> None:
     samples = read_split(tiny, "val")
     wrongs: list[dict[str, Any]] = [{"compile": "default"}, {"precision": "bfloat16"}]
     for wrong in wrongs:
-        with pytest.raises(UserError, match=r"int8 does not go with (compile|amp bfloat16)"):
+        with pytest.raises(UserError, match=r"int8 does not work with (compile|amp bfloat16)"):
             evaluate(build("tsn_r18"), samples, Protocol(views=views), calibration=samples, **wrong)
     gone = replace(samples, root=samples.root / "nowhere")
     with pytest.raises(UserError, match=r"none of 6 videos can be read for int8; .*nowhere.*no such file"):
