@@ -59,3 +59,15 @@ def test_the_package_exports_the_conversion():
     assert convert(model.state_dict(), tsn_r10()).reinitialised == []
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         weights.nothing  # noqa: B018  # pyright: ignore
+
+
+def test_classes_without_names_are_numbered_and_the_recipes_protocol_is_stored(recipe, tmp_path):
+    recipe = replace(recipe, model=Build(tsn_r10))
+    torch.save({"state_dict": tsn_r10(num_classes=3).state_dict()}, tmp_path / "x.pth")
+    convert_file(tmp_path / "x.pth", recipe, tmp_path / "x.safetensors")
+    card = card_of(load(tmp_path / "x.safetensors"))
+    assert card.classes == ("0", "1", "2")
+    assert card.test.views == recipe.test
+    for wrong in (tmp_path / "w.pt", tmp_path / "none" / "w.safetensors"):
+        with pytest.raises(UserError, match=r"expected a new file ending in \.safetensors"):
+            convert_file(tmp_path / "x.pth", recipe, wrong)
