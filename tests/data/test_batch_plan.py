@@ -22,7 +22,6 @@ from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import slowfast_r50_8x8
 from mmaction_lite.optim import SGD, Steps
-from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.recipes.multigrid import multigrid
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
@@ -352,9 +351,3 @@ def test_the_recipe_on_the_page_about_training():
     assert found["mine"]().name == "slowfast_r50_multigrid_8x8x1_239e_kinetics400_rgb"
     assert get_recipe(PUBLISHED).name in page
     assert get_recipe(STEPWISE).name in page
-
-
-def test_fine_tuning_has_one_shape():
-    recipe = finetune(get_recipe(PUBLISHED), 100)
-    assert recipe.multigrid is None
-    assert recipe.name == f"slowfast_r50_8x8x1_{recipe.epochs}e_own_rgb"

@@ -15,8 +15,6 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.inference.scores import compute_scores
 from mmaction_lite.models import tsm_r10, tsm_r50
 from mmaction_lite.optim import AdamW, Steps, set_lr
-from mmaction_lite.recipes.finetune import finetune
-from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.gradients import Gradients
 
@@ -127,22 +125,6 @@ def test_a_step_and_a_test_of_every_recipe(name):
         np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("clips", "batch", "epochs"), [(4, 4, 60), (50, 4, 60), (200, 16, 60), (20_000, 32, 12)]
-)
-def test_fine_tuning_fits_the_number_of_clips(clips, batch, epochs):
-    base = RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"]
-    recipe = finetune(base, clips)
-    assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
-    assert (recipe.model, recipe.test, recipe.starts_from) == (base.model, base.test, base.name)
-    with torch.device("meta"):
-        model = recipe.model(num_classes=3)
-    scales = {round(group["lr_scale"], 6) for group in recipe.optimizer.build(model).param_groups}
-    assert scales == {1.0, 0.7, 0.49, 0.343, 0.2401, 0.16807}
-    with pytest.raises(UserError, match="3 training clips are too few"):
-        finetune(base, 3)
-
-
 def test_every_published_recipe_was_run_at_its_full_size():
     record = json.loads((Path(__file__).parents[2] / "docs" / "recipes.json").read_text())
     assert record["recipes"].keys() == {name for name, r in RECIPES.items() if r.dataset != "motions"}
@@ -150,54 +132,6 @@ def test_every_published_recipe_was_run_at_its_full_size():
         recipe = RECIPES[name]
         assert row["input"] == list(recipe.train.view_shape)
         assert row["test_views"] == recipe.test.num_views
-
-
-def test_settings_change_scalars_and_leave_a_mark():
-    recipe = RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"]
-    changed = apply_overrides(
-        recipe,
-        ["optimizer.lr=1e-3", "model.dropout=0.3", "epochs=7", "max_grad_norm=none", "train.flip=0",
-         "schedule.milestones=(3,5)", "average=score", "optimizer.nesterov=true"],
-    )  # fmt: skip
-    assert changed.optimizer == replace(recipe.optimizer, lr=1e-3, nesterov=True)  # pyright: ignore
-    assert changed.model == Build(tsm_r50, dropout=0.3)
-    assert (changed.epochs, changed.max_grad_norm, changed.train.flip) == (7, None, 0.0)
-    assert changed.schedule == replace(recipe.schedule, milestones=(3, 5))  # pyright: ignore
-    assert changed.average == "score"
-    assert len(changed.modified) == 8
-    assert recipe == get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("optimizer.lrr=1", r"SGD has no field 'lrr'; nearest: lr"),
-        ("modle.dropout=1", r"Recipe has no field 'modle'; nearest: model"),
-        ("model.dropuot=0.1", r"tsm_r50 has no field 'dropuot'; nearest: dropout"),
-        ("optimizer=3", r"optimizer is a group; set one of optimizer\.lr, "),
-        ("optimizer.lr=fast", r"SGD: lr is 'fast'; expected a number"),
-        ("epochs=1.5", r"Recipe: epochs is 1\.5; expected an integer, at least 1$"),
-        ("epochs=0", r"Recipe: epochs is 0; expected an integer, at least 1$"),
-        ("epochs.x=1", r"epochs is a single value and has no field 'x'"),
-        ("average=max", r"Recipe: average is 'max'; expected one of 'probability', 'score'$"),
-        ("model.dropout=yes", r"tsm_r50: dropout is 'yes'; expected a number$"),
-        ("lr", r"expected FIELD=VALUE"),
-        (
-            "train.crop.size=224",
-            r"size is 224; expected a tuple of 2 values such as \(224, 224\), each an integer.*in quotes",
-        ),
-        (
-            "freeze=conv1",
-            r"freeze is 'conv1'; expected a tuple such as \(\"a\", \"a\"\), each a string.*quotes",
-        ),
-        ("train.flip=2", r"^--set train.flip=2: TrainViews: flip is 2; expected a probability"),
-        ("multigrid.phases=3", r"multigrid is None in this recipe"),
-    ],
-)
-def test_wrong_settings_are_one_line(setting, message):
-    with pytest.raises(UserError, match=message) as caught:
-        apply_overrides(RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"], [setting])
-    assert "\n" not in str(caught.value)
 
 
 def test_unknown_recipes_name_the_nearest():
@@ -243,12 +177,6 @@ def test_recipes_are_values():
         Build(tsm_r50, dropuot=0.5)
     assert hash(recipe) == hash(get_recipe(recipe.name))
     assert Steps(milestones=(1,)) == Steps(milestones=(1,))
-
-
-def test_later_settings_replace_earlier_ones_in_the_list_of_changes():
-    recipe = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
-    once = apply_overrides(recipe, ["epochs=3", "model.dropout=0.1"])
-    assert apply_overrides(once, ["epochs=7"]).modified == ("epochs=7", "model.dropout=0.1")
 
 
 def test_a_builder_is_no_model_of_a_recipe():
