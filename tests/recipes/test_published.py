@@ -302,6 +302,7 @@ def test_protocol_views(name, split):
     assert len(clips) == row.clips
     assert [len(indices) for indices in clips] == [row.segments or TABLE[name].clip[0]] * row.clips
     assert not antialias
+    assert protocol_of(RECIPES[name], split).window == row.window
     assert views.shape == (row.clips * row.crops, row.size, row.size, 3)
     height, width = row.short_side, row.short_side * WIDTH // HEIGHT
     down, across = height - row.size, width - row.size

@@ -31,5 +31,5 @@ def test_normalizations_have_the_published_epsilon():
         model = r2plus1d_r34_8x8x1_180e_kinetics400_rgb().model(num_classes=2)
     for name, norm in model.named_modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            is_inside = ".conv" in name
-            assert norm.eps == (1e-5 if is_inside else 1e-3), name
+            is_between = name.rpartition(".")[2] == "bn"
+            assert norm.eps == (1e-5 if is_between else 1e-3), name
