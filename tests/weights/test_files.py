@@ -108,8 +108,8 @@ def test_class_names_are_read_from_every_file_of_this_package(recipe, tmp_path):
     weights = tsm_r10(num_classes=2).state_dict()
     save_weights(tmp_path / "a.safetensors", weights, card)
     save_state(tmp_path / "last.pt", {"card": card.to_json(), "model": weights})
-    for name in ("a.safetensors", "last.pt"):
-        assert stored_classes(tmp_path / name, read_checkpoint(tmp_path / name)) == ("down", "up")
+    for file in ("a.safetensors", "last.pt"):
+        assert stored_classes(tmp_path / file, read_checkpoint(tmp_path / file)) == ("down", "up")
 
 
 def test_other_files_have_no_class_names(tmp_path):
