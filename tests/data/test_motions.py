@@ -159,7 +159,7 @@ def test_an_interrupted_set_goes_on(tmp_path, monkeypatch):
 def test_refusals_change_nothing(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("all of it")
-    with pytest.raises(UserError, match="mine: is not empty and holds no motions set"):
+    with pytest.raises(UserError, match="mine: is not empty and not a motions data set"):
         generate(tmp_path / "mine", workers=0)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
@@ -170,7 +170,7 @@ def test_refusals_change_nothing(tmp_path):
     assert not (tmp_path / "new").exists()
 
     generate(tmp_path / "set", splits={"train": range(1)}, workers=0)
-    with pytest.raises(UserError, match=r'holds a set of {"form": "video", "contrast": 1.0}, not of .*0.5'):
+    with pytest.raises(UserError, match=r'clips of {"form": "video", "contrast": 1.0}; expected .*0.5'):
         generate(tmp_path / "set", contrast=0.5, splits={"train": range(1)}, workers=0)
 
 

@@ -1,1 +1,1 @@
-"""Generated videos: the embedded data set, and clips that are as expensive to decode as those of Kinetics."""
+"""Generated videos: the embedded data set, and clips with the decoding cost of Kinetics-400."""

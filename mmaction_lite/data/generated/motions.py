@@ -1,8 +1,8 @@
-"""The generated data set `motions`: ten actions that only the order of the frames tells apart.
+"""The generated data set `motions`: ten actions that differ in the order of frames only.
 
-The classes are five pairs, and a clip of the second class of a pair is drawn as one of the first and
-played backwards. Both classes of a pair therefore show exactly the same frames in distribution, and a
-model that averages over frames cannot exceed 50 %.
+The classes form five pairs. A clip of the second class of a pair is a clip of the first class in reverse
+order. Single frames of both classes therefore have the same distribution, and a model that averages over
+frames cannot exceed 50 % top-1 accuracy.
 """
 
 import json
@@ -38,11 +38,11 @@ SPLITS = {"train": range(500), "val": range(500, 600), "test": range(600, 800)}
 
 FRAMES, HEIGHT, WIDTH = 64, 96, 128
 FPS = 25
-REACH = 10  # the camera moves at most this many pixels from its middle position
-DARKNESS = 70  # the mean level of the background
+REACH = 10  # largest distance of the camera from its middle position, in pixels
+DARKNESS = 70  # mean level of the background
 
-MARK = "motions.json"  # makes a folder a motions set, and says which
-PARTIAL = ".partial"  # where a clip grows until it is complete
+MARK = "motions.json"  # file that identifies a motions data set and holds its form and contrast
+PARTIAL = ".partial"  # directory of incomplete clips
 
 Form = Literal["video", "frames"]
 
@@ -50,19 +50,19 @@ Form = Literal["video", "frames"]
 def render(number: int, contrast: float = 1.0) -> np.ndarray:
     """Draw clip `number`, whose class is `number % 10`.
 
-    The number is the seed: the same number gives the same pixels on every machine.
+    The number is the seed; it gives the same pixels on every machine.
 
     Args:
         number: 0 or greater.
-        contrast: 1 draws objects at levels 170–255 on a background of 40–100; smaller values pull the
-            objects' levels towards the background, 0 would give them its mean.
+        contrast: 1 draws objects at levels 170–255 on a background of 40–100. Smaller values move the levels
+            of objects towards the mean of the background.
 
     Returns:
         uint8 (64, 96, 128, 3), RGB.
     """
     rng = np.random.default_rng(number)
     canvas = _background(rng)
-    for _ in range(rng.integers(2)):  # a distractor, still
+    for _ in range(rng.integers(2)):  # a distractor that does not move
         centre = rng.uniform(0, canvas.shape[1]), rng.uniform(0, canvas.shape[0])
         _draw(canvas, _shape(rng), *centre, rng.uniform(6, 12), rng.uniform(0, 360), _colour(rng, contrast))
 
@@ -72,7 +72,7 @@ def render(number: int, contrast: float = 1.0) -> np.ndarray:
     frames = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
     for t, frame in enumerate(frames):
         frame[:] = canvas[top[t] : top[t] + HEIGHT, left[t] : left[t] + WIDTH]
-        # The object lives in the scene: a camera that moves right shifts it left.
+        # Coordinates are those of the scene: the object moves left in the frame if the camera moves right.
         at = x[t] + REACH - left[t], y[t] + REACH - top[t]
         _draw(frame, shape, *at, radius[t], angle[t], colour, opacity[t])
     return frames if number % 2 == 0 else frames[::-1]
@@ -87,22 +87,23 @@ def generate(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write the data set: class folders of clips, one list file per split, and the class names.
+    """Write the data set: class directories of clips, one annotation file per split, and the class names.
 
-    `out/train/move_left/000120.mp4` is listed in `out/train.txt` as `train/move_left/000120.mp4 0`; in the
-    form "frames" the clip is a folder of `00001.jpg` …, listed as `train/move_left/000120 64 0`.
-    A clip appears complete or not at all, and complete ones are kept, so an interrupted run goes on.
+    `out/train/move_left/000120.mp4` is listed in `out/train.txt` as `train/move_left/000120.mp4 0`. In the
+    form "frames", a clip is a directory of `00001.jpg` …, listed as `train/move_left/000120 64 0`. Every clip
+    is complete or absent. Existing clips are kept, so that an interrupted run resumes.
 
     Args:
-        out: a new or empty folder, or one that an earlier call with the same form and contrast left.
-        form: "video" for H.264 in mp4, "frames" for folders of JPEG frames.
+        out: a new or empty directory, or one from an earlier call with the same form and contrast.
+        form: "video" for H.264 in MP4, "frames" for directories of JPEG frames.
         contrast: see `render`; in (0, 1].
-        splits: the clip numbers of each split; a number must not stand in two.
-        workers: processes; None for one per core, 0 to write in this process.
-        progress: called as `progress(done, total)` with numbers of clips, first with those already there.
+        splits: clip numbers of each split; splits must not overlap.
+        workers: number of processes; None for one per core, 0 to write in this process.
+        progress: called as `progress(done, total)` with numbers of clips, first with the number of existing
+            clips.
 
     Raises:
-        UserError: the folder holds something else or cannot be written, or the contrast is out of range.
+        UserError: the directory contains other files or cannot be written, or the contrast is out of range.
     """
     if not 0 < contrast <= 1:
         raise UserError(f"contrast {contrast}: expected a number above 0, up to 1")
@@ -130,24 +131,30 @@ def generate(
 
 
 def _claim(out: Path, mark: str) -> None:
-    """Make `out` ours, or find out that it is not."""
+    """Create `out`, or check that it is a data set with the same settings.
+
+    Raises:
+        UserError: it is not, or cannot be written.
+    """
     if out.is_dir():
         names = {entry.name for entry in out.iterdir()} - {PARTIAL}
         if names and MARK not in names:
-            raise UserError(f"{out}: is not empty and holds no motions set; choose a new or empty folder")
+            raise UserError(
+                f"{out}: is not empty and not a motions data set. Choose a new or empty directory"
+            )
         if names and (found := (out / MARK).read_text(encoding="utf-8")) != mark:
             raise UserError(
-                f"{out}: holds a set of {found.strip()}, not of {mark.strip()}; choose a new folder"
+                f"{out}: contains clips of {found.strip()}; expected {mark.strip()}. Choose a new directory"
             )
     try:
         (out / PARTIAL).mkdir(parents=True, exist_ok=True)
         _write_text(out / MARK, mark)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
+        raise UserError(f"{out}: cannot be written ({error.strerror}). Choose another directory") from None
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Write a whole file, or none of it."""
+    """Write a file so that it is complete or absent."""
     draft = path.parent / PARTIAL / path.name
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
@@ -160,14 +167,14 @@ def _clip_name(split: str, number: int, form: Form) -> str:
 def _map(
     write: Callable[[tuple[int, Path]], None], clips: list[tuple[int, Path]], workers: int | None
 ) -> Iterator[None]:
-    """`map` over `workers` processes."""
+    """Map `write` over `workers` processes."""
     if workers is None:
         workers = os.cpu_count() or 1
     if not clips or workers == 0:
         yield from map(write, clips)
         return
     start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    # Only this process answers Ctrl-C; the others finish their clip.
+    # Only this process handles Ctrl-C; the worker processes complete their clips.
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context(start), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     ) as pool:
@@ -183,7 +190,7 @@ def _write_clip(clip: tuple[int, Path], partial_folder: Path, form: Form, contra
 
 
 def _write_video(path: Path, frames: np.ndarray) -> None:
-    # A keyframe every 16 frames and B-frames between: short, and still worth a reader's planning.
+    # A keyframe every 16 frames with B-frames in between: even short clips exercise frame-accurate seeking.
     options = {"crf": "26", "g": "16", "preset": "veryfast"}
     with av.open(path, "w", format="mp4") as container:
         stream = container.add_stream("libx264", FPS, options, width=WIDTH, height=HEIGHT, pix_fmt="yuv420p")
@@ -200,10 +207,13 @@ def _write_frames(folder: Path, frames: np.ndarray) -> None:
 
 
 def _motion(rng: np.random.Generator, pair: int) -> tuple[np.ndarray, ...]:
-    """The object's x, y, radius (pixels), angle (degrees) and opacity, each (64,), for the first class."""
+    """Return x, y and radius in pixels, angle in degrees, and opacity of the object, each (64,).
+
+    They are those of the first class of the pair.
+    """
     start, stop = rng.uniform(0, 12), FRAMES - 1 - rng.uniform(0, 12)
     time = np.clip((np.arange(FRAMES) - start) / (stop - start), 0, 1)
-    easing = rng.uniform(-0.5, 0.5)  # above 0 the motion is fast first, below 0 it is fast last
+    easing = rng.uniform(-0.5, 0.5)  # above 0, the motion slows down; below 0, it speeds up
     progress = time + easing * time * (1 - time)
 
     radius = rng.uniform(16, 22)
@@ -215,28 +225,29 @@ def _motion(rng: np.random.Generator, pair: int) -> tuple[np.ndarray, ...]:
         case 1:
             dy = -rng.uniform(28, 40)
         case 2:
-            turn, arm = -rng.uniform(110, 150), 0.7 * radius  # about its foot, like a wiper
+            turn, arm = -rng.uniform(110, 150), 0.7 * radius  # around one end, like a windscreen wiper
         case 3:
             size = 1.4 - rng.uniform(0.7, 1.0) * progress
         case 4:
-            # A moment in the middle: slower, it would pass for growing.
+            # Fast, and near the middle of the clip: slow fading would resemble growth.
             opacity = 1 - np.clip((np.arange(FRAMES) - rng.uniform(12, 36)) / rng.uniform(8, 16), 0, 1)
-    # Objects stand roughly upright, in the middle of a turn too: a tip that goes right means clockwise.
+    # Objects are roughly upright, also halfway through a rotation, so that a tip moving right means
+    # clockwise.
     angle = rng.uniform(-110, -70) + turn * (progress - 0.5)
-    margin = radius + arm + 6  # from the frame's edge, so that a moving camera cuts off little
+    margin = radius + arm + 6  # to the edge of the frame, so that a moving camera crops little
     x = rng.uniform(margin - dx, WIDTH - margin) + dx * progress + arm * np.cos(np.radians(angle))
     y = rng.uniform(margin - dy, HEIGHT - margin) + dy * progress + arm * np.sin(np.radians(angle))
     return x, y, radius * size, angle, opacity
 
 
 def _camera(rng: np.random.Generator) -> np.ndarray:
-    """A random walk within 0 … 2 * REACH, reflected at both ends; integers (64,)."""
+    """Return a random walk in [0, 2 * REACH], reflected at both ends, as integers (64,)."""
     walk = rng.integers(4 * REACH) + np.cumsum(rng.integers(-1, 2, FRAMES))
     return abs(walk % (4 * REACH) - 2 * REACH)
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """Three octaves of blurred noise at levels 40–100, with room for the camera: uint8 (116, 148, 3)."""
+    """Return three octaves of smooth noise at levels 40–100 with margins, uint8 (116, 148, 3)."""
     height, width = HEIGHT + 2 * REACH, WIDTH + 2 * REACH
     noise = np.zeros((3, height, width), np.int64)
     for cell, weight in ((32, 4), (16, 2), (8, 1)):
@@ -247,7 +258,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
 
 
 def _spread(length: int, cell: int) -> np.ndarray:
-    """Weights (length, knots) of linear interpolation between knots `cell` pixels apart, times `cell`."""
+    """Return weights (length, knots), times `cell`, of interpolation between knots `cell` pixels apart."""
     knots = np.arange(0, length + cell, cell)
     return np.maximum(cell - abs(np.arange(length)[:, None] - knots), 0)
 
@@ -266,7 +277,7 @@ def _draw(
     colour: np.ndarray,
     opacity: float = 1.0,
 ) -> None:
-    """Blend one anti-aliased shape into `image` (H, W, 3), touching only the box around it."""
+    """Blend one anti-aliased shape into `image` (H, W, 3), in place, within its bounding box."""
     height, width = image.shape[:2]
     left, right = (int(min(max(edge, 0), width)) for edge in (x - radius - 1, x + radius + 2))
     top, bottom = (int(min(max(edge, 0), height)) for edge in (y - radius - 1, y + radius + 2))
@@ -277,12 +288,12 @@ def _draw(
     )
     cover = opacity * np.clip(0.5 - distance, 0, 1)[:, :, None]
     box = image[top:bottom, left:right]
-    # Elementwise arithmetic throughout: where machines differ in a last bit, rounding removes it.
+    # All arithmetic is elementwise, and rounding removes differences between machines in the last bit.
     box[:] = np.round(box + cover * (colour - box))
 
 
-# Shapes are signed distances (negative inside) in coordinates where the circle of radius 1 encloses them.
-# All point along u, and none looks the same after a turn of less than half a circle.
+# Shapes are signed distances (negative inside) in coordinates in which the unit circle encloses them. All
+# point along u, and no rotation by less than 180° maps one to itself.
 
 
 def _rectangle(u: np.ndarray, v: np.ndarray, half_width: float, half_height: float) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Generated clips that cost as much to decode as those of Kinetics-400, for measuring readers.
+"""Generated clips with the decoding cost of Kinetics-400, for measuring video readers.
 
-340x256 pixels, 300 frames at 30 per second, encoded by x264 with its defaults, 0.5 to 1.4 MB: a textured
-scene under a wandering hand-held camera, moving objects, grain, and two cuts. Flat or static pictures decode
-far faster and would prove nothing. What the clips show is no action, so nothing can be learnt from them.
+340x256 pixels, 300 frames at 30 fps, encoded by x264 with its defaults, 0.5 to 1.4 MB: a textured scene under
+a moving hand-held camera, with moving objects, grain and two cuts. Flat or static scenes decode far faster.
+The clips show no actions, so a model cannot learn from them.
 """
 
 from collections.abc import Iterator
@@ -18,20 +18,23 @@ from mmaction_lite.data.loading.workers import WorkerSettings
 
 HEIGHT, WIDTH, FRAMES, FPS = 256, 340, 300, 30
 CAMERA_PIXELS, SPEED_PIXELS, GRAIN_LEVELS, MARGIN = 8.0, 0.93, 10.2, 96
-DENSE_CRF = 25  # at the default, 23, keyframes every 10 frames would make files larger than real ones
+DENSE_CRF = 25  # at the default of 23, files with keyframes every 10 frames are larger than those of Kinetics
 CLASSES = 4
 
 
 def generate_scenes(
     out: Path, num_clips: int, keyframe_every: int | None, num_workers: int
 ) -> Iterator[None]:
-    """Write class folders of clips under `out/train` and `out/val`, one per step; those that are there stay.
+    """Write class directories of clips under `out/train` and `out/val`; existing clips are kept.
 
     Args:
-        out: the folder.
-        num_clips: of the training part; a quarter as many, but at least one, come into the other.
-        keyframe_every: frames between keyframes; None leaves it to x264: 250.
-        num_workers: processes.
+        out: the directory.
+        num_clips: number of training clips; a quarter as many, but at least one, are written for validation.
+        keyframe_every: distance between keyframes in frames; None for x264's default of 250.
+        num_workers: number of processes.
+
+    Yields:
+        None after each clip.
     """
     out.mkdir(parents=True, exist_ok=True)
     numbers = list(range(num_clips + max(1, num_clips // 4)))
@@ -41,7 +44,13 @@ def generate_scenes(
 
 
 class Scenes:
-    """Writes clips by number."""
+    """Task of `run_tasks`: writes the clip of a number.
+
+    Args:
+        out: see `generate_scenes`.
+        num_training: number of training clips; larger numbers are validation clips.
+        keyframe_every: see `generate_scenes`.
+    """
 
     def __init__(self, out: Path, num_training: int, keyframe_every: int | None):
         self.out = out
@@ -49,7 +58,7 @@ class Scenes:
         self.keyframe_every = keyframe_every
 
     def __call__(self, number: int) -> None:
-        """Write clip `number` unless it is there."""
+        """Write clip `number` unless it exists."""
         split = "train" if number < self.num_training else "val"
         file = self.out / split / f"scene_{number % CLASSES}" / f"{number:05}.mp4"
         if not file.exists():
@@ -59,15 +68,16 @@ class Scenes:
             part.rename(file)
 
     def failed(self, number: int, reason: str) -> None:
-        """A clip that cannot be written ends everything."""
+        """Stop at the first clip that cannot be written."""
         raise RuntimeError(f"clip {number}: {reason}")
 
 
 def write_scene(file: Path, seed: int, keyframe_every: int | None = None) -> None:
-    """Write one clip, the same for the same seed."""
+    """Write one clip, which depends on `seed` and `keyframe_every` only."""
     rng = np.random.default_rng(seed)
     scenes = [_texture(rng) for _ in range(3)]
-    # Grain is strips of one noise field: drawing new noise for each frame would take longer than encoding it.
+    # Grain is a random window of one noise field: new noise for each frame would take longer than encoding
+    # it.
     noise = rng.normal(0, GRAIN_LEVELS, (2 * HEIGHT, 2 * WIDTH, 3)).astype(np.float32)
     options = {} if keyframe_every is None else {"g": str(keyframe_every), "crf": str(DENSE_CRF)}
     reformatter = VideoReformatter()
@@ -79,7 +89,7 @@ def write_scene(file: Path, seed: int, keyframe_every: int | None = None) -> Non
         place, speed = np.array([MARGIN / 2, MARGIN / 2]), np.zeros(2)
         phases = rng.uniform(0, 2 * np.pi, (4, 2))
         for number in range(FRAMES):
-            # The camera drifts with inertia, and is drawn back to the middle.
+            # The camera moves with inertia and is pulled back to the middle.
             speed = SPEED_PIXELS * speed + rng.normal(0, 1, 2) * CAMERA_PIXELS * (1 - SPEED_PIXELS)
             place = np.clip(place + speed + 0.01 * (MARGIN / 2 - place), 0, MARGIN - 1)
             frame = _cut(scenes[3 * number // FRAMES], *place)
@@ -95,7 +105,7 @@ def write_scene(file: Path, seed: int, keyframe_every: int | None = None) -> Non
 
 
 def _cut(scene: np.ndarray, top: float, left: float) -> np.ndarray:
-    """The frame at a place between pixels: a decoder interpolates there, and only copies at whole pixels."""
+    """Return the frame at a subpixel position, for which decoders must interpolate instead of copying."""
     y, x = int(top), int(left)
     down, right = np.float32(top - y), np.float32(left - x)
     rows = scene[y : y + HEIGHT + 1, x : x + WIDTH + 1]
@@ -104,7 +114,7 @@ def _cut(scene: np.ndarray, top: float, left: float) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-    """Blocks of three sizes on top of each other: float32 (HEIGHT + MARGIN + 1, WIDTH + MARGIN + 1, 3)."""
+    """Return a sum of random blocks of three sizes, float32 (HEIGHT + MARGIN + 1, WIDTH + MARGIN + 1, 3)."""
     height, width = HEIGHT + MARGIN + 1, WIDTH + MARGIN + 1
     total = np.zeros((height, width, 3), np.float32)
     for side, weight in ((64, 0.5), (24, 0.3), (8, 0.2)):

@@ -1,1 +1,1 @@
-"""Memory layouts, fused and quantized kernels: speed only, the results do not change."""
+"""Implementations chosen for speed: memory formats, fused kernels, recomputation and quantization."""

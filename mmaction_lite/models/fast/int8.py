@@ -25,7 +25,7 @@ from mmaction_lite.models.fast.operators import (
 def check_int8_support() -> None:
     """Raise a UserError unless quantized convolutions work here."""
     if not has_int8():
-        raise UserError("int8 needs an x86 processor and a PyTorch with oneDNN; leave it out here")
+        raise UserError("int8 needs an x86 processor and a PyTorch with oneDNN. Run without int8")
 
 
 class Scale(NamedTuple):
@@ -80,7 +80,7 @@ class Int8Epilogue:
             UserError: `x` is not on the CPU, or PyTorch has no quantized convolutions here.
         """
         if x.device.type != "cpu":
-            raise UserError(f"a network in int8 runs on processors, not on {x.device}; use device cpu")
+            raise UserError(f"int8: a quantized model runs on the CPU, not on {x.device}. Use device cpu")
         if x.dtype != torch.uint8:
             x = self.source.quantize(x)
         geometry = Geometry(stride, tuple(length // 2 for length in weight.shape[2:]), groups)

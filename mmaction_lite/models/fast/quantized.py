@@ -1,7 +1,7 @@
-"""Networks that compute in 8 bits: which values occur, and where floats turn into bytes and back.
+"""Static post-training quantization to 8 bits: calibration of activations and conversion of networks.
 
-Stems and residual blocks are converted, and hand bytes to each other. Attention, lateral connections and the
-classifier stay in float32.
+Stems and residual blocks are quantized and pass uint8 activations to each other. Attention, lateral
+connections and the classifier stay in float32.
 """
 
 import math
@@ -21,37 +21,38 @@ from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import MaxPool, ResNet, Stage
 
 Model = TypeVar("Model", bound=nn.Module)
-SAMPLES = 1 << 13  # of a tensor and batch
-CUTS = [n / 20 for n in range(6, 21)]
+SAMPLES = 1 << 13  # values kept of each tensor and batch
+CLIPS = [n / 20 for n in range(6, 21)]  # candidate clipping thresholds, relative to the largest value
 
 
 class Range:
-    """The values that one tensor takes, over several batches."""
+    """The values of one activation tensor over several batches."""
 
     def __init__(self) -> None:
         self.low = self.high = 0.0
         self.samples: list[Tensor] = []
 
     def add(self, x: Tensor) -> None:
-        """Look at (N, C, H, W), channels-last."""
+        """Record a tensor (N, C, H, W), channels-last."""
         self.low = min(self.low, float(x.min()))
         self.high = max(self.high, float(x.max()))
         stride = x.numel() // SAMPLES + 1
-        while math.gcd(stride, x.shape[1]) > 1:  # else only some channels would get their turn
+        while math.gcd(stride, x.shape[1]) > 1:  # otherwise only some channels are sampled
             stride += 1
         self.samples.append(x.permute(0, 2, 3, 1).reshape(-1)[::stride].clone())
 
     def scale(self) -> Scale:
-        """The one that rounds best: it may cut off rare large values to tell the many small ones apart."""
+        """Return the scale with the least mean squared error; it may clip rare large values."""
         values = torch.cat(self.samples)
-        most = max(-self.low, self.high)
-        scales = [_between(max(self.low, -cut * most), min(self.high, cut * most)) for cut in CUTS]
+        largest = max(-self.low, self.high)
+        ranges = [(max(self.low, -clip * largest), min(self.high, clip * largest)) for clip in CLIPS]
+        scales = [_scale_between(*each) for each in ranges]
         errors = [(each.dequantize(each.quantize(values)) - values).square().mean() for each in scales]
         return scales[int(torch.stack(errors).argmin())]
 
 
 class Quantize(nn.Module):
-    """From float32 to uint8 between two modules of a stage, or back."""
+    """Conversion from float32 to uint8 between two modules of a stage, or back if `back`."""
 
     def __init__(self, scale: Scale, *, back: bool = False) -> None:
         super().__init__()
@@ -59,53 +60,61 @@ class Quantize(nn.Module):
         self.back = back
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
-        """Keep the shape."""
+        """Map (B·T, C, H, W) to the same shape."""
         return self.scale.dequantize(x) if self.back else self.scale.quantize(x)
 
 
 def can_quantize(model: nn.Module) -> bool:
-    """Whether `quantize_for_inference` finds something to do, and PyTorch can do it."""
+    """Whether a model has a network to quantize, and quantized convolutions work here."""
     return has_int8() and any(type(module) is ResNet for module in model.modules())
 
 
 @torch.no_grad()
 def quantize_for_inference(model: Model, clips: Iterable[Tensor]) -> Model:
-    """A copy as of `optimize_for_inference`, for processors, whose stems and residual blocks use 8 bits.
+    """Return a copy as from `optimize_for_inference`, for CPUs, with stems and residual blocks in 8 bits.
 
     Args:
-        model: a `Recognizer`, in float32, on a processor.
-        clips: batches (B, 3, T, H, W), normalised, that show which values occur: some dozens of clips like
-            those it is meant for. Labels are not needed.
+        model: a `Recognizer` in float32 on the CPU.
+        clips: batches (B, 3, T, H, W) of normalized clips, from which the ranges of activations are measured:
+            a few dozen clips like those to classify, without labels.
 
     Raises:
-        UserError: PyTorch cannot do it here; the model is another, elsewhere or done already; no clip.
+        UserError: quantized convolutions do not work here; the model has no network to quantize, is on
+            another device or in another dtype, or is optimized already; `clips` is empty.
     """
     check_int8_support()
     if not any(type(module) is ResNet for module in model.modules()):
-        raise UserError(f"int8: no ResNet of mmaction_lite is in this {type(model).__name__}; leave it out")
+        raise UserError(
+            f"int8: {type(model).__name__} contains no ResNet of mmaction_lite, the only network that can be "
+            "quantized. Run it without int8"
+        )
     if is_optimized(model):
-        raise UserError("int8: this network is optimized already; it takes the one that load returned")
+        raise UserError("int8: the model is optimized already; expected one that load returns. Load it again")
     for parameter in model.parameters():
         if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
             raise UserError(
-                f"int8: the network is on {parameter.device} in {parameter.dtype}; "
-                "it takes one on the cpu in torch.float32"
+                f"int8: the model is on {parameter.device} in {parameter.dtype}; "
+                "expected cpu and torch.float32. Call model.cpu().float()"
             )
     model = optimize_for_inference(model)
-    whole = getattr(model, "backbone", None) if isinstance(model, Recognizer) else None
-    nets = [net for net in model.modules() if type(net) is ResNet and isinstance(net.relu, nn.Identity)]
-    inputs, outputs = _ranges(model, clips)
+    backbone = getattr(model, "backbone", None) if isinstance(model, Recognizer) else None
+    nets = [net for net in model.modules() if isinstance(net, ResNet) and _has_fused_stem(net)]
+    inputs, outputs = _measure_ranges(model, clips)
     for net in nets:
-        # Elsewhere, as in SlowFast, others read what its stages hand over, and expect floats.
-        _convert(net, net is whole, inputs, outputs)
+        # Elsewhere, as in SlowFast, other modules read the outputs of stages and expect float32.
+        _convert(net, net is backbone, inputs, outputs)
     return model
 
 
 Ranges = dict[nn.Module, Range]
 
 
-def _ranges(model: nn.Module, clips: Iterable[Tensor]) -> tuple[Ranges, Ranges]:
-    """What goes into stems and blocks, by their first convolution, and what comes out of every one."""
+def _has_fused_stem(net: ResNet) -> bool:
+    return type(net) is ResNet and isinstance(net.relu, nn.Identity)
+
+
+def _measure_ranges(model: nn.Module, clips: Iterable[Tensor]) -> tuple[Ranges, Ranges]:
+    """Return the ranges of inputs of stems and blocks, by their first convolution, and of all outputs."""
     inputs: Ranges = {}
     outputs: Ranges = {}
 
@@ -118,7 +127,7 @@ def _ranges(model: nn.Module, clips: Iterable[Tensor]) -> tuple[Ranges, Ranges]:
     convolutions = [module for module in model.modules() if isinstance(module, FusedConv2d | FusedConv3d)]
     hooks = [conv.register_forward_hook(after) for conv in convolutions]
     for module in model.modules():
-        first = module.conv1 if isinstance(module, ResNet) else None
+        first = module.conv1 if isinstance(module, ResNet) and _has_fused_stem(module) else None
         first = module.convolutions[0] if isinstance(module, FusedBlock) else first
         if first is not None:
             hooks.append(_convolutions(first)[0].register_forward_pre_hook(before))
@@ -127,19 +136,19 @@ def _ranges(model: nn.Module, clips: Iterable[Tensor]) -> tuple[Ranges, Ranges]:
     for hook in hooks:
         hook.remove()
     if not outputs:
-        raise UserError("int8: no clip to see the range of activations in")
+        raise UserError("int8: clips is empty; expected at least one batch of clips for calibration")
     return inputs, outputs
 
 
 def _convert(net: ResNet, is_alone: bool, inputs: Ranges, outputs: Ranges) -> None:
-    """Stem and blocks of a network; only if it `is_alone` does it hand uint8 from stage to stage."""
+    """Quantize the stem and the blocks of a network; if it `is_alone`, also the tensors between stages."""
     *inner, last = _convolutions(net.conv1)
     scale: Scale | None = inputs[(*inner, last)[0]].scale()
     for conv in inner:
-        scale = _end(conv, scale, outputs[conv].scale(), None)
+        scale = _quantize_convolution(conv, scale, outputs[conv].scale(), None)
     pool = net.maxpool
     stays = is_alone and (pool is None or (isinstance(pool, MaxPool) and pool.padding == 1))
-    scale = _end(last, scale, outputs[last].scale() if stays else None, None)
+    scale = _quantize_convolution(last, scale, outputs[last].scale() if stays else None, None)
     for number, stage in enumerate(net.stages, 1):
         assert isinstance(stage, Stage)
         modules: list[nn.Module] = []
@@ -163,25 +172,27 @@ def _convert_block(block: FusedBlock, source: Scale, outputs: Ranges) -> Scale:
     shortcut: Scale | None = source
     if block.downsample is not None:
         for conv in _convolutions(block.downsample[0]):
-            shortcut = _end(conv, shortcut, outputs[conv].scale(), None)
+            shortcut = _quantize_convolution(conv, shortcut, outputs[conv].scale(), None)
     *inner, last = [conv for module in block.convolutions for conv in _convolutions(module)]
     scale: Scale | None = source
     for conv in inner:
-        scale = _end(conv, scale, outputs[conv].scale(), None)
+        scale = _quantize_convolution(conv, scale, outputs[conv].scale(), None)
     target = outputs[last].scale()
-    _end(last, scale, target, shortcut)
+    _quantize_convolution(last, scale, target, shortcut)
     return target
 
 
-def _end(conv: FusedConv, source: Scale | None, target: Scale | None, shortcut: Scale | None) -> Scale | None:
-    """Let a convolution compute in 8 bits; the scale of its result."""
+def _quantize_convolution(
+    conv: FusedConv, source: Scale | None, target: Scale | None, shortcut: Scale | None
+) -> Scale | None:
+    """Quantize a convolution; return the scale of its output."""
     assert source is not None
     conv.epilogue = Int8Epilogue(conv.epilogue.relu, source, target, shortcut)
     return target
 
 
 def _convolutions(module: nn.Module) -> tuple[FusedConv, ...]:
-    """The one or two that a unit consists of, in the order in which they run."""
+    """Return the one or two convolutions of a unit, in the order in which they run."""
     if isinstance(module, FusedConv2plus1d):
         modules: tuple[nn.Module, ...] = module.in_order
     else:
@@ -189,6 +200,6 @@ def _convolutions(module: nn.Module) -> tuple[FusedConv, ...]:
     return tuple(each for each in modules if isinstance(each, FusedConv2d | FusedConv3d))
 
 
-def _between(low: float, high: float) -> Scale:
+def _scale_between(low: float, high: float) -> Scale:
     step = max(high - low, 1e-6) / 255
     return Scale(step, round(-low / step))

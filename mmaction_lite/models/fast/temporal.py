@@ -1,8 +1,8 @@
-"""Convolutions along time, and the temporal shift with the 1×1 convolution after it, as matrix products.
+"""Temporal convolution, and temporal shift followed by a 1×1 convolution, as matrix products.
 
-Both are sums over taps: some channels of a frame at some distance times a matrix. With activations in
-channels-last order the frames of a clip are rows of one matrix, so a tap is a product of two views that adds
-onto the result, and nothing is moved in memory first.
+Both are sums over taps. A tap multiplies some channels of the frame at some temporal distance by a matrix. In
+channels-last memory format, the frames of a clip are rows of one matrix; a tap is then the product of two
+views, accumulated into the result, without copying activations.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ Tap = tuple[int, int, int, int]
 
 
 def _spans(frames: int, distance: int) -> tuple[slice, slice]:
-    """Frames of the result, and frames at `distance` from them, that both lie inside the clip."""
+    """Return output frames, and the input frames at `distance` from them, that both lie inside the clip."""
     first, end = max(0, -distance), min(frames, frames - distance)
     return slice(first, end), slice(first + distance, end + distance)
 
 
 class _SumOfTaps(torch.autograd.Function):
-    """(B, T, P, C) rows, matrices (K, C, O) and bias (O) to (B, T, P, O)."""
+    """Map rows (B, T, P, C), matrices (K, C, O) and bias (O) to rows (B, T, P, O)."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, matrices: Tensor, bias: Tensor | None, taps: Sequence[Tap]) -> Tensor:
@@ -63,7 +63,7 @@ class _SumOfTaps(torch.autograd.Function):
                 target, source = _spans(frames, distance)
                 columns = rows_grad[..., first:end]
                 if position and not whole:
-                    # Frames that nothing reads: their channels left the clip.
+                    # No output frame depends on these frames: their channels were shifted out of the clip.
                     columns[:, : source.start].zero_()
                     columns[:, source.stop :].zero_()
                 for clip_grad, clip_out in zip(columns, grad, strict=True):
@@ -88,7 +88,7 @@ class _SumOfTaps(torch.autograd.Function):
 def _sum_of_taps(
     x: Tensor, matrices: Tensor, bias: Tensor | None, taps: Sequence[Tap], batch_size: int
 ) -> Tensor:
-    """The frames (B·T, C, H, W) to (B·T, O, H, W), both channels-last."""
+    """Map frames (B·T, C, H, W) to (B·T, O, H, W), both channels-last."""
     rows = x.permute(0, 2, 3, 1).contiguous().flatten(1, 2).unflatten(0, (batch_size, -1))
     out = _SumOfTaps.apply(rows, matrices, bias, taps)
     return out.flatten(0, 1).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # pyright: ignore
@@ -112,7 +112,7 @@ def subsample_frames(x: Tensor, batch_size: int, stride: int) -> Tensor:
 def convolve_time(
     x: Tensor, weight: Tensor, bias: Tensor | None, batch_size: int, stride: int, path: str = "auto"
 ) -> Tensor:
-    """Convolution along time with "same" padding.
+    """Convolve along time with "same" padding.
 
     Args:
         x: frames (B·T, C, H, W).
@@ -120,9 +120,9 @@ def convolve_time(
         bias: (O) or None.
         batch_size: B.
         stride: in frames.
-        path: "products" for K shifted matrix products (stride 1 only), "native" for PyTorch's conv3d,
-            "auto" for products where they were measured to be faster: on processors, in eager mode, with
-            gradients (forward alone, conv3d is as fast or faster in every family).
+        path: "products" for K shifted matrix products (stride 1 only), "native" for PyTorch's conv3d, "auto"
+            for products where they were faster in measurements: on CPUs, in eager mode, with gradients.
+            Without gradients, conv3d was as fast or faster in every family.
 
     Returns:
         Frames (B·T', O, H, W), T' = ceil(T / stride).
@@ -138,7 +138,7 @@ def convolve_time(
         return _sum_of_taps(
             x, matrices, bias, [(tap - middle, tap, 0, x.shape[1]) for tap in order], batch_size
         )
-    if x.shape[0] == batch_size:  # one frame each: the other taps see nothing but padding
+    if x.shape[0] == batch_size:  # clips of one frame: all taps but the middle one read padding only
         return functional.conv2d(x, weight[:, :, taps // 2], bias)
     clip = x.unflatten(0, (batch_size, -1)).transpose(1, 2)
     out = convolve(clip, weight, bias, (stride, 1, 1))
@@ -146,25 +146,28 @@ def convolve_time(
 
 
 def shift(x: Tensor, batch_size: int, share: int) -> Tensor:
-    """Move `share` channels one frame back, the next `share` one frame ahead, zeros at the ends of a clip.
+    """Move `share` channels one frame back and the next `share` channels one frame ahead, padded with zeros.
 
     Temporal Shift Module (Lin et al., arXiv:1811.08383), section 3.
 
     Args:
         x: frames (B·T, C, H, W).
         batch_size: B.
-        share: channels moved each way.
+        share: number of channels that move in each direction.
+
+    Returns:
+        Frames (B·T, C, H, W), channels-last.
     """
     time = x.unflatten(0, (batch_size, -1))
-    ahead, behind, still = time.split([share, share, x.shape[1] - 2 * share], dim=2)
+    ahead, behind, unshifted = time.split([share, share, x.shape[1] - 2 * share], dim=2)
     ahead = functional.pad(ahead[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1))
     behind = functional.pad(behind[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-    shifted = torch.cat([ahead, behind, still], dim=2).flatten(0, 1)
+    shifted = torch.cat([ahead, behind, unshifted], dim=2).flatten(0, 1)
     return shifted.contiguous(memory_format=torch.channels_last)
 
 
 def shift_uint8(x: Tensor, batch_size: int, share: int, zero: int) -> Tensor:
-    """`shift` of channels-last uint8 frames in which `zero` stands for 0, without gradients."""
+    """Return `shift` of channels-last uint8 frames with zero point `zero`; has no gradient."""
     rows = x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))
     out = rows.clone(memory_format=torch.contiguous_format)
     ahead, behind = slice(share), slice(share, 2 * share)
@@ -178,16 +181,19 @@ def shift_uint8(x: Tensor, batch_size: int, share: int, zero: int) -> Tensor:
 def shift_and_project(
     x: Tensor, weight: Tensor, bias: Tensor | None, batch_size: int, share: int, path: str = "auto"
 ) -> Tensor:
-    """`shift` and the 1×1 convolution after it.
+    """Apply `shift`, then a 1×1 convolution.
 
     Args:
         x: frames (B·T, C, H, W).
         weight: (O, C, 1, 1).
         bias: (O) or None.
         batch_size: B.
-        share: channels moved each way.
-        path: "products" folds the shift into the convolution, "native" moves the channels first, "auto"
-            chooses the products on processors, in eager mode.
+        share: number of channels that move in each direction.
+        path: "products" for matrix products of shifted frames, "native" to move the channels in memory first,
+            "auto" for products on CPUs in eager mode.
+
+    Returns:
+        Frames (B·T, O, H, W).
     """
     if path == "products" or (path == "auto" and can_use_products(x)):
         taps = [(0, 0, 2 * share, x.shape[1]), (1, 0, 0, share), (-1, 0, share, 2 * share)]

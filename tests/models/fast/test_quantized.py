@@ -90,9 +90,9 @@ def test_networks_in_bytes_say_nearly_the_same(
 
 
 def test_what_cannot_be_done_in_bytes_is_said(tiny: Any) -> None:
-    with pytest.raises(UserError, match="no ResNet of mmaction_lite is in this Brightness"):
+    with pytest.raises(UserError, match="Brightness contains no ResNet of mmaction_lite"):
         quantize_for_inference(Brightness(), [torch.zeros(1, 3, 4, 16, 16)])
-    with pytest.raises(UserError, match="no ResNet of mmaction_lite is in this Recognizer"):
+    with pytest.raises(UserError, match="Recognizer contains no ResNet of mmaction_lite"):
         quantize_for_inference(build("tsm_mobilenetv2"), [clip("tsm_mobilenetv2")])
     with pytest.raises(UserError, match=r"is on cpu in torch\.bfloat16"):
         quantize_for_inference(build("tsn_r18").bfloat16(), [clip("tsn_r18")])
@@ -102,7 +102,7 @@ def test_what_cannot_be_done_in_bytes_is_said(tiny: Any) -> None:
             quantize_for_inference(done, [clip("tsn_r18")])
         with torch.no_grad():
             assert torch.equal(optimize_for_inference(done)(clip("tsn_r18")), done(clip("tsn_r18")))
-    with pytest.raises(UserError, match="no clip"):
+    with pytest.raises(UserError, match="clips is empty"):
         quantize_for_inference(build("tsn_r18"), [])
     views = TestViews(clips=DenseClips(clip_len=4), short_side=24, crop=CenterCrop(size=(16, 16)))
     samples = read_split(tiny, "val")
