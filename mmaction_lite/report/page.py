@@ -41,7 +41,7 @@ LARGEST_NUMBERED_MATRIX = 30  # classes; beyond, numbers no longer fit on a scre
 MOST_POINTS = 1000  # of a training curve
 THUMBNAIL_HEIGHT = 160  # pixels
 
-TRAINING, VALIDATION, SECOND = "#3f7df0", "#e8772e", "#2fa37c"
+TRAINING, VALIDATION, SECOND, THIRD = "#3f7df0", "#e8772e", "#2fa37c", "#a05bc4"
 INK, GRID = "#7c7f85", "#7c7f86"  # stand-ins, replaced in the SVG by colours that follow light and dark mode
 SVG_COLOURS = (
     ":root{--ink:#4b5563;--grid:#d9dde3}"
@@ -263,6 +263,9 @@ def curves(training: list[Row], validation: list[Row]) -> list[Row]:
         (training, "top1", "training top-1", TRAINING),
         (validation, "top1", "validation top-1", VALIDATION),
         (validation, "top5", "validation top-5", SECOND),
+        (validation, "action_top1", "validation action top-1", VALIDATION),
+        (validation, "verb_top1", "validation verb top-1", SECOND),
+        (validation, "noun_top1", "validation noun top-1", THIRD),
     )
     rate = _curve("Learning rate", 1, (training, "lr", "learning rate", TRAINING))
     time = _curve(
@@ -424,6 +427,7 @@ def _results(table: Scores) -> Row:
 def _group(group: ClassResults, names: list[str]) -> Row:
     """Return the tables of one group of classes: confusion, most confused pairs, results of each class."""
     matrix = group.confusion
+    names = [name.removeprefix(f"{group.title}: ") for name in names]
     per_class = [
         {
             "number": k,

@@ -11,13 +11,19 @@ TITLES = {
     "top1": "top-1",
     "top5": "top-5",
     "mean_class": "mean class",
+    "action_top1": "action top-1",
+    "action_top5": "action top-5",
+    "verb_top1": "verb top-1",
+    "verb_top5": "verb top-5",
+    "noun_top1": "noun top-1",
+    "noun_top5": "noun top-5",
 }
 LONG_TITLES = {
     "mean_average_precision": "mean average precision",
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
     "mean_class": "mean-class accuracy",
-}
+} | {name: f"{TITLES[name]} accuracy" for name in TITLES if name.startswith(("action", "verb", "noun"))}
 
 
 def describe(values: dict[str, float], shown: Sequence[str], digits: int = 1) -> str:

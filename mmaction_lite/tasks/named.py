@@ -9,8 +9,9 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.tasks.multi_label import MultiLabel
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
+from mmaction_lite.tasks.verb_noun import VerbNoun
 
-TASKS: dict[str, type] = {"single_label": SingleLabel, "multi_label": MultiLabel}
+TASKS: dict[str, type] = {"single_label": SingleLabel, "multi_label": MultiLabel, "verb_noun": VerbNoun}
 
 
 def task_named(name: str) -> Task:

@@ -42,8 +42,8 @@ class SingleLabel:
         """Return the task itself: it takes any classes."""
         return self
 
-    def head_classes(self, num_classes: int) -> int:
-        """Return `num_classes`: one classifier."""
+    def num_logits(self, num_classes: int) -> int:
+        """Return `num_classes`."""
         return num_classes
 
     def check_labels(self, columns: tuple[str, ...], source: str) -> None:

@@ -57,7 +57,7 @@ class Mistake:
 class Task(Protocol):
     """What the labels of a clip mean. A task is a frozen dataclass; it stands in the recipe and in the card.
 
-    K is the number of logits, `num_classes` always counts the classes of all groups. Targets have the shape
+    K is the number of logits. `num_classes` counts the classes of all groups. Targets have the shape
     that the task chooses; other modules store and pass them, and never look inside.
     """
 
@@ -69,8 +69,8 @@ class Task(Protocol):
         """
         ...
 
-    def head_classes(self, num_classes: int) -> int | tuple[int, ...]:
-        """Return the argument `num_classes` of the model builder: K, or the size of each classifier."""
+    def num_logits(self, num_classes: int) -> int:
+        """Return the number of logits, K, which the model builder takes as `num_classes`."""
         ...
 
     def check_labels(self, columns: tuple[str, ...], source: str) -> None:

@@ -79,7 +79,7 @@ class ModelCard:
         changed = f" with {', '.join(recipe.modified)}" if recipe.modified else ""
         card = cls(
             builder=recipe.model.builder.__name__,
-            arguments=recipe.model.arguments | {"num_classes": task.head_classes(len(classes))},
+            arguments=recipe.model.arguments | {"num_classes": task.num_logits(len(classes))},
             classes=classes,
             val=recipe.val_protocol,
             test=recipe.test_protocol,

@@ -12,8 +12,16 @@ from mmaction_lite.tasks.named import TASKS, task_named
 from mmaction_lite.tasks.task import Task
 
 PACKAGE = Path(__file__).parents[2] / "mmaction_lite"
-CLASSES = {"single_label": ("a", "b", "c", "d"), "multi_label": ("a", "b", "c", "d")}
-LABELS = {"single_label": [[0], [3], [1]], "multi_label": [[0, 2], [], [3]]}
+CLASSES = {
+    "single_label": ("a", "b", "c", "d"),
+    "multi_label": ("a", "b", "c", "d"),
+    "verb_noun": ("verb: a", "verb: b", "noun: a", "noun: b", "noun: c"),
+}
+LABELS = {
+    "single_label": [[0], [3], [1]],
+    "multi_label": [[0, 2], [], [3]],
+    "verb_noun": [[0, 2], [1, 4], [1, 3]],
+}
 
 
 @pytest.fixture(params=TASKS)
