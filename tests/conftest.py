@@ -51,8 +51,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def recipe() -> Recipe:
+def small_recipe() -> Recipe:
     """Two epochs of TSM that take a second."""
     clips = SegmentFrames(num_segments=4)
     val = TestViews(clips=clips, short_side=24, crop=CenterCrop(size=(20, 28)))
@@ -69,6 +68,12 @@ def recipe() -> Recipe:
         label_smoothing=0.05,
         max_grad_norm=40.0,
     )
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """Return `small_recipe`."""
+    return small_recipe()
 
 
 @pytest.fixture

@@ -132,11 +132,9 @@ class VerbNoun:
         """
         found = {}
         (verbs, nouns), true_verbs, true_nouns = self._split(scores), targets[:, 0], targets[:, 1]
-        action_ranks = [
-            self._action_rank(*one) for one in zip(verbs, nouns, true_verbs, true_nouns, strict=True)
-        ]
+        rows = zip(verbs, nouns, true_verbs, true_nouns, strict=True)
         all_ranks = {
-            "action": np.array(action_ranks),
+            "action": np.array([self._action_rank(*row) for row in rows]),
             "verb": ranks(verbs, true_verbs),
             "noun": ranks(nouns, true_nouns),
         }

@@ -19,7 +19,7 @@ from mmaction_lite.report.page import write_report
 from mmaction_lite.tasks.verb_noun import VerbNoun
 from mmaction_lite.training.loop import train
 from mmaction_lite.weights.card import card_of, load
-from tests.conftest import brightening, write_video
+from tests.conftest import brightening, small_recipe, write_video
 
 CLASSES = ("verb: close", "verb: open", "noun: cup", "noun: door", "noun: lid")
 TASK = VerbNoun().for_classes(CLASSES)
@@ -30,11 +30,11 @@ VERBS = ("open", "close")  # brighter and darker
 def test_the_classes_are_verbs_then_nouns():
     assert VerbNoun().for_classes(CLASSES) == VerbNoun(num_verbs=2)
     for wrong in (CLASSES[::-1], CLASSES[:2], CLASSES[2:], ("open", "door")):
-        with pytest.raises(UserError, match="task verb_noun: the . classes are .*columns verb and noun"):
+        with pytest.raises(UserError, match=r"task verb_noun: the . classes are .*columns verb and noun"):
             VerbNoun().for_classes(wrong)
     with pytest.raises(UserError, match=r"val\.csv: labels are in the column label, .*verb and noun"):
         TASK.check_labels(("label",), "val.csv")
-    with pytest.raises(UserError, match="the number of verbs is not known"):
+    with pytest.raises(UserError, match="the number of verbs is not set"):
         VerbNoun().probabilities(torch.zeros(1, 5))
 
 
@@ -120,10 +120,8 @@ def kitchen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(kitchen, tmp_path_factory):
-    """A run folder trained on the clips; its recipe is `recipe` with other epochs."""
-    from tests.conftest import recipe as small
-
-    chosen = replace(small.__wrapped__(), epochs=10)
+    """A run folder of ten epochs on the clips."""
+    chosen = replace(small_recipe(), epochs=10)
     chosen = apply_overrides(chosen, ["task=verb_noun", "class_balance=0.5", "class_weights=balanced"])
     out = tmp_path_factory.mktemp("runs") / "kitchen"
     threads = torch.get_num_threads()
