@@ -23,7 +23,7 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     if "generated" not in path.parts
 )
-LANGUAGES = {"bash", "sh", "python", "text", "", "{include}", "{toctree}"}
+LANGUAGES = {"bash", "sh", "python", "text", "", "{include}", "{literalinclude}", "{toctree}"}
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +46,9 @@ def here(tmp_path, monkeypatch, trained):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     yield folder
-    for module in ("my", "tiny"):  # another page may write another file of this name
-        sys.modules.pop(module, None)
+    for name, module in list(sys.modules.items()):  # another page may write another file of this name
+        if str(getattr(module, "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -138,3 +139,8 @@ def test_the_front_page_shows_commands_of_the_readme():
 def test_other_pages(page, here):
     shutil.rmtree(here / "runs")
     run_page(page_text(page))
+
+
+@pytest.mark.parametrize("name", ["model", "dataset", "modality"])
+def test_extending(name, here):
+    assert run_page(page_text(f"docs/extending/{name}.md")) >= 1
