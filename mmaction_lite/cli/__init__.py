@@ -44,12 +44,12 @@ app.add_typer(benchmark.app, name="benchmark")
 @app.command()
 def demo(
     out: Annotated[
-        Path, typer.Option(help="Folder for the runs; a demo's own earlier one is replaced.")
+        Path, typer.Option(help="Output folder; the results of an earlier demo in it are replaced.")
     ] = Path("runs/demo"),
     data: Data = Path("data/motions"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the two trainings.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of both trainings.")] = 0,
 ) -> None:
-    """Generate videos, train TSN and TSM on them, test, predict, report."""
+    """Generate videos, train and test TSN and TSM on them, predict a clip and write a report."""
     from mmaction_lite.demo import run_demo
 
     start("auto")
@@ -61,7 +61,7 @@ def list_(
     what: Annotated[Literal["recipes", "models"], typer.Argument(help="What to list.")] = "recipes",
     as_json: Json = False,
 ) -> None:
-    """List the recipes with their published results, or the models with their size and cost."""
+    """List recipes with their published results, or models with their parameters and multiply-adds."""
     if what == "models":
         return _list_models(as_json)
     from mmaction_lite.recipes import list_recipes
@@ -166,12 +166,12 @@ def train(
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="Checkpoint of another project.")],
-    recipe: Annotated[str, typer.Option(help="Recipe with the network that the weights are for.")],
-    out: Annotated[Path, typer.Option(help="New .safetensors file.")],
-    classes: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
+    file: Annotated[Path, typer.Argument(help="Checkpoint file of another project.")],
+    recipe: Annotated[str, typer.Option(help="Recipe with the model and the test protocol of the weights.")],
+    out: Annotated[Path, typer.Option(help="New .safetensors file to write.")],
+    classes: Annotated[Path | None, typer.Option(help="Text file with one class name per line.")] = None,
 ) -> None:
-    """Turn weights of MMAction2, PySlowFast, PyTorchVideo, MIT's TSM or torchvision into ours."""
+    """Convert weights of MMAction2, PySlowFast, PyTorchVideo, MIT TSM or torchvision to a weights file."""
     from mmaction_lite.data.annotations.classes import read_classes
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.conversion import convert_file
@@ -184,16 +184,21 @@ def test(
     weights: Annotated[Path, typer.Argument(help="Weights file or run folder.")],
     data: Data,
     recipe: Annotated[
-        str | None, typer.Option(help="For weights of a model of your own, my.py:my_recipe.")
+        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
     ] = None,
-    protocol: Annotated[Literal["val", "test"], typer.Option(help="Which views are averaged.")] = "test",
+    protocol: Annotated[
+        Literal["val", "test"],
+        typer.Option(help="Protocol and split: those of validation or those of the test."),
+    ] = "test",
     dump: Annotated[
-        Path | None, typer.Option(help="Write the scores of every video to this .npz file.")
+        Path | None, typer.Option(help="Write the scores of all videos to this .npz file.")
     ] = None,
     amp: Amp = None,
     int8: Annotated[
         bool,
-        typer.Option("--int8", help="Compute in 8 bits on a processor: a quarter of the network's time."),
+        typer.Option(
+            "--int8", help="Quantize the model to 8 bits, on a CPU; takes about a quarter of the time."
+        ),
     ] = False,
     compile: Compile = None,
     device: Device = "auto",
@@ -201,7 +206,7 @@ def test(
     hang_seconds: HangSeconds = 120.0,
     as_json: Json = False,
 ) -> None:
-    """Measure weights on the test split (val where a data set has no other)."""
+    """Test weights on the test split, or on the val split if the data set has no test split."""
     from mmaction_lite.data.annotations.splits import read_split
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.distributed import init_distributed
@@ -210,9 +215,7 @@ def test(
     from mmaction_lite.weights.card import card_of, load
 
     if dump is not None and (dump.suffix != ".npz" or not os.access(dump.parent, os.W_OK)):
-        raise UserError(
-            f"--dump {dump}: expected a file name ending in .npz in a folder that can be written to"
-        )
+        raise UserError(f"--dump {dump}: expected a file name ending in .npz in a writable folder")
     settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
     model = load(weights, get_recipe(recipe) if recipe else None)
     card = card_of(model)
@@ -245,7 +248,7 @@ def test(
             {**numbers, "faults": faults, "protocol": result.protocol_line, "weights": str(weights)}
         )
     for fault in result.faults:
-        warn(f"counted as wrong: {fault.reason}")
+        warn(f"unreadable, scored as incorrect: {fault.reason}")
     print(result.describe(digits=2))
     print(result.protocol_line)
 
@@ -253,15 +256,15 @@ def test(
 @app.command()
 def predict(
     weights: Annotated[Path, typer.Argument(help="Weights file or run folder.")],
-    videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of JPEG frames.")],
+    videos: Annotated[list[Path], typer.Argument(help="Video files or folders of JPEG frames.")],
     recipe: Annotated[
-        str | None, typer.Option(help="For weights of a model of your own, my.py:my_recipe.")
+        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Labels to show per video.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print per video.")] = 5,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say what is seen in videos."""
+    """Predict the classes of videos."""
     from mmaction_lite.inference.predict import load_for_inference, predictions
     from mmaction_lite.recipes import get_recipe
 
@@ -270,7 +273,7 @@ def predict(
     for video in videos:
         try:
             result = next(predictions(model, [video]))
-        except VideoError as error:  # the other videos still get their answer
+        except VideoError as error:  # continue with the other videos
             rows.append({"video": str(video), "error": str(error)})
             warn(str(error))
             continue
@@ -281,6 +284,9 @@ def predict(
         if not as_json:
             best = ", ".join(f"{row['label']} {row['score']:.3f}" for row in labels[:top])
             print(f"{video}: {best}")
+    protocols = {row["protocol"] for row in rows if "protocol" in row}
+    if protocols and not as_json:
+        print(*protocols)
     if as_json:
         print_json({"videos": rows})
     if any("error" in row for row in rows):
@@ -291,10 +297,10 @@ def predict(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[
-        Path | None, typer.Option(help="HTML file [default: report.html in the first run].")
+        Path | None, typer.Option(help="HTML file to write [default: report.html in the first run folder].")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about runs: curves, confusions, classes, worst clips."""
+    """Write an HTML page about runs: learning curves, confusion matrix, classes and worst clips."""
     from mmaction_lite.report.page import write_report
 
     print(write_report(runs, out))

@@ -114,6 +114,9 @@ def test_predict_goes_on_after_a_broken_video(run, trained, tiny, tmp_path):
     code, output, error = run("predict", trained, tmp_path / "broken.mp4", clip)
     assert code == 2
     assert output.startswith(f"{clip}: ")
+    assert output.splitlines()[-1].startswith(
+        "1x1x8 frames: 1 clip × 1 crop (CenterCrop 42x56 of short side 48"
+    )
     assert "broken.mp4" in error
 
 
@@ -196,7 +199,7 @@ def mistakes(trained, tiny, tmp_path, recipe):
             ["test", trained, "--data", tiny, "--dump", tmp_path / "x.csv"],
             "expected a file name ending in .npz",
         ),
-        (["test", trained, "--data", tiny, "--dump", "/nowhere/x.npz"], "in a folder that can be written to"),
+        (["test", trained, "--data", tiny, "--dump", "/nowhere/x.npz"], "in a writable folder"),
         (["test", tmp_path / "empty", "--data", tiny], "empty: has no best.pt"),
         (["train", "my.py", "--data", tiny, *run], "which recipe of the file? write my.py:my_recipe"),
         (["test", trained, "--data", tmp_path / "bad"], "bad: has no test split; add "),
