@@ -71,6 +71,7 @@ PositiveInt = Annotated[int, at_least(1)]
 NonNegativeInt = Annotated[int, at_least(0)]
 PositiveFloat = Annotated[float, above(0)]
 NonNegativeFloat = Annotated[float, at_least(0)]
+PositiveFraction = Annotated[float, above(0), at_most(1)]
 Probability = Annotated[float, "a probability", at_least(0), at_most(1)]
 
 
@@ -192,10 +193,7 @@ def describe(hint: Any) -> str:
     if origin is Literal:
         return ("one of " if len(arguments) > 1 else "") + ", ".join(map(repr, arguments))
     if origin is tuple:
-        items = [item for item in arguments if item is not Ellipsis]
-        length = "" if len(items) < len(arguments) else f" of {len(items)} values"
-        same = f", each {describe(items[0])}" if len(set(map(describe, items))) == 1 else ""
-        return f"a tuple{length}{_example(items, is_open=not length)}{same}"
+        return _describe_tuple(arguments)
     scalars: dict[Any, str] = {
         bool: "True or False",
         float: "a number",
@@ -209,16 +207,17 @@ def describe(hint: Any) -> str:
     return f"{name}(...)" if dataclasses.is_dataclass(hint) else f"a {name}"
 
 
-def _example(items: list[Any], is_open: bool) -> str:
-    """Return an example of a tuple of these items; empty if the items are no scalars."""
-    scalars = {int: "224", float: "0.5", str: '"a"'}
-    examples = []
-    for item in items * 2 if is_open else items:
-        scalar = typing.get_args(item)[0] if typing.get_origin(item) is Annotated else item
-        if scalar not in scalars:
-            return ""
-        examples.append(scalars[scalar])
-    return f" such as ({', '.join(examples)})"
+def _describe_tuple(items: tuple[Any, ...]) -> str:
+    """Return the hint `tuple[items]` in words, with an example if its items are scalars."""
+    length = "" if items[-1] is Ellipsis else f" of {len(items)} values"
+    items = items if length else (items[0], items[0])
+    words = [describe(item) for item in items]
+    scalars = [typing.get_args(item)[0] if typing.get_origin(item) is Annotated else item for item in items]
+    examples = [{int: "224", float: "0.5", str: '"a"'}.get(scalar, "") for scalar in scalars]
+    if not all(examples):
+        return f"a tuple of {', '.join(words) if length else words[0]}"
+    each = f", each {words[0]}" if len(set(words)) == 1 else ""
+    return f"a tuple{length} such as ({', '.join(examples)}){each}"
 
 
 def _listed(words: list[str]) -> str:

@@ -24,7 +24,7 @@ def pyslowfast(model: Build, clips: PySlowFastClips, reported: Reported) -> Reci
         val=val,
         test=replace(val, clips=replace(clips, num_clips=10), crop=ThreeCrop(size=(256, 256))),
         window=7,
-        normalize=Normalize(mean=(114.75,) * 3, std=(57.375,) * 3),
+        normalize=Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375)),
         optimizer=SGD(lr=0.1, nesterov=True, groups="no_decay"),
         schedule=Cosine(warmup_epochs=34, linear=True),
         epochs=196,

@@ -285,10 +285,10 @@ def test_the_largest_batch_decides_about_shared_memory(small, tiny, monkeypatch)
     [
         (
             lambda r: Phase(epochs=0, batch=1, clip_len=8, side=24),
-            "Phase: epochs is 0; it must be at least 1",
+            "Phase: epochs is 0; expected an integer, at least 1",
         ),
-        (lambda r: Multigrid(phases=()), r"phases are \(\); expected at least one"),
-        (lambda r: replace(SMALL, short_sides=(16, 25)), r"short_sides are \(16, 25\); expected 1 to 24"),
+        (lambda r: Multigrid(phases=()), r"phases is \(\); expected a tuple of Phase\(...\), not empty"),
+        (lambda r: replace(SMALL, short_sides=(16, 25)), r"short_sides is \(16, 25\); expected at most 24"),
         (lambda r: replace(r, epochs=5), "its phases have 4 epochs, the recipe has 5; change both"),
         (
             lambda r: apply_overrides(r, ["epochs=2"]),

@@ -99,7 +99,7 @@ def test_half_precision_stays():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(UserError, match="one of them above 0"):
+    with pytest.raises(UserError, match="expected at least one above 0"):
         Mixing(mixup_alpha=0.0, cutmix_alpha=0.0)
     with pytest.raises(UserError, match="probability is 2"):
         Mixing(probability=2)

@@ -66,7 +66,7 @@ def test_every_length_gives_valid_indices_and_the_generator_decides(sampler):
 
 
 def test_a_sampler_of_nothing_is_refused():
-    with pytest.raises(UserError, match="num_segments is 0; it must be at least 1"):
+    with pytest.raises(UserError, match="num_segments is 0; expected an integer, at least 1"):
         SegmentFrames(num_segments=0)
     with pytest.raises(UserError, match="frame_interval"):
         DenseClips(clip_len=8, frame_interval=-1)
@@ -88,7 +88,7 @@ def test_short_videos_are_looped_held_or_stretched():
     # The span fits exactly: nothing is short.
     for short in ("loop", "hold", "stretch"):
         assert indices(short, 11) == [0, 2, 4, 6, 8, 10]
-    with pytest.raises(UserError, match="short is 'wrap'; it must be one of loop, hold, stretch"):
+    with pytest.raises(UserError, match="short is 'wrap'; expected one of 'loop', 'hold', 'stretch'"):
         DenseClips(clip_len=2, short="wrap")  # pyright: ignore[reportArgumentType]
 
 

@@ -8,7 +8,7 @@ as many clips. `recipes.multigrid` makes one of a training whose lr falls in ste
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mmaction_lite.data.views.crops import MultiScaleCrop, RandomResizedCrop, Sc
 from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
 from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError
+from mmaction_lite.settings import NOT_EMPTY, PositiveInt, check_fields
 
 
 class Shape(NamedTuple):
@@ -36,15 +37,13 @@ class Phase:
         side: short side of a view, in pixels.
     """
 
-    epochs: int
-    batch: int
-    clip_len: int
-    side: int
+    epochs: PositiveInt
+    batch: PositiveInt
+    clip_len: PositiveInt
+    side: PositiveInt
 
     def __post_init__(self):
-        for name in ("epochs", "batch", "clip_len", "side"):
-            if getattr(self, name) < 1:
-                raise UserError(f"Phase: {name} is {getattr(self, name)}; it must be at least 1")
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +57,17 @@ class Multigrid:
             pixels, rounded; the lr stays. Empty for none.
     """
 
-    phases: tuple[Phase, ...]
-    short_sides: tuple[int, ...] = ()
+    phases: Annotated[tuple[Phase, ...], NOT_EMPTY]
+    short_sides: tuple[PositiveInt, ...] = ()
 
     def __post_init__(self):
-        if not self.phases:
-            raise UserError("Multigrid: phases are (); expected at least one")
+        check_fields(self)
         smallest = min(phase.side for phase in self.phases)
-        for side in self.short_sides:
-            if not 1 <= side <= smallest:
-                raise UserError(
-                    f"Multigrid: short_sides are {self.short_sides}; expected 1 to {smallest}, the smallest "
-                    "side of the phases"
-                )
+        if any(side > smallest for side in self.short_sides):
+            raise UserError(
+                f"Multigrid: short_sides is {self.short_sides}; expected at most {smallest}, the smallest "
+                "side of the phases"
+            )
 
     @property
     def num_shapes(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -31,6 +31,7 @@ from mmaction_lite.data.sources.video import MispredictedError, Video
 from mmaction_lite.data.tools.validate import read_splits
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.files import write_atomically
+from mmaction_lite.settings import NonNegativeInt, PositiveInt, at_least, at_most, check_fields
 
 Track = Callable[[Iterable["Prepared"], int, str], Iterable["Prepared"]]
 TIME_BASE = Fraction(1, 90_000)
@@ -51,17 +52,13 @@ class Form:
     """
 
     kind: Literal["video", "frames"] = "video"
-    short_side: int = 256
-    keyframe_every: int = 10
-    crf: int = 20
-    shard: int = 0
+    short_side: PositiveInt = 256
+    keyframe_every: PositiveInt = 10
+    crf: Annotated[int, at_least(0), at_most(51)] = 20
+    shard: NonNegativeInt = 0
 
     def __post_init__(self):
-        for name in ("short_side", "keyframe_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.crf <= 51:
-            raise UserError(f"crf is {self.crf}; expected 0 to 51")
+        check_fields(self)
 
 
 class Prepared(NamedTuple):

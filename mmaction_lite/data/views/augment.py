@@ -6,13 +6,24 @@ over the whole clip, so that the result does not flicker. The input array is nev
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from mmaction_lite.errors import UserError
+from mmaction_lite.settings import (
+    ASCENDING,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    Probability,
+    at_least,
+    at_most,
+    check_fields,
+)
 
 # ITU-R 601-2 luma, as Pillow and torchvision use it.
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -38,17 +49,13 @@ class ColorJitter:
         hue: draw the angle from ± `hue`, as a fraction of a full rotation; at most 0.5.
     """
 
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
+    brightness: NonNegativeFloat = 0.0
+    contrast: NonNegativeFloat = 0.0
+    saturation: NonNegativeFloat = 0.0
+    hue: Annotated[float, at_least(0), at_most(0.5)] = 0.0
 
     def __post_init__(self):
-        for field in fields(self):
-            if not 0 <= getattr(self, field.name) <= (0.5 if field.name == "hue" else math.inf):
-                expected = "0 to 0.5" if field.name == "hue" else "0 or more"
-                value = getattr(self, field.name)
-                raise UserError(f"ColorJitter: {field.name} is {value}; expected {expected}")
+        check_fields(self)
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Map uint8 (T, h, w, 3) to the same shape."""
@@ -81,20 +88,13 @@ class RandAugment:
         probability: probability of applying each drawn operation.
     """
 
-    num_ops: int = 4
-    magnitude: float = 7.0
-    magnitude_std: float = 0.5
-    probability: float = 0.5
+    num_ops: PositiveInt = 4
+    magnitude: Annotated[float, at_least(0), at_most(10)] = 7.0
+    magnitude_std: NonNegativeFloat = 0.5
+    probability: Probability = 0.5
 
     def __post_init__(self):
-        if self.num_ops < 1:
-            raise UserError(f"RandAugment: num_ops is {self.num_ops}; it must be at least 1")
-        if not 0 <= self.magnitude <= 10:
-            raise UserError(f"RandAugment: magnitude is {self.magnitude}; expected 0 to 10")
-        if self.magnitude_std < 0:
-            raise UserError(f"RandAugment: magnitude_std is {self.magnitude_std}; expected 0 or more")
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"RandAugment: probability is {self.probability}; expected a probability")
+        check_fields(self)
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Map uint8 (T, h, w, 3) to the same shape."""
@@ -116,17 +116,12 @@ class RandomErasing:
         ratio: smallest and largest height / width of the box, drawn log-uniformly.
     """
 
-    probability: float = 0.5
-    area: tuple[float, float] = (0.02, 0.4)
-    ratio: tuple[float, float] = (0.3, 1 / 0.3)
+    probability: Probability = 0.5
+    area: Annotated[tuple[PositiveFraction, PositiveFraction], ASCENDING] = (0.02, 0.4)
+    ratio: Annotated[tuple[PositiveFloat, PositiveFloat], ASCENDING] = (0.3, 1 / 0.3)
 
     def __post_init__(self):
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"RandomErasing: probability is {self.probability}; expected a probability")
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise UserError(f"RandomErasing: area is {self.area}; expected two shares, smallest first")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise UserError(f"RandomErasing: ratio is {self.ratio}; expected smallest, largest")
+        check_fields(self)
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Map uint8 (T, h, w, 3) to the same shape; unchanged if none of ten random boxes fits."""

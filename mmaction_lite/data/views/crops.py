@@ -6,12 +6,23 @@ resizes the pixels afterwards, so that every frame is resampled once.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from mmaction_lite.data.sources.resample import Box, Size
-from mmaction_lite.errors import UserError
+from mmaction_lite.settings import (
+    ASCENDING,
+    NOT_EMPTY,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    check_fields,
+)
+
+ViewSize = tuple[PositiveInt, PositiveInt]
+"""(height, width) of a view."""
 
 
 class Placement(NamedTuple):
@@ -33,7 +44,10 @@ class RandomCrop:
     """Crop a box of exactly `size` at a random position."""
 
     num_crops: ClassVar[int] = 1
-    size: Size
+    size: ViewSize
+
+    def __post_init__(self):
+        check_fields(self)
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
         """Return one placement; a frame smaller than `size` is enlarged."""
@@ -55,15 +69,11 @@ class ScaleJitterCrop:
     """
 
     num_crops: ClassVar[int] = 1
-    size: Size
-    short_side: tuple[int, int] = (256, 320)
+    size: ViewSize
+    short_side: Annotated[tuple[PositiveInt, PositiveInt], ASCENDING] = (256, 320)
 
     def __post_init__(self):
-        shortest, longest = self.short_side
-        if not 1 <= shortest <= longest:
-            raise UserError(
-                f"ScaleJitterCrop: short_side is {self.short_side}; expected (smallest, largest), at least 1"
-            )
+        check_fields(self)
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
         """Return one placement; a box larger than the frame is reduced to fit, with the same aspect ratio."""
@@ -85,9 +95,12 @@ class RandomResizedCrop:
     """
 
     num_crops: ClassVar[int] = 1
-    size: Size
-    area: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    size: ViewSize
+    area: Annotated[tuple[PositiveFraction, PositiveFraction], ASCENDING] = (0.08, 1.0)
+    ratio: Annotated[tuple[PositiveFloat, PositiveFloat], ASCENDING] = (3 / 4, 4 / 3)
+
+    def __post_init__(self):
+        check_fields(self)
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
         """Return one placement; the largest centered square if none of ten random boxes fits."""
@@ -114,14 +127,13 @@ class MultiScaleCrop:
     """
 
     num_crops: ClassVar[int] = 1
-    size: Size
-    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
-    max_scale_gap: int = 1
-    positions: int = 5
+    size: ViewSize
+    scales: Annotated[tuple[PositiveFraction, ...], NOT_EMPTY] = (1.0, 0.875, 0.75, 0.66)
+    max_scale_gap: NonNegativeInt = 1
+    positions: Literal[5, 13] = 5
 
     def __post_init__(self):
-        if self.positions not in (5, 13):
-            raise UserError(f"MultiScaleCrop: positions is {self.positions}; expected 5 or 13")
+        check_fields(self)
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
         """Return one placement."""
@@ -143,7 +155,10 @@ class CenterCrop:
     """Crop one box of `size` in the center."""
 
     num_crops: ClassVar[int] = 1
-    size: Size
+    size: ViewSize
+
+    def __post_init__(self):
+        check_fields(self)
 
     def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
         """Return one placement; a frame smaller than `size` is enlarged."""
@@ -155,7 +170,10 @@ class ThreeCrop:
     """Crop three boxes of `size` along the longer side: start, middle, end (Wang et al. 2018, §4.1)."""
 
     num_crops: ClassVar[int] = 3
-    size: Size
+    size: ViewSize
+
+    def __post_init__(self):
+        check_fields(self)
 
     def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
         """Return three placements, from left to right or from top to bottom."""
@@ -173,7 +191,10 @@ class TenCrop:
     """Crop four corners and the center, and mirror each of the five (Krizhevsky et al. 2012, §4.1)."""
 
     num_crops: ClassVar[int] = 10
-    size: Size
+    size: ViewSize
+
+    def __post_init__(self):
+        check_fields(self)
 
     def plan(self, height: int, width: int, rng: object = None) -> list[Placement]:
         """Return ten placements: five boxes, then the same five mirrored."""

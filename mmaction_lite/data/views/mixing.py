@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmaction_lite.errors import UserError
+from mmaction_lite.settings import NonNegativeFloat, Probability, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +31,14 @@ class Mixing:
         probability: probability of mixing a batch.
     """
 
-    mixup_alpha: float = 0.8
-    cutmix_alpha: float = 1.0
-    probability: float = 1.0
+    mixup_alpha: NonNegativeFloat = 0.8
+    cutmix_alpha: NonNegativeFloat = 1.0
+    probability: Probability = 1.0
 
     def __post_init__(self):
-        if min(self.mixup_alpha, self.cutmix_alpha) < 0 or max(self.mixup_alpha, self.cutmix_alpha) == 0:
-            raise UserError(
-                f"Mixing: mixup_alpha is {self.mixup_alpha} and cutmix_alpha is {self.cutmix_alpha}; "
-                "expected 0 or more, and one of them above 0"
-            )
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"Mixing: probability is {self.probability}; expected a probability")
+        check_fields(self)
+        if self.mixup_alpha == self.cutmix_alpha == 0:
+            raise UserError("Mixing: mixup_alpha is 0 and cutmix_alpha is 0; expected at least one above 0")
 
     def __call__(
         self, inputs: Tensor, targets: Tensor, rng: np.random.Generator, *, num_views: int = 1

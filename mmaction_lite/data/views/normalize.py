@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mmaction_lite.errors import UserError
+from mmaction_lite.settings import PositiveFloat, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,11 @@ class Normalize:
         std: one value per RGB channel, in units of 0 to 255.
     """
 
-    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
-    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
 
     def __post_init__(self):
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UserError(f"Normalize: expected three means and three positive stds, got {self}")
+        check_fields(self)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map uint8 (N, T, H, W, C) to float32 (N, C, T, H, W), on the device of `pixels`.

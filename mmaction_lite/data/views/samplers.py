@@ -14,11 +14,12 @@ frame_interval frames; here it ends with its last frame.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from mmaction_lite.errors import UserError
+from mmaction_lite.settings import PositiveFloat, PositiveInt, check_fields
 
 Short = Literal["loop", "hold", "stretch"]
 
@@ -37,14 +38,13 @@ class DenseClips:
             "stretch" spreads its frames evenly over the clip.
     """
 
-    clip_len: int
-    frame_interval: int = 1
-    num_clips: int = 1
+    clip_len: PositiveInt
+    frame_interval: PositiveInt = 1
+    num_clips: PositiveInt = 1
     short: Short = "loop"
 
     def __post_init__(self):
-        _check_positive(self, "clip_len", "frame_interval", "num_clips")
-        _check_short(self, self.short)
+        check_fields(self)
 
     def __call__(self, video_len: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return frame indices, int64 (num_clips, clip_len), all in [0, video_len).
@@ -80,15 +80,13 @@ class TimedClips:
         short: see `DenseClips`.
     """
 
-    clip_len: int
-    target_fps: float
-    num_clips: int = 1
+    clip_len: PositiveInt
+    target_fps: PositiveFloat
+    num_clips: PositiveInt = 1
     short: Short = "loop"
 
     def __post_init__(self):
-        _check_positive(self, "clip_len", "num_clips")
-        _check_rate(self, self.target_fps)
-        _check_short(self, self.short)
+        check_fields(self)
 
     def __call__(
         self, video_len: int, rng: np.random.Generator | None = None, *, fps: float = math.nan
@@ -137,14 +135,13 @@ class PySlowFastClips:
         target_fps: frame rate to which `frame_interval` refers.
     """
 
-    clip_len: int
-    frame_interval: int
-    num_clips: int = 1
-    target_fps: float = 30.0
+    clip_len: PositiveInt
+    frame_interval: PositiveInt
+    num_clips: PositiveInt = 1
+    target_fps: PositiveFloat = 30.0
 
     def __post_init__(self):
-        _check_positive(self, "clip_len", "frame_interval", "num_clips")
-        _check_rate(self, self.target_fps)
+        check_fields(self)
 
     def __call__(
         self, video_len: int, rng: np.random.Generator | None = None, *, fps: float = math.nan
@@ -175,10 +172,10 @@ class PySlowFastClips:
 class SegmentFrames:
     """Sample one frame from each of `num_segments` equal parts as one clip (TSN: Wang et al. 2016, §3.1)."""
 
-    num_segments: int
+    num_segments: PositiveInt
 
     def __post_init__(self):
-        _check_positive(self, "num_segments")
+        check_fields(self)
 
     @property
     def num_clips(self) -> int:
@@ -235,24 +232,6 @@ def _spread(
         offsets = np.round(np.linspace(0, video_len - 1, len(offsets))).astype(np.int64)
     frames = starts.astype(np.int64)[:, None] + offsets
     return frames % video_len if short == "loop" else np.minimum(frames, video_len - 1)
-
-
-def _check_positive(sampler: ClipSampler, *names: str) -> None:
-    for name in names:
-        if getattr(sampler, name) < 1:
-            value = getattr(sampler, name)
-            raise UserError(f"{type(sampler).__name__}: {name} is {value}; it must be at least 1")
-
-
-def _check_rate(sampler: TimedSampler, target_fps: float) -> None:
-    if not 0 < target_fps < math.inf:
-        raise UserError(f"{type(sampler).__name__}: target_fps is {target_fps}; expected a rate above 0")
-
-
-def _check_short(sampler: ClipSampler, short: Short) -> None:
-    if short not in get_args(Short):
-        valid = ", ".join(get_args(Short))
-        raise UserError(f"{type(sampler).__name__}: short is {short!r}; it must be one of {valid}")
 
 
 def _known_rate(sampler: TimedSampler, fps: float) -> float:
