@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 from mmaction_lite.data.loading.workers import PREFETCH
 from mmaction_lite.errors import UserError
+from mmaction_lite.settings import NonNegativeInt, PositiveInt, check_fields
 
 T = TypeVar("T")
 OURS, PEER = "ours", "peer"
@@ -52,16 +53,19 @@ class WorkerConfig:
     """
 
     setting: str
-    input: tuple[int, int, int, int]
-    batch_size: int
+    input: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+    batch_size: PositiveInt
     device: str
-    threads: int
+    threads: PositiveInt
     precision: str
     compile: str | None
     video: str | None
     frames: str | None
     list: str | None
-    workers: int
+    workers: NonNegativeInt
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 class Peer(NamedTuple):

@@ -32,6 +32,7 @@ from mmaction_lite.device import CompileMode, Precision, available_cores, config
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
 from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
+from mmaction_lite.settings import NonNegativeInt, PositiveInt, check_fields
 from mmaction_lite.tasks.single_label import SingleLabel
 
 FILE = "benchmark.json"
@@ -60,16 +61,19 @@ class Plan:
     """
 
     device: str
-    batch_size: int | None
+    batch_size: PositiveInt | None
     precision: Precision
     peer_precisions: tuple[Precision, ...]
     compile: CompileMode | None
-    devices: int
+    devices: PositiveInt
     data: Path | None
-    workers: int
-    rounds: int
+    workers: NonNegativeInt
+    rounds: PositiveInt
     inference: bool = True
-    at_once: int = 1
+    at_once: PositiveInt = 1
+
+    def __post_init__(self):
+        check_fields(self)
 
     @property
     def phases(self) -> tuple[str, ...]:

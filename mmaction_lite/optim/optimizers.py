@@ -1,14 +1,15 @@
 """Optimizers as frozen settings, built for a network."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
-from mmaction_lite.errors import UserError
 from mmaction_lite.optim.parameter_groups import GROUPS, decay_layers
+from mmaction_lite.settings import NonNegativeFloat, PositiveFraction, at_least, below, check_fields
+
+Momentum = Annotated[float, at_least(0), below(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +25,15 @@ class SGD:
         layer_decay: factor of the learning rate from each layer to the one below; see `decay_layers`.
     """
 
-    lr: float
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
+    lr: NonNegativeFloat
+    momentum: Momentum = 0.9
+    weight_decay: NonNegativeFloat = 1e-4
     nesterov: bool = False
     groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
-    layer_decay: float = 1.0
+    layer_decay: PositiveFraction = 1.0
 
     def __post_init__(self):
-        _check_rates(self)
+        check_fields(self)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer of the trained parameters of `model`."""
@@ -54,14 +55,14 @@ class AdamW:
         layer_decay: factor of the learning rate from each layer to the one below; see `decay_layers`.
     """
 
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.05
+    lr: NonNegativeFloat
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.05
     groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
-    layer_decay: float = 1.0
+    layer_decay: PositiveFraction = 1.0
 
     def __post_init__(self):
-        _check_rates(self)
+        check_fields(self)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer of the trained parameters of `model`."""
@@ -70,17 +71,6 @@ class AdamW:
 
 
 Optimizer = SGD | AdamW
-
-
-def _check_rates(optimizer: Optimizer) -> None:
-    for name in ("lr", "weight_decay"):
-        if not 0 <= getattr(optimizer, name) < math.inf:
-            raise UserError(f"optimizer.{name} is {getattr(optimizer, name)}; expected a number, 0 or above")
-    if not 0 < optimizer.layer_decay <= 1:
-        raise UserError(f"optimizer.layer_decay is {optimizer.layer_decay}; expected above 0, at most 1")
-    momenta = (optimizer.momentum,) if isinstance(optimizer, SGD) else optimizer.betas
-    if not all(0 <= momentum < 1 for momentum in momenta):
-        raise UserError(f"optimizer: momentum or betas are {momenta}; expected 0 or above, below 1")
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

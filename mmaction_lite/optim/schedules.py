@@ -3,6 +3,16 @@
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Annotated
+
+from mmaction_lite.settings import (
+    ASCENDING,
+    NonNegativeFloat,
+    NonNegativeInt,
+    at_least,
+    below,
+    check_fields,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +28,14 @@ class Steps:
             at every epoch, up to 1 in the last epoch of the warm-up.
     """
 
-    milestones: tuple[int, ...]
-    gamma: float = 0.1
-    warmup_epochs: int = 0
-    warmup_start: float = 0.1
+    milestones: Annotated[tuple[NonNegativeInt, ...], ASCENDING]
+    gamma: NonNegativeFloat = 0.1
+    warmup_epochs: NonNegativeInt = 0
+    warmup_start: NonNegativeFloat = 0.1
     linear: bool = False
+
+    def __post_init__(self):
+        check_fields(self)
 
     def factor(self, epoch: float, epochs: int) -> float:
         """Return the factor of the learning rate at `epoch` (fractional, from 0) of `epochs`."""
@@ -46,10 +59,13 @@ class Cosine:
             warm-up is a factor of the cosine and increases to 1.
     """
 
-    warmup_epochs: int = 0
-    warmup_start: float = 0.1
-    begin: int = 0
+    warmup_epochs: NonNegativeInt = 0
+    warmup_start: NonNegativeFloat = 0.1
+    begin: NonNegativeInt = 0
     linear: bool = False
+
+    def __post_init__(self):
+        check_fields(self)
 
     def factor(self, epoch: float, epochs: int) -> float:
         """Return the factor of the learning rate at `epoch` (fractional, from 0) of `epochs`."""
@@ -73,9 +89,12 @@ class OneCycle:
         end: factor at the last step.
     """
 
-    rise: float = 0.25
-    start: float = 0.04
-    end: float = 1e-5
+    rise: Annotated[float, at_least(0), below(1)] = 0.25
+    start: NonNegativeFloat = 0.04
+    end: NonNegativeFloat = 1e-5
+
+    def __post_init__(self):
+        check_fields(self)
 
     def factor(self, epoch: float, epochs: int) -> float:
         """Return the factor of the learning rate at `epoch` (fractional, from 0) of `epochs`."""

@@ -201,7 +201,7 @@ def test_tiny_and_flat_clips_are_no_trouble(transform):
 def test_impossible_settings_are_refused():
     with pytest.raises(UserError, match=r"hue is 0\.6; expected a number, at least 0 and at most 0\.5"):
         ColorJitter(hue=0.6)
-    with pytest.raises(UserError, match="magnitude is 11; expected 0 to 10"):
+    with pytest.raises(UserError, match="magnitude is 11; expected a number, at least 0 and at most 10"):
         RandAugment(magnitude=11)
     with pytest.raises(UserError, match="area is"):
         RandomErasing(area=(0.4, 0.1))

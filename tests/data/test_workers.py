@@ -235,7 +235,7 @@ def test_a_runtime_error_of_the_dataset_is_no_dead_worker():
 
 
 def test_worker_settings_are_checked():
-    with pytest.raises(UserError, match="num_workers is -1; it must be at least 0"):
+    with pytest.raises(UserError, match="num_workers is -1; expected an integer, at least 0, or None"):
         WorkerSettings(num_workers=-1)
-    with pytest.raises(UserError, match="hang_seconds is 0; it must be above 0"):
+    with pytest.raises(UserError, match="hang_seconds is 0; expected a number, above 0"):
         WorkerSettings(hang_seconds=0)

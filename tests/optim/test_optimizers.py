@@ -32,11 +32,11 @@ def test_groups_keep_their_factor_of_the_learning_rate():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"lr": -1}, "optimizer.lr is -1; expected"),
-        ({"lr": float("inf")}, "optimizer.lr is inf; expected"),
-        ({"weight_decay": -0.1}, "optimizer.weight_decay is -0.1; expected"),
-        ({"layer_decay": 1.5}, "optimizer.layer_decay is 1.5; expected above 0, at most 1"),
-        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"lr": -1}, "AdamW: lr is -1; expected a number, at least 0"),
+        ({"lr": float("inf")}, "AdamW: lr is inf; expected a number"),
+        ({"weight_decay": -0.1}, "AdamW: weight_decay is -0.1; expected a number, at least 0"),
+        ({"layer_decay": 1.5}, "layer_decay is 1.5; expected a number, above 0 and at most 1"),
+        ({"betas": (0.9, 1.0)}, "betas is .*each a number, at least 0 and below 1"),
     ],
 )
 def test_rates_have_bounds(arguments, message):

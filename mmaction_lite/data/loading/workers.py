@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from mmaction_lite.device import default_workers
 from mmaction_lite.errors import UserError
+from mmaction_lite.settings import NonNegativeInt, PositiveFloat, check_fields
 
 T = TypeVar("T")
 POLL_SECONDS = 5.0
@@ -45,14 +46,11 @@ class WorkerSettings:
             the video counts as unreadable.
     """
 
-    num_workers: int | None = None
-    hang_seconds: float = 120.0
+    num_workers: NonNegativeInt | None = None
+    hang_seconds: PositiveFloat = 120.0
 
     def __post_init__(self):
-        if self.num_workers is not None and self.num_workers < 0:
-            raise UserError(f"num_workers is {self.num_workers}; it must be at least 0, or none")
-        if self.hang_seconds <= 0:
-            raise UserError(f"hang_seconds is {self.hang_seconds}; it must be above 0")
+        check_fields(self)
 
     def count(self, num_processes: int = 1) -> int:
         """Return the number of workers for each of `num_processes` training processes on this machine."""
