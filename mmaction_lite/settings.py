@@ -174,6 +174,8 @@ def _has_type(value: Any, hint: Any) -> bool:
         return type(value) is int and abs(value) <= sys.maxsize
     if hint in (bool, str):
         return type(value) is hint
+    if isinstance(value, type) and getattr(hint, "_is_protocol", False):
+        return False  # a class has the methods of its instances
     try:
         return isinstance(value, hint)
     except TypeError:  # Any, a type variable, a protocol without `runtime_checkable`

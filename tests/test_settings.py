@@ -1,7 +1,12 @@
 """Settings refuse fields of a wrong type, choice or range, wherever they are made."""
 
+import dataclasses
+import importlib
 import math
-from collections.abc import Callable
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -9,13 +14,24 @@ import numpy as np
 import pytest
 import torch
 
+import mmaction_lite
+from mmaction_lite.benchmark.comparison import WorkerConfig
+from mmaction_lite.benchmark.run import Plan
+from mmaction_lite.benchmark.settings import SETTINGS
+from mmaction_lite.data.loading.workers import WorkerSettings
+from mmaction_lite.data.tools.prepare import Form
+from mmaction_lite.data.views.augment import ColorJitter, RandAugment, RandomErasing
+from mmaction_lite.data.views.crops import RandomCrop
+from mmaction_lite.data.views.mixing import Mixing
+from mmaction_lite.data.views.samplers import TimedClips
 from mmaction_lite.errors import UserError
-from mmaction_lite.recipes import get_recipe
+from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.settings import (
     ASCENDING,
     NOT_EMPTY,
+    Limit,
     PositiveFloat,
     PositiveInt,
     Probability,
@@ -23,8 +39,13 @@ from mmaction_lite.settings import (
     at_least,
     below,
     check_fields,
+    field_hints,
     parse,
 )
+from mmaction_lite.tasks.single_label import SingleLabel
+from mmaction_lite.tasks.task import Task
+from mmaction_lite.tasks.verb_noun import VerbNoun
+from mmaction_lite.weights.card import ModelCard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,3 +200,135 @@ def test_arguments_of_a_builder_are_checked():
         Build(typed, dropout="high")
     Build(typed, dropout=1)
     Build(mine, dropout="unknown hints are not checked", depth="x", other=3)
+
+
+# Frozen dataclasses that the package fills itself: results, tables of arrays and tasks of workers.
+NO_SETTINGS = {
+    *("ArrayVideo", "Check", "ClassMetrics", "ClassResults", "Complexity", "Conversion", "Evaluation"),
+    *("Ignored", "LoaderReport", "Mistake", "Name", "PacketIndex", "Prediction", "Prepare", "Ratio"),
+    *("Report", "RunFolder", "Samples", "Scores"),
+}
+
+
+def frozen_dataclasses() -> Iterator[Any]:
+    """Return the frozen dataclasses that are defined in any module of the package."""
+    for found in pkgutil.walk_packages(mmaction_lite.__path__, "mmaction_lite."):
+        if not found.name.endswith(".__main__"):
+            module = importlib.import_module(found.name)
+            for kind in vars(module).values():
+                is_own = isinstance(kind, type) and kind.__module__ == module.__name__
+                if is_own and dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen:  # pyright: ignore
+                    yield kind
+
+
+def inside(value: Any) -> Iterator[Any]:
+    """Return the dataclass instances inside a value, itself included."""
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from inside(item)
+    elif dataclasses.is_dataclass(value):
+        yield value
+        for field in dataclasses.fields(value):
+            yield from inside(getattr(value, field.name))
+
+
+EXAMPLES = {
+    type(example): example
+    for example in inside(
+        [
+            list(list_recipes().values()),
+            list(SETTINGS),
+            ModelCard.of(get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb"), ("a", "b")),
+            TimedClips(clip_len=8, target_fps=4.0),
+            RandomCrop(size=(8, 8)),
+            ColorJitter(),
+            RandAugment(),
+            RandomErasing(),
+            Mixing(),
+            Form(),
+            WorkerSettings(),
+            SingleLabel(),
+            VerbNoun(),
+            Plan(
+                device="cpu", batch_size=2, precision="float32", peer_precisions=(), compile=None, devices=1,
+                data=None, workers=0, rounds=1,
+            ),
+            WorkerConfig(
+                setting="tsn", input=(1, 2, 3, 4), batch_size=1, device="cpu", threads=1, precision="float32",
+                compile=None, video=None, frames=None, list=None, workers=0,
+            ),
+        ]
+    )
+}  # fmt: skip
+FIELDS = [
+    pytest.param(kind, name, hint, id=f"{kind.__name__}.{name}")
+    for kind in EXAMPLES
+    for name, hint in field_hints(kind).items()
+]
+
+
+class Foreign:
+    """A value of a type that no setting has."""
+
+    def __repr__(self) -> str:
+        return "Foreign()"
+
+
+def wrong_values(hint: Any) -> list[Any]:
+    """Return values of other types, none of the choices, and outside of each limit of a type hint."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        candidates = (-1, 0, 1, 10**6) if arguments[0] in (int, float) else ((), (0.9, 0.1), (9, 1))
+        limits = [limit for limit in hint.__metadata__ if isinstance(limit, Limit)]
+        outside = [[value for value in candidates if not limit.holds(value)] for limit in limits]
+        assert all(outside), f"no value tested is outside of {limits}"
+        return sum(outside, wrong_values(arguments[0]))
+    if origin in (typing.Union, types.UnionType):
+        wrong = [value for option in arguments for value in wrong_values(option)]
+        if types.NoneType in arguments:
+            wrong = [value for value in wrong if value is not None]
+        return [value for value in wrong if not isinstance(value, str)] if str in arguments else wrong
+    if origin is Literal:
+        return [Foreign(), "no such choice", 10**6, True]
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return [Foreign(), "text", [], *((value,) for value in wrong_values(arguments[0]))]
+    if origin is tuple:
+        items = [(value,) * len(arguments) for value in wrong_values(arguments[0])]
+        return [Foreign(), "text", (), (1,) * (len(arguments) + 1), *items]
+    scalars = {
+        float: ["0.5", None, True, math.nan, math.inf, -math.inf, np.float64(0.5)],
+        int: ["1", None, True, 1.0, np.int64(1)],
+        bool: ["true", None, 1],
+        str: [None, 3, b"text"],
+        types.NoneType: [],
+    }
+    others = (
+        [3, SingleLabel if hint is Task else hint] if hint is Task or dataclasses.is_dataclass(hint) else []
+    )
+    return [Foreign(), *scalars.get(hint, others)]
+
+
+def test_every_settings_dataclass_checks_its_fields():
+    unchecked = [kind for kind in frozen_dataclasses() if kind not in EXAMPLES and dataclasses.fields(kind)]
+    assert not [kind for kind in unchecked if kind.__name__ not in NO_SETTINGS], (
+        "call check_fields in __post_init__ of new settings and add an example to EXAMPLES; list dataclasses "
+        "that hold results in NO_SETTINGS"
+    )
+    assert len(unchecked) < 25
+
+
+@pytest.mark.parametrize(("kind", "name", "hint"), FIELDS)
+def test_every_field_refuses_wrong_values_in_one_line(kind, name, hint):
+    for value in wrong_values(hint):
+        with pytest.raises(UserError) as caught:
+            replace(EXAMPLES[kind], **{name: value})
+        message = str(caught.value)
+        assert message.startswith(f"{kind.__name__}: {name} is "), message
+        assert "; expected " in message
+        assert "\n" not in message
+
+
+def test_all_fields_of_the_largest_settings_are_among_them():
+    tested = {parameter.id for parameter in FIELDS}
+    assert {"Recipe.batch_norm", "Recipe.precision", "SGD.lr", "TrainViews.crop", "Form.crf"} <= tested
+    assert len(tested) > 120

@@ -10,6 +10,7 @@ from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.models import r2plus1d_r18, r2plus1d_r50
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build, Recipe
+from mmaction_lite.settings import NonNegativeFloat, PositiveFloat, PositiveInt, check_fields
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,14 @@ class Cell:
     """
 
     framework: str
-    iteration_seconds: float
-    data_seconds: float
-    memory_mb: int
-    batch: int
+    iteration_seconds: PositiveFloat
+    data_seconds: NonNegativeFloat
+    memory_mb: PositiveInt
+    batch: PositiveInt
     note: str = ""
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,15 @@ class Setting:
 
     name: str
     recipe: str | Callable[[], Recipe]
-    published_batch: int
-    cpu_batch: int
+    published_batch: PositiveInt
+    cpu_batch: PositiveInt
     peers: dict[str, str]
     page: tuple[Cell, ...] = ()
     about: str = ""
     from_frames: bool = False
+
+    def __post_init__(self):
+        check_fields(self)
 
     def build(self) -> Recipe:
         """Return the recipe."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.recipes.recipe import Build, Recipe
-from mmaction_lite.settings import argument_hints, check_value, field_hints, parse
+from mmaction_lite.settings import argument_hints, field_hints, parse
 from mmaction_lite.tasks.named import task_named
 from mmaction_lite.tasks.task import Task
 
@@ -69,7 +69,6 @@ def _set_field(node: T, path: list[str], text: str) -> T:
     else:
         _check_is_last(name, rest)
         value = parse(text, hints[name])
-        check_value(value, hints[name], f"{type(node).__name__}: {name}")
     return replace(node, **{name: value})  # pyright: ignore[reportReturnType]
 
 

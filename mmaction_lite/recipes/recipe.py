@@ -169,9 +169,9 @@ class Recipe:
     modified: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if not isinstance(self.model, Build):
-            name = getattr(self.model, "__name__", repr(self.model))
-            raise UserError(f"model is {name}; a recipe takes the builder with its arguments: Build({name})")
+        if inspect.isroutine(self.model):
+            name = self.model.__name__
+            raise UserError(f"Recipe: model is {name}; expected a Build. Write model=Build({name})")
         check_fields(self)
         if self.multigrid is not None:
             self.multigrid.check(self.train, self.epochs)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
@@ -19,7 +19,8 @@ from mmaction_lite.data.views import samplers as clips
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import write_atomically
-from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.recipes.recipe import Build, Recipe
+from mmaction_lite.settings import NOT_EMPTY, check_fields
 from mmaction_lite.tasks.named import TASKS
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
@@ -61,12 +62,15 @@ class ModelCard:
 
     builder: str
     arguments: dict[str, Any]
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], NOT_EMPTY]
     val: Protocol
     test: Protocol
     recipe: str
     started_from: str | None = None
     task: Task = field(default_factory=SingleLabel)
+
+    def __post_init__(self):
+        check_fields(self)
 
     @classmethod
     def of(cls, recipe: Recipe, classes: tuple[str, ...]) -> "ModelCard":
@@ -130,7 +134,8 @@ class ModelCard:
         """Parse the output of `to_json`.
 
         Raises:
-            ValueError, TypeError, KeyError, UserError: `text` is not a card, or a value is out of range.
+            UserError: a field has an invalid value.
+            ValueError, TypeError, KeyError, AttributeError, RecursionError: `text` is not a card.
         """
         fields = json.loads(text)
         del fields["type"]
@@ -176,7 +181,7 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
 
 def _built(builder: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
     try:
-        return builder(**arguments)
+        return Build(builder, **arguments)()
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UserError(f"{builder.__name__} cannot be built with {arguments}: {reason}") from None
@@ -225,7 +230,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
         weights, text = state["model"], state["card"]
     try:
         return weights, ModelCard.from_json(text)
-    except (ValueError, TypeError, KeyError, UserError) as error:
+    except UserError as error:
+        raise UserError(f"{path}: the model card is invalid: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: has no model card that this version can read ({error!r}); expected weights written by "
             "mmaction-lite. `mmaction-lite convert` reads weights of other projects"

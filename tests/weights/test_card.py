@@ -103,3 +103,42 @@ def test_a_recipe_that_no_file_could_describe_is_refused_before_training(recipe)
 
 def own_model(num_classes: int, norm: object = None) -> torch.nn.Module:
     return torch.nn.Linear(3, num_classes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"test.views.short_side": "x"},
+            "TestViews: short_side is 'x'; expected an integer, at least 1",
+        ),
+        (
+            {"test.views.clips.num_segments": -1},
+            "SegmentFrames: num_segments is -1; expected an integer",
+        ),
+        ({"val.views.crop.size": [20]}, r"CenterCrop: size is \(20,\); expected a tuple of 2 values"),
+        ({"test.average": "median"}, "Protocol: average is 'median'; expected one of 'probability', 'score'"),
+        ({"test.normalize.std": [1, 0, 1]}, r"Normalize: std is \(1, 0, 1\); expected a tuple of 3 values"),
+        ({"test.normalize.mean": [1, float("nan"), 1]}, r"Normalize: mean is \(1, nan, 1\)"),
+        ({"test": 3}, r"ModelCard: test is 3; expected Protocol\(\.\.\.\)"),
+        ({"classes": []}, r"ModelCard: classes is \(\); expected .*not empty"),
+        ({"recipe": None}, "ModelCard: recipe is None; expected a string"),
+        ({"arguments": []}, "has no model card"),
+        ({"arguments": {"dropout": "x", "num_classes": 2}}, "tsm_r10: dropout is 'x'; expected a number"),
+        ({"arguments": {"depth": 3}}, "tsm_r10 cannot be built with"),
+        ({"test.views.clips": {"type": "DenseClips"}}, "has no model card"),
+    ],
+)
+def test_an_odd_card_is_one_line(weights, card, tmp_path, change, message):
+    fields = json.loads(card.to_json())
+    for path, value in change.items():
+        *groups, name = path.split(".")
+        node = fields
+        for group in groups:
+            node = node[group]
+        node[name] = value
+    tensors = safetensors.torch.load(weights.read_bytes())
+    (tmp_path / "odd.safetensors").write_bytes(safetensors.torch.save(tensors, {"card": json.dumps(fields)}))
+    with pytest.raises(UserError, match=message) as caught:
+        load(tmp_path / "odd.safetensors")
+    assert "\n" not in str(caught.value)

@@ -67,7 +67,6 @@ class TrainViews:
                 "Use TestViews for fixed crops"
             )
         check_fields(self)
-        _check_size(self.crop)
 
     def draw_views(self, source: Source, clip_rng: np.random.Generator, rng: np.random.Generator) -> Drawn:
         """Draw random views of `source`; V = `clips.num_clips` × `repeats`, ordered by clip.
@@ -162,7 +161,6 @@ class TestViews:
                 "Use TrainViews for random crops"
             )
         check_fields(self)
-        _check_size(self.crop)
 
     def read(self, source: Source) -> np.ndarray:
         """Read the clips of `source` before cropping, uint8 (num_clips, T, H, W, C).
@@ -223,11 +221,6 @@ class TestViews:
 
 
 Views = TrainViews | TestViews
-
-
-def _check_size(crop: RandomPlan | FixedPlan) -> None:
-    if min(crop.size) < 1:
-        raise UserError(f"{type(crop).__name__}: size is {crop.size}; expected at least (1, 1)")
 
 
 def _names(types: object) -> str:
