@@ -1,4 +1,4 @@
-"""Which class a clip becomes when it is mirrored or played backwards, told from the classes' names."""
+"""The class of a clip after it is mirrored or played backwards, inferred from the class names."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from mmaction_lite.errors import UserError
 _SIDES = {"left": "right", "clockwise": "counterclockwise"}
 _SIDES |= {other: side for side, other in _SIDES.items()}
 _SIDE = re.compile(r"(?<![a-z])(left|right|clockwise|counterclockwise)(?![a-z])")
-# Words that change places when a video is played backwards, longest match first.
+# Words that are exchanged when a video is played backwards; the longest match counts.
 _OPPOSITES = {
     "left": "right",
     "up": "down",
@@ -50,26 +50,26 @@ _DIRECTION = re.compile(
 
 
 def mirrored_classes(classes: Sequence[str]) -> np.ndarray:
-    """The class that a clip of each class becomes when it is mirrored: int64 (len(classes),).
+    """Return the class of a mirrored clip of each class, int64 (len(classes),).
 
-    A class is its own mirror image unless its name says a side: left and right change places, and so do
-    clockwise and counterclockwise.
+    In the class names, left is replaced by right and clockwise by counterclockwise, and vice versa. A class
+    whose name contains none of these words keeps its index.
 
     Raises:
-        UserError: a name says a side and there is no class for the other one.
+        UserError: there is no class of the new name.
     """
     return _renamed(classes, _mirrored_name, "mirrored", "train without mirroring: --set train.flip=0")
 
 
 def reversed_classes(classes: Sequence[str]) -> np.ndarray:
-    """The class that a clip of each class becomes when it is played backwards: int64 (len(classes),).
+    """Return the class of a reversed clip of each class, int64 (len(classes),).
 
-    Left and right, up and down, in and out, opening and closing and their like change places. A name
-    without such a word ("clapping", "thumb up") is taken to look the same backwards: only who knows the
-    classes can say whether that is so.
+    In the class names, words such as left and right, up and down, in and out, opening and closing are
+    exchanged. A class whose name contains none of these words ("clapping", "thumb up") keeps its index: check
+    that its clips look the same when played backwards.
 
     Raises:
-        UserError: a name says a direction and there is no class for the other one.
+        UserError: there is no class of the new name.
     """
     remedy = "train without reversal: --set train.reverse=0"
     return _renamed(classes, _reversed_name, "played backwards", remedy)

@@ -1,7 +1,7 @@
-"""Annotation files as the makers of the data sets publish them, read in place.
+"""Annotation files in the form in which the authors of data sets publish them.
 
-They may lie in the data set's folder or one below it; so may the videos. Which layout the videos have is
-found out from the first rows: people unpack and rename them in a few ways.
+The files may be in the folder of the data set or in a folder below it. Videos may have one of a few usual
+layouts; the first rows of the file decide which one.
 
     Kinetics               train.csv, val.csv (label, youtube_id, time_start, time_end, split)
     ActivityNet            activity_net*.json: every annotated interval is a sample
@@ -27,14 +27,17 @@ PROBED_ROWS = 200
 
 
 def read_published(data: Path, split: str) -> Rows | None:
-    """The rows of a split of a published data set in the folder `data`; None if none is recognised.
+    """Read a split of a published data set.
 
     Args:
-        data: the folder.
-        split: train, val, validation or test, exactly as published: others have their own turn.
+        data: folder of the data set.
+        split: name of the split as published: train, val, validation or test.
+
+    Returns:
+        the rows; None if the folder has no known annotation file for this split.
 
     Raises:
-        UserError: a file is recognised by its name and is not what it should be.
+        UserError: a file has a known name and unexpected contents.
     """
     for reader in (_kinetics, _activitynet, _something, _diving48, _ucf101, _hmdb51):
         rows = reader(data, split)
@@ -44,7 +47,7 @@ def read_published(data: Path, split: str) -> Rows | None:
 
 
 def is_kinetics(file: Path) -> bool:
-    """Whether a .csv file is one of Kinetics', which lacks the columns of our tables."""
+    """Whether a .csv file has the columns of Kinetics' annotation files."""
     with file.open(encoding="utf-8", errors="replace") as lines:
         return {"label", "youtube_id", "time_start", "time_end"} <= set(next(lines, "").strip().split(","))
 
@@ -159,7 +162,13 @@ def _hmdb51(data: Path, split: str) -> Rows | None:
 
 
 def _located(rows: Rows, layouts: Sequence[str]) -> Rows:
-    """`rows` with paths in the layout that the first of them lie in; the first layout where none is found."""
+    """Return `rows` with their paths in the layout in which one of the first videos is found.
+
+    Args:
+        rows: rows whose paths are keys of videos.
+        layouts: formats of a path with `{key}`, `{label}` and `{label_}` (underscores instead of spaces). The
+            first one is used if no video is found.
+    """
 
     def path(layout: str, key: str, label: str) -> str:
         return layout.format(key=key, label=label, label_=label.replace(" ", "_"))
@@ -181,7 +190,7 @@ def _find(folder: Path, pattern: str) -> Path | None:
 
 
 def _files(folder: Path, pattern: str) -> Iterator[Path]:
-    """Files with such a name in a folder or in one of the annotation folders below it."""
+    """Yield files whose name matches `pattern`, in a folder and in the annotation folders below it."""
     if not folder.is_dir():
         return
     below = (entry for entry in sorted(folder.iterdir()) if entry.is_dir() and _holds_annotations(entry))

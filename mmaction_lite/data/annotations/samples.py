@@ -1,10 +1,10 @@
-"""The table of clips that every annotation file becomes."""
+"""The table of samples: path, labels and further columns of every clip of a split."""
 
 import os
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,20 +14,20 @@ _REMOTE = re.compile(r"(\w{2,}):/+(.+)")
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path is a URL, also one of which `Path` has left a single slash."""
+    """Whether a path is a URL. `Path` reduces the slashes of a URL to one, which is recognised too."""
     return bool(_REMOTE.match(str(path)))
 
 
 def absolute(path: str | Path) -> str:
-    """A path that means the same from every folder: absolute, or a URL."""
+    """Return a path that is valid in every working directory: an absolute path, or a URL."""
     remote = _REMOTE.match(str(path))
     return f"{remote[1]}://{remote[2]}" if remote else str(Path(path).absolute())
 
 
 class Segment(NamedTuple):
-    """The piece of a video that a sample is: from `start` up to, but without, `end`.
+    """The part of a video that a sample covers: from `start` up to `end`, without `end`.
 
-    In seconds of playing time, or, `in_frames`, in frames from 0.
+    In seconds of playing time or, if `in_frames`, in frames counted from 0.
     """
 
     start: float
@@ -35,27 +35,27 @@ class Segment(NamedTuple):
     in_frames: bool
 
     def __str__(self) -> str:
-        """As it stands behind a path; seconds as in a media fragment (W3C Media Fragments URI 1.0)."""
+        """Return the part as the suffix of a path; seconds as in W3C Media Fragments URI 1.0."""
         return f"#{'frames' if self.in_frames else 't'}={self.start:g},{self.end:g}"
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A table of clips: path and class of each, in packed arrays.
+    """A table of samples in packed arrays.
 
-    Python objects are copied page by page into every worker as their reference counts change; arrays are
-    not, so the table costs its bytes once for any number of workers and rows.
+    Worker processes share the memory of arrays. Python objects would be copied page by page into every
+    worker, because their reference counts change.
 
     Args:
-        paths: the paths as listed, relative to `root` or absolute.
+        paths: paths as the annotation file lists them, relative to `root` or absolute.
         labels: class indices of clip after clip, int64 (M,): one per clip and label column, or, with
             `label_ends`, any number per clip.
         classes: class names, in index order.
         root: folder that relative paths start from.
-        source: where the table comes from, in words, for messages and protocol lines.
-        segments: start and end of the part of its video that each sample is, float64 (N, 2); None: all of it.
-        segments_in_frames: whether they are frame numbers, not seconds.
-        lines: the line of each sample in the file `source`, int32 (N,); None where it is no file.
+        source: annotation file or folder, for messages and protocol lines.
+        segments: start and end of the part of the video, float64 (N, 2); None: whole videos.
+        segments_in_frames: whether `segments` are frame numbers instead of seconds.
+        lines: line of each sample in the file `source`, int32 (N,); None if `source` is no file.
         label_ends: index in `labels` behind the last label of each clip, int64 (N,), where a clip has any
             number of classes, also none; None where all clips have one class per label column.
         weights: relative frequency with which each clip is drawn, float64 (N,); None: all clips equally.
@@ -68,6 +68,7 @@ class Samples:
     classes: tuple[str, ...]
     root: Path
     source: str
+    _: KW_ONLY
     segments: np.ndarray | None = None
     segments_in_frames: bool = False
     lines: np.ndarray | None = None
@@ -79,7 +80,7 @@ class Samples:
         return len(self.paths)
 
     def labels_of(self, sample: int) -> np.ndarray:
-        """Return the class indices of clip number `sample`, int64 (k,)."""
+        """Return the class indices of a sample, int64 (k,)."""
         if self.label_ends is None:
             columns = len(self.label_columns)
             return self.labels[sample * columns : (sample + 1) * columns]
@@ -105,33 +106,33 @@ class Samples:
         return strata
 
     def class_names(self, sample: int) -> list[str]:
-        """Return the names of the classes of clip number `sample`."""
+        """Return the class names of a sample."""
         return [self.classes[label] for label in self.labels_of(sample)]
 
     def path(self, sample: int) -> Path:
-        """Where clip number `sample` lies."""
+        """Return the path or URL of a sample."""
         listed = self.paths[sample]
         return Path(listed) if "://" in listed else self.root / listed
 
     def segment(self, sample: int) -> Segment | None:
-        """The part of its file that clip number `sample` is; None for all of it."""
+        """Return the part of the video that a sample covers; None for the whole video."""
         if self.segments is None:
             return None
         start, end = self.segments[sample].tolist()
         return Segment(start, end, self.segments_in_frames)
 
     def name(self, sample: int) -> str:
-        """Path and part: what tells a sample from all others."""
+        """Return path and part, which identify a sample."""
         segment = self.segment(sample)
         path = self.path(sample)
         return f"{absolute(path) if is_remote(path) else path}{'' if segment is None else segment}"
 
     def place(self, sample: int) -> str:
-        """`file:line` where the sample is listed, or its path where nothing lists it."""
+        """Return `file:line` of a sample in the annotation file, or its name if there is no such file."""
         return self.name(sample) if self.lines is None else f"{self.source}:{self.lines[sample]}"
 
     def counts(self) -> np.ndarray:
-        """Clips per class, int64 (len(classes),)."""
+        """Return the number of clips of each class, int64 (K,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
     def checksum(self) -> int:
@@ -143,12 +144,13 @@ class Samples:
         return zlib.crc32("\n".join(self.classes).encode("utf-8", "surrogateescape"), number)
 
     def draw_weights(self, class_balance: float) -> np.ndarray | None:
-        """How often each clip is to be drawn, in proportion, float64 (N,); None: all alike.
+        """Return the relative frequency with which each clip is drawn, float64 (N,); None: equal frequencies.
 
         Args:
-            class_balance: 0 leaves `weights`. 1 makes all classes equally frequent; in between, a class of n
-                clips is as frequent as n ** (1 - class_balance). A clip of several classes counts as one of
-                its rarest (Gupta et al. 2019, arXiv:1908.03195, section 5.1), one of none as of the largest.
+            class_balance: 0 returns `weights`. 1 makes all classes equally frequent; in between, the
+                frequency of a class of n clips is proportional to n ** (1 - class_balance). A clip of several
+                classes counts as a clip of its rarest class (Gupta et al. 2019, arXiv:1908.03195, section
+                5.1), a clip without a class as one of the largest class.
         """
         if class_balance == 0:
             return self.weights
@@ -161,7 +163,7 @@ class Samples:
 
 
 class PackedStrings:
-    """A sequence of strings in two arrays: all bytes end to end, and where each one ends."""
+    """A sequence of strings in two arrays: the bytes of all strings, and the end of each string."""
 
     def __init__(self, strings: Sequence[str]):
         encoded = [os.fsencode(string) for string in strings]
