@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
-from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, compare_classes
+from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, place_classifier
 from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint, stored_classes
 from mmaction_lite.weights.converters.inflate import inflate
 
@@ -154,9 +154,7 @@ def _match(
             strays.append(key)
         else:
             found[name] = _unfolded(weight, ours[name], image=table is torchvision)
-    match = compare_classes(source_classes, classes)
-    kept = head if match == "different" else _classifier_to_keep(found, ours, head)
-    found = {name: weight for name, weight in found.items() if name not in kept}
+    found, kept, match = place_classifier(found, ours, head, classes, source_classes)
     missing = [name for name in ours if name not in found and name not in kept and not name.endswith(COUNTER)]
     misfits = [name for name, weight in found.items() if not _fits(weight, ours[name])]
     if strays or missing or misfits:
@@ -171,11 +169,6 @@ def _match(
             f"{len(missing)} are missing{_examples(missing, strays)}, "
             f"{len(misfits)} differ in shape or type{shapes}; build the model that they are for"
         )
-    if match == "permuted" and not kept:
-        assert source_classes is not None
-        assert classes is not None
-        order = [list(source_classes).index(name) for name in classes]
-        found |= {name: found[name][order] for name in head}
     return Conversion(source, list(found), kept, unused, arguments, match), found
 
 
@@ -233,20 +226,6 @@ def _unfolded(weight: Tensor, wanted: Tensor, *, image: bool) -> Tensor:
     if weight.ndim != 4 or wanted.ndim != 5 or not (image or wanted.shape[2] == 1):
         return weight
     return inflate(weight, wanted.shape)
-
-
-def _classifier_to_keep(
-    found: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: Sequence[str]
-) -> list[str]:
-    """Return the names of the classifier if the checkpoint has none, or one for another number of classes."""
-    names = [name for name in head if name in ours]
-    theirs = {name: found[name].shape for name in names if name in found}
-    if not theirs:
-        return names
-    classes = {shape[:1] for shape in theirs.values()}
-    whole = len(theirs) == len(names) and len(classes) == 1
-    alike = all(shape[1:] == ours[name].shape[1:] for name, shape in theirs.items())
-    return names if whole and alike and ours[names[0]].shape[:1] not in classes else []
 
 
 def _fits(weight: Tensor, wanted: Tensor) -> bool:
