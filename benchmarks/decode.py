@@ -1,13 +1,13 @@
-"""CPU time per clip of the planned reader, beside a linear one, other decoders and the floor.
+"""CPU time per clip of this package's reader, of a linear reader, of other decoders, and a lower bound.
 
     python benchmarks/decode.py [VIDEO] [--clips 12]
 
-The video (a generated 340x256 one of 300 frames by default) is encoded with x264 twice: with the default
-distance between keyframes, 250, and with a keyframe every 10 frames. For every pattern the readers take turns
-on the same random positions, so that a busy machine disturbs all alike; shown are the median CPU time and the
-median of the ratios pair by pair. All decode with one thread.
+The video (by default a generated one, 340x256, 300 frames) is encoded with x264 twice: with the default
+distance of 250 frames between keyframes, and with a keyframe every 10 frames. For each sampling pattern, the
+readers alternate on the same random positions, so that load on the machine affects all of them. The table
+shows the median CPU time and the median of the ratios per position. All readers decode with one thread.
 
-The floor decodes the packets that the plan needs, to YUV only: no index, no RGB.
+The lower bound ("floor") decodes the required packets to YUV, without building an index or converting to RGB.
 """
 
 import argparse
@@ -56,18 +56,18 @@ PATTERNS = {
 }
 
 
-def read_anew(path: str, indices: list[int]) -> object:
-    packets.index_cache = IndexCache(0)  # every file is new, as in an epoch over a large data set
+def read_uncached(path: str, indices: list[int]) -> object:
+    packets.index_cache = IndexCache(0)  # no file is in the cache, as in an epoch over a large data set
     return read_planned(path, indices)
 
 
-def read_known(path: str, indices: list[int]) -> object:
+def read_cached(path: str, indices: list[int]) -> object:
     packets.index_cache = KNOWN
     return read_planned(path, indices)
 
 
 def floor_of(path: str) -> Read:
-    """A reader that is told the plan of `path` and decodes its packets to YUV."""
+    """Return a reader that knows the packet index of `path` and decodes to YUV only."""
     with Video(path) as video:
         video.frames(range(len(video)))
         index = video._index
@@ -109,7 +109,7 @@ def encode(source: Path, path: Path, distance: int) -> str:
 
 
 def generate(path: Path) -> Path:
-    """300 frames of a textured scene under a wandering camera, with moving objects, noise and two cuts."""
+    """Write 300 frames of a textured scene under a moving camera, with moving objects, noise and two cuts."""
     rng = np.random.default_rng(0)
     scenes = []
     for _ in range(3):
@@ -139,7 +139,7 @@ def generate(path: Path) -> Path:
 
 
 def measure(path: str, readers: dict[str, Read], indices: list[list[int]]) -> dict[str, list[float]]:
-    """CPU milliseconds by reader, one per list of indices, the readers taking turns."""
+    """Return the CPU milliseconds of each reader for each list of indices; the readers alternate."""
     milliseconds: dict[str, list[float]] = {name: [] for name in readers}
     for read in readers.values():  # imports and first allocations
         read(path, indices[0])
@@ -162,8 +162,8 @@ def main() -> None:
             path = encode(source, Path(folder, f"gop{distance}.mp4"), distance)
             readers: dict[str, Read] = {
                 "floor": floor_of(path),
-                "planned": read_anew,
-                "index known": read_known,
+                "planned": read_uncached,
+                "index known": read_cached,
                 "linear": read_linear,
             }
             readers |= installed_readers()

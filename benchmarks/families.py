@@ -1,10 +1,9 @@
-"""Train every family, through its published builder made thin, on the generated data set.
+"""Train every family on the generated data set, with its published builder at a reduced width.
 
     python benchmarks/families.py [FAMILY …] [--out runs/families] [--seeds 0 1]
 
-A model that nobody trained is not done: this is the proof that each learns motion (or, for the two that
-look at frames one by one, that they do not). The results go to docs/families.json; families and seeds
-that are in it already are not trained again.
+The results show that each family learns motion, except for the two that process single frames. They are
+written to docs/families.json; families and seeds that the file already contains are not trained again.
 """
 
 import argparse
@@ -53,7 +52,7 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
 
 
 def recipe_of(family: str) -> Recipe:
-    """The demo's training with another network, clips and a lower rate for the greater depth."""
+    """Return the demo's recipe with another network, other clips and a lower learning rate."""
     builder, width, clips = FAMILIES[family]
     demo = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
     views = {name: replace(getattr(demo, name), clips=clips) for name in ("train", "val", "test")}

@@ -1,6 +1,8 @@
-"""The fine-tuning that docs/training.md reports: 20 clips of each class, from a network trained on others.
+"""The fine-tuning experiment of docs/training.md: 20 clips per class, from a network trained on other clips.
 
-Run `python benchmarks/finetune.py FOLDER`; it takes some minutes and prints one line per part.
+    python benchmarks/finetune.py FOLDER
+
+It takes a few minutes and prints one line per training.
 """
 
 import sys
@@ -21,7 +23,7 @@ from mmaction_lite.weights.card import card_of
 
 
 def main(folder: Path) -> None:
-    """Train on 30 clips of each class, go on with 20 others of each, and with the same 20 from nothing."""
+    """Train on 30 clips per class, fine-tune on 20 others, and train on the same 20 from scratch."""
     console, caches = Console(stderr=True), Caches()
     generate_motions(folder / "motions", "video", console)
     samples = read_split(folder / "motions", "train")

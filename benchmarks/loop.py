@@ -1,6 +1,8 @@
-"""What the loop itself costs: an iteration without the network's step and without the wait for data.
+"""Overhead of the training loop: time per iteration outside of the training step and the wait for data.
 
-Run `python benchmarks/loop.py DATA` with DATA as `mmaction-lite data generate` writes it.
+    python benchmarks/loop.py DATA
+
+DATA is a directory that `mmaction-lite data generate` writes.
 """
 
 import json
@@ -20,7 +22,7 @@ from mmaction_lite.training.loop import train
 
 
 def main(data: Path) -> None:
-    """Print the share for a small network, three trainings."""
+    """Print the overhead as a fraction of the time per iteration, for three trainings of a small network."""
     spent = {"seconds": 0.0}
 
     def timed(function):

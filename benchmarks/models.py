@@ -1,12 +1,12 @@
-"""Training step, inference and memory of our models against their plain published form.
+"""Training step, inference and memory of the models, compared with a plain implementation.
 
     python benchmarks/models.py [NAME …] [--rounds 5] [--memory]
 
-The plain form is the same network with the same weights, run as the references run it: (B, C, T, H, W)
-contiguous activations, every convolution PyTorch's conv3d (conv2d in image networks), the shift written into
-a new tensor, and nothing folded. Both forms alternate within one process, because only such ratios survive
-a machine that others use too; the ratio of the fastest rounds and the median of the rounds' ratios are
-printed. Memory is the peak of one training step in a process of its own, over what it was before.
+The plain implementation has the same network and weights and runs them like the reference implementations:
+contiguous activations (B, C, T, H, W), PyTorch's conv3d for every convolution (conv2d in image networks), a
+temporal shift that writes a new tensor, and no folded normalizations. Both alternate within one process, so
+that load on the machine affects both. The script prints the ratio of the fastest rounds and the median of the
+ratios per round. Memory is the increase of a separate process's peak during training steps.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import Block, MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
 
-CASES = {  # clips of B x 3 x T x H x W, as compute.md measured them
+CASES = {  # (B, T, H = W) of the clips
     "tsn_r50": (1, 8, 224),
     "tsm_r50": (1, 8, 224),
     "slowonly_r50": (2, 4, 224),
@@ -47,7 +47,7 @@ CASES = {  # clips of B x 3 x T x H x W, as compute.md measured them
 
 
 class Plain(nn.Module):
-    """A model of ours, run as its reference is: on (B, C, T, H, W), or (B·T, C, H, W) in image networks."""
+    """Plain implementation of a model: on (B, C, T, H, W), or on (B·T, C, H, W) in image networks."""
 
     def __init__(self, model: Recognizer) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Plain(nn.Module):
 
 
 def shift_plainly(x: Tensor, batch_size: int, share: int) -> Tensor:
-    """The temporal shift as its authors write it."""
+    """Apply the temporal shift as in the implementation of its authors."""
     time = x.unflatten(0, (batch_size, -1))
     out = torch.zeros_like(time)
     out[:, :-1, :share] = time[:, 1:, :share]
@@ -159,7 +159,7 @@ def train_step(model: nn.Module, x: Tensor) -> Callable[[], None]:
 
 
 def alternate(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> tuple[float, float, float]:
-    """Seconds of the fastest plain round, ours / plain of the fastest, and the median ratio of a round."""
+    """Return the seconds of the fastest plain round, the ratio of the fastest rounds, the median ratio."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds + 1):
         for seconds, run in zip(times, (plain, ours), strict=True):
@@ -191,7 +191,7 @@ def compare(name: str, rounds: int) -> str:
 
 
 def peak_mib(name: str, form: str) -> float:
-    """Growth of this process's peak memory by three training steps, in MiB."""
+    """Return the increase of this process's peak memory during three training steps, in MiB."""
     model, x = build(name)
     if form == "plain":
         model = Plain(model)

@@ -1,6 +1,8 @@
-"""Every published recipe at its full size: a training step of one video, and its test protocol.
+"""Every published recipe at full size: one training step on a video, and its test protocol.
 
-Run `python benchmarks/recipes.py VIDEO OUT.json`; it takes some minutes, and goes on where it was stopped.
+    python benchmarks/recipes.py VIDEO OUT.json
+
+It takes a few minutes. An interrupted run resumes after the last recipe in OUT.json.
 """
 
 import json
@@ -23,7 +25,7 @@ from mmaction_lite.training.gradients import Gradients
 
 
 def main(video: Path, out: Path) -> None:
-    """Append a row for every recipe that has none."""
+    """Append a row for every recipe that the file does not contain."""
     found = json.loads(out.read_text()) if out.exists() else {}
     here = environment(torch.device("cpu"))
     elsewhere = {} if found.setdefault("environment", here) == here else {"environment": here}
@@ -35,7 +37,7 @@ def main(video: Path, out: Path) -> None:
         model = recipe.model(num_classes=400).train()
         optimizer = recipe.optimizer.build(model)
         set_lr(optimizer, recipe.optimizer.lr * recipe.schedule.factor(0, recipe.epochs))
-        # A batch of one: statistics of the batch would be those of a single clip.
+        # Batch statistics of a single clip are not representative.
         frozen = replace(recipe, batch_norm="frozen", mixing=None)
         gradients = Gradients(model, frozen, None, torch.amp.GradScaler(enabled=False), False, print)
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""A plain training step, for networks that come without one: fused SGD, float32 unless asked otherwise."""
+"""Training and inference steps for networks whose project has no training code, with fused SGD."""
 
 import torch
 from torch.nn import functional
@@ -7,7 +7,7 @@ MEAN, STD = (114.75, 114.75, 114.75), (57.375, 57.375, 57.375)
 
 
 def phases(options, model, inputs):
-    """The phases "train", "infer" and "check" of `model`, which is called with `inputs(clip)`."""
+    """Return the phases "train", "infer" and "check" of `model`; its argument is `inputs(clip)`."""
     device, precision = options["device"], getattr(torch, options["precision"])
     model = model.to(device)
     clips, frames, height, width = options["input"]

@@ -1,4 +1,4 @@
-"""MMAction2 1.2.0 as its own configuration files train it; SyncBN is plain where there is no GPU."""
+"""Worker for MMAction2 1.2.0 with its own configuration files; without a GPU, SyncBN becomes BatchNorm."""
 
 import importlib.metadata
 import importlib.util
@@ -9,17 +9,17 @@ import types
 from pathlib import Path
 
 import torch
-from turns import declare_torchvision, serve
+from protocol import declare_torchvision, serve
 
 declare_torchvision()
-# The wheel leaves this module out, and `mmaction.models` imports it.
+# `mmaction.models` imports this module, which the wheel lacks.
 for name in ("drn", "drn.drn"):
     stub = sys.modules[f"mmaction.models.localizers.{name}"] = types.ModuleType(name)
     stub.DRN = None
 
 from mmaction.utils import dependency  # noqa: E402
 
-dependency.WITH_MULTIMODAL = False  # networks of videos and texts, which a current transformers cannot import
+dependency.WITH_MULTIMODAL = False  # multimodal networks fail to import with current versions of transformers
 
 import mmaction  # noqa: E402
 from mmaction.registry import DATASETS, MODELS  # noqa: E402
@@ -57,8 +57,8 @@ def build(options):
     model = MODELS.build(config.model)
     model.init_weights()
     model = model.to(device)
-    # Steps must cost what they cost in a training: random networks that learn nothing real at a full rate end
-    # among denormal numbers, which processors handle a hundred times more slowly.
+    # With the full learning rate and random inputs, activations become denormal numbers, which CPUs process a
+    # hundred times more slowly than those of a real training.
     config.optim_wrapper.optimizer.lr = LR
     wrapper = dict(config.optim_wrapper)
     if options["precision"] != "float32":
@@ -126,5 +126,5 @@ def build(options):
     return {"train": train, "infer": infer, "check": check} | ({"video": video} if reads else {})
 
 
-# Its heads hand the logits to NumPy, which knows no bfloat16.
+# Its heads convert logits to NumPy arrays, which have no bfloat16.
 serve(f"MMAction2 {importlib.metadata.version('mmaction2')}", build, has_bfloat16=False)

@@ -1,13 +1,13 @@
-"""PyTorchVideo's networks in a plain training loop: the project has no training code of its own for them.
+"""Worker for PyTorchVideo's networks in a plain training loop, because the project has no training code.
 
-Its transforms do not import beside a current torchvision, so it takes no part where clips come from files.
+Its transforms fail to import with current versions of torchvision, so it does not read clips from files.
 """
 
 import importlib.metadata
 
 import torch
 from plain import phases
-from turns import declare_torchvision, serve
+from protocol import declare_torchvision, serve
 
 declare_torchvision()
 
@@ -49,9 +49,8 @@ def build(options):
         return [clip[:, :, picked], clip]
 
     model = NETWORKS[options["setting"]]()
-    model.blocks[
-        -1
-    ].activation = None  # R(2+1)D's head gives probabilities outside training, the others' logits
+    # In evaluation mode, the head of R(2+1)D returns probabilities, the others return logits.
+    model.blocks[-1].activation = None
     return phases(options, model, inputs)
 
 

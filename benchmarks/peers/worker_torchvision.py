@@ -1,7 +1,7 @@
-"""torchvision's R(2+1)D-18 in a plain training loop."""
+"""Worker for torchvision's R(2+1)D-18 in a plain training loop."""
 
 from plain import phases
-from turns import declare_torchvision, serve
+from protocol import declare_torchvision, serve
 
 declare_torchvision()
 

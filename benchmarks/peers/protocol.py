@@ -1,7 +1,8 @@
-"""What a worker of another project does: build its network, then take turns with ours.
+"""Protocol of the worker processes that measure other frameworks.
 
-`mmaction_lite.benchmark.turns` starts it with the options as one JSON argument, writes one JSON request a
-line and reads one JSON answer a line. Nothing of mmaction-lite is imported here, and nothing from here there.
+`mmaction_lite.benchmark.comparison` starts a worker with its options as one JSON argument, writes one JSON
+request per line to its standard input, and reads one JSON answer per line from its standard output. Workers
+run in other environments: they do not import mmaction-lite, and mmaction-lite does not import them.
 """
 
 import json
@@ -16,7 +17,7 @@ import torch
 
 
 def declare_torchvision():
-    """Its wheel brings operators for CUDA; beside a PyTorch without it imports once they are declared."""
+    """Declare the operators that torchvision's CUDA wheel expects, which a PyTorch without CUDA lacks."""
     if torch.version.cuda is not None:
         return
     declare_torchvision.library = torch.library.Library("torchvision", "DEF")
@@ -29,7 +30,7 @@ def declare_torchvision():
 def peak_mib(device):
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    # What getrusage says begins with the peak of the process that started this one.
+    # The peak that getrusage returns includes that of the parent process before the fork.
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else []:
         if line.startswith("VmHWM:"):
@@ -46,15 +47,18 @@ def timed(device, run):
 
 
 def serve(framework, build, *, has_bfloat16=True):
-    """Answer requests for as long as they come.
+    """Answer requests until standard input ends.
 
-    Without `has_bfloat16` a framework takes float16 instead; the answers say which.
-    `build(options)` returns a function for each phase: "train" and "infer" take a step and return nothing,
-    "video" takes a step and returns the seconds that it waited for data, "check" saves weights, clip and
-    logits in a file.
+    Args:
+        framework: name and version, for the answers.
+        build: maps options to a dict of functions by phase. "train" and "infer" run one step; "video" runs
+            one training step and returns the seconds that it waited for data; "check" saves weights, a clip
+            and its logits to a file.
+        has_bfloat16: whether the framework supports bfloat16; otherwise it runs in float16, which the first
+            answer states.
     """
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print does not belong among the answers
+    os.dup2(2, 1)  # keeps the output of libraries out of the answers
 
     def answer(value):
         print(json.dumps(value), file=answers, flush=True)
