@@ -13,6 +13,7 @@ from mmaction_lite import get_recipe, list_recipes
 from mmaction_lite.data.generated import motions
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.recipes.overrides import apply_overrides
+from mmaction_lite.tasks.named import TASKS
 from tests.docs.pages import ROOT, blocks, commands, page_text, run, run_page, unknown_options
 from tests.docs.pages import write_clips_and_weights as write_clips
 
@@ -144,3 +145,9 @@ def test_other_pages(page, here):
 @pytest.mark.parametrize("name", ["model", "dataset", "modality"])
 def test_extending(name, here):
     assert run_page(page_text(f"docs/extending/{name}.md")) >= 1
+
+
+def test_extending_a_task():
+    page = page_text("docs/extending/task.md")
+    run_page(page)
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(TASKS)
