@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.report.page import smooth, thumbnail, write_report
-from mmaction_lite.tasks.metrics import class_results, confusion, most_confused
+from mmaction_lite.report.page import write_report
+from mmaction_lite.tasks.metrics import class_results, confusion
 from mmaction_lite.tasks.single_label import SingleLabel
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -90,24 +90,6 @@ def decode(uri: str) -> tuple[str, bytes]:
     return kind, base64.b64decode(content, validate=True)
 
 
-def test_confusion_and_class_metrics_by_hand():
-    labels, predictions = np.array([0, 0, 0, 1, 1, 3]), np.array([0, 0, 1, 1, 0, 1])
-    matrix = confusion(labels, predictions, 4)
-    np.testing.assert_array_equal(matrix, [[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
-    classes = class_results(
-        np.diag(matrix), matrix.sum(0), np.array([4, 2, 0, 1])
-    )  # one more video of class 0 was unreadable
-    np.testing.assert_allclose(classes.recall, [2 / 4, 1 / 2, np.nan, 0])
-    np.testing.assert_allclose(classes.precision, [2 / 3, 1 / 3, np.nan, np.nan])
-    np.testing.assert_allclose(classes.f1, [4 / 7, 2 / 5, np.nan, 0])
-
-
-def test_most_confused_pairs_are_off_the_diagonal_and_most_frequent_first():
-    matrix = np.array([[90, 2, 0], [5, 0, 1], [0, 0, 7]])
-    assert most_confused(matrix, 20) == [(1, 0, 5), (0, 1, 2), (1, 2, 1)]
-    assert most_confused(matrix, 1) == [(1, 0, 5)]
-
-
 def test_mean_recall_is_the_mean_class_accuracy_also_with_unreadable_videos(tmp_path):
     arrays = add_scores(tmp_path / "test.npz")
     readable = np.isfinite(arrays["scores"]).all(axis=1)
@@ -116,13 +98,6 @@ def test_mean_recall_is_the_mean_class_accuracy_also_with_unreadable_videos(tmp_
     assert recall.mean() == pytest.approx(
         SingleLabel().metrics(arrays["scores"], arrays["labels"])["mean_class"]
     )
-
-
-@pytest.mark.parametrize("length", [1, 2, 39, 79, 80, 81, 1000])
-def test_smoothing_keeps_length_constants_and_the_middle_of_a_line(length):
-    np.testing.assert_allclose(smooth(np.full(length, 3.0)), 3.0)
-    middle = slice(length // 4, length - length // 4)
-    np.testing.assert_allclose(smooth(np.arange(length, dtype=float))[middle], np.arange(length)[middle])
 
 
 @pytest.mark.parametrize("num_classes", [10, 400])
@@ -165,37 +140,6 @@ def test_the_numbers_on_the_page(tmp_path):
     assert "videos/3.mp4" in page[page.index("Unreadable videos of test.npz") :]
     diagonal = [int(count) for count in re.findall(r'<td class="hit [^>]*>(\d+)</td>', page)]
     assert sum(diagonal) == round(expected["top1"] * 40)
-
-
-def test_worst_videos_are_the_mistakes_with_the_lowest_true_probability(tmp_path):
-    run = make_run(tmp_path / "run")
-    arrays = add_scores(run / "val.npz")
-    page = write_report([run]).read_text(encoding="utf-8")
-    own = arrays["scores"][np.arange(40), arrays["labels"]]
-    wrong = arrays["scores"].argmax(axis=1) != arrays["labels"]
-    worst = [n for n in np.argsort(own) if wrong[n] and n != 3][:12]  # 3 is the unreadable video
-    shown = re.findall(r'<div class="path">(.*?)</div>', page)
-    assert shown == [f"videos/{n}.mp4" for n in worst]
-    assert f"{own[worst[0]]:.4f}" in page
-    assert page.count("No picture: not found") == len(worst) > 5
-
-
-def test_a_thumbnail_shows_first_middle_and_last_frame(tmp_path):
-    _, content = decode(thumbnail(make_video(tmp_path / "clip.mp4"))["uri"])
-    strip = np.asarray(Image.open(io.BytesIO(content)))
-    assert strip.shape == (48, 3 * 64 + 2 * 4, 3)
-    assert [int(strip[24, x].argmax()) for x in (32, 100, 168)] == [0, 1, 2]
-
-
-def test_a_broken_video_gives_the_reason_instead_of_a_thumbnail(tmp_path):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"not a video")
-    (tmp_path / "empty").mkdir()
-    for path in (broken, tmp_path / "empty"):
-        result = thumbnail(str(path))
-        assert result.keys() == {"reason"}
-        assert result["reason"]
-        assert str(path) not in result["reason"]
 
 
 def test_names_are_escaped(tmp_path):
