@@ -63,7 +63,7 @@ def configure_process(device: torch.device, compiled_shapes: int = 0) -> None:
       operating system otherwise clears every page that it hands out again, which costs up to an eighth of a
       training step. Inference keeps memory of the largest tensors too, see `reusing_memory`.
     - `torch.compile`: room for the compiled versions of all batch shapes
-      (`torch._dynamo.config.cache_size_limit`).
+      (`torch.compiler.config.recompile_limit`).
 
     Args:
         device: device that the process computes on.
@@ -78,8 +78,8 @@ def configure_process(device: torch.device, compiled_shapes: int = 0) -> None:
         _set_malloc(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
         _keeps_memory = True
     if compiled_shapes:
-        torch._dynamo.config.cache_size_limit = max(
-            torch._dynamo.config.cache_size_limit, 8 * compiled_shapes
+        torch.compiler.config.recompile_limit = max(
+            torch.compiler.config.recompile_limit, 8 * compiled_shapes
         )
 
 

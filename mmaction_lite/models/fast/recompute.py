@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmaction_lite.models.sub_batch import SubBatchNorm2d
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 
 def activate(x: Tensor, activation: nn.Module, batch_size: int) -> Tensor:
@@ -89,7 +89,7 @@ def checkpoint_forward(block: nn.Module, x: Tensor, batch_size: int) -> Tensor:
 @contextmanager
 def keep_statistics(block: nn.Module) -> Iterator[None]:
     """Within the context, batch normalization in training mode leaves its running statistics unchanged."""
-    norms = [m for m in block.modules() if isinstance(m, BATCH_NORMS) and m.training]
+    norms = [m for m in block.modules() if isinstance(m, BatchNorm) and m.training]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
