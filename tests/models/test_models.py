@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite import models
-from mmaction_lite.models import non_local, optimize_for_inference
+from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import Conv2d, Conv3d
 from mmaction_lite.models.fast.dispatch import Path
-from mmaction_lite.weights.converters import mit_tsm, mmaction2, torchvision
-from mmaction_lite.weights.converters.inflate import inflate
 
 # Parameters with 400 classes: those of the public implementations, and where these do not exist, of the same
 # network counted from its published definition.
@@ -175,17 +173,6 @@ def test_who_sees_the_order_of_frames(name: str, blind: bool) -> None:
     assert difference < 1e-5 if blind else difference > 1e-3
 
 
-def test_the_shift_stands_where_the_authors_put_it() -> None:
-    shares = {
-        name: [m.share for m in build(name).backbone.modules() if isinstance(m, Conv2d) and m.share]
-        for name in ("tsm_r50", "tsm_r101", "tsm_mobilenetv2")
-    }
-    assert len(shares["tsm_r50"]) == 16
-    assert len(shares["tsm_r101"]) == 2 + 2 + 12 + 2
-    assert len(shares["tsm_mobilenetv2"]) == 10
-    assert shares["tsm_r50"][:4] == [1, 4, 4, 4]  # an eighth of 8 and of 32 channels
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tsm_r50", "slowonly_r50", "i3d_r50", "r2plus1d_r34", "slowfast_r50_4x16"])
 def test_gradients_do_not_depend_on_the_path(name: str) -> None:
@@ -288,104 +275,3 @@ def test_networks_of_others_are_not_folded_by_their_names() -> None:
     model.backbone.network.bn1.running_mean.fill_(0.3)  # pyright: ignore
     x = torch.rand(1, 3, 2, 8, 8)
     assert torch.equal(optimize_for_inference(model)(x), model.eval()(x))
-
-
-def test_any_image_network_is_a_backbone() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    model = models.tsn(network, features=6, num_classes=4).eval()
-    x = clip("tsn_r18")
-    with torch.inference_mode():
-        frames = torch.stack([model.fc(network(x[:, :, t])) for t in range(x.shape[2])])
-        assert_same(model(x), frames.mean(0))
-
-
-def test_non_local_blocks_start_as_the_identity() -> None:
-    torch.manual_seed(0)
-    block, x = non_local.NonLocal(8, "embedded_gaussian").train(), torch.randn(6, 8, 4, 4)
-    assert torch.equal(block(x, 2), x)
-
-
-def test_non_local_attention_is_the_published_one() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(6, 8, 4, 4)  # two clips of three frames
-    for mode in ("dot_product", "embedded_gaussian"):
-        block = non_local.NonLocal(8, mode).eval()
-        nn.init.ones_(block.bn.weight)
-        assert block.theta is not None
-        assert block.phi is not None
-        maps = [block.theta(x, 2), functional.max_pool2d(block.phi(x, 2), 2)]
-        maps.append(functional.max_pool2d(block.g(x, 2), 2))
-        query, key, value = (y.unflatten(0, (2, 3)).transpose(1, 2).flatten(2) for y in maps)  # (B, C, N)
-        pairs = query.transpose(1, 2) @ key
-        pairs = pairs / pairs.shape[2] if mode == "dot_product" else pairs.softmax(2)
-        attended = (value @ pairs.transpose(1, 2)).unflatten(2, (3, 4, 4)).transpose(1, 2).flatten(0, 1)
-        torch.testing.assert_close(block(x, 2), x + block.bn(block.out(attended, 2)))
-
-
-def test_an_inflated_network_sees_a_still_clip_as_a_picture() -> None:
-    torch.manual_seed(0)
-    weight = torch.randn(4, 3, 3, 3)
-    picture = torch.randn(1, 3, 8, 8)
-    inflated = inflate(weight, (4, 3, 5, 3, 3))
-    assert inflated.shape == (4, 3, 5, 3, 3)
-    still = functional.conv3d(picture.unsqueeze(2).expand(-1, -1, 9, -1, -1), inflated)
-    torch.testing.assert_close(still[:, :, 2], functional.conv2d(picture, weight))
-
-
-def mobilenet_names(project: str) -> list[str]:
-    """The names of MobileNetV2's entries in a project, from how it nests the layers."""
-    entries = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    norm = entries if project else ()
-    names = []
-
-    def add(conv: str, bn: str) -> None:
-        names.extend([f"{conv}.weight", *(f"{bn}.{entry}" for entry in norm)])
-
-    counts = (1, 2, 3, 4, 3, 3, 1)
-    if project == "mmaction2":
-        add("backbone.conv1.conv", "backbone.conv1.bn")
-        for stage, count in enumerate(counts, 1):
-            for block in range(count):
-                for layer in range(2 if stage == 1 else 3):
-                    place = f"backbone.layer{stage}.{block}.conv.{layer}"
-                    place += ".net" if layer == 0 and block > 0 else ""
-                    add(f"{place}.conv", f"{place}.bn")
-        add("backbone.conv2.conv", "backbone.conv2.bn")
-        return [*names, "cls_head.fc_cls.weight", "cls_head.fc_cls.bias"]
-    base = "base_model." if project == "mit_tsm" else ""
-    add(f"{base}features.0.0", f"{base}features.0.1")
-    for number in range(1, 18):
-        place = f"{base}features.{number}.conv"
-        for layer in range(2 if number == 1 else 3):
-            last = layer == (1 if number == 1 else 2)
-            if project == "mit_tsm":
-                shifted = ".net" if number in (3, 5, 6, 8, 9, 10, 12, 13, 15, 16) and layer == 0 else ""
-                add(f"{place}.{3 * layer}{shifted}", f"{place}.{3 * layer + 1}")
-            elif last:
-                add(f"{place}.{layer}", f"{place}.{layer + 1}")
-            else:
-                add(f"{place}.{layer}.0", f"{place}.{layer}.1")
-    add(f"{base}features.18.0", f"{base}features.18.1")
-    head = "new_fc" if project == "mit_tsm" else "classifier.1"
-    return [*names, f"{head}.weight", f"{head}.bias"]
-
-
-@pytest.mark.parametrize("table", [torchvision, mit_tsm, mmaction2])
-def test_every_projects_mobilenet_has_its_place(table: Any) -> None:
-    names = mobilenet_names(table.__name__.rpartition(".")[2])
-    with torch.device("meta"):
-        ours = models.tsm_mobilenetv2().state_dict()
-    assert table.matches(names)
-    renamed = table.rename(names)
-    # In every project the layers are listed in the order in which they compute, and in ours.
-    assert [renamed[name] for name in names] == [*ours]
-
-
-def test_the_bias_of_the_authors_non_local_output_goes_into_the_mean() -> None:
-    prefix = "base_model.layer2.0.nl.W"
-    mean = f"{prefix}.1.running_mean"
-    theirs = {f"{prefix}.0.bias": torch.tensor([1.0, 2.0]), mean: torch.tensor([5.0, 5.0])}
-    prepared = mit_tsm.prepare(theirs)
-    assert [*prepared] == [mean]
-    assert prepared[mean].tolist() == [4.0, 3.0]
-    assert mit_tsm.rename(prepared) == {mean: "backbone.layer2.non_local0.bn.running_mean"}

@@ -32,8 +32,11 @@ def test_checkpoints_are_recognized_by_their_names():
     assert not mit_tsm.matches(["fc.weight", "backbone.conv1.weight", "backbone.layer1.0.conv1.weight"])
 
 
-def test_the_bias_before_a_normalization_moves_into_its_mean():
-    """Normalizing x + b with mean m is normalizing x with mean m - b."""
+def test_the_bias_of_the_authors_non_local_output_goes_into_the_mean() -> None:
     prefix = "base_model.layer2.0.nl.W"
-    weights = {f"{prefix}.0.bias": torch.tensor([2.0]), f"{prefix}.1.running_mean": torch.tensor([5.0])}
-    assert mit_tsm.prepare(weights) == {f"{prefix}.1.running_mean": torch.tensor([3.0])}
+    mean = f"{prefix}.1.running_mean"
+    theirs = {f"{prefix}.0.bias": torch.tensor([1.0, 2.0]), mean: torch.tensor([5.0, 5.0])}
+    prepared = mit_tsm.prepare(theirs)
+    assert [*prepared] == [mean]
+    assert prepared[mean].tolist() == [4.0, 3.0]
+    assert mit_tsm.rename(prepared) == {mean: "backbone.layer2.non_local0.bn.running_mean"}

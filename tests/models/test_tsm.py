@@ -1,0 +1,46 @@
+"""TSM: where and how far channels are shifted in time."""
+
+import pytest
+import torch
+
+from mmaction_lite.models.convolution import Conv2d
+from mmaction_lite.models.tsm import tsm_mobilenetv2, tsm_r10, tsm_r50
+from tests.models.test_models import build
+
+
+def test_the_shift_stands_where_the_authors_put_it() -> None:
+    shares = {
+        name: [m.share for m in build(name).backbone.modules() if isinstance(m, Conv2d) and m.share]
+        for name in ("tsm_r50", "tsm_r101", "tsm_mobilenetv2")
+    }
+    assert len(shares["tsm_r50"]) == 16
+    assert len(shares["tsm_r101"]) == 2 + 2 + 12 + 2
+    assert len(shares["tsm_mobilenetv2"]) == 10
+    assert shares["tsm_r50"][:4] == [1, 4, 4, 4]  # an eighth of 8 and of 32 channels
+
+
+@pytest.mark.parametrize(("shift_div", "share"), [(8, 8), (4, 16)])
+def test_a_share_of_the_channels_is_shifted_each_way(shift_div, share):
+    """In the second block, which has 64 channels here."""
+    model = tsm_r50(num_classes=2, width=16, shift_div=shift_div)
+    conv = model.get_submodule("backbone.layer1.1.conv1")
+    assert isinstance(conv, Conv2d)
+    assert conv.share == share
+
+
+@pytest.mark.parametrize("builder", [tsm_r10, tsm_mobilenetv2])
+def test_a_frame_is_seen_by_its_neighbours_and_not_by_others_after_one_shift(builder):
+    torch.manual_seed(0)
+    model = builder(num_classes=2, width=8).eval()
+    shifted = next(m for m in model.modules() if isinstance(m, Conv2d) and m.share)
+    x = torch.randn(7, shifted.weight.shape[1], 4, 4)
+    changed = x.clone()
+    changed[3] += 1
+    with torch.no_grad():
+        difference = (shifted(x, 1) - shifted(changed, 1)).flatten(1).abs().amax(1)
+    assert (difference > 1e-3).tolist() == [False, False, True, True, True, False, False]
+
+
+def test_the_classifier_starts_smaller_than_that_of_other_families():
+    """The authors' standard deviation, 0.001."""
+    assert float(tsm_r10(num_classes=400, width=32).fc.weight.detach().std()) < 0.0011
