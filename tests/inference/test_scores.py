@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmaction_lite import get_recipe, load, predict
+from mmaction_lite import get_recipe, list_recipes, load, predict
 from mmaction_lite.cli import main
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.sources.source import open_sample
@@ -125,10 +125,14 @@ def test_windows_in_int8(public, name, tiny, tmp_path):
     assert errors[0] < errors[1]
 
 
-def test_weights_of_equal_crops_and_of_other_projects_have_no_window():
-    assert get_recipe("slowfast_r50_multigrid_8x8x1_358e_kinetics400_rgb").test_protocol.window is None
-    assert get_recipe("slowonly_r50_4x16x1_256e_kinetics400_rgb").test_protocol.window is None
-    assert get_recipe("slowonly_r50_4x16x1_196e_kinetics400_rgb").test_protocol.window == 7
+def test_only_recipes_of_pyslowfast_with_larger_test_crops_have_a_window():
+    windows = {name: recipe.test_protocol.window for name, recipe in list_recipes().items()}
+    assert {window for window in windows.values() if window is not None} == {7}
+    for name, recipe in list_recipes().items():
+        source = recipe.reported.source if recipe.reported else ""
+        larger = min(recipe.test.crop.size) > min(recipe.train.crop.size)
+        assert (windows[name] == 7) == (source.startswith("PySlowFast") and larger), name
+        assert recipe.val_protocol.window == windows[name]
 
 
 def test_windows_that_a_model_cannot_classify_are_one_line(recipe):
