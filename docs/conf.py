@@ -59,24 +59,31 @@ html_copy_source = False
 
 def setup(app):
     """Connect the changes to what autodoc finds."""
-    app.connect("autodoc-process-docstring", write_as_restructured_text)
+    app.connect("autodoc-process-docstring", write_as_restructured_text, priority=100)  # before napoleon
     app.connect("autodoc-skip-member", skip_fields_of_named_tuples)
 
 
 def write_as_restructured_text(app, what, name, obj, options, lines):
-    """Accept two habits of docstrings that reStructuredText writes otherwise."""
-    # `name`s: a letter directly after code.
-    lines[:] = re.sub(r"(`[^`]+`)(\w)?", _separated, "\n".join(lines)).split("\n")
-    if what != "module":
-        return  # elsewhere indented blocks are sections such as "Args:"
-    # An indented block after a colon is shown as it is written, such as a drawing.
-    for number, (line, after, block) in enumerate(zip(lines, lines[1:], lines[2:], strict=False)):
-        if line.endswith(":") and not line.endswith("::") and not after and block.startswith("    "):
-            lines[number] = f"{line}:"
+    """Accept habits of docstrings that reStructuredText writes otherwise.
+
+    * `name`s: a letter directly after code, and `name: `: a space at the end of code.
+    * An indented block after a blank line is shown as it is written, such as a drawing or an example.
+    """
+    lines[:] = re.sub(r"`([^`]+)`(\w)?", _code, "\n".join(lines)).split("\n")
+    found, indent = [], 0
+    for number, line in enumerate(lines):
+        is_block = number > 1 and not lines[number - 1] and line.startswith(" " * (indent + 4))
+        if line:
+            indent = len(line) - len(line.lstrip())
+        if is_block and not found[-2].lstrip().startswith(("* ", "- ")):
+            marker = ":" if found[-2].endswith(":") and not found[-2].endswith("::") else "\n\n::"
+            found[-2:] = [*f"{found[-2]}{marker}".split("\n"), ""]
+        found.append(line)
+    lines[:] = found
 
 
-def _separated(code):
-    return code[0] if code[2] is None else f"{code[1]}\\ {code[2]}"
+def _code(found):
+    return f"`{found[1].strip()}`" + (f"\\ {found[2]}" if found[2] else "")
 
 
 def skip_fields_of_named_tuples(app, what, name, obj, skip, options):

@@ -1,12 +1,14 @@
-"""One split of a data set, in any of the forms that `--data` accepts.
+"""One split of a data set.
 
-data/train/<class>/<clip>     class folders per split; a clip is a video file or a folder of images
-data/<class>/<clip>           class folders without splits: every fifth clip of a class is held out
-data/train.txt                a list file per split, one `path label` per line (see `read_list`)
-data/train.csv                a table per split, with a header that names `path` and `label`;
-                              also .tsv, .jsonl and .parquet (see `read_table`)
-data/<published files>        as the authors of a data set publish them (see `read_published`)
-some_list.txt                 a single list file or table, for testing
+`--data` accepts these forms:
+
+    data/train/<class>/<clip>     class folders per split; a clip is a video file or a folder of images
+    data/<class>/<clip>           class folders without splits: every fifth clip of a class is held out
+    data/train.txt                a list file per split, one `path label` per line (see `read_list`)
+    data/train.csv                a table per split, with a header that names `path` and `label`;
+                                  also .tsv, .jsonl and .parquet (see `read_table`)
+    data/<published files>        as the authors of a data set publish them (see `read_published`)
+    some_list.txt                 a single list file or table, for testing
 """
 
 from collections.abc import Sequence
