@@ -93,15 +93,13 @@ class Conv3d(nn.Conv3d):
 
 
 class Conv2plus1d(nn.Module):
-    """Space-time convolution factored into a spatial and a temporal one, with normalization and ReLU in
-    between.
+    """Space-time convolution factored into a spatial convolution, normalization, ReLU and a temporal one.
 
     Args:
         spatial: 1×k×k convolution.
         middle: channels between the two.
         temporal: k×1×1 convolution.
-        time_first: run the temporal convolution first, as PyTorchVideo's R(2+1)D does; the paper runs it
-            second.
+        time_first: run the temporal convolution first, as in PyTorchVideo; the paper runs it second.
 
     Source: R(2+1)D (Tran et al., arXiv:1711.11248), section 3.5.
     """

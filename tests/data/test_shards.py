@@ -62,7 +62,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def packed(tiny, tmp_path):
-    """`tiny` in two tar files of folders of classes, as somebody else packed it."""
+    """`tiny` in two tar files of folders of classes, as packed by another program."""
     clips = sorted((tiny / "train").rglob("*.mp4"))
     for number in range(2):
         with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
@@ -175,7 +175,7 @@ def test_prepared_shards_go_on_after_an_interruption(tiny, tmp_path, kind, monke
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-def test_a_truncated_tar_file_and_a_damaged_index_are_said(packed):
+def test_a_truncated_tar_file_and_a_damaged_index_are_reported(packed):
     folder, _ = packed
     app(["data", "index", str(folder / "0.tar"), "--out", str(folder / "train.csv")], standalone_mode=False)
     samples = read_split(folder, "train")

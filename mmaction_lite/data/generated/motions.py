@@ -99,8 +99,7 @@ def generate(
         contrast: see `render`; in (0, 1].
         splits: clip numbers of each split; splits must not overlap.
         workers: number of processes; None for one per core, 0 to write in this process.
-        progress: called as `progress(done, total)` with numbers of clips, first with the number of existing
-            clips.
+        progress: called as `progress(done, total)` in clips; the first call counts existing ones.
 
     Raises:
         UserError: the directory contains other files or cannot be written, or the contrast is out of range.
@@ -231,8 +230,7 @@ def _motion(rng: np.random.Generator, pair: int) -> tuple[np.ndarray, ...]:
         case 4:
             # Fast, and near the middle of the clip: slow fading would resemble growth.
             opacity = 1 - np.clip((np.arange(FRAMES) - rng.uniform(12, 36)) / rng.uniform(8, 16), 0, 1)
-    # Objects are roughly upright, also halfway through a rotation, so that a tip moving right means
-    # clockwise.
+    # Objects are roughly upright, also halfway through a rotation: a tip that moves right means clockwise.
     angle = rng.uniform(-110, -70) + turn * (progress - 0.5)
     margin = radius + arm + 6  # to the edge of the frame, so that a moving camera crops little
     x = rng.uniform(margin - dx, WIDTH - margin) + dx * progress + arm * np.cos(np.radians(angle))

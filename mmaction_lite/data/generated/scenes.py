@@ -76,8 +76,7 @@ def write_scene(file: Path, seed: int, keyframe_every: int | None = None) -> Non
     """Write one clip, which depends on `seed` and `keyframe_every` only."""
     rng = np.random.default_rng(seed)
     scenes = [_texture(rng) for _ in range(3)]
-    # Grain is a random window of one noise field: new noise for each frame would take longer than encoding
-    # it.
+    # Grain is a random window of one noise field: new noise per frame would take longer than encoding.
     noise = rng.normal(0, GRAIN_LEVELS, (2 * HEIGHT, 2 * WIDTH, 3)).astype(np.float32)
     options = {} if keyframe_every is None else {"g": str(keyframe_every), "crf": str(DENSE_CRF)}
     reformatter = VideoReformatter()

@@ -36,8 +36,7 @@ class Frames:
     Args:
         path: the directory or zip file.
         fps: frames per second, which image files do not contain; NaN if unknown.
-        images: names and bytes of the images, if they are in memory already; `path` is then used in messages
-            only.
+        images: names and bytes of images that are in memory already; `path` is then used in messages only.
 
     Raises:
         VideoError: the directory does not exist, the file is not a zip file, or there is no image in it.
@@ -110,9 +109,8 @@ class Frames:
     ) -> np.ndarray:
         """Decode exactly the requested frames, each file once; see `Video.frames`.
 
-        JPEG decoders decode a whole frame that is at least twice as large as `size` at a reduced scale, which
-        is an antialiased reduction. That is not used with a `box`, nor with `antialias=False`, which must not
-        antialias.
+        Without a `box` and with `antialias`, JPEG frames that are at least twice as large as `size` are
+        decoded at a reduced scale, which is an antialiased reduction.
         """
         wanted = np.asarray(list(indices), dtype=np.int64)
         least = size if antialias and box is None else None
@@ -150,8 +148,7 @@ def decode_image(data: bytes, name: str, least: Size | None = None) -> np.ndarra
     Args:
         data: the bytes of the file.
         name: for messages, and to recognize JPEG by its suffix.
-        least: decode JPEG at the smallest of its scales that is not smaller than this size; None for full
-            size.
+        least: decode JPEG at its smallest scale that is not smaller than this size; None for full size.
 
     Returns:
         uint8 (height, width, 3) RGB.

@@ -46,18 +46,15 @@ class PacketIndex:
 
     Attributes:
         order: int32 (frames,), packet of each frame in presentation order; -1 if not read yet.
-        rank: int32 (packets,), position of each packet's picture in presentation order, hidden pictures
-            included.
+        rank: int32 (packets,), place of each packet's picture in presentation order, including hidden ones.
         keys: int32 (keyframes,), packets at which decoding may begin; the first is 0.
         stamps: for each key, the times to seek to in units of the stream's time base, the most likely first.
         marks: int64 (packets,), `mark` of each packet, which identifies the packet that a seek has reached.
         skippable: whether the decoder may skip non-reference pictures that are not requested.
         fps: average frames per second.
-        promised: number of frames that the container lists; larger than the length of `order` in a truncated
-            file.
+        promised: number of frames that the container lists; in a truncated file, `order` is shorter.
         size: (height, width) of the upright frames; None if unknown.
-        times: float64 (frames,), presentation times in seconds after the first frame; None for a constant
-            rate.
+        times: float64 (frames,), presentation times in seconds after frame 0; None for a constant rate.
     """
 
     order: np.ndarray
@@ -231,8 +228,7 @@ def listed_index(path: str, stream: VideoStream, data: bytes | None = None) -> P
         order=np.full(count, -1, np.int32),
         rank=np.full(count, -1, np.int32),
         keys=keys,
-        # The last tick before the next keyframe is decoded: by then, this keyframe is presented, the next is
-        # not.
+        # One tick before the next keyframe is decoded, this keyframe is presented and the next is not.
         stamps=[(time,) for time in [*(times[keys[1:]] - 1).tolist(), int(times[-1])]],
         marks=mark(positions, sizes),
         skippable=stream.codec_context.name in SKIPPABLE,

@@ -37,8 +37,7 @@ def crop_and_resize(
         frames = frames[:, top : top + height, left : left + width]
     if size is None or size == frames.shape[1:3]:
         return frames
-    # A permuted view of (T, H, W, C) is channels-last, which PyTorch resizes fastest in uint8, without a
-    # copy.
+    # A permuted view of (T, H, W, C) is channels-last: PyTorch resizes it in uint8 without a copy.
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
     resized = functional.interpolate(pixels, size=size, mode="bilinear", antialias=antialias)
     return resized.permute(0, 2, 3, 1).contiguous().numpy()

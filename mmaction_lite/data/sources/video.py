@@ -5,9 +5,10 @@ presentation order gives `order[index] = packet`. For example:
 
     packets     I b P b P b │ I b P b P b │ I b P b P b │ I …     I is a keyframe: decoding can begin there
     requested       ▲ ▲                         ▲
-    decoded     █   █ █                     █   █ ▒               skipped: packets before the keyframe,
-                                                                  packets after the frame, non-reference
-                                                                  pictures
+    decoded     █   █ █                     █   █
+
+Decoding begins at the keyframe before a requested frame and ends at the frame's own packet. Non-reference
+pictures in between that are not requested are skipped.
 
 The decoder copies the pts of a packet to its frame. The pts of every packet is therefore set to the packet's
 number, which identifies each decoded frame. If frames do not arrive as predicted (field pairs, packets
@@ -35,8 +36,7 @@ from mmaction_lite.errors import VideoError
 
 # Demuxing this many packets without decoding them takes about as long as a seek.
 SEEK_PACKETS = 8
-# Tolerance for times written with few digits: a frame up to this much earlier still matches the requested
-# time.
+# Tolerance for times written with few digits: a frame up to this much earlier still matches.
 EARLY_SECONDS = 5e-4
 # Frames are resized in groups, in a third of the time; the groups are small enough for the processor's cache.
 GROUP_BYTES = 2**20
@@ -150,10 +150,11 @@ class Video:
             raise VideoError(f"{self.path}: {error}, also after decoding the whole file") from None
 
     def walk(self) -> Iterator[tuple[int, float, np.ndarray]]:
-        """Yield every frame once, in order: its number, its time in seconds, its upright pixels uint8 (H, W,
-        3).
+        """Decode every frame once, in order.
 
-        The pixels are a view into memory that the next frame overwrites.
+        Yields:
+            The number of the frame, its time in seconds, and its upright pixels, uint8 (H, W, 3), as a view
+            into memory that the next frame overwrites.
 
         Raises:
             VideoError: a frame does not decode.

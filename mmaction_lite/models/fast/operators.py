@@ -74,8 +74,7 @@ class Int8Arguments(NamedTuple):
 
     Args:
         x: uint8, its scale and its zero point.
-        packed: weight of `pack_int8_weight`, its scale per output channel float32 (O), its zero points int32
-            (O).
+        packed: weight of `pack_int8_weight`, its scales float32 (O) and its zero points int32 (O).
         bias: float32 (O) or None.
         geometry: of the convolution.
         target: scale and zero point of a uint8 output; None for a float32 output.

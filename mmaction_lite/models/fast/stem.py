@@ -7,8 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def convolve_deep(x: Tensor, weight: Tensor, bias: Tensor | None, batch_size: int, stride_t: int) -> Tensor:
-    """Compute a convolution with stride 2 in pixels and "same" padding as one with stride 1 and more
-    channels.
+    """Compute a "same" convolution with stride 2 in pixels as one with stride 1 and more channels.
 
     Blocks of 2×2 pixels become channels ("space to depth"), and so do the K frames under the kernel. A row
     and a column of zeros extend the kernel from 7 to 8 pixels, which become 4 blocks. The result is the same

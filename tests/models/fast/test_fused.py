@@ -1,4 +1,4 @@
-"""What convolutions do beside the sum: activations in one go, no masks kept, no gradients left unwritten."""
+"""Fused convolutions, compared with plain ones, and memory of compiled networks."""
 
 import copy
 import pickle
@@ -15,7 +15,7 @@ from tests.models.test_models import assert_same, build, clip
 
 @pytest.mark.parametrize("name", ["tsn_r18", "tsm_r18", "slowfast_r50_4x16", "r2plus1d_r34", "r3d_r18"])
 def test_fused_convolutions_are_those_followed_by_sum_and_activation(name: str, monkeypatch: Any) -> None:
-    """Whatever they saw before, copied, saved and compiled; with gradients they are plain ones."""
+    """Also for other input sizes, copied, pickled and compiled; with gradients, plain operators run."""
     torch.compiler.reset()
     model, x = optimize_for_inference(build(name)), clip(name)
     larger = torch.cat([x, x.flip(0), x])[..., : x.shape[-1] - 7]

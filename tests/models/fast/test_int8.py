@@ -1,4 +1,4 @@
-"""Networks in 8 bits: each piece against the float arithmetic it stands for, and whole ones beside them."""
+"""Quantized convolutions and shifts, compared with float arithmetic."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_shifted_bytes_are_shifted_floats(frames: int, zero: int) -> None:
         (False, True, Scale(0.07, 100)),
     ],
 )
-def test_a_convolution_in_bytes_is_that_of_the_numbers_they_stand_for(
+def test_a_quantized_convolution_equals_the_float_convolution(
     kernel: tuple[int, ...], relu: bool, is_added: bool, target: Scale | None
 ) -> None:
     source, added = Scale(0.02, 30), Scale(0.04, 128)

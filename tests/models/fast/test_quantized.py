@@ -64,7 +64,7 @@ NETWORKS: list[tuple[str, dict[str, Any], int]] = [  # the last: how often float
 
 @pytest.mark.parametrize("all_bits", [True, False])
 @pytest.mark.parametrize(("name", "arguments", "turns"), NETWORKS)
-def test_networks_in_bytes_say_nearly_the_same(
+def test_quantized_networks_give_nearly_the_same_logits(
     name: str, arguments: dict[str, Any], turns: int, all_bits: bool, monkeypatch: Any
 ) -> None:
     if all_bits and not VNNI:
@@ -72,7 +72,7 @@ def test_networks_in_bytes_say_nearly_the_same(
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: all_bits)
     model, x = build(name, **arguments).eval(), clip(name, 4)
     for module in model.modules():
-        if isinstance(module, NonLocal):  # as after some training: what it yields is below zero, too
+        if isinstance(module, NonLocal):  # as after some training, with negative outputs
             torch.nn.init.normal_(module.bn.weight)
     before = copy.deepcopy(model.state_dict())
     small = quantize_for_inference(model, [x[:2], x[2:]])
@@ -89,7 +89,7 @@ def test_networks_in_bytes_say_nearly_the_same(
     assert sum(isinstance(module, Quantize) for module in small.modules()) == turns
 
 
-def test_what_cannot_be_done_in_bytes_is_said(tiny: Any) -> None:
+def test_unsuitable_models_are_refused(tiny: Any) -> None:
     with pytest.raises(UserError, match="Brightness contains no ResNet of mmaction_lite"):
         quantize_for_inference(Brightness(), [torch.zeros(1, 3, 4, 16, 16)])
     with pytest.raises(UserError, match="Recognizer contains no ResNet of mmaction_lite"):
@@ -115,7 +115,7 @@ def test_what_cannot_be_done_in_bytes_is_said(tiny: Any) -> None:
         evaluate(build("tsn_r18"), samples, Protocol(views=views), calibration=gone)
 
 
-def test_scores_in_bytes_and_what_is_said_of_them(tiny: Any) -> None:
+def test_scores_in_int8_and_their_protocol(tiny: Any) -> None:
     views = TestViews(clips=DenseClips(clip_len=4), short_side=40, crop=CenterCrop(size=(32, 32)))
     samples, training = read_split(tiny, "val"), read_split(tiny, "train")
     model = build("slowonly_r50")
