@@ -13,25 +13,10 @@ import pytest
 import torch
 
 from mmaction_lite import list_recipes
-from mmaction_lite.cli import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = ["--set", "epochs=1", "--set", "batch_size=4", "--set", "model.width=8"]
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a command: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mmaction-lite", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="session")
@@ -290,16 +275,3 @@ def test_a_signal_to_all_processes_saves_and_says_how_to_go_on(tiny, tmp_path, m
     assert error.splitlines()[-1].startswith("stopped at step ")
     assert error.splitlines()[-1].endswith("saved; go on with the same command and --resume")
     assert "Traceback" not in error
-
-
-def test_validate_lists_what_is_broken(run, tiny, tmp_path):
-    for split in ("train", "val"):
-        (tmp_path / split).symlink_to(tiny / split)
-    (tmp_path / "test" / "up").mkdir(parents=True)
-    (tmp_path / "test" / "up" / "broken.mp4").write_bytes(b"nothing")
-    code, output, error = run("data", "validate", tmp_path)
-    assert code == 1
-    assert f"train: 12 videos of {tmp_path}/train, 0 unreadable; 2 classes of 6 to 6 videos" in output
-    assert f"test: 1 videos of {tmp_path}/test, 1 unreadable" in output
-    assert "sizes 64x48 (12), fps 25 (12)" in output
-    assert "broken.mp4" in error
