@@ -39,7 +39,9 @@ def main(video: Path, out: Path) -> None:
         set_lr(optimizer, recipe.optimizer.lr * recipe.schedule.factor(0, recipe.epochs))
         # Batch statistics of a single clip are not representative.
         frozen = replace(recipe, batch_norm="frozen", mixing=None)
-        gradients = Gradients(model, frozen, None, torch.amp.GradScaler(enabled=False), False, print)
+        gradients = Gradients(
+            model, frozen, None, torch.amp.GradScaler(enabled=False), may_shrink=False, report=print
+        )
         rng = np.random.default_rng(0)
         with open_source(video) as source:
             began = time.perf_counter()

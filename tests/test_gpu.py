@@ -121,7 +121,7 @@ def test_compiled_parts_add_up_to_the_step(recipe, mode):
         if settings.compile:
             there.compile(mode=settings.compile, dynamic=False)
         gradients = Gradients(
-            there, settings, None, torch.amp.GradScaler("cuda", enabled=False), False, print
+            there, settings, None, torch.amp.GradScaler("cuda", enabled=False), may_shrink=False, report=print
         )
         for _ in range(4):  # recorded in the first ones, played back in the others
             there.zero_grad()

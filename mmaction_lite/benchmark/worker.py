@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from mmaction_lite.benchmark.comparison import INT8
@@ -34,15 +33,14 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
 from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.device import configure_process, peak_memory, reusing_memory, synchronize
-from mmaction_lite.distributed import DistributedContext, init_distributed
+from mmaction_lite.distributed import DistributedContext, init_distributed, no_sync
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
-from mmaction_lite.models.fast.memory_format import store_channels_last
 from mmaction_lite.models.fast.quantized import can_quantize
-from mmaction_lite.models.sub_batch import split_batch_norm
-from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.training.gradients import Gradients
+from mmaction_lite.training.run_folder import Progress
+from mmaction_lite.training.state import build_state
+from mmaction_lite.training.training import Training
 from mmaction_lite.weights.converters import convert
 
 CLASSES = 400
@@ -102,22 +100,6 @@ class Stopwatch:
         return {"iteration": time.perf_counter() - self.began, **self.seconds}
 
 
-class Lapped(nn.Module):
-    """A network whose forward pass is a lap; what came before it in its step is "normalise"."""
-
-    def __init__(self, model: nn.Module, watch: Stopwatch):
-        super().__init__()
-        self.model = model
-        self.watch = watch
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the network."""
-        self.watch.lap("normalise")
-        logits = self.model(x)
-        self.watch.lap("forward")
-        return logits
-
-
 class Work:
     """The steps of one setting.
 
@@ -129,21 +111,31 @@ class Work:
     def __init__(self, options: dict[str, Any], context: DistributedContext):
         self.options, self.context, device = options, context, context.device
         recipe = find_setting(options["setting"]).build()
-        self.recipe: Recipe = replace(recipe, precision=options["precision"], compile=options["compile"])
+        self.recipe: Recipe = replace(
+            recipe,
+            precision=options["precision"],
+            compile=options["compile"],
+            multigrid=None,
+            optimizer=replace(recipe.optimizer, lr=LR),
+        )
+        self.batch_size = options["batch_size"] * context.world_size
         torch.manual_seed(0)
-        self.built = self.recipe.model(num_classes=CLASSES).to(device)
-        store_channels_last(self.built, is_trained=True)
-        if self.recipe.norm_clips is not None:
-            split_batch_norm(self.built)
-        if self.recipe.compile is not None:
-            self.built.compile(mode=self.recipe.compile, dynamic=False)
-        self.model = context.wrap_model(self.built)
+        self.state = build_state(
+            self.recipe, self.recipe.model(num_classes=CLASSES), context, report=lambda line: None
+        )
+        self.model = self.state.model
         self.watch = Stopwatch(device)
-        self.optimizer = self.recipe.optimizer.build(self.built)
-        set_lr(self.optimizer, LR)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.precision == "float16")
-        self.gradients = Gradients(
-            Lapped(self.model, self.watch), self.recipe, None, self.scaler, False, lambda line: None
+        self.training = Training(
+            self.recipe,
+            self.state,
+            Progress(),
+            BatchPlan(ENDLESS * self.batch_size, self.batch_size),
+            context,
+            task=self.recipe.task,
+            num_classes=CLASSES,
+            seed=0,
+            may_shrink=False,
+            report=lambda line: None,
         )
         clips, *shape = options["input"]
         rng = torch.Generator().manual_seed(0)
@@ -164,7 +156,7 @@ class Work:
             if self.options[source]:
                 found[source] = partial(self.feed, source)
         is_plain = self.recipe.precision == "float32" and self.recipe.compile is None
-        if self.context.device.type == "cpu" and is_plain and can_quantize(self.built):
+        if self.context.device.type == "cpu" and is_plain and can_quantize(self.model):
             found[INT8] = self.infer_in_bytes
         if self.context.world_size > 1:
             found |= {"apart": self.apart, "link": self.link}
@@ -181,7 +173,7 @@ class Work:
             order = np.arange(4 * self.options["batch_size"]) % len(samples)
             paths = PackedStrings([samples.paths[i] for i in order])
             samples = replace(samples, paths=paths, labels=samples.labels[order])
-        batch_plan = BatchPlan(len(samples), self.options["batch_size"] * self.context.world_size)
+        batch_plan = BatchPlan(len(samples), self.batch_size)
         return VideoDataset(
             samples, self.recipe.train, seed=0, batch_plan=batch_plan, target=self.recipe.task.target
         )
@@ -208,31 +200,17 @@ class Work:
         self.step(batch)
 
     def step(self, batch: Batch) -> None:
-        """As a step of `train`, without its log."""
-        device, recipe = self.context.device, self.recipe
-        self.built.train()
-        pixels = batch.pixels.to(device, non_blocking=True)
-        labels = batch.labels.to(device, non_blocking=True).flatten(0, 1)
-        self.watch.lap("copy")
-        self.optimizer.zero_grad()
-        self.gradients.add(pixels, labels, np.random.default_rng(0))
-        self.watch.lap("backward")
-        if recipe.max_grad_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.built.parameters(), recipe.max_grad_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.watch.lap("optimizer")
+        """Take a step of a training, with its stages as laps."""
+        self.training.step(batch, self.watch.lap)
 
     def apart(self) -> None:
         """A training step of which the other processes hear nothing."""
-        assert isinstance(self.model, DistributedDataParallel)
-        with self.model.no_sync():
+        with no_sync(self.state.forward):
             self.step(self.made)
 
     def link(self) -> None:
         """One exchange of as many numbers as the network has gradients, and nothing else."""
-        numbers = torch.zeros(sum(p.numel() for p in self.built.parameters()), device=self.context.device)
+        numbers = torch.zeros(sum(p.numel() for p in self.model.parameters()), device=self.context.device)
         self.watch.start()
         dist.all_reduce(numbers)
 
@@ -240,7 +218,7 @@ class Work:
         """A batch through `test`'s path: normalised, the folded network, probabilities."""
         if self.folded is None:
             self.training_peak = peak_memory(self.context.device)
-            self.folded = optimize_for_inference(self.built)
+            self.folded = optimize_for_inference(self.model)
             if self.recipe.compile is not None:
                 self.folded.compile(mode=self.recipe.compile, dynamic=False)
         if self.recipe.compile is not None:
@@ -251,7 +229,7 @@ class Work:
         """The same in 8 bits."""
         if self.quantized is None:
             pixels = self.made.pixels.flatten(0, 1)
-            self.quantized = quantize_for_inference(self.built, [self.recipe.normalize(pixels)])
+            self.quantized = quantize_for_inference(self.model, [self.recipe.normalize(pixels)])
         self.score(self.quantized)
 
     @torch.no_grad()
@@ -312,6 +290,7 @@ class Work:
             return self.read(request["source"], request["clips"])
         self.watch.is_exact = phase == "stages" or self.context.device.type == "cpu"
         run, steps = self.phases[phase], []
+        self.state.set_train_mode()
         for _ in range(request["steps"]):
             self.watch.start()
             run()

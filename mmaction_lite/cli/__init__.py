@@ -135,13 +135,14 @@ def train(
     from mmaction_lite.recipes.finetune import finetune as adapt
     from mmaction_lite.recipes.overrides import apply_overrides
     from mmaction_lite.tasks.metrics import TITLES
-    from mmaction_lite.training.loop import read_training, train
+    from mmaction_lite.training.clips import read_training_split
+    from mmaction_lite.training.loop import train
 
     chosen = get_recipe(recipe)
     if finetune:
         if init_from is None and not resume:
             raise UserError("--finetune starts from trained weights; pass them as --init-from")
-        chosen = adapt(chosen, len(read_training(data)))
+        chosen = adapt(chosen, len(read_training_split(data)))
     chosen = apply_overrides(chosen, settings or [])
     shapes = chosen.multigrid.num_shapes if chosen.compile and chosen.multigrid else 0
     start(device, shapes)

@@ -1,4 +1,4 @@
-"""The gradients of one step: in parts that fit the device, mixed, in the recipe's precision."""
+"""Forward and backward pass of a step, in parts that fit the device."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,19 +13,26 @@ from mmaction_lite.models.sub_batch import SubBatchNorm2d, in_groups
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.tasks.task import Task
 
+Lap = Callable[[str], None]
+"""Called with the name of a stage when the stage ends."""
+
+
+def no_lap(stage: str) -> None:
+    """Do nothing at the end of a stage."""
+
 
 class Gradients:
-    """Forward and backward pass of a step, in as many parts as the device's memory needs.
+    """Forward and backward pass of a step, in as many parts as the memory of the device needs.
 
     Args:
-        model: the network as training calls it.
-        recipe: see there.
-        class_weights: of the loss, float32 (K,).
-        scaler: scales the loss where precision is float16.
-        may_shrink: whether parts are halved when memory runs out. Of several processes none may: the others
-            would wait for its gradients.
-        say: called with a line when parts were halved.
-        task: the recipe's task for the classes of the data; None for `recipe.task`.
+        model: the network as forward passes call it.
+        recipe: normalization, mixing, label smoothing, precision, number of clips per part.
+        class_weights: weights of the classes in the loss, float32 (K,); None weights all equally.
+        scaler: scales the loss if the precision is float16.
+        may_shrink: whether parts are halved when memory runs out. Must be False with several processes: the
+            others would wait for the gradients of this one.
+        report: called with a line when parts were halved.
+        task: the recipe's task for the classes of the data; None: `recipe.task`.
     """
 
     def __init__(
@@ -34,9 +41,9 @@ class Gradients:
         recipe: Recipe,
         class_weights: Tensor | None,
         scaler: torch.amp.GradScaler,
-        may_shrink: bool,
-        say: Callable[[str], None],
         *,
+        may_shrink: bool,
+        report: Callable[[str], None],
         task: Task | None = None,
     ):
         self.model = model
@@ -45,7 +52,7 @@ class Gradients:
         self.class_weights = class_weights
         self.scaler = scaler
         self.may_shrink = may_shrink
-        self.say = say
+        self.report = report
         self.clips_per_part = recipe.clips_per_device
         self.norms = [module for module in model.modules() if isinstance(module, SubBatchNorm2d)]
 
@@ -54,27 +61,30 @@ class Gradients:
         pixels: Tensor,
         labels: Tensor,
         rng: np.random.Generator,
+        *,
         long_factor: int = 1,
         short_factor: int = 1,
+        lap: Lap = no_lap,
     ) -> tuple[Tensor, Tensor]:
-        """Set the gradients of the network's parameters, which must have none.
+        """Add the gradients of a batch to those of the parameters, which must be unset.
 
         Args:
             pixels: uint8 (B, V, T, H, W, C).
             labels: targets of the task, stacked (B·V, ...), or dense ones, (B·V, K), where clips are mixed.
             rng: for mixing; every part is mixed alike.
-            long_factor: how many times more clips than the recipe's the step has, by the long cycle of a
-                multigrid training; as many more enter the network together.
-            short_factor: the same by its short cycle, and as many more are normalised together.
+            long_factor: batch size divided by the recipe's, from the long cycle of multigrid training; parts
+                grow by the same factor.
+            short_factor: the same from the short cycle; groups of batch normalisation grow by it, too.
+            lap: called at the end of the stages "normalise", "forward" and "backward".
 
         Returns:
-            the mean loss and the share of the clips that are right, 0-d.
+            The mean loss and the fraction of correctly classified clips, 0-d tensors on the device.
 
         Raises:
-            UserError: the device's memory does not even hold the smallest part.
+            UserError: the memory of the device does not hold the smallest part.
         """
         num_views = pixels.shape[1]
-        # Whole videos, and pairs of them where they are mixed.
+        # Parts consist of all views of a clip, or of a pair of clips where clips are mixed.
         unit = num_views * (1 if self.recipe.mixing is None else 2)
         factor = long_factor * short_factor
         while True:
@@ -83,7 +93,15 @@ class Gradients:
                 size = min(size, max(unit, self.clips_per_part // unit * unit) * factor)
             state = rng.bit_generator.state
             try:
-                return self._add(pixels.flatten(0, 1), labels, rng, size, num_views, short_factor)
+                return self._add(
+                    pixels.flatten(0, 1),
+                    labels,
+                    rng,
+                    size=size,
+                    num_views=num_views,
+                    short_factor=short_factor,
+                    lap=lap,
+                )
             except torch.OutOfMemoryError as error:
                 halved = size // factor // 2 // unit * unit
                 if not self.may_shrink or halved == 0:
@@ -97,13 +115,13 @@ class Gradients:
             self.model.zero_grad()
             torch.cuda.empty_cache()
             seen = self._seen(halved * factor, short_factor)
-            self.say(
-                f"the device's memory does not hold {size} clips at once: going on with {halved * factor} "
-                f"at a time, whose gradients add up{seen}, as with --set clips_per_device={halved}"
+            self.report(
+                f"the device's memory does not hold {size} clips at once: continuing with {halved * factor} "
+                f"at a time and accumulated gradients{seen}, as with --set clips_per_device={halved}"
             )
 
     def _seen(self, size: int, short_factor: int) -> str:
-        """What smaller parts mean for batch normalisation."""
+        """Return a note if smaller parts change the statistics of batch normalisation."""
         if self.recipe.norm_clips is not None and size >= self.recipe.norm_clips * short_factor:
             return ""
         return f" (batch normalisation now sees {size} clips)"
@@ -113,15 +131,18 @@ class Gradients:
         pixels: Tensor,
         labels: Tensor,
         rng: np.random.Generator,
+        *,
         size: int,
         num_views: int,
         short_factor: int,
+        lap: Lap,
     ) -> tuple[Tensor, Tensor]:
+        """Add the gradients of all parts of `size` clips; see `add`. Pixels are uint8 (B·V, T, H, W, C)."""
         recipe, device = self.recipe, labels.device
         loss, accuracy = torch.zeros((), device=device), torch.zeros((), device=device)
         state = rng.bit_generator.state
         if recipe.compile not in (None, "default") and size < len(labels):
-            # What is played back from a recording puts each part's gradients where it put the last's.
+            # A replayed CUDA graph writes the gradients of every part into the same memory.
             for parameter in self.model.parameters():
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         dtype = getattr(torch, recipe.precision)
@@ -132,6 +153,7 @@ class Gradients:
             if recipe.mixing is not None:
                 rng.bit_generator.state = state
                 inputs, targets = recipe.mixing(inputs, truth, rng, num_views=num_views)
+            lap("normalise")
             is_last = first + size >= len(labels)
             if recipe.compile is not None:
                 torch.compiler.cudagraph_mark_step_begin()
@@ -139,6 +161,7 @@ class Gradients:
             with groups, nullcontext() if is_last else no_sync(self.model):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     logits = self.model(inputs)
+                lap("forward")
                 losses = self.task.loss(
                     logits,
                     targets,
@@ -148,6 +171,7 @@ class Gradients:
                 share = len(truth) / len(labels)
                 part_loss = losses.mean() * share
                 self.scaler.scale(part_loss).backward()
+                lap("backward")
             loss += part_loss.detach()
             accuracy += self.task.correct(logits, truth).mean() * share
         return loss, accuracy

@@ -60,19 +60,32 @@ def print_summary(
     samples: Samples,
     val_samples: Samples,
     batch_plan: BatchPlan,
+    *,
     model: nn.Module,
     context: DistributedContext,
-    workers: int,
+    num_workers: int,
     console: Console,
 ) -> None:
-    """Say what will run."""
+    """Print recipe, data and device of a training, with notes on what may be a mistake.
+
+    Args:
+        recipe: the recipe.
+        card: model card of the run, which names the initial weights.
+        samples: the training split.
+        val_samples: the validation split.
+        batch_plan: number of steps.
+        model: the network, of which trained parameters are counted.
+        context: processes and device.
+        num_workers: decoding workers of each process.
+        console: where to print.
+    """
     counts = samples.counts()
     changed = {setting.partition("=")[0] for setting in recipe.modified}
     lr_note = "" if "optimizer.lr" in changed else " (the recipe's own)"
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     lines = [
         f"{recipe.name}{' (modified: ' + ', '.join(recipe.modified) + ')' if recipe.modified else ''}",
-        f"on {context}, {workers} decoding processes each; {trained / 1e6:.2f} M trained parameters, "
+        f"on {context}, {num_workers} decoding workers each; {trained / 1e6:.2f} M trained parameters, "
         f"{recipe.precision}; batch {_batch(recipe, context)}, lr {recipe.optimizer.lr:g}{lr_note}, "
         f"{recipe.epochs} epochs",
         f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with "
@@ -87,26 +100,34 @@ def print_summary(
         lines.append(
             f"multigrid: {batches[0]} first, {batches[-1]} last; {batch_plan.first_step(recipe.epochs)} steps"
         )
+    lines += _notes(recipe, card, samples, val_samples)
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _notes(recipe: Recipe, card: ModelCard, samples: Samples, val_samples: Samples) -> list[str]:
+    """Return the notes of `print_summary`."""
+    counts, notes = samples.counts(), []
+    changed = {setting.partition("=")[0] for setting in recipe.modified}
     if counts.max() > 10 * max(1, counts.min()) and not recipe.class_balance and recipe.class_weights is None:
-        lines.append(
-            "note: classes are uneven; --set class_balance=0.5 draws rare ones more often, "
+        notes.append(
+            "classes are uneven; --set class_balance=0.5 draws rare ones more often, "
             "--set class_weights=balanced makes them count more"
         )
     empty = [samples.classes[i] for i in np.flatnonzero(counts == 0)]
     if empty:
-        lines.append(f"note: no training clips for {len(empty)} classes: {', '.join(empty[:5])}")
+        notes.append(f"no training clips for {len(empty)} classes: {', '.join(empty[:5])}")
     if Path(val_samples.source).stem.startswith("test"):
-        lines.append("note: the best epoch is chosen on the test split, for there is no val split")
+        notes.append("the best epoch is chosen on the test split, for there is no val split")
     if "batch_size" in changed and "optimizer.lr" not in changed:
-        lines.append(
-            f"note: lr {recipe.optimizer.lr:g} goes with the recipe's own batch size, and you changed that; "
+        notes.append(
+            f"lr {recipe.optimizer.lr:g} goes with the recipe's own batch size, and you changed that; "
             "most scale both by the same factor: --set optimizer.lr=..."
         )
     if recipe.starts_from and not card.started_from:
-        lines.append(
-            f"note: the published result starts from {recipe.starts_from} weights; pass them as --init-from"
+        notes.append(
+            f"the published result starts from {recipe.starts_from} weights; pass them as --init-from"
         )
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    return [f"note: {note}" for note in notes]
 
 
 def _batch(recipe: Recipe, context: DistributedContext) -> str:

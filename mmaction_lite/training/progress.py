@@ -22,6 +22,7 @@ from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.inference.scores import Evaluation
+from mmaction_lite.training.training import StepResult
 
 MAX_BROKEN_SHARE = 0.05
 
@@ -88,9 +89,10 @@ class TrainingLog:
         self,
         out: Path,
         samples: Samples,
+        batch_plan: BatchPlan,
+        *,
         first_step: int,
         last_step: int,
-        batch_plan: BatchPlan,
         console: Console,
         context: DistributedContext,
     ):
@@ -129,32 +131,23 @@ class TrainingLog:
             board.close()
 
     def step(
-        self,
-        step: int,
-        lr: float,
-        loss: Tensor,
-        correct: Tensor,
-        samples: Sequence[int],
-        began: float,
-        data_seconds: float,
+        self, step: int, result: StepResult, samples: Sequence[int], began: float, data_seconds: float
     ) -> None:
-        """Note one finished step.
+        """Record a step.
 
         Args:
-            step: its number, counted from 1.
-            lr: learning rate.
-            loss: 0-d tensor on the device.
-            correct: 0-d, share of the clips that were right.
-            samples: the clips of the batch.
-            began: `perf_counter()` at the start of the iteration, when it began to wait for data.
-            data_seconds: how long it waited.
+            step: number of steps done, counted from 1.
+            result: learning rate, loss and accuracy.
+            samples: sample numbers of the batch.
+            began: `perf_counter()` at the start of the iteration, before its wait for data.
+            data_seconds: duration of that wait, in seconds.
 
         Raises:
-            UserError: the loss of the step before was not finite.
+            UserError: the loss of the previous step is not finite.
         """
-        # Reading a loss waits for the device; reading the one before lets the device run ahead one step.
+        # Reading a loss waits for the device; reading that of the previous step leaves the device work to do.
         self.settle()
-        self._pending = (step, lr, loss.detach(), correct.detach(), samples)
+        self._pending = (step, result.lr, result.loss.detach(), result.correct.detach(), samples)
         self._window["steps"] += 1
         self._window["seconds"] += perf_counter() - began
         self._window["data_seconds"] += data_seconds

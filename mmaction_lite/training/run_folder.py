@@ -37,8 +37,16 @@ States = Mapping[str, Any]
 
 @dataclass
 class Progress:
-    """How far a training is: steps done, the last one validated, the best one with its score and metric, and
-    how many validations since then brought nothing."""
+    """Progress of a training.
+
+    Args:
+        step: number of steps done.
+        validated_step: last step that was validated.
+        best_score: score of the best validation, from 0 to 1.
+        best_step: step of the best validation.
+        metric: name of the metric that the score belongs to.
+        bad_validations: number of validations since the best one.
+    """
 
     step: int = 0
     validated_step: int = 0
@@ -47,28 +55,37 @@ class Progress:
     metric: str = "top1"
     bad_validations: int = 0
 
+    def record_validation(self, metric: str, score: float) -> bool:
+        """Record the score of the current step; return whether it is the best so far."""
+        self.metric, self.validated_step = metric, self.step
+        is_best = score > self.best_score
+        if is_best:
+            self.best_score, self.best_step, self.bad_validations = score, self.step, 0
+        else:
+            self.bad_validations += 1
+        return is_best
+
 
 class RunFolder:
-    """The folder of one training.
+    """Folder of one training. A context manager: files are written in the background and complete at its end.
 
     Args:
         out: the folder: new or empty, or with a `last.pt` to `resume` from.
-        recipe: what is trained; a resumed run must have the same.
-        seed: of everything random; a resumed run must have the same.
+        recipe: the recipe; a resumed run must have the same.
         samples: the training split; a resumed run must have the same.
-        resume: whether to go on.
-        writes: whether this process writes; of several only the first does.
-
-    A context manager: files are written in the background, and complete when the block ends.
+        seed: seed of all random numbers; a resumed run must have the same.
+        resume: whether to continue the run in the folder.
+        writes: whether this process writes; with several processes only rank 0 does.
 
     Raises:
-        UserError: the folder is in use, or does not belong to this recipe and seed.
+        UserError: the folder is in use, or holds a run of another recipe, seed or training split.
     """
 
     def __init__(
-        self, out: Path, recipe: Recipe, seed: int, samples: Samples, resume: bool, writes: bool = True
+        self, out: Path, recipe: Recipe, samples: Samples, *, seed: int, resume: bool, writes: bool = True
     ):
         self.out = out
+        self.seed = seed
         self.writes = writes
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
@@ -77,7 +94,7 @@ class RunFolder:
         if resume:
             self._saved = load_state(out / "last.pt")
             self._check_same(self._saved["recipe"])
-            self.card = ModelCard.from_json(self._saved["card"])  # weights it started from may have shaped it
+            self.card = ModelCard.from_json(self._saved["card"])  # initial weights may have changed it
         else:
             self._saved = None
             if out.exists() and (not out.is_dir() or any(map(_is_used, out.iterdir()))):

@@ -100,7 +100,9 @@ def test_a_step_and_a_test_of_every_recipe(name):
     """With thin networks and small pictures, all else as it is."""
     recipe = RECIPES[name]
     model = recipe.model(num_classes=7, width=8)
-    gradients = Gradients(model.train(), recipe, None, torch.amp.GradScaler(enabled=False), True, print)
+    gradients = Gradients(
+        model.train(), recipe, None, torch.amp.GradScaler(enabled=False), may_shrink=True, report=print
+    )
     rng = np.random.default_rng(0)
     video = ArrayVideo(rng.integers(0, 255, (70, 72, 84, 3), np.uint8), fps=30.0)
 

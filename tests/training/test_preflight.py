@@ -28,7 +28,7 @@ def samples_with(*counts: int, source: str = "train.txt") -> Samples:
 
 
 def printed(recipe, samples: Samples, val: str = "val.txt") -> str:
-    """The lines that print_summary a training of `recipe` on `samples`."""
+    """The lines that announce a training of `recipe` on `samples`."""
     console = Console(file=io.StringIO())
     print_summary(
         recipe,
@@ -36,10 +36,10 @@ def printed(recipe, samples: Samples, val: str = "val.txt") -> str:
         samples,
         samples_with(2, 2, source=val),
         BatchPlan(len(samples), recipe.batch_size),
-        tsm_r10(num_classes=2, width=8),
-        CPU,
-        1,
-        console,
+        model=tsm_r10(num_classes=2, width=8),
+        context=CPU,
+        num_workers=1,
+        console=console,
     )
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -63,7 +63,7 @@ def test_no_note_where_uneven_classes_are_balanced_already(recipe):
 
 def test_what_is_trained_on_what(recipe):
     text = printed(recipe, samples_with(4, 2))
-    assert "on cpu, 1 decoding processes each" in text
+    assert "on cpu, 1 decoding workers each" in text
     assert "batch 4, lr 0.004 (the recipe's own), 2 epochs" in text
     assert "train: train.txt: 6 clips, 2 classes with 2 to 4 clips (median 3)" in text
     assert "val: val.txt: 4 clips" in text

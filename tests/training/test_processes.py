@@ -79,10 +79,10 @@ def dying() -> Recipe:
 
     add, count = Gradients.add, iter(range(1000))
 
-    def add_and_die(self, *arguments):
+    def add_and_die(self, *arguments, **options):
         if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and next(count) == 4:
             os.kill(os.getpid(), 9)
-        return add(self, *arguments)
+        return add(self, *arguments, **options)
 
     Gradients.add = add_and_die
     return small()
@@ -94,10 +94,10 @@ def asked_to_stop() -> Recipe:
 
     add, count = Gradients.add, iter(range(1000))
 
-    def add_and_ask(self, *arguments):
+    def add_and_ask(self, *arguments, **options):
         if os.environ["RANK"] == "1" and next(count) == 4:
             os.kill(os.getpid(), 15)
-        return add(self, *arguments)
+        return add(self, *arguments, **options)
 
     Gradients.add = add_and_ask
     return small()

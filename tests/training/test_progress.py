@@ -16,6 +16,7 @@ from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.training.progress import Quarantine, TrainingLog
+from mmaction_lite.training.training import StepResult
 
 
 def open_log(out: Path, *, first_step: int = 0, num_samples: int = 8, batch_size: int = 4) -> TrainingLog:
@@ -26,11 +27,11 @@ def open_log(out: Path, *, first_step: int = 0, num_samples: int = 8, batch_size
     return TrainingLog(
         out,
         samples,
-        first_step,
-        20,
         BatchPlan(num_samples, batch_size),
-        Console(file=io.StringIO()),
-        DistributedContext(0, 1, 1, torch.device("cpu")),
+        first_step=first_step,
+        last_step=20,
+        console=Console(file=io.StringIO()),
+        context=DistributedContext(0, 1, 1, torch.device("cpu")),
     )
 
 
@@ -44,7 +45,8 @@ def add_step(
     data_seconds: float = 0.0,
 ) -> None:
     began = perf_counter() - seconds
-    log.step(number, 0.1, torch.tensor(loss), torch.tensor(correct), [0, 1, 2, 3], began, data_seconds)
+    result = StepResult(0.1, torch.tensor(loss), torch.tensor(correct))
+    log.step(number, result, [0, 1, 2, 3], began, data_seconds)
 
 
 def read_rows(out: Path) -> list[dict]:
