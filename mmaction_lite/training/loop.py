@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -105,15 +105,8 @@ def train(
                 seed=seed,
                 report=report,
             )
-            _fit(
-                training,
-                clips,
-                run,
-                console,
-                wandb=wandb,
-                stop_on_signals=stop_on_signals,
-                save_seconds=save_seconds,
-            )
+            signals = stop_signals(console) if stop_on_signals else nullcontext(Event())
+            _fit(training, clips, run, console, wandb=wandb, signals=signals, save_seconds=save_seconds)
         return training.progress
 
 
@@ -165,7 +158,7 @@ def _fit(
     console: Console,
     *,
     wandb: str | None,
-    stop_on_signals: bool,
+    signals: AbstractContextManager[Event],
     save_seconds: float,
 ) -> None:
     """Take all steps, and write the files of the finished run.
@@ -199,7 +192,7 @@ def _fit(
         num_workers=clips.workers.count(),
         console=console,
     )
-    with log, stop_signals(console) if stop_on_signals else nullcontext(Event()) as stop:
+    with log, signals as stop:
         session = _Session(training, clips, run, log, quarantine, stop, save_seconds)
         _take_steps(loader, session)
     run.finish()
