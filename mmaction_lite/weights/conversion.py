@@ -22,6 +22,9 @@ STRIDE = 32  # pixels for each position of the last feature map, in every networ
 def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] | None = None) -> Conversion:
     """Convert the weights in `file` to a weights file with the network and the protocols of `recipe`.
 
+    Weights of PySlowFast are stored with its test: if the test crops of `recipe` are larger than its training
+    crops, the protocols get a `window`.
+
     Args:
         file: a checkpoint of MMAction2, PySlowFast, PyTorchVideo, MIT TSM or torchvision, or of the network.
         recipe: recipe of the network that the weights are for; its protocols are stored with the weights.
