@@ -1,4 +1,4 @@
-"""One function per published result; the function's name is the recipe's name."""
+"""Recipes by name: each is a function that returns a `Recipe`."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from mmaction_lite.recipes.recipe import Recipe
 
 
 def list_recipes() -> dict[str, Recipe]:
-    """Every recipe of the package by name, in the order of the files."""
+    """Return every recipe of the package by name, ordered by file, then by position in the file."""
     recipes = {}
     for module in pkgutil.iter_modules(__path__):
         found = _functions(importlib.import_module(f"{__name__}.{module.name}"))
@@ -22,15 +22,19 @@ def list_recipes() -> dict[str, Recipe]:
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of that name, or a user's own as `my.py:my_recipe`.
+    """Return a recipe of the package by name, or the result of a function in a Python file.
+
+    Args:
+        name: the name of a recipe, or `FILE.py:FUNCTION`, such as `my.py:my_recipe`. The function takes no
+            arguments and returns a `Recipe`.
 
     Raises:
-        UserError: there is none of that name, or the user's file cannot be imported.
+        UserError: there is no such recipe, the file cannot be imported, or the function fails.
     """
     if ".py:" in name:
         return _from_file(*name.rsplit(":", 1))
     if name.endswith(".py"):
-        raise UserError(f"{name}: which recipe of the file? write {name}:my_recipe")
+        raise UserError(f"{name}: no function is given; expected FILE.py:FUNCTION, such as {name}:my_recipe")
     family = name.split("_", 1)[0]
     if family in {module.name for module in pkgutil.iter_modules(__path__)}:
         function = _functions(importlib.import_module(f"{__name__}.{family}")).get(name)
@@ -40,10 +44,10 @@ def get_recipe(name: str) -> Recipe:
 
 
 def _from_file(file: str, function: str) -> Recipe:
-    """A user's file is imported as a normal module, so that worker processes find it too."""
+    """Import the file as a module, so that worker processes can import it too, and call the function."""
     path = Path(file).resolve()
     if not path.is_file():
-        raise UserError(f"{file}: no such file; a recipe of your own is given as my.py:my_recipe")
+        raise UserError(f"{file}: no such file; expected FILE.py:FUNCTION, such as my.py:my_recipe")
     sys.path.insert(0, str(path.parent))
     try:
         module = importlib.import_module(path.stem)
@@ -60,12 +64,12 @@ def _from_file(file: str, function: str) -> Recipe:
     except Exception as error:
         raise UserError(f"{file}:{function}: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
-        raise UserError(f"{file}:{function} returned a {type(recipe).__name__}; it must return a Recipe")
+        raise UserError(f"{file}:{function} returned a {type(recipe).__name__}; expected a Recipe")
     return recipe
 
 
 def _functions(module: object) -> dict[str, Callable[[], Recipe]]:
-    """The functions without arguments of a module that return a recipe."""
+    """Return the public functions of a module that take no arguments and are annotated to return a Recipe."""
     return {
         name: function
         for name, function in vars(module).items()

@@ -1,4 +1,4 @@
-"""From trained weights to own clips: 50 to 20,000 of them, on one device, in an evening."""
+"""Fine-tuning settings for small data sets: 50 to 20,000 clips on one device, within a few hours."""
 
 from dataclasses import replace
 
@@ -11,26 +11,28 @@ EPOCHS = 12, 60  # fewest and most
 
 
 def finetune(recipe: Recipe, num_clips: int) -> Recipe:
-    """The training of `recipe` changed to go from weights for its network to a small data set.
+    """Return a recipe that fine-tunes the network of `recipe` on a small data set.
 
-    Network, views, mirroring and protocols stay. What changes, and why:
+    Network, views, flips and protocols do not change. The changes:
 
-    * every stage has 0.7 times the lr of the one above it, the new classifier the whole: early layers hold
-      what all videos have in common (`optim.decay_layers`);
-    * running statistics stay, for batches are small (`batch_norm`);
-    * AdamW with a short warm-up and a cosine: no lr to search for; labels smoothed by 0.1;
-    * about 4,000 steps, at least 12 and at most 60 epochs; ten validations in a row without a better one
-      end it.
+    * The learning rate of each layer is 0.7 times that of the layer above; the classifier has the full rate.
+      Early layers compute general features and need the smallest changes (`optim.decay_layers`).
+    * Batch normalization uses the running statistics of the initial weights, because batches are small
+      (`batch_norm`).
+    * AdamW with a short warm-up and a cosine schedule, whose learning rate needs no search; label smoothing
+      of 0.1.
+    * About 4,000 steps, at least 12 and at most 60 epochs. The training stops after ten validations in a row
+      without improvement.
 
     Args:
-        recipe: the training that the weights come from, or any other of the same network.
-        num_clips: of the training split.
+        recipe: the recipe of the initial weights, or any other recipe of the same network.
+        num_clips: clips of the training split.
 
     Raises:
-        UserError: there are fewer clips than the smallest batch, 4.
+        UserError: there are fewer than 4 clips, the smallest batch size.
     """
     if num_clips < 4:
-        raise UserError(f"{num_clips} training clips are too few to fine-tune on; expected at least 4")
+        raise UserError(f"fine-tuning: {num_clips} training clips are too few; expected at least 4")
     batch_size = min(32, max(4, 1 << (num_clips // 16).bit_length()))
     steps_per_epoch = num_clips // batch_size
     fewest, most = EPOCHS
@@ -38,7 +40,7 @@ def finetune(recipe: Recipe, num_clips: int) -> Recipe:
     return replace(
         recipe,
         dataset="own",
-        variant="",  # which says how a training is another
+        variant="",  # names a change of the original training schedule
         optimizer=AdamW(lr=1e-3, groups="no_decay", layer_decay=0.7),
         schedule=OneCycle(rise=0.1),
         epochs=epochs,

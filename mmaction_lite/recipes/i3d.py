@@ -12,10 +12,10 @@ from mmaction_lite.recipes.slowonly import dense_views
 
 
 def i3d_r50_32x2x1_100e_kinetics400_rgb() -> Recipe:
-    """I3D with ResNet-50 on 32 frames, from inflated ImageNet weights, as MMAction2 trains it.
+    """Return I3D with ResNet-50 and 32 frames, from inflated ImageNet weights, as trained by MMAction2 1.2.
 
-    Batch 64 (8 on each of 8 GPUs). The first published version is the same training from raw frames:
-    72.68/90.78.
+    Batch size 64 (8 on each of 8 GPUs). The first published version differs only in the data: it reads raw
+    frames and reaches 72.68/90.78 (top-1/top-5).
     """
     train, val, test = dense_views(DenseClips(clip_len=32, frame_interval=2))
     return Recipe(
@@ -35,11 +35,13 @@ def i3d_r50_32x2x1_100e_kinetics400_rgb() -> Recipe:
 
 
 def i3d_r50_fast_32x2x1_100e_kinetics400_rgb() -> Recipe:
-    """The setting that the first benchmark page calls fast: the training of I3D from raw frames, quickly fed.
+    """Return the training of I3D that the benchmark page of MMAction2 calls "fast".
 
-    "Fast" meant frames decoded by libjpeg-turbo, and crop, flip and resize planned first and done in one
-    resampling. Every recipe here does the second. The first is `simplejpeg`, used for folders of frames
-    where it is installed. So nothing of the training differs; 72.32/90.72 was published.
+    There, "fast" means that raw frames are decoded by libjpeg-turbo, and that crop, flip and resize are
+    combined into one resampling. Here, every recipe combines them, and folders of frames are decoded by
+    libjpeg-turbo if `simplejpeg` is installed. The recipe therefore equals
+    `i3d_r50_32x2x1_100e_kinetics400_rgb` except for its name and its published result, 72.32/90.72
+    (top-1/top-5).
     """
     recipe = i3d_r50_32x2x1_100e_kinetics400_rgb()
     return replace(
@@ -50,7 +52,7 @@ def i3d_r50_fast_32x2x1_100e_kinetics400_rgb() -> Recipe:
 
 
 def i3d_r50_heavy_8x8x1_196e_kinetics400_rgb() -> Recipe:
-    """I3D 8x8 as PySlowFast trains it; see `recipes.pyslowfast`."""
+    """Return I3D 8x8 as trained by PySlowFast; see `recipes.pyslowfast`."""
     clips = PySlowFastClips(clip_len=8, frame_interval=8)
     return pyslowfast(
         Build(i3d_r50_heavy, dropout=0.5),
@@ -60,9 +62,10 @@ def i3d_r50_heavy_8x8x1_196e_kinetics400_rgb() -> Recipe:
 
 
 def i3d_r50_32x2x1_25e_ucf101_rgb() -> Recipe:
-    """I3D from Kinetics-400 to UCF101. Nobody publishes one with this network.
+    """Return I3D on UCF101, from Kinetics-400 weights.
 
-    The training of TSM's published fine-tuning: a tenth of the lr, a quarter of the epochs.
+    There is no published training of this network. As in the published fine-tuning of TSM, the learning rate
+    is a tenth and the number of epochs a quarter of those on Kinetics-400.
     """
     recipe = i3d_r50_32x2x1_100e_kinetics400_rgb()
     return replace(
@@ -77,10 +80,13 @@ def i3d_r50_32x2x1_25e_ucf101_rgb() -> Recipe:
 
 
 def i3d_r50_32x2x1_25e_hmdb51_rgb() -> Recipe:
-    """The same for HMDB51."""
+    """Return the training of `i3d_r50_32x2x1_25e_ucf101_rgb` for HMDB51."""
     return replace(i3d_r50_32x2x1_25e_ucf101_rgb(), dataset="hmdb51")
 
 
 def i3d_r50_32x2x1_25e_jester_rgb() -> Recipe:
-    """The same for Jester; mirrored clips change to the class of the other side."""
+    """Return the training of `i3d_r50_32x2x1_25e_ucf101_rgb` for Jester.
+
+    Flipped clips of classes with "left" or "right" get the label of the opposite class.
+    """
     return replace(i3d_r50_32x2x1_25e_ucf101_rgb(), dataset="jester")

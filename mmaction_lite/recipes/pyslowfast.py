@@ -1,4 +1,4 @@
-"""What PySlowFast's own trainings on Kinetics-400 have in common (its configs/Kinetics and MODEL_ZOO.md)."""
+"""Settings that all Kinetics-400 trainings of PySlowFast share (its configs/Kinetics and MODEL_ZOO.md)."""
 
 from dataclasses import replace
 
@@ -11,11 +11,18 @@ from mmaction_lite.recipes.recipe import Build, Recipe, Reported
 
 
 def pyslowfast(model: Build, clips: PySlowFastClips, reported: Reported) -> Recipe:
-    """Batch 64 on 8 GPUs, 196 epochs, warm-up over 34 from a tenth, precise statistics of 200 batches.
+    """Return a recipe that trains `model` on Kinetics-400 with the settings of PySlowFast.
 
-    Pixels are normalised by 0.45 and 0.225; the short side is jittered between 256 and 320 and 224 pixels
-    are cut out. Tested with ten clips of three crops of 256 pixels. Each crop is classified in four windows
-    (`window`).
+    Batch size 64 on 8 GPUs; 196 epochs, of which 34 are a warm-up from a tenth of the learning rate; running
+    statistics recomputed over 200 batches (precise batch normalization). Pixels in [0, 1] are normalized with
+    mean 0.45 and standard deviation 0.225. Training resizes the short side to a random length from 256 to 320
+    and crops 224x224 pixels. The test uses ten clips and three crops of 256x256 pixels, and classifies each
+    crop in four windows (`window`).
+
+    Args:
+        model: builder of the network.
+        clips: sampler of the training clips.
+        reported: the published result.
     """
     val = TestViews(clips=clips, short_side=256, crop=CenterCrop(size=(256, 256)), antialias=False)
     return Recipe(

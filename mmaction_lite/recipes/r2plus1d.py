@@ -10,10 +10,10 @@ from mmaction_lite.recipes.slowonly import dense_views
 
 
 def r2plus1d_r34_8x8x1_180e_kinetics400_rgb() -> Recipe:
-    """R(2+1)D with ResNet-34 on 8 frames, from scratch, as MMAction2 1.2 trains it.
+    """Return R(2+1)D with ResNet-34 and 8 frames, from scratch, as trained by MMAction2 1.2.
 
-    Batch 64 (8 on each of 8 GPUs), there with normalisation statistics over all GPUs. The first published
-    version had lr 0.2 at batch 128: 68.68/88.36.
+    Batch size 64 (8 on each of 8 GPUs). Deviation: MMAction2 synchronizes batch normalization over all GPUs.
+    The first published version had lr 0.2 at batch size 128 and reached 68.68/88.36 (top-1/top-5).
     """
     train, val, test = dense_views(DenseClips(clip_len=8, frame_interval=8))
     return Recipe(
@@ -32,7 +32,10 @@ def r2plus1d_r34_8x8x1_180e_kinetics400_rgb() -> Recipe:
 
 
 def r2plus1d_r34_32x2x1_180e_kinetics400_rgb() -> Recipe:
-    """The same on 32 frames. The first configuration published under this name sampled 8x8."""
+    """Return the training of `r2plus1d_r34_8x8x1_180e_kinetics400_rgb` with 32 frames.
+
+    The first configuration published under this name samples 8 frames at interval 8.
+    """
     train, val, test = dense_views(DenseClips(clip_len=32, frame_interval=2))
     return replace(
         r2plus1d_r34_8x8x1_180e_kinetics400_rgb(),

@@ -1,4 +1,4 @@
-"""What a recipe is: everything that makes a number, in one frozen value."""
+"""The recipe: all settings of one training and its tests, in one frozen dataclass."""
 
 import inspect
 import re
@@ -36,10 +36,18 @@ from mmaction_lite.tasks.task import Task
 
 
 class Build:
-    """A builder with its arguments: `Build(tsm_r50, dropout=0.5)(num_classes=400)` is a network.
+    """A function that builds a network, and its arguments.
 
-    Unlike `functools.partial` it compares by value, prints the same on every machine, and refuses an
-    unknown argument when the recipe is read, not when it is built.
+    `Build(tsm_r50, dropout=0.5)(num_classes=400)` returns a network. Unlike `functools.partial`, a `Build`
+    compares by value, has the same text on every machine, and checks its arguments when it is constructed.
+
+    Args:
+        builder: a function that takes `num_classes` and returns an `nn.Module`.
+        **arguments: arguments of `builder`, checked against its type hints.
+
+    Raises:
+        TypeError: `builder` has no such argument.
+        UserError: the value of an argument does not fit its type hint.
     """
 
     def __init__(self, builder: Callable[..., nn.Module], **arguments: Any):
@@ -51,7 +59,7 @@ class Build:
         self.arguments = arguments
 
     def __call__(self, **arguments: Any) -> nn.Module:
-        """Build; `arguments` come on top of the stored ones."""
+        """Build the network; `arguments` are added to the stored ones and override them."""
         return self.builder(**self.arguments | arguments)
 
     def __eq__(self, other: object) -> bool:
@@ -69,7 +77,13 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """The published result of a recipe, in percent, and where it is published; some publish no top-5."""
+    """The published result of a recipe.
+
+    Args:
+        top1: top-1 accuracy in percent.
+        top5: top-5 accuracy in percent; None if it is not published.
+        source: where the result is published.
+    """
 
     top1: Annotated[float, at_least(0), at_most(100)]
     top5: Annotated[float, at_least(0), at_most(100)] | None = None
@@ -81,55 +95,66 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training and its protocols.
+    """All settings of one training, of its validations and of its test.
+
+    A variant of a recipe is `dataclasses.replace(recipe, ...)`. On the command line, `--set FIELD=VALUE`
+    changes a field.
 
     Args:
-        model: the network.
-        variant: a word that the name has behind the network's.
-        dataset: name of the data set the recipe is for; the data itself is an argument of the run.
-        train: random views of one training draw.
-        val: views of the validation after every `val_every` epochs.
-        test: views of the published number.
-        optimizer: its lr belongs to `batch_size`.
-        schedule: the lr's factor over the epochs.
-        epochs: how often the training split is seen.
-        batch_size: clips in the loss of one step, over all devices.
-        multigrid: batches of other shapes, epoch by epoch; None for `batch_size` clips of `train` in all.
-        modality: what the pixels are.
-        normalize: pixels to inputs.
-        average: see `Protocol`; of `val` and `test`.
-        window: see `Protocol`; of `val` and `test`.
-        task: the kind of labels: `SingleLabel()`, `MultiLabel()` …; owns loss and metrics.
-        label_smoothing: share of the target spread over all classes.
-        class_weights: of the loss's terms, in the order of the classes; "balanced" makes all classes
-            equally important.
-        class_balance: 0 draws every clip once an epoch, 1 every class equally often; see
+        model: builder of the network.
+        dataset: name of the data set; part of the recipe's name. The data itself is an argument of the run.
+        train: random training views of a video.
+        val: views of the validations during training.
+        test: views of the test that the published result belongs to.
+        optimizer: optimizer. Its learning rate belongs to `batch_size`; it is not scaled automatically.
+        schedule: factor of the learning rate as a function of the epoch.
+        epochs: passes over the training split.
+        batch_size: clips per optimizer step, over all devices.
+        multigrid: shapes and sizes of the batches of a multigrid training. None: every batch has `batch_size`
+            clips of the shape of `train`.
+        modality: kind of input; part of the recipe's name.
+        variant: suffix of the recipe's name, after the network.
+        normalize: normalization of pixels.
+        average: what is averaged over the views of a video in `val` and `test`: "probability" (after softmax
+            or sigmoid) or "score" (logits). See `Protocol`.
+        window: side of the windows of the last feature map that are classified separately in `val` and
+            `test`; None classifies the whole map. See `Protocol`.
+        task: kind of labels, such as `SingleLabel()` or `MultiLabel()`. It defines loss and metrics.
+        label_smoothing: share of the target that is spread evenly over all classes.
+        class_weights: weight of each class in the loss, in the order of the classes. "balanced" gives all
+            classes the same total weight. None: all weights are 1.
+        class_balance: between 0 (draw every clip once per epoch) and 1 (draw every class equally often); see
             `Samples.draw_weights`.
-        mixing: mixup and cutmix of a batch; None for neither.
-        precision: of the network's arithmetic in training; weights stay float32. "float16" needs a GPU, and
-            scales the loss; "bfloat16" is slow on processors without it.
-        clips_per_device: clips that enter the network together; more are taken in parts whose gradients
-            add up. Batch normalisation sees one part at a time. None takes all at once. Of the smaller clips
-            of `multigrid` as many more enter together as a batch has more of them.
-        norm_clips: batch normalisation takes the statistics of so many clips by themselves, where more enter
-            the network together; k times as many where the short cycle of `multigrid` makes a batch k times
-            larger. None for those of all that enter together.
-        recompute: keep only what enters each block of a network, and make the rest again in the backward
-            pass: a third more time, a fraction of the memory, the same numbers.
-        compile: `torch.compile` of the network, in one of its modes.
-        batch_norm: "train"; "sync": statistics over the clips of all GPUs; "frozen": running statistics stay;
-            "partial": all but the first normalisation stay as they are, weights included.
-        precise_bn_clips: before a validation, running statistics are measured anew on so many training clips.
+        mixing: mixup and cutmix; None disables both.
+        precision: data type of the forward and backward pass during training. Weights stay float32. "float16"
+            needs a GPU and scales the loss. "bfloat16" is slow on CPUs without support for it.
+        clips_per_device: clips per forward pass on each device. Larger batches are split, and gradients are
+            accumulated. Batch normalization computes its statistics over one forward pass. None: the whole
+            batch in one pass. With `multigrid`, the number grows with the batch where clips are smaller.
+        norm_clips: clips per group for the statistics of batch normalization, where a forward pass has more
+            (sub-batch normalization). In the short cycle of `multigrid`, a batch that is k times larger has
+            groups of k times as many clips. None: statistics over the whole forward pass.
+        recompute: keep only the inputs of each block of the network, and recompute activations in the
+            backward pass. Takes about a third more time and much less memory; the gradients are identical.
+        compile: mode of `torch.compile`; None does not compile.
+        batch_norm: "train": statistics over the clips of each device. "sync": statistics over all GPUs.
+            "frozen": use the running statistics of the initial weights, train scale and bias. "partial":
+            freeze statistics, scale and bias of all normalization layers but the first.
+        precise_bn_clips: before each validation, recompute the running statistics over this many training
+            clips (precise batch normalization); 0 disables it.
         freeze: names of modules, or prefixes of names, whose weights and running statistics do not change; or
             the number of layers from the stem, see `optim.freeze`.
-        ema_decay: validate and keep an exponential average of the weights, of which each step leaves this
-            share; None for the weights themselves.
-        max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
-        val_every: epochs between validations; the last epoch is always validated.
-        patience: the training ends after so many validations in a row without a better one; None goes on.
-        starts_from: weights that the published result starts from.
+        ema_decay: decay per step of an exponential moving average of the weights, which is validated and
+            saved. None: no average.
+        max_grad_norm: gradient clipping: the largest L2 norm of all gradients; None disables it.
+        val_every: epochs between validations. The last epoch is always validated.
+        patience: stop after this many validations in a row without improvement; None never stops early.
+        starts_from: the initial weights of the published result; documentation only.
         reported: the published result.
-        modified: what `--set` changed, as given, in alphabetical order.
+        modified: the changes made by `--set`, in alphabetical order.
+
+    Raises:
+        UserError: a field has a wrong type or value, or two fields exclude each other.
     """
 
     model: Build
@@ -176,20 +201,25 @@ class Recipe:
         if self.multigrid is not None:
             self.multigrid.check(self.train, self.epochs)
         if self.norm_clips is not None and self.batch_norm == "sync":
-            raise UserError("norm_clips and batch_norm sync exclude each other; leave one of them out")
+            raise UserError(
+                f"Recipe: norm_clips is {self.norm_clips} and batch_norm is 'sync'; expected only one of "
+                "them. Set norm_clips=None or batch_norm='train'"
+            )
         if self.recompute and self.compile is not None:
             raise UserError(
-                "recompute and compile exclude each other: a compiler chooses itself what to keep"
+                f"Recipe: recompute is True and compile is {self.compile!r}; expected only one of "
+                "them. torch.compile decides itself which activations to keep. Set recompute=False or "
+                "compile=None"
             )
 
     @property
     def val_protocol(self) -> Protocol:
-        """The protocol of the validations during training."""
+        """Return the protocol of the validations during training."""
         return self._protocol(self.val)
 
     @property
     def test_protocol(self) -> Protocol:
-        """The protocol of tests and predictions."""
+        """Return the protocol of tests and predictions."""
         return self._protocol(self.test)
 
     def _protocol(self, views: TestViews) -> Protocol:
@@ -197,10 +227,10 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The field's name for it: model, clip_len x interval x clips, epochs, data set, modality.
+        """Return the recipe's name: model, clip_len x frame_interval x num_clips, epochs, data set, modality.
 
-        SlowFast is named after its slow pathway, which the builder's name says: of a clip 32x2 every
-        eighth frame is 4x16.
+        SlowFast is named after its slow pathway, as in the literature: every eighth frame of a 32x2 clip is
+        4x16. The number of slow frames comes from the name of the builder.
         """
         model, clips = self.model.builder.__name__, self.train.clips
         slow = re.fullmatch(r"(.+)_(\d+)x\d+", model)
@@ -211,5 +241,5 @@ class Recipe:
         return f"{model}_{clips}_{self.epochs}e_{self.dataset}_{self.modality}"
 
     def __str__(self) -> str:
-        """The full recipe over several lines, the same on every machine, so that two can be compared."""
+        """Return all fields as text over several lines; the text is the same on every machine."""
         return pformat(self, width=100)

@@ -13,10 +13,11 @@ from mmaction_lite.recipes.slowonly import dense_views
 
 
 def slowfast_r50_4x16x1_256e_kinetics400_rgb() -> Recipe:
-    """SlowFast with ResNet-50, 4 slow of 32 frames, from scratch, in the form that MMAction2 1.2 trains.
+    """Return SlowFast with ResNet-50, 32 frames of which 4 are slow, from scratch, as in MMAction2 1.2.
 
-    Batch 64 (8 on each of 8 GPUs). The first published version had no warm-up: 75.3/92.2. PySlowFast's
-    form of the network is another one (see `models.slowfast`), as is its training: 75.6/92.0.
+    Batch size 64 (8 on each of 8 GPUs). The first published version had no warm-up and reached 75.3/92.2
+    (top-1/top-5). PySlowFast's network (see `models.slowfast`) and training are different; they reach
+    75.6/92.0.
     """
     train, val, test = dense_views(DenseClips(clip_len=32, frame_interval=2))
     return Recipe(
@@ -37,7 +38,10 @@ def slowfast_r50_4x16x1_256e_kinetics400_rgb() -> Recipe:
 
 
 def slowfast_r50_8x8x1_256e_kinetics400_rgb() -> Recipe:
-    """The same with 8 slow of 32 frames and a lateral kernel of 7 (5 in the first published version)."""
+    """Return the training of `slowfast_r50_4x16x1_256e_kinetics400_rgb` with 8 slow frames.
+
+    The lateral convolutions have kernel size 7; it was 5 in the first published version.
+    """
     recipe = slowfast_r50_4x16x1_256e_kinetics400_rgb()
     return replace(
         recipe,
@@ -47,21 +51,24 @@ def slowfast_r50_8x8x1_256e_kinetics400_rgb() -> Recipe:
 
 
 def slowfast_r50_4x16x1_196e_kinetics400_rgb() -> Recipe:
-    """SlowFast 4x16 in PySlowFast's form and as PySlowFast trains it; see `recipes.pyslowfast`."""
+    """Return SlowFast 4x16 with the network and training of PySlowFast; see `recipes.pyslowfast`."""
     clips = PySlowFastClips(clip_len=32, frame_interval=2)
     reported = Reported(top1=75.6, top5=92.0, source="PySlowFast MODEL_ZOO.md")
     return pyslowfast(Build(slowfast_r50_4x16, dropout=0.5), clips, reported)
 
 
 def slowfast_r50_8x8x1_196e_kinetics400_rgb() -> Recipe:
-    """SlowFast 8x8 in PySlowFast's form and as PySlowFast trains it; see `recipes.pyslowfast`."""
+    """Return SlowFast 8x8 with the network and training of PySlowFast; see `recipes.pyslowfast`."""
     clips = PySlowFastClips(clip_len=32, frame_interval=2)
     reported = Reported(top1=77.0, top5=92.6, source="PySlowFast MODEL_ZOO.md")
     return pyslowfast(Build(slowfast_r50_8x8, dropout=0.5), clips, reported)
 
 
 def slowfast_r50_stepwise_8x8x1_239e_kinetics400_rgb() -> Recipe:
-    """SlowFast 8x8 as PySlowFast trains it with an lr that falls in steps, to compare multigrid with."""
+    """Return SlowFast 8x8 as trained by PySlowFast with a step schedule.
+
+    It is the baseline of the multigrid training.
+    """
     return replace(
         slowfast_r50_8x8x1_196e_kinetics400_rgb(),
         variant="stepwise",
@@ -72,10 +79,10 @@ def slowfast_r50_stepwise_8x8x1_239e_kinetics400_rgb() -> Recipe:
 
 
 def slowfast_r50_multigrid_8x8x1_358e_kinetics400_rgb() -> Recipe:
-    """The same by multigrid, tested on crops of 224 pixels (SLOWFAST_8x8_R50_stepwise_multigrid.yaml).
+    """Return SlowFast 8x8 as trained by PySlowFast with multigrid (SLOWFAST_8x8_R50_stepwise_multigrid.yaml).
 
-    PySlowFast validates in the shape of the moment, with statistics measured in it; here both have that of
-    the test.
+    The test uses crops of 224x224 pixels. Deviation: PySlowFast validates and recomputes running statistics
+    with clips of the current shape; here, both use the shape of the test.
     """
     recipe = multigrid(slowfast_r50_stepwise_8x8x1_239e_kinetics400_rgb())
     return replace(

@@ -1,4 +1,4 @@
-"""SlowOnly: the slow pathway of SlowFast by itself (Feichtenhofer et al., ICCV 2019, arXiv:1812.03982)."""
+"""SlowOnly: the slow pathway of SlowFast alone (Feichtenhofer et al., ICCV 2019, arXiv:1812.03982)."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from mmaction_lite.recipes.recipe import Build, Recipe, Reported
 
 
 def dense_views(clips: DenseClips) -> tuple[TrainViews, TestViews, TestViews]:
-    """Training, validation and test views of the 3-D networks that MMAction2 trains from scratch."""
+    """Return training, validation and test views of the 3D networks that MMAction2 trains from scratch."""
     return (
         TrainViews(clips=clips, crop=RandomResizedCrop(size=(224, 224)), flip=0.5, antialias=False),
         TestViews(clips=clips, short_side=256, crop=CenterCrop(size=(224, 224)), antialias=False),
@@ -26,10 +26,10 @@ def dense_views(clips: DenseClips) -> tuple[TrainViews, TestViews, TestViews]:
 
 
 def slowonly_r50_4x16x1_256e_kinetics400_rgb() -> Recipe:
-    """SlowOnly with ResNet-50 on 4 frames, from scratch, as MMAction2 1.2 trains it.
+    """Return SlowOnly with ResNet-50 and 4 frames, from scratch, as trained by MMAction2 1.2.
 
-    Batch 128 (16 on each of 8 GPUs). The first published version had lr 0.6 and no warm-up; 0.24.1 had
-    lr 0.1 at batch 64 and reached 72.76/90.51.
+    Batch size 128 (16 on each of 8 GPUs). The first published version had lr 0.6 and no warm-up. Version
+    0.24.1 had lr 0.1 at batch size 64 and reached 72.76/90.51 (top-1/top-5).
     """
     train, val, test = dense_views(DenseClips(clip_len=4, frame_interval=16))
     return Recipe(
@@ -48,7 +48,7 @@ def slowonly_r50_4x16x1_256e_kinetics400_rgb() -> Recipe:
 
 
 def slowonly_r50_8x8x1_256e_kinetics400_rgb() -> Recipe:
-    """The same on 8 frames."""
+    """Return the training of `slowonly_r50_4x16x1_256e_kinetics400_rgb` with 8 frames."""
     train, val, test = dense_views(DenseClips(clip_len=8, frame_interval=8))
     return replace(
         slowonly_r50_4x16x1_256e_kinetics400_rgb(),
@@ -60,7 +60,7 @@ def slowonly_r50_8x8x1_256e_kinetics400_rgb() -> Recipe:
 
 
 def slowonly_r50_4x16x1_196e_kinetics400_rgb() -> Recipe:
-    """Slow 4x16 as PySlowFast trains it; see `recipes.pyslowfast`."""
+    """Return Slow 4x16 as trained by PySlowFast; see `recipes.pyslowfast`."""
     clips = PySlowFastClips(clip_len=4, frame_interval=16)
     return pyslowfast(
         Build(slowonly_r50, dropout=0.5),
@@ -70,7 +70,7 @@ def slowonly_r50_4x16x1_196e_kinetics400_rgb() -> Recipe:
 
 
 def slowonly_r50_8x8x1_196e_kinetics400_rgb() -> Recipe:
-    """Slow 8x8 as PySlowFast trains it; see `recipes.pyslowfast`."""
+    """Return Slow 8x8 as trained by PySlowFast; see `recipes.pyslowfast`."""
     clips = PySlowFastClips(clip_len=8, frame_interval=8)
     return pyslowfast(
         Build(slowonly_r50, dropout=0.5),

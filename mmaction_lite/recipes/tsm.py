@@ -12,10 +12,10 @@ from mmaction_lite.recipes.tsn import tsn_r10_1x1x8_12e_motions_rgb
 
 
 def tsm_r50_1x1x8_50e_kinetics400_rgb() -> Recipe:
-    """TSM with ResNet-50 on eight segments, 50 epochs, as MMAction2 1.2 trains it.
+    """Return TSM with ResNet-50 and eight segments, 50 epochs, as trained by MMAction2 1.2.
 
-    Batch 128 (16 on each of 8 GPUs). The first published version had lr 0.01 at batch 64, no warm-up,
-    milestones at 20 and 40, and tested the centre crop alone.
+    Batch size 128 (16 on each of 8 GPUs). The first published version had lr 0.01 at batch size 64, no
+    warm-up, milestones at 20 and 40, and a test with the center crop only.
     """
     segments = SegmentFrames(num_segments=8)
     return Recipe(
@@ -42,10 +42,11 @@ def tsm_r50_1x1x8_50e_kinetics400_rgb() -> Recipe:
 
 
 def tsm_r50_1x1x8_100e_kinetics400_rgb() -> Recipe:
-    """The same over 100 epochs, as MMAction2 1.2 trains it: warm-up over 10, milestones at 50 and 90.
+    """Return TSM with ResNet-50 and eight segments, 100 epochs, as trained by MMAction2 1.2.
 
-    MMAction2 0.24.1 had lr 0.01 at batch 64, no warm-up, milestones at 40 and 80: 71.90/90.03. The
-    first configuration published under this name trained 50 epochs.
+    The warm-up takes 10 epochs, the milestones are 50 and 90. MMAction2 0.24.1 had lr 0.01 at batch size 64,
+    no warm-up, milestones at 40 and 80, and reached 71.90/90.03 (top-1/top-5). The first configuration
+    published under this name trains 50 epochs.
     """
     return replace(
         tsm_r50_1x1x8_50e_kinetics400_rgb(),
@@ -56,9 +57,10 @@ def tsm_r50_1x1x8_100e_kinetics400_rgb() -> Recipe:
 
 
 def tsm_r50_1x1x8_50e_sthv1_rgb() -> Recipe:
-    """TSM on Something-Something v1, as MMAction2 0.24.1 trains it: not mirrored, tested with one view.
+    """Return TSM on Something-Something v1, as trained by MMAction2 0.24.1: without flips, one test view.
 
-    Batch 64 (8 on each of 8 GPUs). With two samples of three crops: 47.70/76.12.
+    Batch size 64 (8 on each of 8 GPUs). A test with two clips and three crops gives 47.70/76.12
+    (top-1/top-5).
     """
     recipe = tsm_r50_1x1x8_50e_kinetics400_rgb()
     return replace(
@@ -74,11 +76,12 @@ def tsm_r50_1x1x8_50e_sthv1_rgb() -> Recipe:
 
 
 def tsm_r50_1x1x8_50e_sthv2_rgb() -> Recipe:
-    """TSM on Something-Something v2, the training of MMAction2 1.2, tested with one view.
+    """Return TSM on Something-Something v2, as trained by MMAction2 1.2, with one test view.
 
-    Batch 128 (16 on each of 8 GPUs). Version 0.24.1 had lr 0.01 at batch 64, no warm-up, milestones at 20 and
-    40, and did not mirror; its results are below, and 61.82/86.80 with two samples of three crops. Version
-    1.2 mirrors without exchanging left and right; here they change places.
+    Batch size 128 (16 on each of 8 GPUs). The reported result is that of version 0.24.1, which had lr 0.01 at
+    batch size 64, no warm-up, milestones at 20 and 40, and no flips; its test with two clips and three crops
+    gives 61.82/86.80 (top-1/top-5). Deviation: version 1.2 flips clips without changing their labels; here,
+    flipped clips of classes with "left" or "right" get the label of the opposite class.
     """
     recipe = tsm_r50_1x1x8_50e_kinetics400_rgb()
     return replace(
@@ -91,9 +94,10 @@ def tsm_r50_1x1x8_50e_sthv2_rgb() -> Recipe:
 
 
 def tsm_r50_1x1x8_50e_jester_rgb() -> Recipe:
-    """TSM on Jester, as MMAction2 0.24.1 trains it; mirrored clips change to the class of the other side.
+    """Return TSM on Jester, as trained by MMAction2 0.24.1.
 
-    Batch 64 (8 on each of 8 GPUs). With two samples of three crops: 97.2.
+    Batch size 64 (8 on each of 8 GPUs). Flipped clips of classes with "left" or "right" get the label of the
+    opposite class. A test with two clips and three crops gives 97.2 (top-1).
     """
     recipe = tsm_r50_1x1x8_50e_sthv1_rgb()
     view = replace(recipe.val, crop=CenterCrop(size=(256, 256)))
@@ -108,9 +112,10 @@ def tsm_r50_1x1x8_50e_jester_rgb() -> Recipe:
 
 
 def tsm_r50_1x1x8_25e_ucf101_rgb() -> Recipe:
-    """TSM from Kinetics-400 to UCF101, split 1, as MMAction2 0.24.1 trains it.
+    """Return TSM on UCF101, split 1, from Kinetics-400 weights, as trained by MMAction2 0.24.1.
 
-    Batch 96 (12 on each of 8 GPUs). Its configuration writes another lr first and means this one.
+    Batch size 96 (12 on each of 8 GPUs). The configuration of MMAction2 sets another learning rate first and
+    overrides it with this one.
     """
     recipe = tsm_r50_1x1x8_50e_sthv1_rgb()
     return replace(
@@ -126,7 +131,7 @@ def tsm_r50_1x1x8_25e_ucf101_rgb() -> Recipe:
 
 
 def tsm_r50_1x1x8_25e_hmdb51_rgb() -> Recipe:
-    """The same for HMDB51, split 1."""
+    """Return the training of `tsm_r50_1x1x8_25e_ucf101_rgb` for HMDB51, split 1."""
     return replace(
         tsm_r50_1x1x8_25e_ucf101_rgb(),
         dataset="hmdb51",
@@ -135,5 +140,5 @@ def tsm_r50_1x1x8_25e_hmdb51_rgb() -> Recipe:
 
 
 def tsm_r10_1x1x8_12e_motions_rgb() -> Recipe:
-    """The small TSN for the generated data set with a quarter of the channels shifted each way."""
+    """Return a small TSM for the generated data set; a quarter of the channels is shifted each way."""
     return replace(tsn_r10_1x1x8_12e_motions_rgb(), model=Build(tsm_r10, dropout=0.0))

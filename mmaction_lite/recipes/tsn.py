@@ -18,10 +18,10 @@ from mmaction_lite.recipes.recipe import Build, Recipe, Reported
 
 
 def tsn_r50_1x1x3_100e_kinetics400_rgb() -> Recipe:
-    """TSN with ResNet-50 on three segments, as MMAction2 trains it.
+    """Return TSN with ResNet-50 and three segments, as trained by MMAction2 1.2.
 
-    Batch 256 (32 on each of 8 GPUs). The first published version and MMAction2 1.2 differ only in data:
-    raw frames against videos, 70.60/89.26 against the result below.
+    Batch size 256 (32 on each of 8 GPUs). The first published version differs only in the data: it reads raw
+    frames instead of videos and reaches 70.60/89.26 (top-1/top-5).
     """
     return Recipe(
         model=Build(tsn_r50, dropout=0.4),
@@ -59,10 +59,11 @@ def tsn_r50_1x1x3_100e_kinetics400_rgb() -> Recipe:
 
 
 def tsn_r50_1x1x8_50e_sthv1_rgb() -> Recipe:
-    """TSN on Something-Something v1, as MMAction2 0.24.1 trains it, with running statistics of ImageNet.
+    """Return TSN on Something-Something v1, as trained by MMAction2 0.24.1.
 
-    Batch 128 (16 on each of 8 GPUs). There, clips are mirrored without exchanging left and right; here they
-    change places.
+    Batch size 128 (16 on each of 8 GPUs). Batch normalization uses the running statistics of ImageNet.
+    Deviation: MMAction2 flips clips without changing their labels; here, flipped clips of classes with "left"
+    or "right" get the label of the opposite class.
     """
     recipe = tsn_r50_1x1x3_100e_kinetics400_rgb()
     segments = SegmentFrames(num_segments=8)
@@ -86,10 +87,10 @@ def tsn_r50_1x1x8_50e_sthv1_rgb() -> Recipe:
 
 
 def tsn_r50_1x1x8_50e_sthv2_rgb() -> Recipe:
-    """TSN on Something-Something v2, as MMAction2 1.2 trains it.
+    """Return TSN on Something-Something v2, as trained by MMAction2 1.2.
 
-    Batch 256 (32 on each of 8 GPUs). The result is of version 0.24.1, which trained as on v1; mirrored clips
-    as there.
+    Batch size 256 (32 on each of 8 GPUs). The reported result is that of version 0.24.1, which used the
+    settings of v1. Flipped clips change their labels as in `tsn_r50_1x1x8_50e_sthv1_rgb`.
     """
     recipe = tsn_r50_1x1x3_100e_kinetics400_rgb()
     segments = SegmentFrames(num_segments=8)
@@ -107,9 +108,9 @@ def tsn_r50_1x1x8_50e_sthv2_rgb() -> Recipe:
 
 
 def tsn_r50_1x1x3_75e_ucf101_rgb() -> Recipe:
-    """TSN from ImageNet to UCF101, split 1, as MMAction2 0.24.1 trains it: the lr stays as it is.
+    """Return TSN on UCF101, split 1, from ImageNet weights, as trained by MMAction2 0.24.1.
 
-    Batch 256 (32 on each of 8 GPUs).
+    Batch size 256 (32 on each of 8 GPUs). The learning rate is constant.
     """
     recipe = tsn_r50_1x1x3_100e_kinetics400_rgb()
     return replace(
@@ -127,9 +128,9 @@ def tsn_r50_1x1x3_75e_ucf101_rgb() -> Recipe:
 
 
 def tsn_r50_1x1x8_50e_hmdb51_rgb() -> Recipe:
-    """TSN from Kinetics-400 to HMDB51, split 1, as MMAction2 0.24.1 trains it.
+    """Return TSN on HMDB51, split 1, from Kinetics-400 weights, as trained by MMAction2 0.24.1.
 
-    Batch 256 (32 on each of 8 GPUs). From ImageNet the same reaches 48.95/80.19.
+    Batch size 256 (32 on each of 8 GPUs). From ImageNet weights it reaches 48.95/80.19 (top-1/top-5).
     """
     recipe = tsn_r50_1x1x3_75e_ucf101_rgb()
     segments = SegmentFrames(num_segments=8)
@@ -150,17 +151,18 @@ def tsn_r50_1x1x8_50e_hmdb51_rgb() -> Recipe:
 
 
 def tsn_r50_1x1x8_50e_jester_rgb() -> Recipe:
-    """TSN on Jester. Nobody publishes one: the training of TSN on Something-Something v2, from ImageNet.
+    """Return TSN on Jester, from ImageNet weights.
 
-    It cannot tell a gesture from its reverse; use TSM.
+    There is no published training; the settings are those of Something-Something v2. TSN ignores the order
+    of frames and cannot distinguish a gesture from its reverse; use TSM for Jester.
     """
     return replace(tsn_r50_1x1x8_50e_sthv2_rgb(), dataset="jester", reported=None)
 
 
 def tsn_r10_1x1x8_12e_motions_rgb() -> Recipe:
-    """A small TSN for the generated data set; no more than chance within a pair of classes.
+    """Return a small TSN for the generated data set, without flips because a flip changes the class.
 
-    Mirroring would turn a clip into one of another class.
+    Within a pair of classes, which differ only in the order of frames, its accuracy is that of chance.
     """
     val = TestViews(clips=SegmentFrames(num_segments=8), short_side=48, crop=CenterCrop(size=(42, 56)))
     return Recipe(

@@ -186,7 +186,7 @@ def mistakes(trained, tiny, tmp_path, recipe):
         ),
         (["test", trained, "--data", tiny, "--dump", "/nowhere/x.npz"], "in a writable folder"),
         (["test", tmp_path / "empty", "--data", tiny], "empty: has no best.pt"),
-        (["train", "my.py", "--data", tiny, *run], "which recipe of the file? write my.py:my_recipe"),
+        (["train", "my.py", "--data", tiny, *run], "expected FILE.py:FUNCTION, such as my.py:my_recipe"),
         (["test", trained, "--data", tmp_path / "bad"], "bad: has no test split; add "),
         (["predict", trained, tmp_path / "gone.mp4"], "gone.mp4: "),
         (["predict", trained, tmp_path / "text.mp4"], "text.mp4: "),

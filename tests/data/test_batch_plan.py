@@ -308,7 +308,7 @@ def test_the_largest_batch_decides_about_shared_memory(small, tiny, monkeypatch)
         ),
         (lambda r: multigrid(get_recipe("slowfast_r50_8x8x1_196e_kinetics400_rgb")), "schedule is Cosine"),
         (lambda r: multigrid(replace(get_recipe(STEPWISE), epochs=200), 0.01), "too few for 13 phases"),
-        (lambda r: multigrid(get_recipe(PUBLISHED)), "is one already"),
+        (lambda r: multigrid(get_recipe(PUBLISHED)), "is a multigrid training; expected"),
     ],
 )
 def test_what_does_not_go_with_multigrid_is_one_line(small, wrong, message):

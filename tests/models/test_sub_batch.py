@@ -67,7 +67,7 @@ def test_a_batch_in_groups_is_trained_like_its_parts(tiny, recipe, tmp_path):
 
 
 def test_statistics_of_groups_and_of_all_gpus_exclude_each_other(recipe):
-    with pytest.raises(UserError, match="norm_clips and batch_norm sync exclude each other"):
+    with pytest.raises(UserError, match="norm_clips is 8 and batch_norm is 'sync'; expected only one"):
         replace(recipe, norm_clips=8, batch_norm="sync")
     with pytest.raises(UserError, match="norm_clips is 0; expected an integer, at least 1, or None"):
         replace(recipe, norm_clips=0)

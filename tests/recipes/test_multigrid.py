@@ -42,7 +42,7 @@ def test_trainings_that_cannot_be_made_so_are_refused():
     short = replace(STEPWISE.train, clips=replace(STEPWISE.train.clips, clip_len=2))
     for recipe, message in (
         (get_recipe("slowfast_r50_8x8x1_196e_kinetics400_rgb"), "schedule is Cosine"),
-        (multigrid(STEPWISE), "is one already"),
+        (multigrid(STEPWISE), "is a multigrid training; expected"),
         (replace(STEPWISE, train=short), "2 frames"),
     ):
         with pytest.raises(UserError, match=message):

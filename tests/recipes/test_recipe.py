@@ -157,7 +157,7 @@ def test_a_users_own_recipe_needs_no_registration(tmp_path, monkeypatch):
     assert get_recipe(f"{tmp_path}/mine.py:mine").epochs == 3
     with pytest.raises(UserError, match=r"has no function 'mien'; nearest: mine"):
         get_recipe(f"{tmp_path}/mine.py:mien")
-    with pytest.raises(UserError, match=r"wrong returned a int; it must return a Recipe"):
+    with pytest.raises(UserError, match=r"wrong returned a int; expected a Recipe"):
         get_recipe(f"{tmp_path}/mine.py:wrong")
     with pytest.raises(
         UserError, match=r"mine\.py:none: Recipe: epochs is 0; expected an integer, at least 1"

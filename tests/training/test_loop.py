@@ -329,7 +329,7 @@ def test_blocks_made_again_change_no_number(tiny, recipe, tmp_path):
     plain = trained(recipe, tiny, tmp_path / "plain")
     again = trained(replace(recipe, recompute=True), tiny, tmp_path / "again")
     assert all(torch.equal(plain[name], again[name]) for name in plain)  # running statistics included
-    with pytest.raises(UserError, match="recompute and compile exclude each other"):
+    with pytest.raises(UserError, match="recompute is True and compile is 'default'; expected only one"):
         replace(recipe, recompute=True, compile="default")
 
 
