@@ -16,7 +16,6 @@ MODULES = sorted(
 PENDING: set[str] = {
     "training/gradients.py",
     "training/run_folder.py",
-    "training/signals.py",
 }
 
 Names = dict[str, set[str]]
