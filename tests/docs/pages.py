@@ -55,7 +55,8 @@ def commands(text: str) -> Iterator[str]:
                     yield found[1].strip()
     without_blocks = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     for span in re.findall(r"`([^`]+)`", without_blocks):
-        if found := re.match(r"mmaction-lite\s+(.+)", " ".join(span.split())):
+        is_quote = "…" in span  # of a message
+        if not is_quote and (found := re.match(r"mmaction-lite\s+(.+)", " ".join(span.split()))):
             yield found[1]
 
 
