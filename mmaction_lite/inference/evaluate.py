@@ -73,15 +73,8 @@ def evaluate(
     task = task or SingleLabel()
     task.check_labels(samples.label_columns, samples.source)
     model.eval()
-    if calibration is not None:
-        if compile is not None or precision != "float32":
-            other = "compile" if compile is not None else f"amp {precision}"
-            raise UserError(f"int8 does not work with {other}; use one of them")
-        model = quantize_for_inference(model, _calibration_inputs(calibration, protocol, workers))
-    elif isinstance(model, Recognizer):
-        model = optimize_for_inference(model)
-    if compile is not None:
-        model.compile(mode=compile, dynamic=False)
+    inputs = None if calibration is None else _calibration_inputs(calibration, protocol, workers)
+    model = _prepare_model(model, inputs, precision, compile)
     dataset = VideoDataset(samples, protocol.views, cache)
     # Every video in flight holds a shared-memory file: keep batches small, or a process runs out of files.
     num_videos = max(1, min(8, chunk_views(protocol) // protocol.num_views))
@@ -91,18 +84,16 @@ def evaluate(
     scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
     faults: list[Fault] = []
     title = f"testing {samples.source}"
+    settings = {
+        "probabilities": task.probabilities,
+        "precision": precision,
+        "is_compiled": compile is not None,
+    }
     for clips in track(loader, len(loader), title) if track else loader:
         faults += [fault for clip in clips for fault in clip.faults]
         read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
         if read:
-            scores[list(read)] = compute_scores(
-                model,
-                list(read.values()),
-                protocol,
-                probabilities=task.probabilities,
-                precision=precision,
-                is_compiled=compile is not None,
-            )
+            scores[list(read)] = compute_scores(model, list(read.values()), protocol, **settings)
     if context is not None:
         parts = context.all_gather((scores[rank_slice(len(samples), rank, world_size)], faults))
         scores = np.concatenate([part for part, _ in parts])
@@ -124,6 +115,26 @@ def evaluate(
         precision="int8" if calibration is not None else precision,
         compile=compile,
     )
+
+
+def _prepare_model(
+    model: nn.Module, calibration: Iterator[Tensor] | None, precision: Precision, compile: CompileMode | None
+) -> nn.Module:
+    """Quantize or optimize a model of the package in a copy, and compile it.
+
+    Raises:
+        UserError: the model cannot run in int8, or int8 is combined with `compile` or another precision.
+    """
+    if calibration is not None:
+        if compile is not None or precision != "float32":
+            other = "compile" if compile is not None else f"amp {precision}"
+            raise UserError(f"int8 does not work with {other}; use one of them")
+        model = quantize_for_inference(model, calibration)
+    elif isinstance(model, Recognizer):
+        model = optimize_for_inference(model)
+    if compile is not None:
+        model.compile(mode=compile, dynamic=False)
+    return model
 
 
 def _calibration_inputs(samples: Samples, protocol: Protocol, workers: WorkerSettings) -> Iterator[Tensor]:
