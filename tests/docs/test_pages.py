@@ -24,7 +24,7 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     if "generated" not in path.parts
 )
-LANGUAGES = {"bash", "sh", "python", "text", "", "{include}", "{literalinclude}", "{toctree}"}
+LANGUAGES = {"bash", "sh", "python", "text", "", "{image}", "{include}", "{literalinclude}", "{toctree}"}
 
 
 @pytest.fixture(scope="session")
