@@ -1,30 +1,36 @@
-"""What a user can mend: one line each, shown without a traceback, exit code 2."""
+"""Errors that a user can fix; the command line shows them as one line and exits with code 2."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in a file, an argument, a recipe or a checkpoint.
+    """Invalid input: a file, an argument, a recipe or a checkpoint.
 
-    The message is one line that names the thing, its value, what was expected and what to do.
+    The message is one line that names the object, its value, what was expected and how to fix it.
     """
 
 
 class VideoError(UserError):
-    """One video that cannot be read; the message begins with its path."""
+    """A video cannot be read; the message starts with its path."""
 
 
 class MissingSplitError(UserError):
-    """A data set that has splits lacks this one."""
+    """A data set with splits has no split of this name."""
 
 
 class Interrupted(UserError):
-    """A signal asked a run to stop; what it had done is saved, and the message says how to go on."""
+    """A signal stopped a run. Its state is saved, and the message says how to resume."""
 
 
 def nearest(name: str, valid: Iterable[str], most: int = 3) -> str:
-    """The valid names closest to `name`, for the end of an error message."""
+    """Return the valid names closest to `name`, for the end of an error message.
+
+    Args:
+        name: a name that is not valid.
+        valid: the valid names.
+        most: number of names at most.
+    """
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, n=most, cutoff=0.25)
     if close:

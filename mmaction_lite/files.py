@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Write files atomically."""
 
 import os
 import tempfile
@@ -10,9 +10,13 @@ from mmaction_lite.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk, then give it the name.
+    """Write a temporary file in the folder of `path`, flush it to disk, and rename it to `path`.
 
-    Killed at any moment, or with a full disk, the old file is still there and whole.
+    If the process is killed or the disk is full, an existing file at `path` stays unchanged.
+
+    Args:
+        path: the file to write or replace.
+        write: writes the contents to a binary file object.
 
     Raises:
         UserError: the disk is full or the folder is not writable.
@@ -27,12 +31,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        # PyTorch's writer turns a full disk into a RuntimeError.
+        # torch.save raises a RuntimeError when the disk is full.
         raise UserError(f"{path}: could not be written ({error}); an earlier file is unchanged") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the new name itself must survive a power cut
+    if os.name == "posix":  # flush the renaming, too, so that it survives a power failure
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

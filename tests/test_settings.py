@@ -206,7 +206,7 @@ def test_arguments_of_a_builder_are_checked():
 NO_SETTINGS = {
     *("ArrayVideo", "Check", "ClassMetrics", "ClassResults", "Complexity", "Conversion", "Evaluation"),
     *("Ignored", "LoaderReport", "Mistake", "Name", "PacketIndex", "Prediction", "Prepare", "Ratio"),
-    *("Report", "RunFolder", "Samples", "Scores"),
+    *("Report", "RunFolder", "Samples", "Scores", "TrainingState"),
 }
 
 

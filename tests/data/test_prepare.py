@@ -68,10 +68,10 @@ def test_parts_stay_where_they_are(tiny, tmp_path):
 def test_a_folder_in_use_is_left_alone(tiny, tmp_path):
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "thesis.txt").touch()
-    with pytest.raises(UserError, match=r"used: is not empty, and not an interrupted preparation"):
+    with pytest.raises(UserError, match=r"used: is not empty; expected a new folder or an interrupted prep"):
         prepare(tiny, tmp_path / "used", Form(), plain)
     prepare(tiny, tmp_path / "out", Form(short_side=24), plain)
-    with pytest.raises(UserError, match=r"out: holds .*short_side=24.*, not .*short_side=32"):
+    with pytest.raises(UserError, match=r"out: holds .*short_side=24.*; expected .*short_side=32"):
         prepare(tiny, tmp_path / "out", Form(short_side=32), plain)
 
 
@@ -84,7 +84,7 @@ def test_a_full_disk_ends_it_and_the_same_command_goes_on(damaged, tmp_path, kin
     sizes = [file.stat().st_size for file in (tmp_path / "whole" / "videos").rglob("*") if file.is_file()]
     resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 1, before[1]))
     try:
-        with pytest.raises(UserError, match=r"could not be written .*the same command goes on with the rest"):
+        with pytest.raises(UserError, match=r"could not be written .*the same command resumes"):
             prepare(damaged, tmp_path / "out", form, plain)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

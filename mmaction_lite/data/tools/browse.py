@@ -1,4 +1,4 @@
-"""A contact sheet: augmented training clips as the network sees them."""
+"""Draw augmented training clips as a contact sheet."""
 
 from pathlib import Path
 
@@ -17,13 +17,20 @@ CAPTION_PIXELS = 14
 
 
 def browse(samples: Samples, views: TrainViews, out: Path, num_clips: int, seed: int = 0) -> int:
-    """Write the first training draws as a PNG picture: a row per view, up to 16 of its frames.
+    """Write the first training clips as a PNG image: one row per view, with up to 16 of its frames.
+
+    Args:
+        samples: the training split.
+        views: training views.
+        out: path of the image.
+        num_clips: number of clips to draw.
+        seed: seed of the training whose clips are shown.
 
     Returns:
-        the number of views shown.
+        number of views in the image.
 
     Raises:
-        UserError: nothing can be read, or the file not be written.
+        UserError: no clip can be read, or the file cannot be written.
     """
     dataset = VideoDataset(samples, views, seed=seed)
     num_clips = min(num_clips, len(samples))
@@ -43,7 +50,7 @@ def browse(samples: Samples, views: TrainViews, out: Path, num_clips: int, seed:
 
 
 def _strip(view: np.ndarray, caption: str) -> np.ndarray:
-    """uint8 (T, h, w, 3) to one row with a caption above, (h + caption, n·w, 3)."""
+    """Return one row of the image: uint8 (T, h, w, 3) to (CAPTION_PIXELS + h, n·w, 3), caption on top."""
     chosen = np.linspace(0, len(view) - 1, min(len(view), MOST_FRAMES)).round().astype(int)
     row = np.concatenate(list(view[chosen]), axis=1)
     head = Image.new("RGB", (row.shape[1], CAPTION_PIXELS), "white")

@@ -1,4 +1,4 @@
-"""Making a data set that reads faster: smaller frames, closer keyframes, or JPEG files."""
+"""Convert a data set so that it decodes faster: smaller frames, more keyframes, or JPEG files."""
 
 import io
 import json
@@ -41,14 +41,14 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """What every video becomes.
+    """Format of the converted videos.
 
     Args:
         kind: "video" (H.264 in MP4, without sound) or "frames" (folders of JPEG files).
-        short_side: larger videos are reduced to it, smaller ones keep their size.
-        keyframe_every: frames from one keyframe to the next: what a reader decodes at most to get one.
-        crf: x264's quality, smaller is better.
-        shard: clips in a tar file; 0 leaves every clip a file of its own.
+        short_side: short side in pixels to which larger videos are reduced. Smaller videos keep their size.
+        keyframe_every: frames between keyframes, the largest number that a reader decodes to get one frame.
+        crf: constant rate factor of x264, 0 to 51; smaller values give better quality and larger files.
+        shard: clips per tar file; 0 writes one file per clip.
     """
 
     kind: Literal["video", "frames"] = "video"
@@ -62,7 +62,12 @@ class Form:
 
 
 class Prepared(NamedTuple):
-    """One file: what is wrong with it, and what keeps all files from being written."""
+    """Result of one file; both fields are empty on success.
+
+    Args:
+        fault: why the video cannot be read.
+        error: why no file can be written, such as a full disk.
+    """
 
     fault: str = ""
     error: str = ""
@@ -77,25 +82,25 @@ def prepare(
     workers: WorkerSettings = IN_PROCESS,
     engine: Engine = "local",
 ) -> list[str]:
-    """Write every video of a data set in another form, and lists of them that make a data set.
+    """Convert every video of a data set, and write lists that make the result a data set.
 
-    Frames keep their number and their times, so labels and parts stay right. Whatever is there already is
-    not made again: files get their names when they are complete. So an interrupted preparation goes on with
-    the same command, to the same result.
+    Frames keep their numbers and their times, so labels and segments stay valid. Complete files are not
+    written again: after an interruption, the same call resumes and gives the same result.
 
     Args:
         data: see `data.annotations`.
         out: folder of the new data set.
-        form: what the videos become.
+        form: format of the converted videos.
         track: wraps an iterable to show progress: (iterable, total, title).
         workers: worker processes, and the time limit of one file.
-        engine: "local", or "ray" for a Ray cluster that sees the same folders.
+        engine: "local", or "ray" for a Ray cluster with access to the same folders.
 
     Returns:
-        a line per video that cannot be read; it is left out of the lists and stands in `quarantine.jsonl`.
+        one line for each video that cannot be read. These videos are not in the lists; `quarantine.jsonl`
+        names them with the reasons.
 
     Raises:
-        UserError: the annotations are wrong, or the disk is full.
+        UserError: the annotations are invalid, or a file cannot be written.
     """
     splits, out = read_splits(data), out.absolute()
     _claim(out, form)
@@ -107,7 +112,7 @@ def prepare(
     shards = _shards(splits, sources, out, form)
     faults = {}
     for tar in shards:
-        if tar.exists():  # packed before an interruption; its clips are files no more
+        if tar.exists():  # complete before an interruption; the files of its clips are deleted
             faults |= {Path(file): reason for file, reason in read_facts(tar)["faults"].items()}
     packed = {file for tar, members in shards.items() if tar.exists() for file in members}
     files = [file for file in files if file not in packed]
@@ -115,9 +120,18 @@ def prepare(
     results = run_tasks(work, list(range(len(files))), workers, engine)
     for file, result in zip(files, track(results, len(files), f"preparing {data}"), strict=True):
         if result.error:
-            raise UserError(f"{result.error}; what is done stays, the same command goes on with the rest")
+            raise UserError(f"{result.error}. Finished files are kept; the same command resumes")
         if result.fault:
             faults[file] = result.fault
+    _pack(shards, sources, faults, out)
+    _write_lists(splits, sources, faults, out)
+    return list(faults.values())
+
+
+def _pack(
+    shards: dict[Path, list[Path]], sources: dict[Path, str], faults: dict[Path, str], out: Path
+) -> None:
+    """Move the converted clips into tar files, and update their places in `sources`."""
     for tar, members in shards.items():
         sound = [file for file in members if file not in faults]
         if not tar.exists():
@@ -126,6 +140,12 @@ def prepare(
         for file in sound:
             _remove(out / sources[file])
             sources[file] = f"{tar.relative_to(out)}/{sources[file]}"
+
+
+def _write_lists(
+    splits: dict[str, Samples], sources: dict[Path, str], faults: dict[Path, str], out: Path
+) -> None:
+    """Write `<split>.csv`, `classes.txt` and `quarantine.jsonl`."""
     for name, samples in splits.items():
         chosen = [i for i in range(len(samples)) if samples.path(i) not in faults]
         write_table(out / f"{name}.csv", samples, chosen, [sources[samples.path(i)] for i in chosen])
@@ -134,29 +154,34 @@ def prepare(
     for name, text in (("quarantine.jsonl", lines), ("classes.txt", classes)):
         content = "".join(text).encode("utf-8", "surrogateescape")
         write_atomically(out / name, lambda stream, content=content: stream.write(content))
-    return list(faults.values())
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Makes one file by number: from `sources[number]` to `targets[number]`."""
+    """Task of a worker: convert one video.
+
+    Args:
+        sources: paths of the videos.
+        targets: path of the result for each source.
+        form: format of the results.
+    """
 
     sources: list[str]
     targets: list[str]
     form: Form
 
     def __call__(self, number: int) -> Prepared:
-        """Write the file unless it is there."""
+        """Convert `sources[number]` to `targets[number]`, unless the result exists."""
         source, target = Path(self.sources[number]), Path(self.targets[number])
         if target.exists():
             return Prepared()
         part = target.with_name(f".{target.name}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _remove(part)  # of a killed process
+            _remove(part)  # left by a killed process
             try:
                 self._write(source, part)
-            except MispredictedError:  # the file's order of frames is known from now on
+            except MispredictedError:  # the retry uses the order of frames that was found
                 _remove(part)
                 self._write(source, part)
             part.rename(target)
@@ -175,22 +200,28 @@ class Prepare:
             (_write_video if self.form.kind == "video" else _write_frames)(video, part, self.form)
 
     def failed(self, number: int, reason: str) -> Prepared:
-        """What is said of a file that hung or killed its process."""
+        """Return the result of a video that exceeded the time limit or crashed its process."""
         return Prepared(fault=f"{self.sources[number]}: {reason}")
 
 
 def _claim(out: Path, form: Form) -> None:
-    """Make `out` the folder of one form: two would mix."""
+    """Create the folder `out`, or check that an interrupted call with the same `form` created it.
+
+    Raises:
+        UserError: the folder cannot be created, or has other contents.
+    """
     file, text = out / "form.txt", f"{form}\n"
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror}); pass another folder") from None
+        raise UserError(f"{out}: cannot be created ({error.strerror}). Use another folder") from None
     if file.exists():
         if file.read_text() != text:
-            raise UserError(f"{out}: holds {file.read_text().strip()}, not {form}; pass another folder")
+            raise UserError(f"{out}: holds {file.read_text().strip()}; expected {form}. Use another folder")
     elif any(out.iterdir()):
-        raise UserError(f"{out}: is not empty, and not an interrupted preparation; pass another folder")
+        raise UserError(
+            f"{out}: is not empty; expected a new folder or an interrupted preparation. Use another folder"
+        )
     else:
         write_atomically(file, lambda stream: stream.write(text.encode()))
 
@@ -198,7 +229,7 @@ def _claim(out: Path, form: Form) -> None:
 def _shards(
     splits: dict[str, Samples], sources: dict[Path, str], out: Path, form: Form
 ) -> dict[Path, list[Path]]:
-    """The tar files to come, each with the files whose clips go into it."""
+    """Return the tar files to write, each with the videos that it will hold; empty if `form.shard` is 0."""
     if not form.shard:
         return {}
     shards: dict[Path, list[Path]] = {}
@@ -213,21 +244,21 @@ def _shards(
 
 
 def _target(samples: Samples, sample: int, form: Form) -> str:
-    """Where the video of a sample goes, relative to the new folder; unique, the same on every run."""
+    """Return the path of a converted video relative to the new folder; unique and the same on every run."""
     listed = Path(samples.paths[sample])
     path = Path(os.path.normpath(samples.path(sample)))
     try:
         inside = path.relative_to(Path(os.path.normpath(samples.root)))
     except ValueError:
         inside = Path(listed.name)
-    # Two files may differ by folder or suffix only: clip.avi, clip.mp4.
+    # The names of two files may differ only in the folder or the suffix, such as clip.avi and clip.mp4.
     mark = f"{zlib.crc32(os.fsencode(str(path.absolute()))):08x}"
     name = f"{inside.stem if inside.suffix else inside.name}_{mark}"
     return str(Path("videos") / inside.with_name(name + (".mp4" if form.kind == "video" else "")))
 
 
 def _sized(size: Size, form: Form) -> Size:
-    """(height, width) of the new frames; even, as H.264 wants them."""
+    """Return (height, width) of the converted frames; even for videos, as H.264 requires."""
     height, width = size if min(size) <= form.short_side else short_side_size(size, form.short_side)
     if form.kind == "frames":
         return height, width
@@ -239,7 +270,7 @@ def _rate(video: Source) -> float:
 
 
 def _each_frame(video: Source, form: Form) -> Iterator[tuple[int, float, np.ndarray]]:
-    """Every frame with its number and its seconds, resized; in memory for one frame."""
+    """Yield (index, time in seconds, uint8 (h, w, 3)) of every resized frame; holds one frame in memory."""
     size = _sized(video.size, form)
     if isinstance(video, Video):
         for index, seconds, pixels in video.walk():
@@ -256,12 +287,13 @@ def _write_video(video: Source, target: Path, form: Form) -> None:
     with av.open(str(target), "w", format="mp4") as container:
         options = {"crf": str(form.crf), "g": str(form.keyframe_every), "sc_threshold": "0"}
         if torch.backends.cpu.get_cpu_capability() == "AVX512":
-            # x264's AVX-512 code reads memory that nobody wrote: small frames come out different every time.
+            # The AVX-512 code of x264 reads uninitialized memory, so that small frames differ between runs.
             options["x264-params"] = "asm=AVX2"
         stream = container.add_stream("libx264", rate=rate.limit_denominator(1001), options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = 1  # one file per process; and the same bytes on every machine
+        # Workers run in parallel already, and one thread gives the same bytes on every machine.
+        stream.codec_context.thread_count = 1
         stream.codec_context.time_base = TIME_BASE
 
         for _, seconds, pixels in _each_frame(video, form):
@@ -275,7 +307,7 @@ def _write_video(video: Source, target: Path, form: Form) -> None:
 def _write_frames(video: Source, target: Path, form: Form) -> None:
     target.mkdir()
     for index, _, pixels in _each_frame(video, form):
-        # By way of memory: Pillow writes to files itself, and on a full disk leaves the last bytes out.
+        # Encode in memory: when Pillow writes to a full disk, it drops the last bytes without an error.
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
         (target / f"img_{index + 1:05}.jpg").write_bytes(stream.getbuffer())

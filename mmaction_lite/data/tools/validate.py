@@ -1,4 +1,4 @@
-"""Looking at a data set before training on it: which files can be read, and what they are."""
+"""Validate a data set before training: find unreadable files, and summarize sizes, lengths and classes."""
 
 import io
 import json
@@ -27,9 +27,15 @@ RECORD, QUARANTINE, SUMMARY, PICTURE = "checked.jsonl", "quarantine.jsonl", "sum
 
 
 class Checked(NamedTuple):
-    """One sample: length in frames, (height, width), frame rate and codec, or why it cannot be read.
+    """Result of one sample.
 
-    `note` is what is odd about a sample that can be read.
+    Args:
+        length: number of frames.
+        size: (height, width) of the frames.
+        fps: frames per second; NaN if unknown.
+        codec: name of the codec.
+        fault: why the sample cannot be read; empty if it can.
+        note: an unusual property of a readable sample; empty if there is none.
     """
 
     length: int = 0
@@ -42,12 +48,12 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What a look at a data set found.
+    """Result of the validation of a data set.
 
     Args:
-        splits: facts by split.
-        faults: a line per sample that cannot be read.
-        notes: a line per thing that is odd but no reason not to train.
+        splits: statistics of each split, by name.
+        faults: one line for each sample that cannot be read.
+        notes: one line for each unusual property that does not prevent training.
     """
 
     splits: dict[str, dict[str, Any]]
@@ -61,18 +67,19 @@ def validate(
     out: Path | None = None,
     workers: WorkerSettings = IN_PROCESS,
 ) -> Report:
-    """Open every sample of every split, decode its first, middle and last frame.
+    """Open every sample of every split, and decode its first, middle and last frame.
 
     Args:
         data: see `data.annotations`.
         track: wraps an iterable to show progress: (iterable, total, title).
-        out: a folder for the results: `<split>.csv` lists what can be read and is a data set itself,
-            `quarantine.jsonl` the rest with the reasons, `summary.json` the facts, `classes.png` the clips of
-            each class. An interrupted validation goes on from there.
+        out: folder of the results; None writes no files. `<split>.csv` lists the readable samples, so that
+            the folder is a data set. `quarantine.jsonl` lists the other samples with the reasons,
+            `summary.json` holds the statistics, `classes.png` shows the number of clips of each class. An
+            interrupted validation resumes from this folder.
         workers: worker processes, and the time limit of one file.
 
     Raises:
-        UserError: the annotations themselves are wrong, or `out` cannot be written.
+        UserError: the annotations are invalid, or `out` cannot be written.
     """
     splits = read_splits(data)
     with _Record(out) if out else nullcontext() as record:
@@ -94,7 +101,7 @@ def validate(
 def _checked(
     samples: Samples, record: "_Record | None", track: Track, workers: WorkerSettings
 ) -> list[Checked]:
-    """The result of every sample, those on record and new ones."""
+    """Return the result of every sample; check the samples that are not in `record`."""
     known = record.known(samples) if record else {}
     missing = [sample for sample in range(len(samples)) if sample not in known]
     results = run_tasks(Check(samples), missing, workers)
@@ -107,10 +114,10 @@ def _checked(
 
 
 def read_splits(data: Path) -> dict[str, Samples]:
-    """The splits that are there, by name; every list once.
+    """Read the splits that exist, by name. Two splits that use the same list count once.
 
     Raises:
-        UserError: the annotations are wrong.
+        UserError: the annotations are invalid.
     """
     train = read_split(data, "train")
     splits: dict[str, Samples] = {"train": train}
@@ -124,7 +131,7 @@ def read_splits(data: Path) -> dict[str, Samples]:
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """The facts of one split in a line."""
+    """Return the statistics of one split as one line."""
     sides = [f"{name} {_most_common(facts[name])}" for name in ("sizes", "fps", "codecs") if facts[name]]
     counts = "{min} to {max}".format(**facts["videos_per_class"])
     frames = "{min} to {max} frames (median {median:g})".format(**facts["frames"])
@@ -136,12 +143,16 @@ def describe(facts: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """Checks samples by number."""
+    """Task of a worker: check one sample.
+
+    Args:
+        samples: the split.
+    """
 
     samples: Samples
 
     def __call__(self, number: int) -> Checked:
-        """Open it, decode its first, middle and last frame."""
+        """Open sample `number`, and decode its first, middle and last frame."""
         try:
             with open_sample(self.samples, number) as source:
                 last = len(source) - 1
@@ -152,18 +163,18 @@ class Check:
             return Checked(fault=str(error))
 
     def failed(self, number: int, reason: str) -> Checked:
-        """What is said of a sample that hung or killed its process."""
+        """Return the result of a sample that exceeded the time limit or crashed its process."""
         return Checked(fault=f"{self.samples.name(number)}: {reason}")
 
 
 class _Record:
-    """The results so far, on disk, each tied to the bytes of its file: what has changed is checked anew."""
+    """File of the results so far. A result belongs to one state of the video; changed videos are checked."""
 
     def __init__(self, out: Path):
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{out}: cannot be made ({error.strerror}); pass another --out") from None
+            raise UserError(f"{out}: cannot be created ({error.strerror}). Use another --out") from None
         self.file = out / RECORD
         self.rows: dict[tuple[str, str], Checked] = {}
         text = self.file.read_text(encoding="utf-8", errors="surrogateescape") if self.file.exists() else ""
@@ -172,7 +183,7 @@ class _Record:
                 name, state, length, size, *rest = json.loads(line)
                 self.rows[name, state] = Checked(length, tuple(size), *rest)
             except (ValueError, TypeError):
-                continue  # the last line of a killed process
+                continue  # a killed process left an incomplete line
         self.lines = self.file.open("a", encoding="utf-8", errors="surrogateescape", buffering=1)
         if text and not text.endswith("\n"):
             self.lines.write("\n")
@@ -184,18 +195,18 @@ class _Record:
         self.lines.close()
 
     def known(self, samples: Samples) -> dict[int, Checked]:
-        """What is known about `samples`, by number."""
+        """Return the stored results of `samples`, by number."""
         found = ((i, self.rows.get((samples.name(i), _state(samples.path(i))))) for i in range(len(samples)))
         return {sample: checked for sample, checked in found if checked is not None}
 
     def add(self, samples: Samples, sample: int, checked: Checked) -> None:
-        """Write one result."""
+        """Append one result to the file."""
         row = [samples.name(sample), _state(samples.path(sample)), *checked]
         self.lines.write(json.dumps(row) + "\n")
 
 
 def _state(path: Path) -> str:
-    """What changes when a file does; of a member of a tar file, when that does."""
+    """Return a text that changes when the file changes, or the tar file that contains it."""
     tar = next((folder for folder in path.parents if folder.suffix == ".tar"), None)
     try:
         status = (path if tar is None else tar).stat()
@@ -205,7 +216,7 @@ def _state(path: Path) -> str:
 
 
 def _duplicates(splits: dict[str, Samples]) -> list[str]:
-    """A line for each pair of splits that share samples."""
+    """Return one line for each split with duplicates, and for each pair of splits that share samples."""
     lines = []
     names = list(splits)
     places = {
@@ -236,7 +247,7 @@ def _facts(samples: Samples, readable: list[Checked]) -> dict[str, Any]:
         "videos_per_class": {"min": int(counts.min()), "max": int(counts.max())},
         "frames": {"min": min(lengths), "median": float(np.median(lengths)), "max": max(lengths)},
         "sizes": Counter(f"{video.size[1]}x{video.size[0]}" for video in readable),
-        # A folder of frames does not know its rate.
+        # Folders of frames have no frame rate.
         "fps": Counter(f"{video.fps:g}" for video in readable if not math.isnan(video.fps)),
         "codecs": Counter(video.codec for video in readable),
     }
@@ -252,7 +263,7 @@ def _write(out: Path, splits: dict[str, Samples], checked: dict[str, list[Checke
             for i, video in enumerate(checked[name])
             if video.fault
         ]
-    # The classes keep their order, also where all clips of one are broken.
+    # List all classes in their order, including those without a readable clip.
     classes = "".join(f"{name}\n" for name in splits["train"].classes)
     lines = "".join(json.dumps(row) + "\n" for row in unreadable)
     summary = json.dumps({"splits": report.splits, "notes": report.notes}, indent=1) + "\n"
@@ -264,7 +275,7 @@ def _write(out: Path, splits: dict[str, Samples], checked: dict[str, list[Checke
 
 
 def _histogram(splits: dict[str, Samples]) -> bytes:
-    """PNG: the clips of every class as a bar, the largest class first, a colour per split."""
+    """Return a bar chart as PNG: clips per class, the largest class first, one color per split."""
     from matplotlib.figure import Figure
 
     classes = splits["train"].classes
