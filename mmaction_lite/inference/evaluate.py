@@ -83,21 +83,18 @@ def evaluate(
     loader = evaluation_loader(dataset, num_videos, workers, pin=pin, rank=rank, world_size=world_size)
     scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
     faults: list[Fault] = []
-    title = f"testing {samples.source}"
     settings = {
         "probabilities": task.probabilities,
         "precision": precision,
         "is_compiled": compile is not None,
     }
-    for clips in track(loader, len(loader), title) if track else loader:
+    for clips in track(loader, len(loader), f"testing {samples.source}") if track else loader:
         faults += [fault for clip in clips for fault in clip.faults]
         read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
         if read:
             scores[list(read)] = compute_scores(model, list(read.values()), protocol, **settings)
     if context is not None:
-        parts = context.all_gather((scores[rank_slice(len(samples), rank, world_size)], faults))
-        scores = np.concatenate([part for part, _ in parts])
-        faults = [fault for _, part in parts for fault in part]
+        scores, faults = _gather(scores[rank_slice(len(samples), rank, world_size)], faults, context)
     release_memory()
     if len(faults) == len(samples):
         raise UserError(
@@ -115,6 +112,14 @@ def evaluate(
         precision="int8" if calibration is not None else precision,
         compile=compile,
     )
+
+
+def _gather(
+    scores: np.ndarray, faults: list[Fault], context: DistributedContext
+) -> tuple[np.ndarray, list[Fault]]:
+    """Return the scores and faults of all processes, in the order of the samples."""
+    parts = context.all_gather((scores, faults))
+    return np.concatenate([part for part, _ in parts]), [fault for _, part in parts for fault in part]
 
 
 def _prepare_model(
