@@ -72,9 +72,8 @@ def evaluate(
     """
     task = task or SingleLabel()
     task.check_labels(samples.label_columns, samples.source)
-    model.eval()
     inputs = None if calibration is None else _calibration_inputs(calibration, protocol, workers)
-    model = _prepare_model(model, inputs, precision, compile)
+    model = _prepare_model(model.eval(), inputs, precision, compile)
     dataset = VideoDataset(samples, protocol.views, cache)
     # Every video in flight holds a shared-memory file: keep batches small, or a process runs out of files.
     num_videos = max(1, min(8, chunk_views(protocol) // protocol.num_views))
