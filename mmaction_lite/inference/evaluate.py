@@ -55,7 +55,7 @@ def evaluate(
         model: maps (B, C, T, H, W) to logits (B, K).
         samples: the videos.
         protocol: views, normalization, averaging and window.
-        task: kind of labels; None: `SingleLabel()`.
+        task: kind of labels; None: that of the model's card, or `SingleLabel()` for a model without a card.
         precision: autocast to this dtype.
         compile: mode of `torch.compile`; None does not compile.
         calibration: videos for int8 inference, of which a few determine the ranges of the activations
@@ -70,7 +70,8 @@ def evaluate(
             another precision than float32; the model cannot classify the windows of the protocol;
             the labels are of another task.
     """
-    task = task or SingleLabel()
+    if task is None:
+        task = getattr(getattr(model, "card", None), "task", SingleLabel())
     task.check_labels(samples.label_columns, samples.source)
     inputs = None if calibration is None else _calibration_inputs(calibration, protocol, workers)
     model = _prepare_model(model.eval(), inputs, precision, compile)

@@ -10,8 +10,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mmaction_lite.cli import main
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.batch_plan import Multigrid, Phase
+from mmaction_lite.data.loading.loader import VideoDataset
+from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop
 from mmaction_lite.data.views.mixing import Mixing
+from mmaction_lite.data.views.samplers import DenseClips
+from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError
+from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.inference.predict import predict
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
@@ -234,3 +241,43 @@ def test_a_noun_with_a_side_needs_its_mirror_image(kitchen, recipe, tmp_path):
         (tmp_path / f"{split}.csv").write_text(text)
     with pytest.raises(UserError, match=r"'noun: left lid' mirrored would be .*train\.flip=0"):
         train(replace(recipe, task=VerbNoun()), tmp_path, tmp_path / "run")
+
+
+def test_mirrored_and_reversed_clips_swap_verbs_and_keep_nouns(kitchen, recipe):
+    samples = read_split(kitchen, "train")
+    task = VerbNoun().for_classes(samples.classes)
+    names = ("verb: turn left", "verb: turn right", *samples.classes[2:])
+    views = replace(recipe.train, flip=1.0)
+    dataset = VideoDataset(replace(samples, classes=names), views, seed=0, target=task.target)
+    for sample in range(4):
+        verb, noun = task.target(samples.labels_of(sample), 5).tolist()
+        assert dataset[(0, sample)].labels.tolist() == [[1 - verb, noun]]
+    views = replace(recipe.train, flip=0.0, reverse=1.0)  # opening and closing change places
+    dataset = VideoDataset(samples, views, seed=0, target=task.target)
+    verb, noun = task.target(samples.labels_of(0), 5).tolist()
+    assert dataset[(0, 0)].labels.tolist() == [[1 - verb, noun]]
+
+
+def test_multigrid_training(kitchen, recipe, tmp_path, one_thread):
+    phases = tuple(Phase(epochs=1, batch=batch, clip_len=4, side=side) for batch, side in ((2, 16), (1, 24)))
+    val = replace(recipe.val, clips=DenseClips(clip_len=4, frame_interval=2), crop=CenterCrop(size=(24, 24)))
+    recipe = replace(
+        recipe,
+        train=TrainViews(clips=val.clips, short_side=24, crop=RandomResizedCrop(size=(24, 24))),
+        val=val,
+        test=val,
+        task=VerbNoun(),
+        multigrid=Multigrid(phases=phases),
+    )
+    assert train(recipe, kitchen, tmp_path / "run").metric == "action_top1"
+
+
+def test_evaluation_takes_the_task_of_the_card(run, kitchen):
+    model = load(run)
+    card = card_of(model)
+    samples = read_split(kitchen, "val", card.classes)
+    result = evaluate(model, samples, card.val)
+    assert result.task == card.task
+    assert result.describe().startswith("action top-1")
+    with pytest.raises(UserError, match="labels are in the columns verb and noun"):
+        evaluate(own_network(), samples, card.val)
