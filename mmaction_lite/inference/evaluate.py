@@ -24,6 +24,7 @@ from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
+from mmaction_lite.weights.card import ModelCard
 
 CALIBRATION_VIDEOS = 32
 
@@ -71,7 +72,8 @@ def evaluate(
             the labels are of another task.
     """
     if task is None:
-        task = getattr(getattr(model, "card", None), "task", SingleLabel())
+        card = getattr(model, "card", None)
+        task = card.task if isinstance(card, ModelCard) else SingleLabel()
     task.check_labels(samples.label_columns, samples.source)
     inputs = None if calibration is None else _calibration_inputs(calibration, protocol, workers)
     model = _prepare_model(model.eval(), inputs, precision, compile)

@@ -125,3 +125,11 @@ def test_table_is_packed_and_survives_pickling(tmp_path):
     assert samples.paths[len(samples) - 1] == "é 2/動画 8.mp4"
     assert samples.counts().tolist() == [10, 10, 10]
     assert isinstance(samples.paths.bytes, np.ndarray)
+
+
+def test_strata_depend_on_every_column():
+    table = table_of([0, 2, 1, 2, 0, 3, 0, 2], count=4, label_columns=("verb", "noun"))
+    strata = table.strata()
+    assert strata is not None
+    assert strata[0] == strata[3]
+    assert len(set(strata.tolist())) == 3

@@ -62,6 +62,13 @@ def test_the_loss_is_the_mean_of_two_cross_entropies():
     torch.testing.assert_close(found, (own[0] + own[1]) / 2)
 
 
+def test_an_action_is_correct_if_verb_and_noun_are():
+    logits = torch.tensor([[2.0, 0, 2, 0, 0]] * 4)
+    targets = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 2]])
+    assert TASK.correct(logits, targets).tolist() == [1, 0, 0, 0]
+    assert TASK.correct(logits, TASK.dense(targets, 5)).tolist() == [1, 0, 0, 0]
+
+
 def test_weights_balance_verbs_and_nouns_separately():
     weights = TASK.balanced_weights(np.array([30, 10, 20, 10, 10]))
     np.testing.assert_allclose(weights, [40 / 60, 2, 40 / 60, 40 / 30, 40 / 30], rtol=1e-6)
