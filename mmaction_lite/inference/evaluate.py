@@ -68,12 +68,10 @@ def evaluate(
 
     Raises:
         UserError: no video can be read; the model cannot run in int8; int8 is combined with `compile` or
-            another precision than float32; the model cannot classify the windows of the protocol;
-            the labels are of another task.
+            another precision than float32; the model cannot classify the windows of the protocol; the
+            labels are of another task.
     """
-    if task is None:
-        card = getattr(model, "card", None)
-        task = card.task if isinstance(card, ModelCard) else SingleLabel()
+    task = task or _task_of(model)
     task.check_labels(samples.label_columns, samples.source)
     inputs = None if calibration is None else _calibration_inputs(calibration, protocol, workers)
     model = _prepare_model(model.eval(), inputs, precision, compile)
@@ -122,6 +120,12 @@ def _gather(
     """Return the scores and faults of all processes, in the order of the samples."""
     parts = context.all_gather((scores, faults))
     return np.concatenate([part for part, _ in parts]), [fault for _, part in parts for fault in part]
+
+
+def _task_of(model: nn.Module) -> Task:
+    """Return the task of the model's card, or `SingleLabel()` for a model without a card."""
+    card = getattr(model, "card", None)
+    return card.task if isinstance(card, ModelCard) else SingleLabel()
 
 
 def _prepare_model(
