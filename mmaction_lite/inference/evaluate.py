@@ -83,11 +83,7 @@ def evaluate(
     loader = evaluation_loader(dataset, num_videos, workers, pin=pin, rank=rank, world_size=world_size)
     scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
     faults: list[Fault] = []
-    settings = {
-        "probabilities": task.probabilities,
-        "precision": precision,
-        "is_compiled": compile is not None,
-    }
+    settings = {"probabilities": task.probabilities, "precision": precision, "is_compiled": bool(compile)}
     for clips in track(loader, len(loader), f"testing {samples.source}") if track else loader:
         faults += [fault for clip in clips for fault in clip.faults]
         read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
