@@ -12,11 +12,6 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.name not in ("__init__.py", "__main__.py")
 )
-# Modules without such a file. The list only becomes shorter.
-PENDING: set[str] = {
-    "training/gradients.py",
-    "training/run_folder.py",
-}
 
 Names = dict[str, set[str]]
 
@@ -78,9 +73,6 @@ def has_tests(module: Path) -> bool:
 
 @pytest.mark.parametrize("module", MODULES, ids=Path.as_posix)
 def test_module_has_a_test_file_of_its_name(module):
-    if module.as_posix() in PENDING:
-        assert not has_tests(module), "remove it from PENDING"
-        return
     names = " or ".join(path.relative_to(ROOT).as_posix() for path in places(module))
     assert has_tests(module), f"{module}: expected tests in {names} that import it and call something of it"
 
