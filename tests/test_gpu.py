@@ -184,7 +184,7 @@ def test_parts_are_halved_until_the_memory_holds_them(tiny, recipe, tmp_path, ca
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
-    assert "at a time, whose gradients add up" in " ".join(capsys.readouterr().err.split())
+    assert "at a time and accumulated gradients" in " ".join(capsys.readouterr().err.split())
 
 
 def test_reduced_precision_and_compilation_score_alike(tiny, recipe, tmp_path):

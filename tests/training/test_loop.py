@@ -431,7 +431,7 @@ class Greedy(nn.Module):
 def test_parts_shrink_until_they_fit(tiny, recipe, tmp_path, capsys):
     greedy = replace(recipe, model=Build(Greedy), epochs=1)
     halved = trained(greedy, tiny, tmp_path / "halved")
-    assert "going on with 2 at a time" in capsys.readouterr().err
+    assert "continuing with 2 at a time" in capsys.readouterr().err
     asked = trained(replace(greedy, clips_per_device=2), tiny, tmp_path / "asked")
     assert all(torch.equal(halved[name], asked[name]) for name in asked)
     views = replace(recipe.train, repeats=3)

@@ -17,7 +17,7 @@ from mmaction_lite.models.fast.operators import (
     convolve_clips_int8,
     convolve_int8,
     has_int8,
-    has_vnni,
+    largest_int8_weight,
     pack_int8_weight,
 )
 
@@ -25,7 +25,7 @@ from mmaction_lite.models.fast.operators import (
 def check_int8_support() -> None:
     """Raise a UserError unless quantized convolutions work here."""
     if not has_int8():
-        raise UserError("int8 needs an x86 processor and a PyTorch with oneDNN. Run without int8")
+        raise UserError("int8 needs an x86 processor with exact oneDNN kernels. Run without int8")
 
 
 class Scale(NamedTuple):
@@ -121,8 +121,6 @@ class Int8Epilogue:
 
 def _quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return an int8 weight and its scale per output channel, float32 (O)."""
-    # Without VNNI instructions, two products are summed in 16 bits, which values above 63 could overflow.
-    largest = 127 if has_vnni() else 63
-    steps = weight.abs().flatten(1).amax(1).clamp_min(1e-9) / largest
+    steps = weight.abs().flatten(1).amax(1).clamp_min(1e-9) / largest_int8_weight()
     quantized = (weight / steps.view(-1, *[1] * (weight.ndim - 1))).round()
     return quantized.to(torch.int8), steps

@@ -158,7 +158,16 @@ def has_int8() -> bool:
 
     On ARM, sums with a zero point were wrong (oneDNN issue 2412), so only x86 processors count.
     """
-    return platform.machine().lower() in ("x86_64", "amd64") and _works(_probe_int8)
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return is_x86 and _works(_probe_int8) and _works(_probe_int8_sums)
+
+
+def largest_int8_weight() -> int:
+    """Return the largest absolute value of a quantized weight whose products are summed exactly.
+
+    Without VNNI instructions two products are summed in 16 bits, which larger values than 63 can overflow.
+    """
+    return 127 if has_vnni() else 63
 
 
 def _works(probe: Callable[[], bool]) -> bool:
@@ -240,4 +249,23 @@ def _probe_int8() -> bool:
             ]
         if not all(torch.allclose(out.float(), expected) for out, expected in pairs):
             return False
+    return True
+
+
+def _probe_int8_sums() -> bool:
+    """Whether sums over many channels are exact for the largest activations and weights of both signs."""
+    channels, largest = 64, largest_int8_weight()
+    x = torch.full((2, channels, 6, 6), 255.0, device="cpu").contiguous(memory_format=torch.channels_last)
+    scales, zeros = torch.ones(channels, device="cpu"), torch.zeros(channels, dtype=torch.int32, device="cpu")
+    for side in (1, 3):
+        signs = _values(channels, channels, side, side).sign()
+        for weight in (signs * largest, torch.full_like(signs, largest)):
+            geometry = _geometry(weight)
+            packed = pack_int8_weight(
+                weight.to(torch.int8), scales, geometry, input_scale=1.0, input_zero=0, input_shape=x.shape
+            )
+            source = (x.to(torch.uint8), 1.0, 0)
+            out = convolve_int8(Int8Arguments(source, (packed, scales, zeros), None, geometry, None), False)
+            if not torch.allclose(out, _convolve_plainly(x, weight, None), rtol=1e-4, atol=1.0):
+                return False
     return True

@@ -111,3 +111,19 @@ def test_probes_leave_the_generator_and_the_defaults_of_the_caller_alone(monkeyp
     with torch.device("meta"), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert (operators.has_fused(), operators.has_onednn(), operators.has_int8()) == plain
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_int8_is_refused_where_sums_saturate(monkeypatch: Any) -> None:
+    """Kernels that sum pairs of products in 16 bits give wrong results without an error."""
+    if not operators.has_int8():
+        pytest.skip("no x86 processor, or a PyTorch without oneDNN")
+    exact = operators.convolve_int8
+
+    def saturating(arguments: operators.Int8Arguments, relu: bool) -> Tensor:
+        out = exact(arguments, relu)
+        return out.clamp(-32768, 32767) if out.is_floating_point() else out
+
+    monkeypatch.setattr(operators, "convolve_int8", saturating)
+    operators.has_int8.cache_clear()
+    assert operators._works(operators._probe_int8)  # small values do not show it
+    assert not operators.has_int8()
