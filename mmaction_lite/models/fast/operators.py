@@ -266,6 +266,16 @@ def _probe_int8_sums() -> bool:
             )
             source = (x.to(torch.uint8), 1.0, 0)
             out = convolve_int8(Int8Arguments(source, (packed, scales, zeros), None, geometry, None), False)
-            if not torch.allclose(out, _convolve_plainly(x, weight, None), rtol=1e-4, atol=1.0):
+            expected = _convolve_plainly(x, weight, None)
+            if not torch.allclose(out, expected, rtol=1e-4, atol=1.0):
+                return False
+            # The fused sum: `other` has a scale and a zero point of its own, the result has another.
+            step = float(expected.abs().max()) / 100
+            to_uint8 = Int8Arguments(source, (packed, scales, zeros), None, geometry, (step, 7))
+            other = (torch.arange(expected.numel(), device="cpu") % 256).view(expected.shape)
+            other = other.to(torch.uint8).contiguous(memory_format=torch.channels_last)
+            total = (expected + (other.float() - 5) * step / 3).relu()
+            added = convolve_add_int8(to_uint8, True, other=other, scale=step / 3, zero=5)
+            if float((added.float() - (total / step + 7).round().clamp(0, 255)).abs().max()) > 1:
                 return False
     return True

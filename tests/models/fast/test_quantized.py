@@ -17,6 +17,7 @@ from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
+from mmaction_lite.models.fast import int8
 from mmaction_lite.models.fast.operators import has_int8
 from mmaction_lite.models.fast.quantized import Quantize, Range
 from mmaction_lite.models.non_local import NonLocal
@@ -125,3 +126,11 @@ def test_scores_in_int8_and_their_protocol(tiny: Any) -> None:
     assert "; int8; 6 videos" in small.protocol_line
     assert not np.array_equal(small.scores, plain.scores)
     np.testing.assert_allclose(small.scores, plain.scores, atol=0.1)
+
+
+def test_a_quantized_network_that_computes_something_else_is_refused(monkeypatch: Any) -> None:
+    model, x = build("tsn_r18"), clip("tsn_r18")
+    exact = int8.convolve_int8
+    monkeypatch.setattr(int8, "convolve_int8", lambda arguments, relu: exact(arguments, relu).flip(1))
+    with pytest.raises(UserError, match=r"differ by \d+% from those in float32; expected at most 15%"):
+        quantize_for_inference(model, [x])
