@@ -199,7 +199,7 @@ def _fit(
     report = printer(console)
     if progress.step < training.last_step:
         patience = training.recipe.patience
-        report(f"ended at step {progress.step}: {patience} validations in a row brought nothing better")
+        report(f"ended at step {progress.step}: {patience} validations in a row without improvement")
     if quarantine.paths:
         report(f"{len(quarantine.paths)} of {len(clips.samples)} clips could not be read: {quarantine.file}")
 
@@ -261,7 +261,7 @@ def _take_steps(loader: Iterable[Batch], session: _Session) -> None:
         run.settle()
         raise Interrupted(
             f"stopped at step {progress.step} of {training.last_step}, saved; "
-            "go on with the same command and --resume"
+            "continue with the same command and --resume"
         )
 
 

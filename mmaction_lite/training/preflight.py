@@ -1,4 +1,4 @@
-"""Before a training begins: whether recipe, data and processes go together, and what will run."""
+"""Checks before a training: whether recipe, data and processes fit together; and the printed summary."""
 
 from pathlib import Path
 
@@ -17,14 +17,21 @@ from mmaction_lite.weights.card import ModelCard
 def check_fit(
     recipe: Recipe, samples: Samples, batch_plan: BatchPlan, context: DistributedContext, shard: bool
 ) -> None:
-    """Whether batches, processes and device go with each other.
+    """Check that recipe, data, processes and device fit together.
+
+    Args:
+        recipe: the recipe.
+        samples: the training split.
+        batch_plan: batch sizes.
+        context: processes and device.
+        shard: whether weights and optimizer state are divided over the processes.
 
     Raises:
-        UserError: they do not; the message says what to change.
+        UserError: they do not fit; the message names the change that is needed.
     """
     if recipe.precision == "float16" and context.device.type == "cpu":
         raise UserError(
-            "precision float16 needs a GPU; on a processor use float32, or bfloat16 where it has that"
+            "precision float16 needs a GPU; on a CPU use float32, or bfloat16 if the CPU supports it"
         )
     largest = max(size for size, _ in batch_plan.batches)
     if len(samples) < largest:
@@ -34,7 +41,7 @@ def check_fit(
         advice = (
             f"lower it, for example with --set batch_size={fitting}"
             if fitting
-            else "take a recipe without multigrid"
+            else "use a recipe without multigrid"
         )
         raise UserError(
             f"{samples.source}: {len(samples)} clips are fewer than one batch of {largest}{of_multigrid}; "
@@ -45,7 +52,7 @@ def check_fit(
     if isinstance(weights, tuple) and len(weights) != num_classes:
         raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
     if shard and (recipe.ema_decay is not None or recipe.compile is not None):
-        raise UserError("--shard goes neither with ema_decay nor with compile; leave one of them off")
+        raise UserError("--shard cannot be combined with ema_decay or compile; omit one of them")
     unit = context.world_size * (1 if recipe.mixing is None else 2)
     if context.world_size > 1 and recipe.batch_size % unit:
         raise UserError(
@@ -110,18 +117,18 @@ def _notes(recipe: Recipe, card: ModelCard, samples: Samples, val_samples: Sampl
     changed = {setting.partition("=")[0] for setting in recipe.modified}
     if counts.max() > 10 * max(1, counts.min()) and not recipe.class_balance and recipe.class_weights is None:
         notes.append(
-            "classes are uneven; --set class_balance=0.5 draws rare ones more often, "
-            "--set class_weights=balanced makes them count more"
+            "classes are uneven; --set class_balance=0.5 draws rare classes more often, "
+            "--set class_weights=balanced gives them more weight in the loss"
         )
     empty = [samples.classes[i] for i in np.flatnonzero(counts == 0)]
     if empty:
         notes.append(f"no training clips for {len(empty)} classes: {', '.join(empty[:5])}")
     if Path(val_samples.source).stem.startswith("test"):
-        notes.append("the best epoch is chosen on the test split, for there is no val split")
+        notes.append("the best epoch is chosen on the test split, because there is no val split")
     if "batch_size" in changed and "optimizer.lr" not in changed:
         notes.append(
-            f"lr {recipe.optimizer.lr:g} goes with the recipe's own batch size, and you changed that; "
-            "most scale both by the same factor: --set optimizer.lr=..."
+            f"lr {recipe.optimizer.lr:g} belongs to the recipe's batch size, which you changed; usually both "
+            "are scaled by the same factor: --set optimizer.lr=..."
         )
     if recipe.starts_from and not card.started_from:
         notes.append(
@@ -131,7 +138,7 @@ def _notes(recipe: Recipe, card: ModelCard, samples: Samples, val_samples: Sampl
 
 
 def _batch(recipe: Recipe, context: DistributedContext) -> str:
-    """The clips of a step, and how they reach the loss."""
+    """Describe the batch size, and its division over processes and parts."""
     own = recipe.batch_size // context.world_size
     parts = [f"{context.world_size} × {own}"] if context.world_size > 1 else []
     if recipe.clips_per_device is not None and recipe.clips_per_device < own:

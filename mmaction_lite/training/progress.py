@@ -1,4 +1,4 @@
-"""What a training shows and writes: progress bar, metrics.jsonl, TensorBoard, quarantine, and its alarms."""
+"""Progress of a training: progress bar, metrics.jsonl, TensorBoard, unreadable videos, and alarms."""
 
 import hashlib
 import json
@@ -28,19 +28,19 @@ MAX_BROKEN_SHARE = 0.05
 
 
 class Board(Protocol):
-    """Where numbers are drawn, as TensorBoard's writer takes them."""
+    """Writer of scalars, with the interface of TensorBoard's `SummaryWriter`."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
-        """Draw one point of a curve."""
+        """Add one value of a curve."""
         ...
 
     def close(self) -> Any:
-        """End."""
+        """Write everything that is buffered."""
         ...
 
 
 def import_wandb() -> Any:
-    """The package of Weights & Biases.
+    """Import and return the package of Weights & Biases.
 
     Raises:
         UserError: it is not installed.
@@ -53,7 +53,7 @@ def import_wandb() -> Any:
 
 
 class WandbBoard:
-    """A run of Weights & Biases, which goes on where the run folder does."""
+    """Run of Weights & Biases; a resumed run folder resumes it."""
 
     def __init__(self, project: str, out: Path, recipe: str):
         wandb = import_wandb()
@@ -64,25 +64,25 @@ class WandbBoard:
         )
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """One point of a curve."""
+        """Add one value of a curve."""
         self.run.log({tag: scalar_value, "step": global_step})
 
     def close(self) -> None:
-        """Wait until all is sent."""
+        """Wait until all values are sent."""
         self.run.finish()
 
 
 class TrainingLog:
-    """The log of one run; a context manager.
+    """Log of one run. A context manager.
 
     Args:
-        out: the run folder.
-        samples: of the training split, to name the videos of a batch.
-        first_step: where the run starts; rows of an earlier, interrupted run beyond it are dropped.
-        last_step: where it ends.
-        batch_plan: for the fraction of epochs in every row.
-        console: where the progress bar goes.
-        context: the processes whose numbers are averaged; the first one writes.
+        out: run folder.
+        samples: the training split, for the names of the videos in a batch.
+        batch_plan: converts steps to epochs.
+        first_step: number of steps done; rows of later steps, from an interrupted run, are deleted.
+        last_step: number of steps of the whole training.
+        console: shows the progress bar.
+        context: processes, over which values are averaged; rank 0 writes.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class TrainingLog:
         self.batch_plan = batch_plan
         self.log_interval = max(1, min(batch_plan.first_step(1) // 5, 50))
         self.file = out / "metrics.jsonl"
-        # Rows that an interrupted run wrote after its last checkpoint are about to be written again.
+        # Rows that an interrupted run wrote after its last checkpoint will be written again.
         if context.is_main_process:
             _rewrite(self.file, lambda row: row["step"] <= first_step)
         tensorboard = SummaryWriter(
@@ -153,10 +153,10 @@ class TrainingLog:
         self._window["data_seconds"] += data_seconds
 
     def settle(self) -> None:
-        """Read the last step's numbers, write a row when one is due.
+        """Read the values of the last step, and write a row if one is due.
 
         Raises:
-            UserError: its loss was not finite.
+            UserError: its loss is not finite.
         """
         if self._pending is None:
             return
@@ -165,8 +165,8 @@ class TrainingLog:
         if not math.isfinite(float(loss)):
             videos = ", ".join(self.samples.name(sample) for sample in samples)
             raise UserError(
-                f"the loss of step {step} is {float(loss)}: stopped before anything of it was saved; lower "
-                f"the learning rate ({lr:.4g}), or look at the videos of its batch: {videos}"
+                f"the loss of step {step} is {float(loss)}: stopped before the next checkpoint; lower the "
+                f"learning rate ({lr:.4g}), or check the videos of the batch: {videos}"
             )
         self._window["read"] += 1
         self._window["loss"] += float(loss)
@@ -195,7 +195,7 @@ class TrainingLog:
         self.progress.update(self.task, completed=step, epoch=epoch)
 
     def validated(self, step: int, result: Evaluation) -> None:
-        """Write the row of a validation and print it."""
+        """Write and print the results of a validation."""
         epoch = self.batch_plan.epochs(step)
         row = {
             "step": step,
@@ -223,13 +223,13 @@ class TrainingLog:
 
 
 class Quarantine:
-    """Videos that could not be read, once each, in `quarantine.jsonl`.
+    """List of the unreadable training videos, once each, in `quarantine.jsonl`.
 
     Args:
-        out: the run folder.
-        num_videos: of the training split.
-        writes: whether this process writes; of several only the first does.
-        max_share: the training stops when more than this share is broken.
+        out: run folder.
+        num_videos: number of videos in the training split.
+        writes: whether this process writes; with several processes only rank 0 does.
+        max_share: largest fraction of unreadable videos with which the training continues.
     """
 
     def __init__(self, out: Path, num_videos: int, writes: bool = True, max_share: float = MAX_BROKEN_SHARE):
@@ -240,10 +240,10 @@ class Quarantine:
         self.paths = {row["path"] for row in _rewrite(self.file, lambda row: True)} if writes else set()
 
     def add(self, faults: Sequence[Fault]) -> None:
-        """Note faults.
+        """Add faults to the list.
 
         Raises:
-            UserError: too large a share of the videos is broken.
+            UserError: too many videos are unreadable.
         """
         for fault in faults:
             if fault.path not in self.paths:
@@ -259,7 +259,7 @@ class Quarantine:
 
 
 def _rewrite(file: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Leave only the rows to keep in a file of JSON lines, and return them; a torn last line goes too."""
+    """Delete the other rows and an incomplete last line from a JSON Lines file; return the rows to keep."""
     if not file.exists():
         return []
     rows = []

@@ -1,4 +1,4 @@
-"""A run folder: what a training leaves behind, and how it goes on after an interruption."""
+"""Run folder: the files of a training, and resuming after an interruption."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,19 +20,19 @@ from mmaction_lite.weights.converters import Conversion, convert, read_checkpoin
 
 
 class Stateful(Protocol):
-    """What can be saved and filled, as networks and optimizers can."""
+    """Object with a state dict, such as a network or an optimizer."""
 
     def state_dict(self) -> Mapping[str, Any]:
-        """What to save."""
+        """Return the state to save."""
         ...
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """Fill with what was saved."""
+        """Load a saved state."""
         ...
 
 
 States = Mapping[str, Any]
-"""What a training goes on from besides the network, by the name it is saved under; each is `Stateful`."""
+"""Saved objects besides the network, by name; each is `Stateful`."""
 
 
 @dataclass
@@ -98,7 +98,7 @@ class RunFolder:
         else:
             self._saved = None
             if out.exists() and (not out.is_dir() or any(map(_is_used, out.iterdir()))):
-                raise UserError(f"{out}: is already used; pass --resume to go on with it, or another --out")
+                raise UserError(f"{out}: is already used; pass --resume to continue it, or another --out")
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -107,7 +107,7 @@ class RunFolder:
         self._thread.shutdown()
 
     def settle(self) -> None:
-        """Wait until what is being written is complete; raises what went wrong with it."""
+        """Wait until the file being written is complete, and raise the error if it could not be written."""
         if self._writing is not None:
             self._writing, writing = None, self._writing
             writing.result()
@@ -134,26 +134,26 @@ class RunFolder:
         return conversion
 
     def begin(self, model: Stateful, states: States) -> Progress:
-        """Make the folder, or fill network and `states` from `last.pt`; where the training stands.
+        """Create the folder, or load network and `states` from `last.pt`; return the progress of the run.
 
         Raises:
-            UserError: the folder cannot be made or written to.
+            UserError: the folder cannot be created or written, or lacks one of the states.
         """
         if self.writes:
             for name in ("recipe.txt", "last.pt", "best.pt", "val.npz", "weights.safetensors"):
-                for stale in self.out.glob(f".{name}.*"):  # what a killed process was writing
+                for stale in self.out.glob(f".{name}.*"):  # partial files of a killed process
                     stale.unlink()
         if self._saved is None and self.writes:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(
-                    f"{self.out}: cannot be made ({error.strerror}); pass another --out"
+                    f"{self.out}: cannot be created ({error.strerror}); pass another --out"
                 ) from None
             write_atomically(self.out / "recipe.txt", lambda file: file.write(self.text.encode()))
         if self._saved is None:
             progress = Progress()
-            self.save_last(progress, model, states)  # so that a run can be resumed from its first moment on
+            self.save_last(progress, model, states)  # makes the run resumable from its start
             self.settle()
             return progress
         model.load_state_dict(self._saved["model"])
@@ -167,16 +167,16 @@ class RunFolder:
         return progress
 
     def save_last(self, progress: Progress, model: Stateful, states: States) -> None:
-        """Write `last.pt`, from which the run can go on: from a copy, while the training continues.
+        """Write `last.pt`, from which the run can be resumed, in the background and from a copy.
 
         Raises:
-            UserError: a weight is not finite, from which no run could go on.
-            OSError: the file before this one could not be written.
+            UserError: a weight is not finite.
+            OSError: the previous file could not be written.
         """
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise UserError(
-                    f"step {progress.step}: {name} holds numbers that are not finite, so it was not saved; "
+                    f"step {progress.step}: {name} holds values that are not finite, so it was not saved; "
                     "lower the learning rate, or set max_grad_norm"
                 )
         state = self._state(progress, model)
@@ -184,13 +184,13 @@ class RunFolder:
         self._write("last.pt", state)
 
     def save_best(self, progress: Progress, model: nn.Module, result: Evaluation) -> None:
-        """Write `best.pt` and the scores it reached on the validation split."""
+        """Write `best.pt` and its scores on the validation split."""
         self._write("best.pt", self._state(progress, model))
         if self.writes:
             result.save(self.out / "val.npz")
 
     def finish(self) -> None:
-        """Write the best weights as `weights.safetensors`, the file to keep and to share."""
+        """Write the best weights as `weights.safetensors`, for inference."""
         self.settle()
         if self.writes:
             best = load_state(self.out / "best.pt")["model"]
@@ -214,17 +214,17 @@ class RunFolder:
             if then != now:
                 raise UserError(
                     f"{self.out}: cannot resume: the run was started with {then.strip()!r}, now it is "
-                    f"{now.strip()!r}; start anew with another --out"
+                    f"{now.strip()!r}; start a new run with another --out"
                 )
 
 
 def _is_used(file: Path) -> bool:
-    """Whether a run has begun: `recipe.txt` alone, or half a file, is what is left of one killed before."""
+    """Whether a file belongs to a started run; `recipe.txt` and partial files remain of one killed before."""
     return file.name != "recipe.txt" and not file.name.startswith((".recipe.txt.", ".last.pt."))
 
 
 def _copied(state: Any) -> Any:
-    """The same dictionaries and lists with copies of the tensors, in the memory of the processor."""
+    """Copy nested dictionaries and sequences, with their tensors on the CPU."""
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
@@ -235,6 +235,6 @@ def _copied(state: Any) -> Any:
 
 
 def _fingerprint(samples: Samples) -> str:
-    """The training split in a few words, which change when a path, a label or a class does."""
+    """Return a line with a checksum of the paths, labels and classes of the training split."""
     number = samples.checksum()
     return f"trained on {len(samples)} clips of {len(samples.classes)} classes, checksum {number:08x}"

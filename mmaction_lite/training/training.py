@@ -121,7 +121,7 @@ class Training:
         """
         recipe, state, number, device = self.recipe, self.state, self.progress.step, self.context.device
         seed_step(self.seed, number, self.context.rank, device)
-        info = self.batch_plan.place(number)
+        info = self.batch_plan.step_info(number)
         lr = recipe.optimizer.lr * recipe.schedule.factor(self.epoch, recipe.epochs) * info.long_factor
         set_lr(state.optimizer, lr)
         pixels = batch.pixels.to(device, non_blocking=True)  # (B, V, T, H, W, C)

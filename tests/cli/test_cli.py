@@ -42,7 +42,7 @@ def test_main_job_from_the_command_line(run, tiny, tmp_path, motions_recipe):
     assert code == 0, error
     assert "3 steps done" in output
     assert "modified: batch_size=4, epochs=1, model.width=8" in error
-    assert "note: lr 0.02 goes with the recipe's own batch size" in error
+    assert "note: lr 0.02 belongs to the recipe's batch size" in error
     assert "12 clips, 2 classes with 6 to 6 clips" in error
     code, output, error = run("test", out, "--data", tiny, "--dump", out / "test.npz", "--workers", 0)
     assert code == 0, error
@@ -273,5 +273,5 @@ def test_a_signal_to_all_processes_saves_and_says_how_to_go_on(tiny, tmp_path, m
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error.splitlines()[-1].startswith("stopped at step ")
-    assert error.splitlines()[-1].endswith("saved; go on with the same command and --resume")
+    assert error.splitlines()[-1].endswith("saved; continue with the same command and --resume")
     assert "Traceback" not in error

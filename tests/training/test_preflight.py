@@ -95,5 +95,5 @@ def test_recipe_data_and_device_that_do_not_fit(recipe):
         check(replace(recipe, batch_size=9), samples)
     with pytest.raises(UserError, match="3 class_weights for 2 classes"):
         check(replace(recipe, class_weights=(1.0, 1.0, 1.0)), samples)
-    with pytest.raises(UserError, match="--shard goes neither with ema_decay nor with compile"):
+    with pytest.raises(UserError, match="--shard cannot be combined with ema_decay or compile"):
         check(replace(recipe, ema_decay=0.9), samples, shard=True)

@@ -190,7 +190,7 @@ def test_one_process_goes_on_where_two_were_stopped(my, tiny, tmp_path, alone):
     out = tmp_path / "run"
     done = command(2, "train", f"{my}:asked_to_stop", "--data", tiny, "--out", out, "--workers", 0)
     assert done.returncode != 0
-    assert done.stderr.count("saved; go on with the same command and --resume") >= 1, done.stderr
+    assert done.stderr.count("saved; continue with the same command and --resume") >= 1, done.stderr
     assert load_state(out / "last.pt")["progress"]["step"] in (5, 6)
     done = command(1, "train", f"{my}:small", "--data", tiny, "--out", out, "--workers", 0, "--resume")
     assert done.returncode == 0, done.stderr
@@ -279,4 +279,4 @@ def test_a_sharded_training_equals_one_process(my, tiny, tmp_path):
     done = command(2, *arguments[:-1], "--resume")
     assert "the run has saved no 'optimizer'; pass --shard as it was" in done.stderr
     done = command(2, "train", f"{my}:small", "--data", tiny, "--out", tmp_path / "3", "--shard")
-    assert "--shard goes neither with ema_decay nor with compile" in done.stderr
+    assert "--shard cannot be combined with ema_decay or compile" in done.stderr

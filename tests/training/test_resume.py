@@ -80,7 +80,7 @@ def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLog, "step", step)
         with pytest.raises(
-            Interrupted, match=r"stopped at step 5 of 9, saved; go on with the same command and --resume"
+            Interrupted, match=r"stopped at step 5 of 9, saved; continue with the same command and --resume"
         ):
             train(recipe, tiny, tmp_path / "run", stop_on_signals=True)
     assert signal.getsignal(number) == signal.SIG_DFL

@@ -1,8 +1,9 @@
-"""The course of a training: which epoch, which draws and which shape of clips each of its steps has.
+"""Batch plan of a training: epoch, draws and clip shape of each step.
 
-In most trainings all steps are alike. A multigrid training (Wu et al. 2020, arXiv:1912.00998) begins with
-many clips of few frames and pixels and ends with few clips of many: steps that cost as much, but fewer for
-as many clips. `recipes.multigrid` makes one of a training whose lr falls in steps.
+Usually all steps are alike. Multigrid training (Wu et al. 2020, arXiv:1912.00998) starts with large batches
+of short, small clips and ends with small batches of long, large clips. All steps cost about the same, and
+fewer of them process the same number of clips. `recipes.multigrid` converts a recipe with a stepwise
+schedule.
 """
 
 from bisect import bisect_right
@@ -20,7 +21,7 @@ from mmaction_lite.settings import NOT_EMPTY, PositiveInt, check_fields
 
 
 class Shape(NamedTuple):
-    """Of a training view: its frames, and its short side in pixels."""
+    """Shape of a training view: number of frames, and short side in pixels."""
 
     clip_len: int
     side: int
@@ -28,12 +29,12 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Epochs with one shape of batches.
+    """Consecutive epochs with the same batch size and clip shape.
 
     Args:
-        epochs: how many.
-        batch: clips of a step, in the recipe's `batch_size`; the lr is as many times the schedule's.
-        clip_len: frames of a clip.
+        epochs: number of epochs.
+        batch: batch size divided by the recipe's `batch_size`; the learning rate is multiplied by it.
+        clip_len: frames per clip.
         side: short side of a view, in pixels.
     """
 
@@ -48,13 +49,13 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Multigrid:
-    """The shapes of a multigrid training.
+    """Batch sizes and clip shapes of multigrid training.
 
     Args:
         phases: the long cycle, from the first epoch to the last.
-        short_sides: the short cycle: a step with views of each of these short sides, then one with the
-            phase's own, over and over. Smaller views come in a batch that is larger by the ratio of their
-            pixels, rounded; the lr stays. Empty for none.
+        short_sides: the short cycle: one step with views of each of these short sides, then one with that of
+            the phase, repeatedly. For smaller views the batch grows by the ratio of the numbers of pixels,
+            rounded; the learning rate stays. Empty: no short cycle.
     """
 
     phases: Annotated[tuple[Phase, ...], NOT_EMPTY]
@@ -76,27 +77,27 @@ class Multigrid:
 
     @staticmethod
     def check_views(views: TrainViews) -> None:
-        """Whether clips and crops of training views can be made smaller.
+        """Check that clips and crops of training views can be made smaller.
 
         Raises:
             UserError: they cannot.
         """
         if not isinstance(views.clips, DenseClips | PySlowFastClips):
             raise UserError(
-                f"multigrid widens the frame interval of shorter clips, and train.clips are "
-                f"{type(views.clips).__name__}; expected DenseClips or PySlowFastClips"
+                f"multigrid: train.clips are {type(views.clips).__name__}; expected DenseClips or "
+                "PySlowFastClips, whose frame interval can be widened for shorter clips"
             )
         if not isinstance(views.crop, ScaleJitterCrop | RandomResizedCrop | MultiScaleCrop):
             raise UserError(
-                f"multigrid: train.crop is {type(views.crop).__name__}, and smaller ones would see less of "
-                "the picture; expected ScaleJitterCrop, RandomResizedCrop or MultiScaleCrop"
+                f"multigrid: train.crop is {type(views.crop).__name__}; expected ScaleJitterCrop, "
+                "RandomResizedCrop or MultiScaleCrop, whose smaller crops show the same part of a frame"
             )
 
     def check(self, views: TrainViews, epochs: int) -> None:
-        """Whether it goes with the training views and epochs of a recipe.
+        """Check that the phases fit the training views and the number of epochs of a recipe.
 
         Raises:
-            UserError: it does not.
+            UserError: they do not fit.
         """
         self.check_views(views)
         most = Shape(views.clips.clip_len, min(views.crop.size))
@@ -114,21 +115,21 @@ class Multigrid:
             )
 
     def cycle(self, phase: Phase) -> tuple[tuple[int, Shape], ...]:
-        """The steps of a short cycle: how many times larger than the phase's the batch is, and the shape."""
+        """Return the steps of a short cycle: batch size divided by that of the phase, and clip shape."""
         shorter = [(round((phase.side / side) ** 2), side) for side in self.short_sides]
         return tuple((times, Shape(phase.clip_len, side)) for times, side in [*shorter, (1, phase.side)])
 
 
 class StepInfo(NamedTuple):
-    """Where a step stands in its training.
+    """Position of a step in its training.
 
     Args:
-        epoch: counted from 0.
-        first: position of its first clip in the order of the epoch.
+        epoch: number of the epoch, from 0.
+        first: position of the first clip of the step in the order of the epoch.
         draw: number of its first draw.
-        batch_size: its clips, over all processes.
-        long_factor: that in units of the recipe's, but for the short cycle.
-        short_factor: how many times more it is by the short cycle.
+        batch_size: clips of the step, over all processes.
+        long_factor: batch size divided by the recipe's, without the short cycle.
+        short_factor: factor of the batch size from the short cycle.
     """
 
     epoch: int
@@ -140,7 +141,7 @@ class StepInfo(NamedTuple):
 
 
 class _ScheduledPhase(NamedTuple):
-    """Epochs with one shape, and where they begin."""
+    """A phase, its position in the training, and its short cycle."""
 
     first_epoch: int
     first_step: int
@@ -148,29 +149,29 @@ class _ScheduledPhase(NamedTuple):
     steps_per_epoch: int
     long_factor: int
     cycle: tuple[tuple[int, Shape | None], ...]
-    ends: tuple[int, ...]  # clips of a short cycle up to each of its steps, from 0 to all
+    ends: tuple[int, ...]  # cumulative number of clips over the steps of a short cycle, starting with 0
 
     def clips(self, steps: int) -> int:
-        """How many clips so many steps from an epoch's start take."""
+        """Return the number of clips in the first `steps` steps of an epoch."""
         cycles, rest = divmod(steps, len(self.cycle))
         return cycles * self.ends[-1] + self.ends[rest]
 
 
 class BatchPlan:
-    """Every step's place and every draw's shape: a pure function of the arguments.
+    """Position of every step and clip shape of every draw; a pure function of the arguments.
 
-    Every epoch begins with a new short cycle and drops the clips that do not fill a batch. Draws are counted
-    over the whole training, so that the number of one tells its shape. The last shape goes on without end.
+    Every epoch starts with a new short cycle and drops the clips that do not fill a batch. Draws are numbered
+    over the whole training, so that the number determines the shape. The last phase has no end.
 
     Args:
-        num_samples: clips of the training split.
-        batch_size: clips of a step, over all processes.
-        multigrid: their shapes; None for those of the recipe.
+        num_samples: number of clips in the training split.
+        batch_size: clips per step, over all processes.
+        multigrid: batch sizes and shapes; None: all steps have `batch_size` clips of the recipe's shape.
     """
 
     def __init__(self, num_samples: int, batch_size: int, multigrid: Multigrid | None = None):
         self.batch_size = batch_size
-        self._stretches: list[_ScheduledPhase] = []
+        self._phases: list[_ScheduledPhase] = []
         epoch = step = draw = 0
         for phase in (None,) if multigrid is None else multigrid.phases:
             long_factor = 1 if phase is None else phase.batch
@@ -178,68 +179,70 @@ class BatchPlan:
             ends = tuple(accumulate((batch_size * long_factor * times for times, _ in cycle), initial=0))
             cycles, rest = divmod(num_samples, ends[-1])
             steps_per_epoch = cycles * len(cycle) + bisect_right(ends, rest) - 1
-            stretch = _ScheduledPhase(epoch, step, draw, steps_per_epoch, long_factor, cycle, ends)
-            self._stretches.append(stretch)
+            scheduled = _ScheduledPhase(epoch, step, draw, steps_per_epoch, long_factor, cycle, ends)
+            self._phases.append(scheduled)
             if phase is not None:
                 epoch += phase.epochs
                 step += phase.epochs * steps_per_epoch
-                draw += phase.epochs * stretch.clips(steps_per_epoch)
+                draw += phase.epochs * scheduled.clips(steps_per_epoch)
 
-    def place(self, step: int) -> StepInfo:
-        """Where `step` stands, counted from 0."""
-        stretch = self._at_step(step)
-        epochs, inside = divmod(step - stretch.first_step, stretch.steps_per_epoch)
-        first = stretch.clips(inside)
-        times, _ = stretch.cycle[inside % len(stretch.cycle)]
+    def step_info(self, step: int) -> StepInfo:
+        """Return the position of a step, numbered from 0."""
+        phase = self._at_step(step)
+        epochs, inside = divmod(step - phase.first_step, phase.steps_per_epoch)
+        first = phase.clips(inside)
+        times, _ = phase.cycle[inside % len(phase.cycle)]
         return StepInfo(
-            stretch.first_epoch + epochs,
+            phase.first_epoch + epochs,
             first,
-            stretch.first_draw + epochs * stretch.clips(stretch.steps_per_epoch) + first,
-            self.batch_size * stretch.long_factor * times,
-            stretch.long_factor,
+            phase.first_draw + epochs * phase.clips(phase.steps_per_epoch) + first,
+            self.batch_size * phase.long_factor * times,
+            phase.long_factor,
             times,
         )
 
     def epochs(self, step: int) -> float:
-        """How many epochs `step` steps are: a whole number exactly where an epoch ends."""
-        stretch = self._at_step(step)
-        return stretch.first_epoch + (step - stretch.first_step) / stretch.steps_per_epoch
+        """Return the number of epochs in the first `step` steps; an integer at the end of an epoch only."""
+        phase = self._at_step(step)
+        return phase.first_epoch + (step - phase.first_step) / phase.steps_per_epoch
 
     def first_step(self, epoch: int) -> int:
-        """How many steps `epoch` epochs have."""
-        stretch = self._stretches[bisect_right(self._stretches, epoch, key=lambda s: s.first_epoch) - 1]
-        return stretch.first_step + (epoch - stretch.first_epoch) * stretch.steps_per_epoch
+        """Return the number of steps in the first `epoch` epochs."""
+        phase = self._phases[bisect_right(self._phases, epoch, key=lambda p: p.first_epoch) - 1]
+        return phase.first_step + (epoch - phase.first_epoch) * phase.steps_per_epoch
 
     def shape(self, draw: int) -> Shape | None:
-        """The shape of the views of a draw; None for that of the recipe."""
-        stretch = self._stretches[bisect_right(self._stretches, draw, key=lambda s: s.first_draw) - 1]
-        inside = (draw - stretch.first_draw) % stretch.clips(stretch.steps_per_epoch)
-        return stretch.cycle[bisect_right(stretch.ends, inside % stretch.ends[-1]) - 1][1]
+        """Return the shape of the views of a draw; None: that of the recipe."""
+        phase = self._phases[bisect_right(self._phases, draw, key=lambda p: p.first_draw) - 1]
+        inside = (draw - phase.first_draw) % phase.clips(phase.steps_per_epoch)
+        return phase.cycle[bisect_right(phase.ends, inside % phase.ends[-1]) - 1][1]
 
     @property
     def batches(self) -> set[tuple[int, Shape | None]]:
-        """Every size and shape of a batch that occurs."""
+        """All batch sizes and shapes that occur."""
         return {
-            (self.batch_size * stretch.long_factor * times, shape)
-            for stretch in self._stretches
-            for times, shape in stretch.cycle
+            (self.batch_size * phase.long_factor * times, shape)
+            for phase in self._phases
+            for times, shape in phase.cycle
         }
 
     def _at_step(self, step: int) -> _ScheduledPhase:
-        return self._stretches[bisect_right(self._stretches, step, key=lambda s: s.first_step) - 1]
+        return self._phases[bisect_right(self._phases, step, key=lambda p: p.first_step) - 1]
 
 
-def reshaped(views: TrainViews, shape: Shape | None, rng: np.random.Generator | None = None) -> TrainViews:
-    """`views` with clips and crops of `shape`, as multigrid training samples them (section 3.1).
+def reshape_views(
+    views: TrainViews, shape: Shape | None, rng: np.random.Generator | None = None
+) -> TrainViews:
+    """Return training views with clips and crops of `shape`, as in multigrid training (section 3.1).
 
-    A clip of fewer frames has any whole interval from that of `views` up to the one with which it spans as
-    much as theirs. Where `views` jitter the short side, its smallest length shrinks with the crop and its
-    largest does not, so that the crop shows as much of the picture as theirs, or less. Both as in PySlowFast.
+    A shorter clip has a random integer frame interval, from that of `views` up to the one with which it spans
+    the same time. If `views` jitter the short side, the smallest length shrinks with the crop and the largest
+    one stays, so that a crop shows the same part of a frame or less. Both as in PySlowFast.
 
     Args:
         views: training views that `Multigrid.check` accepts.
-        shape: no larger than theirs; None for theirs.
-        rng: draws the interval; None keeps that of `views`.
+        shape: not larger than that of `views`; None: that of `views`.
+        rng: draws the frame interval; None keeps that of `views`.
     """
     clips, crop = views.clips, views.crop
     if shape is None or not isinstance(clips, DenseClips | PySlowFastClips):

@@ -1,4 +1,4 @@
-"""Small data sets in memory: every frame of every clip, decoded once, at reduced size."""
+"""Cache of small datasets in memory: all frames of all clips, decoded once, at reduced size."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,20 +18,20 @@ Track = Callable[[Iterable[int], int, str], Iterable[int]]
 
 
 class VideoCache:
-    """Whole clips in one shared uint8 tensor; sampling and cropping stay as random as from the files.
+    """Decoded clips in one shared uint8 tensor.
 
-    A cached clip reads like its file does, only that its frames come at the reduced size. Views that
-    resize whole frames to the same short side before they crop therefore get equal pixels either way.
+    A cached clip has the interface of a video, with frames of the reduced size. Views that resize whole
+    frames to the same short side before cropping get the same pixels from the cache as from the files.
 
     Args:
-        samples: the clips.
-        short_side: the size frames are stored at.
+        samples: table of clips.
+        short_side: short side of the stored frames, in pixels.
         antialias: see `crop_and_resize`.
-        budget_bytes: what the cache may take.
-        track: wraps an iterable of clip numbers to show progress: (iterable, total, title).
+        budget_bytes: largest size of the cache in bytes.
+        track: wraps an iterable of sample numbers to show progress: (iterable, total, title).
 
     Raises:
-        MemoryError: the clips need more than the budget.
+        MemoryError: the clips do not fit into the budget.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class VideoCache:
             self.nbytes = int(self._starts[-1])
             if self.nbytes > budget_bytes:
                 raise MemoryError(f"{self.nbytes} bytes of clips, {budget_bytes} allowed")
-            # One tensor for everybody; PyTorch moves it to shared memory when a worker is handed it.
+            # PyTorch moves this tensor to shared memory when it sends the dataset to a worker.
             self._pixels = torch.empty(self.nbytes, dtype=torch.uint8)
             clips = threads.map(self._fill, range(len(samples)))
             for _ in track(clips, len(samples), "reading clips into memory") if track else clips:
                 pass
 
     def open(self, sample: int) -> ArrayVideo:
-        """Clip number `sample`.
+        """Return a cached clip.
 
         Raises:
-            VideoError: its file could not be read when the cache was filled.
+            VideoError: its file was unreadable when the cache was filled.
         """
         length, height, width, fps, fault = self._shapes[sample]
         if fault:
@@ -71,7 +71,7 @@ class VideoCache:
         return ArrayVideo(flat.reshape(length, height, width, 3), fps)
 
     def _probe(self, sample: int) -> tuple[int, int, int, float, str]:
-        """Length, height, width and frame rate that the clip will have, or what is wrong with it."""
+        """Return length, height, width and frame rate of the cached clip, and why it is unreadable, if so."""
         try:
             with open_sample(self.samples, sample) as source:
                 return len(source), *short_side_size(source.size, self.short_side), source.fps, ""
@@ -91,10 +91,10 @@ class VideoCache:
 
 
 class Caches:
-    """The caches of a run, or of several runs on the same data, within one budget.
+    """Caches of one or several runs, which share a memory budget.
 
     Args:
-        budget_bytes: of all caches together.
+        budget_bytes: largest size of all caches together, in bytes.
         track: see `VideoCache`.
     """
 
@@ -104,7 +104,7 @@ class Caches:
         self._caches: dict[tuple[str, int, int, bool], VideoCache] = {}
 
     def of(self, samples: Samples, views: Views) -> VideoCache | None:
-        """The cache for `views` of `samples`; None where they crop from whole frames or do not fit."""
+        """Return the cache for `views`; None if they crop from full-size frames or the clips do not fit."""
         if views.short_side is None:
             return None
         key = (samples.source, len(samples), views.short_side, views.antialias)
@@ -121,7 +121,7 @@ class Caches:
 
 
 def expected_bytes(samples: Samples, short_side: int) -> int:
-    """What a cache of `samples` would take, judged by 16 clips spread over the set; 0 if none is readable."""
+    """Estimate the size of a cache in bytes from 16 evenly spaced clips; 0 if none of them is readable."""
     sizes = []
     for sample in np.linspace(0, len(samples) - 1, 16).astype(int):
         try:

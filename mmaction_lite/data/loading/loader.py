@@ -1,9 +1,9 @@
-"""From sample numbers to batches of pixels: the order of a training, its random draws, faulty videos.
+"""Datasets and loaders: order of the samples, random draws, unreadable videos, batches.
 
-The order lives in the main process and is a pure function of (seed, epoch). A draw is one place in it:
-number `epoch * epoch_length + position`. Workers are handed (draw, sample), and everything random about
-the draw follows from (seed, draw), so a resumed run, any number of workers and a cached set all see
-the same pixels. Where epochs differ, `data.batch_plan` numbers the draws.
+The main process determines the order, a pure function of (seed, epoch). A draw is one position in it, with
+the number `epoch * epoch_length + position` (`batch_plan` numbers draws where epochs differ in length).
+Workers receive (draw, sample). All random numbers of a draw depend on (seed, draw) only, so a resumed run,
+any number of workers and a cached dataset produce the same pixels.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmaction_lite.data.annotations.label_flips import mirrored_classes, reversed_classes
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.loading.batch_plan import BatchPlan, reshaped
+from mmaction_lite.data.loading.batch_plan import BatchPlan, reshape_views
 from mmaction_lite.data.loading.cache import VideoCache
 from mmaction_lite.data.loading.workers import (
     IN_PROCESS,
@@ -29,32 +29,36 @@ from mmaction_lite.data.sources.source import Source, open_sample
 from mmaction_lite.data.views.views import TestViews, TrainViews, Views
 from mmaction_lite.errors import UserError, VideoError
 
-# Purposes: the second word of every seed.
+# Purposes of random numbers; the second word of every seed.
 ORDER, CLIP, AUGMENT, MIX, REDRAW = range(5)
 MAX_REDRAWS = 10
 
 
 def generator(seed: int, purpose: int, number: int, view: int = 0, attempt: int = 0) -> np.random.Generator:
-    """The generator for one purpose of one epoch, draw or step.
+    """Return the random number generator for one purpose of an epoch, draw or step.
 
-    Always five words: NumPy treats (3, 7) and (3, 7, 0) alike.
+    The seed always has five words, because NumPy treats (3, 7) and (3, 7, 0) as equal.
     """
     return np.random.default_rng((seed, purpose, number, view, attempt))
 
 
 class Fault(NamedTuple):
-    """A video that could not be read, and why."""
+    """An unreadable video, and the reason."""
 
     path: str
     reason: str
 
 
 class Clip(NamedTuple):
-    """One item of a data set.
+    """One item of a dataset.
 
-    `pixels` is uint8: (V, T, h, w, C) in training, (num_clips, T, H, W, C) before cropping in testing,
-    None where nothing could be read. `labels`, (V, ...), is the target of each training view, for a mirrored
-    view may show another class; its shape and type are those of `VideoDataset.target`.
+    Args:
+        pixels: uint8 (V, T, h, w, C) in training, (num_clips, T, H, W, C) before cropping in testing; None if
+            the video is unreadable.
+        labels: (V, ...): the target of each view, because a mirrored view may show another class. Shape and
+            dtype are those of `VideoDataset.target`.
+        sample: sample number.
+        faults: unreadable videos, which this clip replaces.
     """
 
     pixels: Tensor | None
@@ -64,7 +68,14 @@ class Clip(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Clips of one training step: uint8 (B, V, T, h, w, C), targets (B, V, ...), and sample numbers (B,)."""
+    """Clips of one training step.
+
+    Args:
+        pixels: uint8 (B, V, T, h, w, C).
+        labels: targets, (B, V, ...).
+        samples: sample numbers, B of them.
+        faults: unreadable videos that were replaced.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -113,7 +124,7 @@ class TrainBatchSampler:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, order = -1, np.empty(0, np.int64)
-        for step in map(self.batch_plan.place, self.steps):
+        for step in map(self.batch_plan.step_info, self.steps):
             if step.epoch != epoch:
                 epoch = step.epoch
                 order = epoch_order(self.samples, self.weights, generator(self.seed, ORDER, epoch))
@@ -127,18 +138,18 @@ def rank_slice(length: int, rank: int, world_size: int) -> slice:
 
 
 def epoch_order(samples: Samples, weights: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """The samples of one epoch in their order, int64 (N,).
+    """Return the order of the samples in one epoch, int64 (N,).
 
     Args:
-        samples: the table of clips.
-        weights: how often each comes, in proportion, float64 (N,). It comes as often as its share of N says,
-            rounded down or up by chance, and so does every class. None: every sample comes once.
-        rng: of the epoch.
+        samples: table of clips.
+        weights: relative frequency of each sample, float64 (N,). A sample occurs N times its share of the
+            sum, rounded down or up at random, and so does every class. None: every sample occurs once.
+        rng: generator of the epoch.
     """
     order = rng.permutation(len(samples))
     if weights is None:
         return order
-    # Systematic sampling: N equally spaced points on the line of all weights, class after class.
+    # Systematic sampling: N equally spaced points on the cumulative sum of the weights, sorted by class.
     if (strata := samples.strata()) is not None:
         order = order[np.argsort(strata[order], kind="stable")]
     ends = np.cumsum(weights[order])
@@ -152,19 +163,20 @@ def label_indices(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 class VideoDataset:
-    """Clips by number; the part of the loader that runs in workers.
+    """Map-style dataset of clips, which runs in the workers.
 
     Args:
-        samples: the table of clips.
-        views: what to read of each.
-        cache: decoded clips, to read from instead of the files.
-        seed: of the training; None reads the fixed test clips of `views`.
-        batch_plan: gives draws their shape; None for that of `views`.
+        samples: table of clips.
+        views: which frames and crops to read: training views with a seed, test views without one.
+        cache: decoded clips, read instead of the files.
+        seed: seed of the training; None for test views.
+        batch_plan: clip shape of each draw; None: the shape of `views`.
         target: function of the class indices of a clip, int64 (k,), and the number of classes; returns the
             training target.
 
     Raises:
-        UserError: views are mirrored or reversed, and a class has a side or a direction but no opposite
+        UserError: the type of the views does not match the seed; or views are mirrored or reversed, and a
+            class name contains a side or a direction but the opposite class does not exist
             (`mirrored_classes`, `reversed_classes`).
     """
 
@@ -197,7 +209,7 @@ class VideoDataset:
         return len(self.samples)
 
     def __getitem__(self, item: tuple[int, int] | int) -> Clip:
-        """A training clip for (draw, sample), a test clip for a sample number."""
+        """Return the training clip of (draw, sample), or the test clip of a sample number."""
         if isinstance(item, tuple):
             return self._draw(*item)
         labels = self._targets(item, np.zeros((1, 0), bool))
@@ -208,10 +220,10 @@ class VideoDataset:
             return Clip(None, labels, item, [Fault(self.samples.name(item), str(error))])
 
     def _draw(self, draw: int, sample: int) -> Clip:
-        """A broken sample is replaced by the one that REDRAW selects, known to be broken or not.
+        """Return a training clip. REDRAW selects a replacement for an unreadable sample.
 
-        "Broken" only means "do not open again": which sample stands in does not depend on when a fault
-        was found.
+        Samples known to be unreadable are not opened again, but may be selected like any other, so that the
+        replacement does not depend on when a fault was found.
         """
         assert self.seed is not None
         shape = self.batch_plan and self.batch_plan.shape(draw)
@@ -222,7 +234,7 @@ class VideoDataset:
                     with self.worker_status.reading(sample), self._open(sample) as source:
                         clip_rng = generator(self.seed, CLIP, draw, attempt=attempt)
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
-                        views = reshaped(cast(TrainViews, self.views), shape, clip_rng)
+                        views = reshape_views(cast(TrainViews, self.views), shape, clip_rng)
                         pixels, flips, reversals = views.draw_views(source, clip_rng, rng)
                     labels = self._targets(sample, np.stack([flips, reversals], 1))
                     return Clip(torch.from_numpy(pixels), labels, sample, faults)
@@ -282,7 +294,9 @@ def training_loader(
     assert batch_plan is not None
     assert isinstance(views, TrainViews)
     num_views = views.clips.num_clips * views.repeats
-    largest = max(clips * math.prod(reshaped(views, shape).view_shape) for clips, shape in batch_plan.batches)
+    largest = max(
+        clips * math.prod(reshape_views(views, shape).view_shape) for clips, shape in batch_plan.batches
+    )
     check_shared_memory(largest * num_views // world_size, workers.count())
 
     def remaining(done: int) -> dict[str, Any]:
@@ -341,8 +355,9 @@ def evaluation_loader(
 
 
 def stack(clips: list[Clip]) -> Batch:
-    """One batch of training clips."""
-    # A clip for which every redraw failed is left out; by then the share of broken videos ends the run.
+    """Collate training clips into a batch."""
+    # A clip is dropped if all its replacements are unreadable. The limit of unreadable videos then ends the
+    # run.
     pixels = [clip.pixels for clip in clips if clip.pixels is not None]
     read = [clip for clip in clips if clip.pixels is not None]
     return Batch(

@@ -1,4 +1,4 @@
-"""The same work on every file of a data set, in as many processes as there are cores."""
+"""Parallel map over the files of a dataset, in worker processes or on a Ray cluster."""
 
 import logging
 from collections import deque
@@ -15,19 +15,19 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Work(Protocol[R_co]):
-    """Numbered pieces of work. It must pickle, and return its faults, for what it raises ends everything."""
+    """Picklable function of an item number. It returns faults, because an exception ends the whole map."""
 
     def __call__(self, number: int) -> R_co:
-        """Do a piece."""
+        """Process an item."""
         ...
 
     def failed(self, number: int, reason: str) -> R_co:
-        """What stands for the result of a piece that hung or killed its process."""
+        """Return the result of an item that hung or whose process died."""
         ...
 
 
 class _Tasks(Generic[R]):
-    """The part that runs in the processes."""
+    """Dataset whose items are the results; runs in the workers."""
 
     def __init__(self, work: Work[R]):
         self.work = work
@@ -49,8 +49,8 @@ def run_tasks(
     """Yield the results of the items `numbers` in order; for hanging items see `FaultTolerantLoader`.
 
     Args:
-        work: what to do.
-        numbers: of the items.
+        work: function of an item number.
+        numbers: item numbers.
         workers: worker processes on this machine, and the time limit of one item; a Ray cluster has its own
             number of processes.
         engine: "ray" uses the cluster of RAY_ADDRESS, or starts a local one.
@@ -65,7 +65,7 @@ def run_tasks(
         return {"sampler": numbers[done:], "batch_size": 1, "collate_fn": _only}
 
     def say_nothing(line: str) -> None:
-        """What hung is in the results."""
+        """Ignore the report: failed items are in the results."""
 
     return FaultTolerantLoader(_Tasks(work), remaining, len(numbers), workers, name=str, report=say_nothing)
 
@@ -84,7 +84,7 @@ def _on_ray(work: Work[R], numbers: list[int], hang_seconds: float) -> Iterator[
     if started:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     try:
-        # A piece is tried once more when its process dies, and given up after that.
+        # An item whose process dies is retried once.
         run = ray.remote(max_retries=1)(_one)
         shared = ray.put(work)
         ahead = 4 * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -93,7 +93,8 @@ def _on_ray(work: Work[R], numbers: list[int], hang_seconds: float) -> Iterator[
         while waiting:
             number, result = waiting.popleft()
             waiting.extend((other, run.remote(shared, other)) for other in islice(left, 1))
-            # The oldest piece began long ago, or waits for older ones that were given up by now.
+            # The oldest item has started long ago, or only waited for older items, which are done or
+            # canceled.
             done, _ = ray.wait([result], timeout=2 * hang_seconds)
             if not done:
                 ray.cancel(result, force=True)
