@@ -74,8 +74,8 @@ def test_notes(recipe):
     assert "no training clips for 2 classes: b, c" in printed(recipe, samples_with(3, 0, 0))
     assert "chosen on the test split" in printed(recipe, samples_with(3, 3), val="test.txt")
     changed = replace(recipe, modified=("batch_size=4",))
-    assert "you changed that" in printed(changed, samples_with(3, 3))
-    assert "you changed that" not in printed(
+    assert "which you changed" in printed(changed, samples_with(3, 3))
+    assert "which you changed" not in printed(
         replace(changed, modified=("batch_size=4", "optimizer.lr=0.1")), samples_with(3, 3)
     )
     started = replace(recipe, starts_from="ImageNet ResNet-50")

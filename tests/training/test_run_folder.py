@@ -62,7 +62,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, recipe, samples):
     with RunFolder(tmp_path / "run", recipe, samples, seed=0, resume=False) as run:
         progress = run.begin(network(), {})
         progress.step = 7
-        with pytest.raises(UserError, match=r"step 7: fc\.weight holds numbers that are not finite"):
+        with pytest.raises(UserError, match=r"step 7: fc\.weight holds values that are not finite"):
             run.save_last(progress, network(float("nan")), {})
     assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 0
 
