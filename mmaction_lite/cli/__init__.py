@@ -1,4 +1,4 @@
-"""The command line: every command is one function elsewhere, told here what the user typed."""
+"""Command-line interface. Each command parses its options and calls one library function."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ from mmaction_lite.cli.options import (
 )
 from mmaction_lite.errors import Interrupted, MissingSplitError, UserError, VideoError
 
-# What typer raises for a wrong option or argument; it has no public name for it.
+# Base class of typer's exceptions for wrong options and arguments, which has no public name.
 UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
@@ -103,32 +103,41 @@ def _list_models(as_json: bool) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A name from `mmaction-lite list`, or my.py:my_recipe.")],
+    recipe: Annotated[str, typer.Argument(help="Name from `mmaction-lite list`, or my.py:my_recipe.")],
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="Run folder; new or empty, or an interrupted run's with --resume.")
+        Path, typer.Option(help="Run folder: new or empty, or that of an interrupted run with --resume.")
     ],
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Change a field, as in optimizer.lr=0.01; repeatable."
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change a field of the recipe, as in optimizer.lr=0.01; repeatable.",
         ),
     ] = None,
     finetune: Annotated[
-        bool, typer.Option("--finetune", help="Train as suits few clips of your own, from --init-from.")
+        bool, typer.Option("--finetune", help="Adapt the recipe to a small dataset; needs --init-from.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
-    init_from: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
+    ] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Initial weights: a weights file, a checkpoint, or a run folder.")
+    ] = None,
     shard: Annotated[
-        bool, typer.Option("--shard", help="Under torchrun: divide weights over the processes (FSDP2).")
+        bool,
+        typer.Option(
+            "--shard", help="Divide weights and optimizer state over the processes of torchrun (FSDP2)."
+        ),
     ] = False,
-    wandb: Annotated[str | None, typer.Option(help="Project of Weights & Biases to log to.")] = None,
+    wandb: Annotated[str | None, typer.Option(help="Weights & Biases project to log to.")] = None,
     device: Device = "auto",
     workers: Workers = None,
     hang_seconds: HangSeconds = 120.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
-    """Train a recipe and leave a run folder."""
+    """Train a recipe and write a run folder."""
     from mmaction_lite.data.loading.cache import Caches
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.recipes import get_recipe
@@ -308,16 +317,17 @@ def report(
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line on standard error and exit code 2."""
-    # Threads that wait for each other's share of a small layer should sleep, not spin: on a busy machine a
-    # training step of the demo's network takes a quarter of the processor time. Read when PyTorch loads.
+    """Run a command. A user error prints one line on standard error and exits with code 2."""
+    # OpenMP threads that wait for each other in small layers sleep instead of spinning. On a busy machine a
+    # training step of the demo then takes a quarter of the processor time. PyTorch reads the variable when it
+    # is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    if os.environ.get("RANK", "0") != "0":  # only rank 0 prints results
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         sys.exit(app(standalone_mode=False, prog_name="mmaction-lite"))
     except UsageError as error:
-        # What comes from the types of options has a word of the library's own in it.
+        # typer prefixes errors from the types of options with "Value error".
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         command = error.ctx.command_path if error.ctx else "mmaction-lite"
         warn(message if "\n" in message else f"error: {message} (see {command} --help)")

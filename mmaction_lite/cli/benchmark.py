@@ -1,4 +1,4 @@
-"""`mmaction-lite benchmark`: measure speed."""
+"""`mmaction-lite benchmark`: speed of networks and of decoding."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from mmaction_lite.cli.data import generate_scenes_like_kinetics
 from mmaction_lite.cli.options import Amp, Compile, Device, Json, Workers, print_json, start, track, warn
 from mmaction_lite.errors import UserError
 
-app = typer.Typer(help="Measure speed.", rich_markup_mode=None)
+app = typer.Typer(help="Measure the speed of networks and of decoding.", rich_markup_mode=None)
 SCENES = Path("data/scenes")
 PEERS = Path(".peers")
 
@@ -20,41 +20,54 @@ PEERS = Path(".peers")
 def benchmark(
     context: typer.Context,
     recipes: Annotated[
-        list[str] | None, typer.Option(help="Rows or recipes, one an option [default: all rows of the page].")
+        list[str] | None,
+        typer.Option(help="Row or recipe to measure; repeatable [default: all rows of the benchmark page]."),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for benchmark.json, .md and .png; an interrupted one goes on.")
+        Path,
+        typer.Option(help="Folder for benchmark.json, .md and .png; an interrupted benchmark continues."),
     ] = Path("runs/benchmark"),
     data: Annotated[
-        Path | None, typer.Option(help="Your data [default: generated clips like those of Kinetics].")
+        Path | None,
+        typer.Option(help="Dataset [default: generated clips with the decoding cost of Kinetics]."),
     ] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="The network alone, without files.")] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Measure the network only, without video files.")
+    ] = False,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips of a step [default: the row's; few on a processor].")
+        int | None,
+        typer.Option(
+            min=1, help="Batch size per device [default: that of the row, which is small on a CPU]."
+        ),
     ] = None,
     amp: Amp = None,
     as_published: Annotated[
-        bool, typer.Option("--as-published", help="With --amp, measure peers also in float32, as they come.")
+        bool, typer.Option("--as-published", help="With --amp: measure the other frameworks in float32, too.")
     ] = False,
     compile: Compile = None,
     devices: Annotated[
-        int, typer.Option(min=1, help="Processes that train together; needs --synthetic.")
+        int, typer.Option(min=1, help="Number of processes of a distributed training; needs --synthetic.")
     ] = 1,
     device: Device = "auto",
     workers: Workers = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of ours and of each peer.")] = 5,
-    no_inference: Annotated[bool, typer.Option("--no-inference", help="Leave inference out.")] = False,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of measurements of this package and of each other framework.")
+    ] = 5,
+    no_inference: Annotated[bool, typer.Option("--no-inference", help="Do not measure inference.")] = False,
     at_once: Annotated[
-        int, typer.Option(min=1, help="Rows that start and compile together; memory has to hold them.")
+        int,
+        typer.Option(min=1, help="Number of rows that start and compile together, and must fit into memory."),
     ] = 1,
-    peers: Annotated[Path, typer.Option(help="Where make peers installed them.")] = PEERS,
+    peers: Annotated[
+        Path, typer.Option(help="Folder in which `make peers` installed other frameworks.")
+    ] = PEERS,
     peer_result: Annotated[
-        list[Path] | None, typer.Option(help="JSON of numbers that somebody else measured.")
+        list[Path] | None, typer.Option(help="JSON file of external measurements; repeatable.")
     ] = None,
-    note: Annotated[str | None, typer.Option(help="What readers should know; shown with the tables.")] = None,
+    note: Annotated[str | None, typer.Option(help="Note to show with the tables.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the rows of the benchmark page: iteration, data, memory, inference, beside other frameworks."""
+    """Measure training steps, data loading, memory and inference, and compare with other frameworks."""
     if context.invoked_subcommand is not None:
         return
     from mmaction_lite.benchmark.run import (
@@ -74,11 +87,15 @@ def benchmark(
     from mmaction_lite.device import default_workers, pick_device
 
     if as_published and amp is None:
-        raise UserError("--as-published goes with --amp: without it peers are measured in float32 anyway")
+        raise UserError(
+            "--as-published goes with --amp: without it the other frameworks are measured in float32 anyway"
+        )
     if devices > 1 and not synthetic:
-        raise UserError(f"--devices {devices} is measured without files; add --synthetic")
+        raise UserError(f"--devices {devices} needs a measurement without video files; add --synthetic")
     if peers != PEERS and not peers.is_dir():
-        raise UserError(f"{peers}: no such folder; --peers is where make peers installed other frameworks")
+        raise UserError(
+            f"{peers}: no such folder; --peers is the folder in which `make peers` installed other frameworks"
+        )
     settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
     rows = {setting.name for setting in settings}
     if peer_result and (out / FILE).exists():
@@ -123,10 +140,10 @@ def benchmark(
 
 @app.command("page")
 def benchmark_page(
-    results: Annotated[list[Path], typer.Argument(help="What mmaction-lite benchmark wrote, .json.")],
-    out: Annotated[Path, typer.Option(help="Markdown file.")],
+    results: Annotated[list[Path], typer.Argument(help="Files benchmark.json of `mmaction-lite benchmark`.")],
+    out: Annotated[Path, typer.Option(help="Markdown file to write.")],
 ) -> None:
-    """Write the documentation's page of results, with their pictures."""
+    """Write the benchmark page of the documentation, with its figures."""
     from mmaction_lite.benchmark.page import write_page
     from mmaction_lite.benchmark.run import read_result
 
@@ -136,15 +153,15 @@ def benchmark_page(
 
 @app.command("scaling")
 def benchmark_scaling(
-    result: Annotated[Path, typer.Argument(help="What mmaction-lite benchmark wrote for one device, .json.")],
-    recipe: Annotated[str, typer.Option(help="Row or recipe in it.")],
+    result: Annotated[
+        Path, typer.Argument(help="File benchmark.json of `mmaction-lite benchmark` on one device.")
+    ],
+    recipe: Annotated[str, typer.Option(help="Row or recipe of the file.")],
     link_gb: Annotated[
         float,
-        typer.Option(min=0.001, help="Gigabytes a second, one way, of the slowest link between devices."),
+        typer.Option(min=0.001, help="Bandwidth of the slowest link between devices, in GB/s per direction."),
     ],
-    devices: Annotated[
-        list[int], typer.Option(min=1, help="How many; several options give several lines.")
-    ] = [  # noqa: B006
+    devices: Annotated[list[int], typer.Option(min=1, help="Number of devices; repeatable.")] = [  # noqa: B006
         1,
         8,
         64,
@@ -152,11 +169,13 @@ def benchmark_scaling(
     ],
     loader_clips: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Clips/s that the loader of one device delivers; see benchmark loader."),
+        typer.Option(
+            min=0.001, help="Throughput of the loader of one device, in clips/s; see `benchmark loader`."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict the iteration time on many devices from what one does, its link and its loader."""
+    """Predict the iteration time on many devices from a measurement of one device."""
     from mmaction_lite.benchmark.run import find_row, read_result
     from mmaction_lite.benchmark.scaling import predict_scaling
     from mmaction_lite.benchmark.tables import seconds
@@ -176,7 +195,7 @@ def benchmark_scaling(
     ]
     if as_json:
         return print_json({"setting": row["setting"], "predictions": [vars(made) for made in predictions]})
-    print(f"{row['setting']}, {row['batch_size']} clips a step and device")
+    print(f"{row['setting']}, batch size {row['batch_size']} per device")
     table = Table(
         "devices",
         "iteration, s",
@@ -203,17 +222,18 @@ def benchmark_scaling(
 @app.command("loader")
 def benchmark_loader(
     recipe: Annotated[
-        str, typer.Option(help="Whose training views to draw.")
+        str, typer.Option(help="Recipe with the training views to draw.")
     ] = "tsn_r50_1x1x3_100e_kinetics400_rgb",
     data: Annotated[
-        Path | None, typer.Option(help="Your data [default: generated clips like those of Kinetics].")
+        Path | None,
+        typer.Option(help="Dataset [default: generated clips with the decoding cost of Kinetics]."),
     ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="Clips to time.")] = 32,
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips to time.")] = 32,
     device: Device = "auto",
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Time opening, decoding, cropping, augmenting, collating and copying of clips, and what limits them."""
+    """Time the stages of data loading from opening a file to the copy to the device, and name the slowest."""
     from mmaction_lite.benchmark.loader import measure_loader
     from mmaction_lite.data.annotations.splits import read_split
     from mmaction_lite.device import default_workers
@@ -239,8 +259,8 @@ def benchmark_loader(
     for name, value in rows:
         table.add_row(name, f"{value:.2f}")
     Console().print(table)
-    print(f"the whole path takes {report.whole_to_decode:.2f} of opening and decoding alone, clip by clip")
+    print(f"whole path / (open + decode): {report.whole_to_decode:.2f} (median over clips)")
     print(
-        f"{report.clips_per_second:.1f} clips/s from {report.workers} decoding processes; "
+        f"{report.clips_per_second:.1f} clips/s from {report.workers} decoding workers; "
         f"limited by: {report.limited_by}"
     )

@@ -1,4 +1,4 @@
-"""`mmaction-lite data`: make, check and rewrite data sets."""
+"""`mmaction-lite data`: generate, check and convert datasets."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,33 +7,36 @@ import typer
 
 from mmaction_lite.cli.options import Data, HangSeconds, Json, Workers, console, print_json, track, warn
 
-app = typer.Typer(help="Make and check data sets.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Generate, check and convert datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
 def generate(
-    out: Annotated[Path, typer.Argument(help="Folder; an interrupted generation goes on.")],
-    frames: Annotated[bool, typer.Option("--frames", help="JPEG frames instead of H.264 files.")] = False,
+    out: Annotated[Path, typer.Argument(help="Output folder; an interrupted generation continues.")],
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Write JPEG frames instead of H.264 files.")
+    ] = False,
     scenes: Annotated[
-        int, typer.Option(min=0, help="Instead: so many clips as costly to decode as those of Kinetics.")
+        int, typer.Option(min=0, help="Write this many clips with the decoding cost of Kinetics instead.")
     ] = 0,
     keyframe_every: Annotated[
-        int | None, typer.Option(min=1, help="Of --scenes: frames between keyframes [default: x264's, 250].")
+        int | None,
+        typer.Option(min=1, help="Frames between keyframes of --scenes [default: 250, as in x264]."),
     ] = None,
 ) -> None:
-    """Write the data set `motions`: ten actions that only the order of the frames tells apart."""
+    """Generate the dataset `motions`: ten actions that differ in the order of the frames only."""
     from mmaction_lite.demo import generate_motions
 
     if scenes:
         generate_scenes_like_kinetics(out, scenes, keyframe_every)
-        print(f"{out}: train and val, nothing to learn and everything to decode")
+        print(f"{out}: train and val, for measurements of decoding")
         return
     generate_motions(out, "frames" if frames else "video", console())
     print(f"{out}: train, val and test as class folders and as list files")
 
 
 def generate_scenes_like_kinetics(out: Path, clips: int, keyframe_every: int | None) -> None:
-    """With a progress bar."""
+    """Generate clips with the decoding cost of Kinetics, with a progress bar."""
     from mmaction_lite.data.generated.scenes import generate_scenes
     from mmaction_lite.device import default_workers
 
@@ -43,16 +46,18 @@ def generate_scenes_like_kinetics(out: Path, clips: int, keyframe_every: int | N
 
 @app.command()
 def validate(
-    data: Annotated[Path, typer.Argument(help="A data set as --data takes it.")],
+    data: Annotated[Path, typer.Argument(help="Dataset, as for --data.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for lists of what is sound and what is not; an interrupted check goes on."),
+        typer.Option(
+            help="Folder for lists of readable and unreadable videos; an interrupted check continues."
+        ),
     ] = None,
     workers: Workers = None,
     hang_seconds: HangSeconds = 120.0,
     as_json: Json = False,
 ) -> None:
-    """Open every video of every split, decode first, middle and last frame, and list what is wrong."""
+    """Check a dataset: decode the first, middle and last frame of every video, and list all problems."""
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.data.tools.validate import describe, validate
 
@@ -65,27 +70,34 @@ def validate(
         for line in [*(f"note: {note}" for note in report.notes), *report.faults]:
             warn(line)
         if out is not None:
-            print(f"{out}: lists of the sound clips, a data set for --data")
+            print(f"{out}: lists of the readable clips, a dataset for --data")
     if report.faults:
         raise typer.Exit(1)
 
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Argument(help="A data set as --data takes it.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the new one; an interrupted preparation goes on.")],
-    short_side: Annotated[int, typer.Option(min=1, help="Larger videos are reduced to it.")] = 256,
+    data: Annotated[Path, typer.Argument(help="Dataset, as for --data.")],
+    out: Annotated[Path, typer.Argument(help="Output folder; an interrupted conversion continues.")],
+    short_side: Annotated[
+        int, typer.Option(min=1, help="Reduce larger videos to this short side, in pixels.")
+    ] = 256,
     keyframe_every: Annotated[int, typer.Option(min=1, help="Frames between keyframes.")] = 10,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="x264's quality; smaller is better.")] = 20,
-    frames: Annotated[bool, typer.Option("--frames", help="JPEG frames instead of H.264 files.")] = False,
-    shard: Annotated[int, typer.Option(min=0, help="Pack so many clips into each tar file; 0: none.")] = 0,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="Quality of x264; smaller is better.")] = 20,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Write JPEG frames instead of H.264 files.")
+    ] = False,
+    shard: Annotated[
+        int, typer.Option(min=0, help="Pack this many clips into each tar file; 0: no tar files.")
+    ] = 0,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="ray: on the cluster of RAY_ADDRESS, or a local one.")
+        Literal["local", "ray"],
+        typer.Option(help="local: worker processes; ray: the cluster of RAY_ADDRESS, or a local one."),
     ] = "local",
     workers: Workers = None,
     hang_seconds: HangSeconds = 1200.0,
 ) -> None:
-    """Write a data set that reads faster: smaller frames, closer keyframes, or JPEG frames."""
+    """Convert a dataset so that it decodes faster: smaller frames, closer keyframes, or JPEG frames."""
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.data.tools.prepare import Form, prepare
 
@@ -99,21 +111,22 @@ def prepare(
     settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
     faults = prepare(data, out, form, track, workers=settings, engine=engine)
     for fault in faults:
-        warn(f"left out: {fault}")
-    print(f"{out}: a data set for --data, {len(faults)} videos left out")
+        warn(f"unreadable, omitted: {fault}")
+    print(f"{out}: a dataset for --data, {len(faults)} unreadable videos omitted")
 
 
 @app.command()
 def index(
     shards: Annotated[
-        list[Path], typer.Argument(help="Tar files with clips; an index is written beside each.")
+        list[Path], typer.Argument(help="Tar files of clips; an index is written next to each.")
     ],
-    out: Annotated[Path, typer.Option(help="New .csv table of their clips, such as my_data/train.csv.")],
+    out: Annotated[Path, typer.Option(help="Table of the clips to write, such as my_data/train.csv.")],
     url: Annotated[
-        str | None, typer.Option(help="Where the tar files will be, if not here: https://…, s3://…")
+        str | None,
+        typer.Option(help="Address of the folder to which the tar files will be uploaded: https://…, s3://…"),
     ] = None,
 ) -> None:
-    """Index tar files of clips, so that they are read in any order, from here or from a server."""
+    """Index tar files of clips for random access, from disk or from a server."""
     from mmaction_lite.data.annotations.class_folders import VIDEO_SUFFIXES
     from mmaction_lite.data.annotations.tables import write_rows
     from mmaction_lite.data.sources.shards import index_shards
@@ -130,12 +143,12 @@ def index(
 @app.command()
 def browse(
     data: Data,
-    recipe: Annotated[str, typer.Option(help="Whose views to draw.")],
-    out: Annotated[Path, typer.Option(help="New .png file.")] = Path("clips.png"),
-    clips: Annotated[int, typer.Option(min=1, help="Training clips to show.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    recipe: Annotated[str, typer.Option(help="Recipe with the training views to draw.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("clips.png"),
+    clips: Annotated[int, typer.Option(min=1, help="Number of training clips.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random draws.")] = 0,
 ) -> None:
-    """Write a contact sheet of training clips, augmented, as the network sees them."""
+    """Write a contact sheet of augmented training clips, as the network receives them."""
     from mmaction_lite.data.annotations.splits import read_split
     from mmaction_lite.data.tools.browse import browse
     from mmaction_lite.recipes import get_recipe

@@ -1,4 +1,4 @@
-"""What the commands share: options that mean the same everywhere, and how they speak."""
+"""Options and output functions that all commands share."""
 
 import json
 import sys
@@ -14,22 +14,34 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-Data = Annotated[Path, typer.Option("--data", help="Class folders, or list files; see the README.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data", help="Dataset: folder with class folders, list files or tables, or a single list."
+    ),
+]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=0, help="Decoding processes [default: one per core].")
+    int | None,
+    typer.Option("--workers", min=0, help="Number of decoding worker processes [default: one per core]."),
 ]
 HangSeconds = Annotated[
-    float, typer.Option(min=1, help="A video that takes longer than this to read is not opened again.")
+    float,
+    typer.Option(
+        min=1, help="Time limit for reading one video, in seconds; slower ones count as unreadable."
+    ),
 ]
 Amp = Annotated[
-    Literal["bfloat16", "float16"] | None, typer.Option("--amp", help="Autocast to this [default: float32].")
+    Literal["bfloat16", "float16"] | None,
+    typer.Option("--amp", help="Autocast to this dtype [default: float32]."),
 ]
 Compile = Annotated[
     Literal["default", "reduce-overhead", "max-autotune"] | None,
-    typer.Option("--compile", help="A mode of torch.compile [default: not compiled]."),
+    typer.Option("--compile", help="Mode of torch.compile [default: not compiled]."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")
+]
 
 
 def start(name: str, compiled_shapes: int = 0) -> "torch.device":
@@ -42,20 +54,20 @@ def start(name: str, compiled_shapes: int = 0) -> "torch.device":
 
 
 def console() -> Console:
-    """For people, beside the results: standard error."""
+    """Return a console on standard error; results go to standard output."""
     return Console(stderr=True)
 
 
 def track(items: Iterable[T], total: int, title: str) -> Iterable[T]:
-    """The items, with a progress bar."""
+    """Iterate over the items with a progress bar."""
     return rich_track(items, title, total, console=console(), transient=True)
 
 
 def warn(line: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(line, file=sys.stderr)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """The one object of `--json`, on standard output."""
+    """Print the JSON object of `--json` on standard output."""
     print(json.dumps(value, ensure_ascii=False))

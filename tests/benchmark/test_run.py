@@ -60,7 +60,7 @@ def test_the_command_writes_results_tables_and_picture_and_goes_on(tiny, tmp_pat
     assert "nothing is left to measure" in again.err
     with pytest.raises(UserError, match="is a file; --out is a folder"):
         run(out / "benchmark.json", "--synthetic")
-    with pytest.raises(UserError, match="no such folder; --peers is where"):
+    with pytest.raises(UserError, match="no such folder; --peers is the folder"):
         run(out, "--synthetic", "--peers", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="measured with batch size 3, not 2; choose another --out"):
         run(out, "--data", str(tiny), "--batch-size", "2")

@@ -37,7 +37,7 @@ def test_prepared_data_are_a_data_set(run, tiny, tmp_path):
         "data", "prepare", tiny, out, "--short-side", "24", "--frames", "--workers", "0"
     )
     assert code == 0, error
-    assert output == f"{out}: a data set for --data, 0 videos left out\n"
+    assert output == f"{out}: a dataset for --data, 0 unreadable videos omitted\n"
     assert len(read_split(out, "train")) == 12
 
 

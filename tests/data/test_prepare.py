@@ -144,5 +144,5 @@ def test_a_ray_cluster_gives_the_same_result(damaged, tmp_path):
         command = [*program, str(tmp_path / engine), "--shard", "6", "--short-side", "24", "--engine", engine]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        assert "1 videos left out" in done.stdout
+        assert "1 unreadable videos omitted" in done.stdout
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
