@@ -89,7 +89,7 @@ def run_page(text: str, names: dict[str, Any] | None = None) -> int:
                 run(command)
                 number += 1
         elif block.language == "python":
-            exec(compile(block.text, "page", "exec"), {"__name__": "page", **(names or {})})
+            exec(compile(block.text, "page", "exec"), {"__name__": "__main__", **(names or {})})
         elif block.language == "bash":
             for line in lines(block):
                 run(line)

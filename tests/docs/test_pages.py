@@ -95,6 +95,7 @@ def test_training(here):
     clips = Normalize()(torch.randint(0, 256, (2, 8, 32, 32, 3), dtype=torch.uint8))
     assert run_page(page, {"clips": [clips]}) >= 4
     assert "layer_decay=0.7" in (here / "runs" / "finetuned" / "recipe.txt").read_text()
+    assert (here / "runs" / "python" / "weights.safetensors").exists()
     assert "AdamW" in (here / "runs" / "own" / "recipe.txt").read_text()
 
 
@@ -116,10 +117,7 @@ def test_testing(here):
 
 
 def test_usage(here):
-    page = page_text("docs/usage.md")
-    run_page(page)
-    script = next(block.text for block in blocks(page) if "__main__" in block.text)
-    exec(compile(script, "page", "exec"), {"__name__": "__main__"})
+    assert run_page(page_text("docs/usage.md")) >= 2
 
 
 def test_data(here):
