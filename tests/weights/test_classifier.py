@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsn_r10
 from mmaction_lite.weights.converters.classifier import classifier_names, compare_classes, place_classifier
 
@@ -56,6 +57,15 @@ def test_a_broken_classifier_stays_for_the_error_message():
         assert place_classifier(found, ours, NAMES) == (found, [], "unknown")
     del weights["head.nouns.bias"]
     assert place_classifier(weights, ours, NAMES, CLASSES, CLASSES[::-1]) == (weights, [], "permuted")
+
+
+def test_other_classes_need_a_classifier_that_is_known():
+    """Without one, nothing is permuted or initialized again, so the logits would be of the wrong classes."""
+    weights = nn.Conv1d(1, 2, 1).state_dict()
+    assert place_classifier(weights, weights, [], ("a", "b"), ("a", "b")) == (weights, [], "same")
+    for classes in (("b", "a"), ("a", "c")):
+        with pytest.raises(UserError, match="no classifier to adapt; .* self.head"):
+            place_classifier(weights, weights, [], classes, ("a", "b"))
 
 
 @pytest.mark.parametrize(

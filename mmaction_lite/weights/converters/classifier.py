@@ -60,8 +60,16 @@ def place_classifier(
     Returns:
         The weights to load, in which rows of the classifier may be permuted; the names of a classifier that
         keeps its initial values; and how the class names relate to each other.
+
+    Raises:
+        UserError: the checkpoint is for other classes or another order of them, and `names` is empty.
     """
     match = compare_classes(source_classes, classes)
+    if match in ("permuted", "different") and not names:
+        raise UserError(
+            "the classes of the weights are not those of the network in the same order, and the network has "
+            "no classifier to adapt; expected an attribute `head`. Assign the classifier to self.head"
+        )
     given = [name for name in names if name in weights]
     if given and not _differs_in_size(weights, ours, names) and match != "different":
         if match != "permuted" or len(given) < len(names):
