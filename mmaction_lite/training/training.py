@@ -184,7 +184,7 @@ def class_weights(recipe: Recipe, samples: Samples, device: torch.device) -> Ten
     if weights == "balanced":
         task = recipe.task.for_classes(samples.classes)
         return torch.from_numpy(task.balanced_weights(samples.counts())).to(device)
-    return torch.tensor(weights, device=device)
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:

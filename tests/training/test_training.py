@@ -122,6 +122,9 @@ def test_class_weights_of_a_recipe(tiny, recipe):
     balanced = class_weights(replace(recipe, class_weights="balanced"), samples, cpu)
     assert given is not None
     assert given.tolist() == [0, 1]
+    whole = class_weights(replace(recipe, class_weights=(1, 2)), samples, cpu)
+    assert whole is not None
+    assert whole.dtype == torch.float32
     assert balanced is not None
     assert balanced.tolist() == [1, 1]  # as many clips of each class
 
