@@ -120,9 +120,9 @@ def measure_loader(
         if not clips:
             raise UserError(f"{samples.source}: none of {len(draws)} clips can be read")
         for first in range(0, len(clips), batch_size):
-            segment = clips[first : first + batch_size]
-            batch = _timed(times["collate"], lambda: stack(segment), len(segment))  # noqa: B023
-            _timed(times["copy to device"], lambda: batch.pixels.to(device, copy=True), len(segment))  # noqa: B023
+            part = clips[first : first + batch_size]
+            batch = _timed(times["collate"], lambda: stack(part), len(part))  # noqa: B023
+            _timed(times["copy to device"], lambda: batch.pixels.to(device, copy=True), len(part))  # noqa: B023
     finally:
         torch.set_num_threads(threads)
         packets.index_cache = known

@@ -180,7 +180,7 @@ class RunFolder:
                     "lower the learning rate, or set max_grad_norm"
                 )
         state = self._state(progress, model)
-        state |= {name: segment.state_dict() for name, segment in states.items()}
+        state |= {name: part.state_dict() for name, part in states.items()}
         self._write("last.pt", state)
 
     def save_best(self, progress: Progress, model: nn.Module, result: Evaluation) -> None:
