@@ -118,7 +118,7 @@ def compute_scores(
     """
     device = device_of(model)
     on_device = (clips.to(device, non_blocking=True) for clips in videos)
-    options = _forward_options(model, protocol)
+    options = forward_options(model, protocol)
     dtype = getattr(torch, precision)
     parts = []
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), reusing_memory(device):
@@ -133,7 +133,7 @@ def compute_scores(
     return protocol.average_logits(logits, probabilities).cpu().numpy()
 
 
-def _forward_options(model: nn.Module, protocol: Protocol) -> dict[str, int]:
+def forward_options(model: nn.Module, protocol: Protocol) -> dict[str, int]:
     """Return the keyword arguments of the forward pass.
 
     Raises:

@@ -21,7 +21,7 @@ from mmaction_lite.distributed import DistributedContext, init_distributed
 from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.clips import TrainingClips, read_training_split
-from mmaction_lite.training.preflight import check_fit, print_summary
+from mmaction_lite.training.preflight import check_fit, check_windows, print_summary
 from mmaction_lite.training.progress import Quarantine, TrainingLog, WandbBoard, import_wandb
 from mmaction_lite.training.run_folder import Progress, RunFolder
 from mmaction_lite.training.signals import stop_signals, until_stopped
@@ -129,6 +129,7 @@ def _build(
     check_fit(recipe, samples, batch_plan, context, shard)
     torch.manual_seed(run.seed)
     model = run.card.build(recipe)
+    check_windows(recipe, model)
     if init_from is not None:
         report(str(run.start_from(init_from, model)))
     is_sharded = shard and context.world_size > 1

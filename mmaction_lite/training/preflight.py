@@ -1,8 +1,10 @@
 """Checks before a training: whether recipe, data and processes fit together; and the printed summary."""
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -10,6 +12,8 @@ from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
+from mmaction_lite.inference.scores import forward_options
+from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard
 
@@ -59,6 +63,31 @@ def check_fit(
             f"batch_size {recipe.batch_size} cannot be divided evenly over {context.world_size} processes"
             f"{'' if recipe.mixing is None else ', in pairs for mixing'}; use a multiple of {unit}"
         )
+
+
+def check_windows(recipe: Recipe, model: nn.Module) -> None:
+    """Check that the network can classify the windows of the recipe's protocols, before it is trained.
+
+    The forward passes run on the meta device, without data.
+
+    Args:
+        recipe: the recipe.
+        model: the network; put into evaluation mode if the recipe has a window.
+
+    Raises:
+        UserError: its forward method takes no window, or a window is larger than the features.
+    """
+    if recipe.window is None:
+        return
+    for protocol in (recipe.val_protocol, recipe.test_protocol):
+        options = forward_options(model.eval(), protocol)
+        if isinstance(model, Recognizer):
+            tensors = dict(chain(model.named_parameters(), model.named_buffers()))
+            tensors = {name: tensor.to("meta") for name, tensor in tensors.items()}
+            frames, height, width, channels = protocol.views.view_shape
+            clip = torch.empty(1, channels, frames, height, width, device="meta")
+            with torch.no_grad():
+                torch.func.functional_call(model, tensors, (clip,), options)
 
 
 def print_summary(

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
+from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10
-from mmaction_lite.training.preflight import check_fit, print_summary
+from mmaction_lite.training.loop import train
+from mmaction_lite.training.preflight import check_fit, check_windows, print_summary
 from mmaction_lite.weights.card import ModelCard
 
 CPU = DistributedContext(0, 1, 1, torch.device("cpu"))
@@ -97,3 +100,20 @@ def test_recipe_data_and_device_that_do_not_fit(recipe):
         check(replace(recipe, class_weights=(1.0, 1.0, 1.0)), samples)
     with pytest.raises(UserError, match="--shard cannot be combined with ema_decay or compile"):
         check(replace(recipe, ema_decay=0.9), samples, shard=True)
+
+
+def test_windows_are_checked_before_the_training(recipe):
+    model = tsm_r10(num_classes=2, width=8)
+    views = replace(recipe.test, crop=CenterCrop(size=(64, 64)))
+    check_windows(replace(recipe, window=2, val=views, test=views), model)
+    with pytest.raises(UserError, match="window is 3; expected at most the feature map, 2x2"):
+        check_windows(replace(recipe, window=3, val=views, test=views), model)
+    with pytest.raises(UserError, match="forward method of Linear has no argument `window`"):
+        check_windows(replace(recipe, window=2), nn.Linear(1, 1))
+    check_windows(recipe, nn.Linear(1, 1))
+
+
+def test_a_training_with_a_window_that_does_not_fit_takes_no_step(tiny, recipe, tmp_path):
+    with pytest.raises(UserError, match="window is 9; expected at most the feature map"):
+        train(replace(recipe, window=9), tiny, tmp_path / "run")
+    assert not (tmp_path / "run" / "last.pt").exists()
