@@ -10,7 +10,7 @@ import jupyter_cache.executors.utils as executors
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
-# The notebook calls `mmaction-lite`, which need not be on the PATH of whoever builds the site.
+# The notebook calls `mmaction-lite`, which is not on the PATH unless the environment is active.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import generated_pages  # noqa: E402
