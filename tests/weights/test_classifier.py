@@ -64,7 +64,7 @@ def test_other_classes_need_a_classifier_that_is_known():
     weights = nn.Conv1d(1, 2, 1).state_dict()
     assert place_classifier(weights, weights, [], ("a", "b"), ("a", "b")) == (weights, [], "same")
     for classes in (("b", "a"), ("a", "c")):
-        with pytest.raises(UserError, match="no classifier to adapt; .* self.head"):
+        with pytest.raises(UserError, match=r"no classifier to adapt; .* self\.head"):
             place_classifier(weights, weights, [], classes, ("a", "b"))
 
 
