@@ -1,1 +1,1 @@
-"""How fast networks train, test and are fed, what limits them, and how others do beside them."""
+"""Benchmarks of training, inference and data loading, and comparison with other frameworks."""

@@ -1,4 +1,4 @@
-"""How fast clips come, and what limits them."""
+"""Measure the throughput of the training loader and the cost of its stages."""
 
 import statistics
 import time
@@ -40,23 +40,23 @@ STAGES = ("open", "decode", "resize and crop", "augment", "collate", "copy to de
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderReport:
-    """What `measure_loader` found. All times are medians of processor milliseconds per clip, one thread.
+    """Result of `measure_loader`. All times are medians of CPU milliseconds per clip with one thread.
 
     Args:
-        data: where the clips come from.
-        recipe: whose views were drawn.
-        clips: how many were timed.
-        unreadable: how many draws met a broken file and were left out.
-        stages: by stage; "decode" goes from packets to whole RGB frames.
-        whole: of the path that trainings take, from the file to pixels; it crops before it resizes, keeps
-            one whole frame at a time and so takes less than its stages one after another.
-        whole_to_decode: what that takes in proportion to opening and decoding alone, clip by clip.
-        peers: other readers that are installed, same files and frames, opening and decoding to RGB only;
-            "ours" is `open` and `decode` of this package in alternation with them.
-        clips_per_second: of the whole loader, by wall clock.
-        workers: its processes.
-        limited_by: the stage that takes most of the processors' time.
-        environment: of the measurement.
+        data: file or folder that lists the clips.
+        recipe: name of the recipe with the training views.
+        clips: number of measured clips.
+        unreadable: number of clips that were left out because they cannot be read.
+        stages: time of each stage. "decode" converts packets to whole RGB frames.
+        whole: time of the path used in training, from the file to the pixels of the views. It crops before it
+            resizes and holds one whole frame at a time, so it takes less than the sum of its stages.
+        whole_to_decode: median ratio of the whole path to opening and decoding alone, per clip.
+        peers: time to open and decode to RGB, by reader, for the same files and frames; "ours" is this
+            package.
+        clips_per_second: throughput of the loader with its workers, in wall-clock time.
+        workers: number of decoding processes.
+        limited_by: the stage with the largest CPU time.
+        environment: environment of the measurement.
     """
 
     data: str
@@ -82,12 +82,21 @@ def measure_loader(
     track: Track,
     seed: int = 0,
 ) -> LoaderReport:
-    """Time the stages of the training loader one by one, the path as a whole, and other readers beside it.
+    """Measure each stage of the training loader, the whole path, and other video readers.
 
-    Every file counts as new, as in an epoch over a large data set: what is known of its packets is forgotten.
+    The cache of packet indexes is disabled, because in a large data set every file is opened once per epoch.
+
+    Args:
+        samples: the clips.
+        recipe: recipe with the training views and the batch size.
+        device: device to which batches are copied.
+        num_clips: number of clips to measure.
+        num_workers: decoding processes for the throughput.
+        track: wraps an iterable to show progress: (iterable, total, title).
+        seed: seed of the random views.
 
     Raises:
-        UserError: nothing can be read.
+        UserError: no clip can be read.
     """
     dataset = VideoDataset(samples, recipe.train, seed=seed)
     num_clips = max(1, num_clips)
@@ -105,7 +114,7 @@ def measure_loader(
     try:
         for draw, sample in track(draws, len(draws), "timing the loader"):
             try:
-                # In turns, so that a busy machine disturbs all alike.
+                # In alternation, so that other load on the machine affects all measurements equally.
                 clip = _timed(whole := [], lambda: dataset[draw, sample])  # noqa: B023
                 if clip.faults:
                     continue
@@ -149,7 +158,7 @@ def measure_loader(
 def _time_stages(
     times: dict[str, list[float]], samples: Samples, recipe: Recipe, draw: int, sample: int, seed: int
 ) -> list[int]:
-    """Time one draw stage by stage; the frames it needs."""
+    """Measure each stage of reading one training clip; return its frame indices."""
     views = recipe.train
     rng = generator(seed, AUGMENT, draw)
     source = _timed(times["open"], lambda: open_sample(samples, sample))
@@ -173,7 +182,7 @@ def _time_stages(
 
 
 def _timed(milliseconds: list[float], run: Callable[[], Any], count: int = 1) -> Any:
-    """What `run` gives; its processor time per clip is appended."""
+    """Return the result of `run`, and append its CPU time per clip to `milliseconds`."""
     start = time.process_time()
     result = run()
     milliseconds.append(1000 * (time.process_time() - start) / count)
@@ -183,7 +192,7 @@ def _timed(milliseconds: list[float], run: Callable[[], Any], count: int = 1) ->
 def _throughput(
     samples: Samples, recipe: Recipe, batch_size: int, num_workers: int, num_clips: int, seed: int
 ) -> float:
-    """Clips per second of the running loader; its first batches, for which processes start, do not count."""
+    """Return the clips per second of the loader, without its first batches, during which workers start."""
     warm = max(1, 2 * num_workers)
     steps = warm + max(2, -(-num_clips // batch_size))
     dataset = VideoDataset(samples, recipe.train, seed=seed, batch_plan=BatchPlan(len(samples), batch_size))
@@ -198,12 +207,12 @@ def _throughput(
 
 
 def _readers() -> dict[str, Read]:
-    """Our reader and those of others, each decoding with one thread."""
+    """Return all readers by name; each decodes with one thread."""
     return {"ours": read_planned, "PyAV, linear": read_linear} | installed_readers()
 
 
 def installed_readers() -> dict[str, Read]:
-    """The readers of other packages that are installed, by the package."""
+    """Return the readers of other installed packages, by package."""
     readers: dict[str, Read] = {}
     for module, read in (("decord", _read_decord), ("torchcodec.decoders", _read_torchcodec)):
         try:
@@ -215,13 +224,13 @@ def installed_readers() -> dict[str, Read]:
 
 
 def read_planned(path: str, indices: list[int]) -> object:
-    """RGB frames by this package."""
+    """Read RGB frames with this package."""
     with Video(path) as video:
         return video.frames(indices)
 
 
 def read_linear(path: str, indices: list[int]) -> object:
-    """RGB frames by decoding from the file's beginning."""
+    """Read RGB frames by decoding the file from its beginning."""
     wanted, last, found = set(indices), max(indices), {}
     with av.open(path) as container:
         stream = container.streams.video[0]
