@@ -110,7 +110,7 @@ def test_compiled_parts_add_up_to_the_step(recipe, mode):
     model = recipe.model(num_classes=2, dropout=0.0).cuda().train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # or parts would be normalised apart
+            module.eval()  # or parts would be normalized apart
     whole, parts = (
         replace(recipe, compile=compile, clips_per_device=n) for compile, n in ((None, None), (mode, 2))
     )

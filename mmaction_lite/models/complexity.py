@@ -68,7 +68,7 @@ def parameters(model: nn.Module) -> int:
 def multiply_adds(model: nn.Module, input_shape: Shape) -> int:
     """Return the multiply-adds of all convolutions and matrix products for one input (B, C, T, H, W).
 
-    Publications call this "FLOPs" and give it for one view. Normalisation, activations and pooling are not
+    Publications call this "FLOPs" and give it for one view. Normalization, activations and pooling are not
     counted. The forward pass runs on the meta device, without data.
     """
     return _count(model, input_shape).flops // 2  # PyTorch counts a multiply-add as two

@@ -53,7 +53,7 @@ def inflated_resnet(
         pool: pooling after the stem; by default a 3×3 max pooling.
         halve_time: pool pairs of frames after the first stage.
         joined: channels concatenated to the input of each stage (lateral connections of SlowFast).
-        zero_init_residual: initialise every block as the identity.
+        zero_init_residual: initialize every block as the identity.
     """
 
     def units(stage: int, block: int) -> Sequence[Unit]:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from mmaction_lite.models.convolution import Conv2d, Unit, conv2d
-from mmaction_lite.models.resnet import Chain, Stage, initialise
+from mmaction_lite.models.resnet import Chain, Stage, initialize
 
 # Expansion, channels, number of blocks, stride of the first block (table 2 of the paper).
 SETTINGS = (
@@ -83,7 +83,7 @@ class MobileNetV2(nn.Module):
         self.conv2 = Conv2d(channels, self.features, 1, 1)
         self.bn2 = nn.BatchNorm2d(self.features)
         self.relu = nn.ReLU6(inplace=True)
-        initialise(self)
+        initialize(self)
 
     def layers(self) -> list[nn.Module]:
         """Return stem and blocks, the last one with the 1×1 convolution after it; see `models.network`."""

@@ -27,7 +27,7 @@ def middle_channels(in_channels: int, out_channels: int, kernel: int) -> int:
 
 
 def factored(kernel: int, stride_t: int = 1, middle: int | None = None, frames: int = 3) -> Unit:
-    """Return a unit of a 1×k×k convolution, normalisation, ReLU and a temporal convolution.
+    """Return a unit of a 1×k×k convolution, normalization, ReLU and a temporal convolution.
 
     Args:
         kernel: k.
@@ -45,7 +45,7 @@ def factored(kernel: int, stride_t: int = 1, middle: int | None = None, frames: 
 
 
 def time_first(stride_t: int) -> Unit:
-    """Return a unit of a 3×1×1 convolution, normalisation, ReLU and a 1×3×3 convolution.
+    """Return a unit of a 3×1×1 convolution, normalization, ReLU and a 1×3×3 convolution.
 
     All have the same number of channels.
 

@@ -20,13 +20,13 @@ Norm = Callable[[int], nn.Module]
 
 
 class Chain(nn.Module):
-    """Convolutions with normalisation (conv1, bn1, conv2, bn2, …) and an activation between two of them.
+    """Convolutions with normalization (conv1, bn1, conv2, bn2, …) and an activation between two of them.
 
     Args:
         channels: channels of the input, then of the output of every convolution.
         strides: stride of every convolution in pixels.
         units: builders of the convolutions.
-        norm: builder of a normalisation for a number of channels.
+        norm: builder of a normalization for a number of channels.
         activation: in-place activation.
     """
 
@@ -47,7 +47,7 @@ class Chain(nn.Module):
 
     @property
     def last_norm(self) -> nn.Module:
-        """The normalisation after the last convolution."""
+        """The normalization after the last convolution."""
         return self.get_submodule(f"bn{self.length}")
 
     @property
@@ -174,8 +174,8 @@ class ResNet(nn.Module):
         pool: pooling after the stem; None: no pooling.
         first_stride: stride of stage 0 in pixels; the other stages have stride 2.
         joined: channels concatenated to the input of each stage (lateral connections of SlowFast).
-        norm_eps: epsilon of the batch normalisation in stem and blocks.
-        zero_init_residual: initialise every block as the identity.
+        norm_eps: epsilon of the batch normalization in stem and blocks.
+        zero_init_residual: initialize every block as the identity.
 
     Attributes:
         channels: output channels of the stem and of each stage.
@@ -214,7 +214,7 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", blocks)
             self.channels.append(inner * expansion)
         self.features = self.channels[-1]
-        initialise(self, zero_init_residual=zero_init_residual)
+        initialize(self, zero_init_residual=zero_init_residual)
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -240,12 +240,12 @@ class ResNet(nn.Module):
         return x
 
 
-def initialise(net: nn.Module, *, zero_init_residual: bool = False) -> None:
-    """Initialise convolutions by He's normal distribution, fan-out mode (arXiv:1502.01852), in place.
+def initialize(net: nn.Module, *, zero_init_residual: bool = False) -> None:
+    """Initialize convolutions by He's normal distribution, fan-out mode (arXiv:1502.01852), in place.
 
     Args:
         net: the network.
-        zero_init_residual: set the weight of the last normalisation of every block to 0, so that the block is
+        zero_init_residual: set the weight of the last normalization of every block to 0, so that the block is
             the identity (Goyal et al., arXiv:1706.02677, section 5.1).
     """
     for module in net.modules():

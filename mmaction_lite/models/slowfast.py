@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmaction_lite.models.convolution import Conv3d
 from mmaction_lite.models.inflated import inflated_resnet
 from mmaction_lite.models.recognizer import Recognizer
-from mmaction_lite.models.resnet import initialise
+from mmaction_lite.models.resnet import initialize
 
 SlowFrames = Literal["linspace", "strided"]
 BETA = 8  # ratio of the channels of the slow pathway to those of the fast one; the paper's beta is 1/8
@@ -27,7 +27,7 @@ class Lateral(nn.Module):
         channels: channels of the fast pathway; the output has twice as many.
         kernel: kernel size in frames.
         alpha: frames of the fast pathway per frame of the slow one.
-        norm: apply batch normalisation and ReLU to the output.
+        norm: apply batch normalization and ReLU to the output.
     """
 
     def __init__(self, channels: int, kernel: int, alpha: int, norm: bool) -> None:
@@ -54,7 +54,7 @@ class SlowFast(nn.Module):
         width: channels of the stem of the slow pathway.
         alpha: frames of the fast pathway per frame of the slow one.
         lateral_kernel: kernel size of the lateral connections in frames.
-        lateral_norm: apply batch normalisation and ReLU in the lateral connections; False in MMAction2.
+        lateral_norm: apply batch normalization and ReLU in the lateral connections; False in MMAction2.
         slow_frames: frames of the slow pathway. "linspace": T / alpha frames, evenly spaced from the first to
             the last. "strided": every alpha-th frame, beginning with the first (MMAction2).
         fast_first: concatenate the features of the fast pathway before those of the slow one; True in
@@ -86,11 +86,11 @@ class SlowFast(nn.Module):
     def adapt(
         self, lateral_kernel: int, lateral_norm: bool, slow_frames: SlowFrames, fast_first: bool
     ) -> None:
-        """Change to another published form, in place, with newly initialised lateral connections."""
+        """Change to another published form, in place, with newly initialized lateral connections."""
         self.lateral = nn.ModuleList(
             [Lateral(channels, lateral_kernel, self.alpha, lateral_norm) for channels in self.fast_channels]
         )
-        initialise(self.lateral)
+        initialize(self.lateral)
         self.slow_frames = slow_frames
         self.fast_first = fast_first
 

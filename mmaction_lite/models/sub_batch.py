@@ -1,4 +1,4 @@
-"""Sub-batch normalisation: a large batch with the batch statistics of a small one."""
+"""Sub-batch normalization: a large batch with the batch statistics of a small one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from mmaction_lite.errors import UserError
 
 
 class SubBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over equal parts of a batch (ghost batches; Hoffer et al. 2017, arXiv:1705.08741).
+    """Batch normalization over equal parts of a batch (ghost batches; Hoffer et al. 2017, arXiv:1705.08741).
 
     Output and running statistics are those of one forward pass per part. The state dict is that of
     `nn.BatchNorm2d`.
@@ -25,8 +25,8 @@ class SubBatchNorm2d(nn.BatchNorm2d):
         """Map (N, C, H, W) to the same shape; N is a multiple of `groups`."""
         if not self.training or self.groups == 1:
             return super().forward(input)
-        normalise = super().forward
-        return torch.cat([normalise(part) for part in input.chunk(self.groups)])
+        normalize = super().forward
+        return torch.cat([normalize(part) for part in input.chunk(self.groups)])
 
 
 def split_batch_norm(model: nn.Module) -> None:
@@ -44,7 +44,7 @@ def split_batch_norm(model: nn.Module) -> None:
 
 @contextmanager
 def in_groups(norms: Sequence[SubBatchNorm2d], batch_size: int, fewest: int) -> Iterator[None]:
-    """Return a context in which `norms` normalise a batch in equal groups.
+    """Return a context in which `norms` normalize a batch in equal groups.
 
     Args:
         norms: the modules.

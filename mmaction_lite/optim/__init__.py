@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules, parameter groups, freezing and batch normalisation of a training."""
+"""Optimizers, learning-rate schedules, parameter groups, freezing and batch normalization of a training."""
 
 from mmaction_lite.optim.batch_norm import BatchNormMode, measure_statistics, set_batch_norm
 from mmaction_lite.optim.freezing import freeze

@@ -1,4 +1,4 @@
-"""Batch normalisation in training: which running statistics are updated, and how they are measured."""
+"""Batch normalization in training: which running statistics are updated, and how they are measured."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -11,7 +11,7 @@ BatchNormMode = Literal["train", "frozen", "partial", "sync"]
 
 
 def set_batch_norm(model: nn.Module, mode: BatchNormMode) -> list[nn.Module]:
-    """Freeze batch normalisation as `mode` demands; return the modules that must stay in evaluation mode.
+    """Freeze batch normalization as `mode` demands; return the modules that must stay in evaluation mode.
 
     Args:
         model: the network.
@@ -31,13 +31,13 @@ def set_batch_norm(model: nn.Module, mode: BatchNormMode) -> list[nn.Module]:
 
 @torch.no_grad()
 def measure_statistics(model: nn.Module, inputs: Iterable[Tensor]) -> None:
-    """Set the running statistics of batch normalisation to their mean over `inputs`, in place.
+    """Set the running statistics of batch normalization to their mean over `inputs`, in place.
 
-    Precise batch normalisation (Wu & Johnson 2021, arXiv:2105.07576, section 3): the running averages of a
+    Precise batch normalization (Wu & Johnson 2021, arXiv:2105.07576, section 3): the running averages of a
     training lag behind the weights. All other modules run in evaluation mode.
 
     Args:
-        model: the network; left in evaluation mode, except for its batch normalisation.
+        model: the network; left in evaluation mode, except for its batch normalization.
         inputs: one batch each, as the network takes them.
     """
     norms = _batch_norms(model)

@@ -23,7 +23,7 @@ def uniform_groups(model: nn.Module, weight_decay: float) -> list[Group]:
 def no_decay_groups(model: nn.Module, weight_decay: float) -> list[Group]:
     """Return two groups: weights with weight decay, all other parameters without.
 
-    The others are those of one dimension (biases, normalisation), and parameters that belong to the network
+    The others are those of one dimension (biases, normalization), and parameters that belong to the network
     itself and to none of its submodules, such as class tokens and position embeddings.
     """
     own = set(model.parameters(recurse=False))
@@ -44,7 +44,7 @@ def tsm_groups(model: nn.Module, weight_decay: float) -> list[Group]:
 
     Source: `get_optim_policies` of mit-han-lab/temporal-shift-module.
     Factors of the learning rate: weights of convolutions 1, with weight decay; their biases 2, without;
-    normalisation 1, without; the weight of the classifier 5, with weight decay; its bias 10, without. For RGB
+    normalization 1, without; the weight of the classifier 5, with weight decay; its bias 10, without. For RGB
     the first convolution has the same factors as the others.
 
     Raises:
@@ -112,7 +112,7 @@ def layer_numbers(model: nn.Module) -> dict[nn.Parameter, int]:
 
     Layers are those of `models.network.layers`. A parameter outside of all of them belongs to the layer of
     the parameter that is registered before it, or to the stem: position embeddings, which the network itself
-    holds, to the stem, the normalisation after the last block to that block.
+    holds, to the stem, the normalization after the last block to that block.
 
     Raises:
         UserError: a parameter belongs to two layers.

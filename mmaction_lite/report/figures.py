@@ -16,8 +16,8 @@ Row = dict[str, Any]
 
 MOST_POINTS = 1000  # of a training curve
 TRAINING, VALIDATION, SECOND, THIRD = "#3f7df0", "#e8772e", "#2fa37c", "#a05bc4"
-INK, GRID = "#7c7f85", "#7c7f86"  # placeholders, replaced in the SVG by colours of light and dark mode
-SVG_COLOURS = (
+INK, GRID = "#7c7f85", "#7c7f86"  # placeholders, replaced in the SVG by colors of light and dark mode
+SVG_COLORS = (
     ":root{--ink:#4b5563;--grid:#d9dde3}"
     "@media(prefers-color-scheme:dark){:root{--ink:#aeb6c2;--grid:#343b46}}"
 )
@@ -29,7 +29,7 @@ def data_uri(content: bytes, media_type: str) -> str:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Return the centred moving average over a fortieth of a curve (N,), smaller at both ends."""
+    """Return the centered moving average over a fortieth of a curve (N,), smaller at both ends."""
     window = np.ones(max(1, len(values) // 40) * 2 - 1)
     same = (len(window) - 1) // 2, (len(window) - 1) // 2 + len(values)
     return (np.convolve(values, window) / np.convolve(np.ones(len(values)), window))[slice(*same)]
@@ -57,32 +57,32 @@ def _axes() -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure) -> str:
-    """Return a figure as a data URI, with text in the system font and colours of light and dark mode."""
+    """Return a figure as a data URI, with text in the system font and colors of light and dark mode."""
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     svg = stream.getvalue().replace(INK, f"var(--ink,{INK})").replace(GRID, f"var(--grid,{GRID})")
-    svg = svg.replace('<style type="text/css">', f'<style type="text/css">{SVG_COLOURS}', 1)
+    svg = svg.replace('<style type="text/css">', f'<style type="text/css">{SVG_COLORS}', 1)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
     return data_uri(svg.encode(), "image/svg+xml")
 
 
 def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -> Row | None:
-    """Draw series (rows, key, label, colour) as a figure with title, uri and alt; None without any number."""
+    """Draw series (rows, key, label, color) as a figure with title, uri and alt; None without any number."""
     figure, axes = _axes()
     summaries, top = [], 0.0
-    for rows, key, label, colour in series:
+    for rows, key, label, color in series:
         epochs, values = column(rows, key)
         if not len(values):
             continue
         values = values * scale
         if "split" in rows[0]:  # validations: few and exact
-            axes.plot(epochs, values, color=colour, label=label, linewidth=1.6, marker="o", markersize=3.5)
+            axes.plot(epochs, values, color=color, label=label, linewidth=1.6, marker="o", markersize=3.5)
         else:
             some = slice(None, None, -(-len(values) // MOST_POINTS))
-            axes.plot(epochs[some], values[some], color=colour, linewidth=0.8, alpha=0.3)
+            axes.plot(epochs[some], values[some], color=color, linewidth=0.8, alpha=0.3)
             values = smooth(values)
-            axes.plot(epochs[some], values[some], color=colour, label=label, linewidth=1.8)
+            axes.plot(epochs[some], values[some], color=color, label=label, linewidth=1.8)
         top = max(top, float(np.percentile(values, 98)))
         summaries.append(f"{label} from {values[0]:.4g} to {values[-1]:.4g}")
     if not summaries:
@@ -140,8 +140,8 @@ def matrix_image(matrix: np.ndarray) -> str:
     # Each kind of mistake is rare among many classes; a linear scale would show the diagonal alone.
     norm = AsinhNorm(linear_width=0.01, vmin=0, vmax=1)
     on_diagonal = np.eye(len(share), dtype=bool)
-    for colour, hidden in ((TRAINING, ~on_diagonal), (VALIDATION, on_diagonal)):
-        faint_to_full = LinearSegmentedColormap.from_list("share", [(*to_rgb(colour), 0.15), colour])
+    for color, hidden in ((TRAINING, ~on_diagonal), (VALIDATION, on_diagonal)):
+        faint_to_full = LinearSegmentedColormap.from_list("share", [(*to_rgb(color), 0.15), color])
         cells = np.ma.masked_where(hidden | (share == 0), share)
         picture = axes.imshow(cells, norm=norm, cmap=faint_to_full, interpolation="none")
     axes.set_xlabel("predicted class (number)", color=INK)

@@ -74,7 +74,7 @@ class Gradients:
             rng: for mixing; every part is mixed alike.
             long_factor: batch size divided by the recipe's, from the long cycle of multigrid training; parts
                 grow by the same factor.
-            short_factor: the same from the short cycle; groups of batch normalisation grow by it, too.
+            short_factor: the same from the short cycle; groups of batch normalization grow by it, too.
             lap: called at the end of the stages "normalise", "forward" and "backward".
 
         Returns:
@@ -121,10 +121,10 @@ class Gradients:
             )
 
     def _seen(self, size: int, short_factor: int) -> str:
-        """Return a note if smaller parts change the statistics of batch normalisation."""
+        """Return a note if smaller parts change the statistics of batch normalization."""
         if self.recipe.norm_clips is not None and size >= self.recipe.norm_clips * short_factor:
             return ""
-        return f" (batch normalisation now sees {size} clips)"
+        return f" (batch normalization now sees {size} clips)"
 
     def _add(
         self,

@@ -33,7 +33,7 @@ def shard(model: nn.Module, context: DistributedContext) -> None:
         context: the processes.
     """
     mesh = init_device_mesh(context.device.type, (context.world_size,))
-    # Not the stem: its normalisation runs again in the backward pass, before FSDP gathers its parameters.
+    # Not the stem: its normalization runs again in the backward pass, before FSDP gathers its parameters.
     for layer in layers(model)[1:-1]:
         modules = [module for module in layer_modules(layer) if any(True for _ in module.parameters())]
         if modules:

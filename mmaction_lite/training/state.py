@@ -81,10 +81,10 @@ def build_state(
     """Prepare a network for training as the recipe demands, and create its optimizer.
 
     Args:
-        recipe: freezing, batch normalisation, recomputation, optimizer, precision, averaging, compilation.
+        recipe: freezing, batch normalization, recomputation, optimizer, precision, averaging, compilation.
         model: the network with its initial weights; changed in place.
         context: processes and device of the training.
-        report: called with a line if the recipe's batch normalisation is not available.
+        report: called with a line if the recipe's batch normalization is not available.
         unsharded: builds a network of the same architecture. If given, `model` is sharded over the processes.
     """
     device = context.device
@@ -93,7 +93,7 @@ def build_state(
         if context.world_size > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         else:
-            report(f"batch_norm sync: on {context} it is plain batch normalisation")
+            report(f"batch_norm sync: on {context} it is plain batch normalization")
     frozen = freeze(model, recipe.freeze) + set_batch_norm(model, recipe.batch_norm)
     if recipe.norm_clips is not None:
         split_batch_norm(model)

@@ -123,7 +123,7 @@ def test_weights_start_another_training_with_other_classes(run, trained, tiny, t
     arguments = ["--data", tmp_path / "data", "--out", tmp_path / "run", *SMALL]
     code, _, error = run("train", motions_recipe, *arguments, "--init-from", trained / "weights.safetensors")
     assert code == 0, error
-    assert "re-initialised: fc.weight, fc.bias" in error
+    assert "re-initialized: fc.weight, fc.bias" in error
 
 
 def mistakes(trained, tiny, tmp_path, recipe):
@@ -225,7 +225,7 @@ def test_convert_writes_weights_that_load(run, tmp_path):
     arguments = ["--recipe", "tsn_r50_1x1x3_100e_kinetics400_rgb", "--out", tmp_path / "w.safetensors"]
     code, output, error = run("convert", tmp_path / "x.pth", *arguments, "--classes", tmp_path / "names.txt")
     assert code == 0, error
-    assert [line.split(":")[0] for line in output.splitlines()] == ["loaded", "re-initialised", "unused"]
+    assert [line.split(":")[0] for line in output.splitlines()] == ["loaded", "re-initialized", "unused"]
     model = load(tmp_path / "w.safetensors")
     assert card_of(model).classes == ("run", "jump", "swim")
     assert card_of(model).test.num_views == 10

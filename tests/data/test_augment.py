@@ -19,7 +19,7 @@ EVERYTHING = [
 
 
 def picture(seed=0, height=40, width=60):
-    """Smooth colours with a few sharp edges: uint8 (height, width, 3)."""
+    """Smooth colors with a few sharp edges: uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(30, 220, (6, 8, 3), np.uint8))
     frame = np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
@@ -73,7 +73,7 @@ def test_operations_do_what_pillow_does_to_a_frame(operation, strength):
     ours = apply(operation, frame[None], strength)[0]
     difference = np.abs(ours.astype(int) - pillow(operation, frame, strength))
     if operation in ("rotate", "shear_x", "shear_y"):
-        # Where a moved frame begins: we blend with the grey outside, Pillow does not.
+        # Where a moved frame begins: we blend with the gray outside, Pillow does not.
         assert np.quantile(difference, 0.9) <= 2
         assert difference.mean() < 2.5
     else:
@@ -91,7 +91,7 @@ def test_all_frames_of_a_clip_are_treated_alike(transform):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_operations_do_not_treat_a_frame_by_its_own_colours(operation, clip):
+def test_operations_do_not_treat_a_frame_by_its_own_colors(operation, clip):
     """A bright frame beside a dark one stays brighter: contrast and histograms are those of the clip."""
     changed = apply(operation, np.stack([clip[0] // 4, clip[0] // 4 + 120]), 0.1)
     if operation == "invert":
@@ -149,13 +149,13 @@ def test_color_jitter_scales_brightness_contrast_and_saturation(clip):
         turned = of(seed, hue=0.1)
         whole = (turned.min(-1) > 0) & (turned.max(-1) < 255)
         assert np.abs(turned @ np.array([0.299, 0.587, 0.114]) - luma)[whole].max() < 1
-    grey = np.repeat(clip[..., :1], 3, -1)
-    untouched = ColorJitter(saturation=0.5, hue=0.5)(grey, np.random.default_rng(0))
-    assert np.abs(untouched.astype(int) - grey).max() <= 1
+    gray = np.repeat(clip[..., :1], 3, -1)
+    untouched = ColorJitter(saturation=0.5, hue=0.5)(gray, np.random.default_rng(0))
+    assert np.abs(untouched.astype(int) - gray).max() <= 1
     assert (ColorJitter()(clip, np.random.default_rng(0)) == clip).all()
 
 
-def test_half_a_turn_of_the_hue_gives_the_complementary_colour():
+def test_half_a_turn_of_the_hue_gives_the_complementary_color():
     class FullState:
         """A generator that draws the end of every range."""
 
@@ -176,7 +176,7 @@ def test_erasing_puts_the_same_noise_into_a_box_of_every_frame(clip):
         rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
         box = np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         assert (changed[box] == changed[box][:1]).all()
-        assert where.sum() > 0.95 * changed[box][0, ..., 0].size  # a box, but for noise that hit the colour
+        assert where.sum() > 0.95 * changed[box][0, ..., 0].size  # a box, but for noise that hit the color
         shares.append(changed[box][0, ..., 0].size / where.size)
         ratios.append(len(rows) / len(columns))
     assert 0.015 < min(shares) < 0.04

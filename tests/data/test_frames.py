@@ -73,7 +73,7 @@ def test_box_and_size_as_for_a_video(folder: Path) -> None:
             video.frames([0], box=(0, 100, 10, 40))
 
 
-def test_grey_and_png_frames_become_rgb(tmp_path: Path) -> None:
+def test_gray_and_png_frames_become_rgb(tmp_path: Path) -> None:
     Image.fromarray(barcode.draw(5)).convert("L").save(tmp_path / "a.jpg")
     Image.fromarray(barcode.draw(6)).save(tmp_path / "b.png")
     with Frames(tmp_path) as video:

@@ -12,7 +12,7 @@ LENGTHS = range(1, 301)
 
 
 @pytest.mark.parametrize("num_segments", [1, 3, 8, 16, 25])
-def test_segment_centres_are_the_published_ones(num_segments):
+def test_segment_centers_are_the_published_ones(num_segments):
     for length in LENGTHS:
         average = length / num_segments
         expected = [math.floor(i * average + average / 2) for i in range(num_segments)]

@@ -194,7 +194,7 @@ def test_a_fault_ends_the_reading_that_was_noted(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_dead_worker_is_recognised_by_its_exit_code(tiny, recipe, tmp_path, monkeypatch):
+def test_a_dead_worker_is_recognized_by_its_exit_code(tiny, recipe, tmp_path, monkeypatch):
     """The text of PyTorch's error does not matter."""
     read = dataloader._MultiProcessingDataLoaderIter._try_get_data
 

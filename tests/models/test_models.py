@@ -78,7 +78,7 @@ def one_thread() -> Iterator[None]:
 
 
 def build(name: str, **arguments: Any) -> Any:
-    """A thin model, its normalisations as after some training."""
+    """A thin model, its normalizations as after some training."""
     torch.manual_seed(0)
     model = getattr(models, name)(num_classes=5, width=8, **arguments)
     train_norms(model)

@@ -72,7 +72,7 @@ def test_the_head_is_the_attribute_or_the_last_linear_layer():
 
 
 class Deep(nn.Module):
-    """Three blocks with batch normalisation and dropout, and a head."""
+    """Three blocks with batch normalization and dropout, and a head."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmaction_lite.models.convolution import conv2d
-from mmaction_lite.models.resnet import DEPTHS, Block, MaxPool, ResNet, Stage, initialise
+from mmaction_lite.models.resnet import DEPTHS, Block, MaxPool, ResNet, Stage, initialize
 
 
 def resnet(depth: int, **options) -> ResNet:
@@ -49,7 +49,7 @@ def test_blocks_start_as_the_identity_where_asked_for():
 
 def test_convolutions_start_with_hes_variance():
     conv = nn.Conv2d(64, 128, 3)
-    initialise(nn.Sequential(conv))
+    initialize(nn.Sequential(conv))
     assert float(conv.weight.detach().var()) == pytest.approx(2 / (128 * 9), rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation in groups."""
+"""Batch normalization in groups."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def test_groups_are_equal_and_have_at_least_as_many_clips_as_asked(batch_size, f
     assert norm.groups == 1
 
 
-def test_a_group_is_normalised_like_a_batch():
+def test_a_group_is_normalized_like_a_batch():
     torch.manual_seed(0)
     whole, plain = nn.BatchNorm2d(5), nn.BatchNorm2d(5)
     split_batch_norm(nn.Sequential(whole))

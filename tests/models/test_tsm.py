@@ -29,7 +29,7 @@ def test_a_share_of_the_channels_is_shifted_each_way(shift_div, share):
 
 
 @pytest.mark.parametrize("builder", [tsm_r10, tsm_mobilenetv2])
-def test_a_frame_is_seen_by_its_neighbours_and_not_by_others_after_one_shift(builder):
+def test_a_frame_is_seen_by_its_neighbors_and_not_by_others_after_one_shift(builder):
     torch.manual_seed(0)
     model = builder(num_classes=2, width=8).eval()
     shifted = next(m for m in model.modules() if isinstance(m, Conv2d) and m.share)

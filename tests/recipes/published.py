@@ -230,7 +230,7 @@ R2PLUS1D = replace(
 )
 # PySlowFast: no gradient clipping, weight decay on all but normalizations. The pooling of a head has the
 # 7x7 features of the 224 pixels of training, and the probabilities of its windows are averaged. Validation is
-# not published: PySlowFast validates on random training views, this package on the centre of the middle clip.
+# not published: PySlowFast validates on random training views, this package on the center of the middle clip.
 PYSLOWFAST = Published(
     batch_size=64,
     epochs=196,

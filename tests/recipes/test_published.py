@@ -332,14 +332,14 @@ def test_protocol_views(name, split):
 
 
 def test_the_first_and_last_test_clip(name):
-    """Segments are sampled at their centres, clips spread evenly from the first frame on."""
+    """Segments are sampled at their centers, clips spread evenly from the first frame on."""
     row = TABLE[name]
     clips, _, _ = protocol_view(name, "test")
     length, interval = row.clip
     if not interval:
         number = row.test.segments or 0
-        centres = [int((i + 0.5) * LENGTH / number) for i in range(number)]
-        assert [indices.tolist() for indices in clips] == [centres]
+        centers = [int((i + 0.5) * LENGTH / number) for i in range(number)]
+        assert [indices.tolist() for indices in clips] == [centers]
         return
     starts = [int(indices[0]) for indices in clips]
     if row.spacing == "interval":  # to the last possible start

@@ -30,7 +30,7 @@ from tests.conftest import brightening, small_recipe, write_video
 
 CLASSES = ("verb: close", "verb: open", "noun: cup", "noun: door", "noun: lid")
 TASK = VerbNoun().for_classes(CLASSES)
-COLOURS = {"cup": 0, "door": 1, "lid": 2}  # of the channel that is bright
+COLORS = {"cup": 0, "door": 1, "lid": 2}  # of the channel that is bright
 VERBS = ("open", "close")  # brighter and darker
 
 
@@ -117,14 +117,14 @@ def test_a_prediction_lists_actions():
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory):
-    """24 training and 12 validation clips that become brighter (open) or darker (close) in three colours."""
+    """24 training and 12 validation clips that become brighter (open) or darker (close) in three colors."""
     root = tmp_path_factory.mktemp("kitchen")
     for split, numbers in (("train", range(24)), ("val", range(24, 36))):
         rows = ["path,verb,noun"]
         for number in numbers:
-            verb, noun = VERBS[number % 2], list(COLOURS)[number // 2 % 3]
+            verb, noun = VERBS[number % 2], list(COLORS)[number // 2 % 3]
             frames = brightening(number)
-            for channel in {0, 1, 2} - {COLOURS[noun]}:
+            for channel in {0, 1, 2} - {COLORS[noun]}:
                 frames[..., channel] //= 4
             write_video(root / f"{number}.mp4", frames)
             rows.append(f"{number}.mp4,{verb},{noun}")
@@ -181,7 +181,7 @@ def test_metrics_of_the_score_file_equal_a_computation_by_hand(run, kitchen, mon
     for path, row, (verb, noun) in zip(paths, scores, labels, strict=True):
         number = int(path.rsplit("/", 1)[1].removesuffix(".mp4"))
         assert names[verb] == f"verb: {VERBS[number % 2]}"
-        assert names[2 + noun] == f"noun: {list(COLOURS)[number // 2 % 3]}"
+        assert names[2 + noun] == f"noun: {list(COLORS)[number // 2 % 3]}"
         verbs.append(row[:2].argmax() == verb)
         nouns.append(row[2:].argmax() == noun)
         products = sorted(((row[v] * row[2 + n], v, n) for v in range(2) for n in range(3)), reverse=True)
@@ -200,7 +200,7 @@ def test_report_and_prediction(run, kitchen, monkeypatch, capsys):
     result = predict(load(run), kitchen / "24.mp4")
     assert len(result.labels) == 6
     assert result.scores.sum() == pytest.approx(1, rel=1e-5)
-    assert set(result.labels[0].split()) <= {*VERBS, *COLOURS}
+    assert set(result.labels[0].split()) <= {*VERBS, *COLORS}
     found = json.loads(cli(monkeypatch, capsys, "predict", run, kitchen / "24.mp4", "--json"))
     assert found["videos"][0]["predictions"][0]["label"] == result.labels[0]
 

@@ -365,7 +365,7 @@ def test_a_compiled_training_gives_the_same_numbers(tiny, recipe, tmp_path):
         torch.testing.assert_close(tensor, compiled[name], rtol=1e-3, atol=1e-4)
 
 
-def test_batch_normalisation_modes(tiny, recipe, tmp_path, capsys):
+def test_batch_normalization_modes(tiny, recipe, tmp_path, capsys):
     start = tmp_path / "start"
     train(replace(recipe, epochs=1), tiny, start)
     before = load_state(start / "best.pt")["model"]
@@ -387,7 +387,7 @@ def test_batch_normalisation_modes(tiny, recipe, tmp_path, capsys):
         True
     ] * (len(norms) - 1)
     assert all(changed("sync", "running_mean"))
-    assert "batch_norm sync: on cpu it is plain batch normalisation" in capsys.readouterr().err
+    assert "batch_norm sync: on cpu it is plain batch normalization" in capsys.readouterr().err
 
 
 def test_precise_statistics_are_the_mean_over_batches(tiny, recipe, tmp_path):

@@ -87,7 +87,7 @@ def test_a_transformer_of_ones_own_needs_no_change_here(run, tiny, tmp_path):
 
     options = ["--finetune", "--init-from", first, "--set", "freeze=1", "--set", "epochs=1"]
     _, error = run("train", recipe, *data, "--out", tuned, *options)
-    assert "loaded: 41 entries, from names of mmaction-lite\nre-initialised: none" in error
+    assert "loaded: 41 entries, from names of mmaction-lite\nre-initialized: none" in error
     before, after = weights(first), weights(tuned)
     frozen = {name for name in before if torch.equal(before[name], after[name])}
     assert frozen == {"patch.weight", "patch.bias", "position"}

@@ -15,7 +15,7 @@ from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.weights.card import card_of, load
 from mmaction_lite.weights.checkpoint import load_state
 
-# Normalised by running statistics and without dropout nothing depends on how a batch is divided.
+# Normalized by running statistics and without dropout nothing depends on how a batch is divided.
 RECIPE = """
 import os
 from dataclasses import replace

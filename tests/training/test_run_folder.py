@@ -117,7 +117,7 @@ def test_a_run_starts_from_the_best_weights_of_another(tmp_path, recipe, samples
         conversion = run.start_from(first, model)
         assert run.card.started_from
     assert (model.get_parameter("fc.weight") == 2).all()
-    assert conversion.reinitialised == []
+    assert conversion.reinitialized == []
 
 
 def test_validations_are_recorded():

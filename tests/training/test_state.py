@@ -35,9 +35,9 @@ def test_the_checkpoint_names_what_a_resumed_run_needs(recipe):
     assert averaged.eval_model is averaged.average.module
 
 
-def test_the_recipe_decides_about_normalisation(recipe):
+def test_the_recipe_decides_about_normalization(recipe):
     lines = []
     build(replace(recipe, batch_norm="sync"), lines.append)
-    assert lines == ["batch_norm sync: on cpu it is plain batch normalisation"]
+    assert lines == ["batch_norm sync: on cpu it is plain batch normalization"]
     split = build(replace(recipe, norm_clips=2))
     assert any(isinstance(module, SubBatchNorm2d) for module in split.model.modules())

@@ -56,7 +56,7 @@ def test_stored_class_names_are_kept(recipe, tmp_path):
 
 def test_the_package_exports_the_conversion():
     model = tsn_r10()
-    assert convert(model.state_dict(), tsn_r10()).reinitialised == []
+    assert convert(model.state_dict(), tsn_r10()).reinitialized == []
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         weights.nothing  # noqa: B018  # pyright: ignore
 

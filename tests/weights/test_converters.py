@@ -84,8 +84,8 @@ def build(public: str, **arguments: Any) -> nn.Module:
     return getattr(models, name)(**own, **arguments)
 
 
-def randomise(model: nn.Module) -> None:
-    """Numbers that no initialisation gives, all different."""
+def randomize(model: nn.Module) -> None:
+    """Numbers that no initialization gives, all different."""
     for value in model.state_dict().values():
         value.copy_(torch.rand(value.shape) + 1 if value.is_floating_point() else torch.tensor(7))
 
@@ -98,7 +98,7 @@ def thin_pair(public: str) -> tuple[nn.Module, dict[str, Tensor]]:
     table = next(table for table in converters.TABLES if table.matches(keys))
     if hasattr(table, "adapt"):
         table.adapt(keys, model)
-    randomise(model)
+    randomize(model)
     ours = model.state_dict()
     weights = {key: ours[name] for key, name in table.rename(keys).items()}
     flat = {
@@ -140,7 +140,7 @@ def test_public_names_and_shapes_are_ours_one_to_one(public):
     assert conversion.source == SOURCES[public.split("__")[0]]
     assert len(found) == len(weights)
     assert set(found) == set(model.state_dict())
-    assert conversion.reinitialised == conversion.unused == []
+    assert conversion.reinitialized == conversion.unused == []
 
 
 @pytest.mark.parametrize("public", DISTINCT)
@@ -165,7 +165,7 @@ def test_the_report_has_three_lines():
     conversion = convert(weights, models.tsn_r50(num_classes=9, width=8))
     assert str(conversion).splitlines() == [
         "loaded: 318 entries, from names of MMAction2",
-        "re-initialised: fc.weight, fc.bias",
+        "re-initialized: fc.weight, fc.bias",
         "unused: data_preprocessor.mean",
     ]
     assert "fc.weight" not in conversion.loaded
@@ -177,7 +177,7 @@ def test_only_a_classifier_of_other_classes_is_left_as_it_was():
         other = models.slowonly_r50(num_classes=7, width=8)
         before = other.fc.weight.clone()
         conversion = convert({k: v for k, v in weights.items() if not (lacking and "head" in k)}, other)
-        assert conversion.reinitialised == ["fc.weight", "fc.bias"]
+        assert conversion.reinitialized == ["fc.weight", "fc.bias"]
         torch.testing.assert_close(other.fc.weight, before, rtol=0, atol=0)
         for key, value in model.state_dict().items():
             if key.startswith("backbone."):
@@ -193,7 +193,7 @@ def test_only_a_classifier_of_other_classes_is_left_as_it_was():
 def image_weights() -> dict[str, Tensor]:
     """torchvision's ResNet-50 for 1000 classes, an eighth of its channels."""
     model = models.tsn_r50(num_classes=1000, width=8)
-    randomise(model)
+    randomize(model)
     return {key.removeprefix("backbone."): value for key, value in model.state_dict().items()}
 
 
@@ -205,7 +205,7 @@ def test_image_weights_fill_every_family_of_one_pathway(family):
     model = getattr(models, family)(num_classes=5, width=8)
     conversion = convert(weights, model)
     assert conversion.source == "torchvision"
-    assert conversion.reinitialised == ["fc.weight", "fc.bias"]
+    assert conversion.reinitialized == ["fc.weight", "fc.bias"]
     for key, value in model.backbone.state_dict().items():
         image = value.sum(2) if value.ndim == 5 else value
         torch.testing.assert_close(image, weights[key])
@@ -345,13 +345,13 @@ class Own(nn.Module):
 
 def test_a_network_defined_elsewhere_takes_its_own_weights():
     own, fresh = Own(), Own()
-    randomise(own)
+    randomize(own)
     for weights in (own.state_dict(), {"model": {f"module.{k}": v for k, v in own.state_dict().items()}}):
         conversion = convert(weights, fresh)
         assert_same(fresh, own)
-        assert (conversion.source, conversion.reinitialised) == ("mmaction-lite", [])
+        assert (conversion.source, conversion.reinitialized) == ("mmaction-lite", [])
     conversion = convert(own.state_dict(), Own(num_classes=7))
-    assert conversion.reinitialised == ["model.head.2.weight", "model.head.2.bias"]
+    assert conversion.reinitialized == ["model.head.2.weight", "model.head.2.bias"]
     with pytest.raises(UserError, match=r"mmaction-lite's 10 weights .* 1 are missing"):
         convert({k: v for k, v in own.state_dict().items() if k != "model.0.bias"}, fresh)
 
@@ -394,10 +394,10 @@ def test_the_head_follows_the_class_names():
     conversion, bias, _ = heads(("a", "b", "c"), ("c", "a", "b"))
     assert bias.tolist() == [2, 0, 1]
     assert str(conversion).splitlines()[0].endswith("; head permuted to the order of the training classes")
-    assert conversion.reinitialised == []
+    assert conversion.reinitialized == []
     conversion, bias, _ = heads(("a", "b", "c"), ("a", "b", "d"))
     assert bias.tolist() == [7, 7, 7]
-    assert str(conversion).splitlines()[1] == "re-initialised: fc.weight, fc.bias (classes differ)"
+    assert str(conversion).splitlines()[1] == "re-initialized: fc.weight, fc.bias (classes differ)"
     for source, target in (
         (("a", "b", "c"), ("a", "b", "c")),
         (None, ("a", "b", "c")),

@@ -102,7 +102,7 @@ def test_logits_are_the_references(name: str, tmp_path: Path) -> None:
     golden = GOLDENS[name]
     model = build(name)
     conversion = convert(weights(golden), model)
-    assert not conversion.reinitialised
+    assert not conversion.reinitialized
     model.eval()
     x = draw(golden["input_shape"], 0, name)
     with torch.inference_mode():
@@ -139,7 +139,7 @@ def test_a_training_step_is_the_references(name: str) -> None:
     logits = model(draw(golden["input_shape"], 0, name).to(dtype))
     loss = functional.cross_entropy(logits, torch.tensor([7]))
     loss.backward()
-    # Batch normalisation over one clip is ill-conditioned: the references' own float32 gradients are good to
+    # Batch normalization over one clip is ill-conditioned: the references' own float32 gradients are good to
     # some 1e-3 in the middle and some 1e-2 at worst, whatever the precision on our side.
     assert float(loss.detach()) == pytest.approx(step["loss"], abs=5e-4)
     assert error(logits.detach(), step["logits"]) <= 3e-4

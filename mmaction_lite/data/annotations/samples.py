@@ -14,7 +14,7 @@ _REMOTE = re.compile(r"(\w{2,}):/+(.+)")
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path is a URL. `Path` reduces the slashes of a URL to one, which is recognised too."""
+    """Whether a path is a URL. `Path` reduces the slashes of a URL to one, which is recognized too."""
     return bool(_REMOTE.match(str(path)))
 
 

@@ -63,10 +63,10 @@ def render(number: int, contrast: float = 1.0) -> np.ndarray:
     rng = np.random.default_rng(number)
     canvas = _background(rng)
     for _ in range(rng.integers(2)):  # a distractor that does not move
-        centre = rng.uniform(0, canvas.shape[1]), rng.uniform(0, canvas.shape[0])
-        _draw(canvas, _shape(rng), *centre, rng.uniform(6, 12), rng.uniform(0, 360), _colour(rng, contrast))
+        center = rng.uniform(0, canvas.shape[1]), rng.uniform(0, canvas.shape[0])
+        _draw(canvas, _shape(rng), *center, rng.uniform(6, 12), rng.uniform(0, 360), _color(rng, contrast))
 
-    shape, colour = _shape(rng), _colour(rng, contrast)
+    shape, color = _shape(rng), _color(rng, contrast)
     x, y, radius, angle, opacity = _motion(rng, pair=number % 10 // 2)
     left, top = _camera(rng), _camera(rng)
     frames = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
@@ -74,7 +74,7 @@ def render(number: int, contrast: float = 1.0) -> np.ndarray:
         frame[:] = canvas[top[t] : top[t] + HEIGHT, left[t] : left[t] + WIDTH]
         # Coordinates are those of the scene: the object moves left in the frame if the camera moves right.
         at = x[t] + REACH - left[t], y[t] + REACH - top[t]
-        _draw(frame, shape, *at, radius[t], angle[t], colour, opacity[t])
+        _draw(frame, shape, *at, radius[t], angle[t], color, opacity[t])
     return frames if number % 2 == 0 else frames[::-1]
 
 
@@ -261,7 +261,7 @@ def _spread(length: int, cell: int) -> np.ndarray:
     return np.maximum(cell - abs(np.arange(length)[:, None] - knots), 0)
 
 
-def _colour(rng: np.random.Generator, contrast: float) -> np.ndarray:
+def _color(rng: np.random.Generator, contrast: float) -> np.ndarray:
     return DARKNESS + contrast * (rng.uniform(170, 255, 3) - DARKNESS)
 
 
@@ -272,7 +272,7 @@ def _draw(
     y: float,
     radius: float,
     angle: float,
-    colour: np.ndarray,
+    color: np.ndarray,
     opacity: float = 1.0,
 ) -> None:
     """Blend one anti-aliased shape into `image` (H, W, 3), in place, within its bounding box."""
@@ -287,7 +287,7 @@ def _draw(
     cover = opacity * np.clip(0.5 - distance, 0, 1)[:, :, None]
     box = image[top:bottom, left:right]
     # All arithmetic is elementwise, and rounding removes differences between machines in the last bit.
-    box[:] = np.round(box + cover * (colour - box))
+    box[:] = np.round(box + cover * (color - box))
 
 
 # Shapes are signed distances (negative inside) in coordinates in which the unit circle encloses them. All

@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.errors import VideoError
 
-# Codecs with one frame per packet, unless interlaced; the order of any other codec is learnt by decoding.
+# Codecs with one frame per packet, unless interlaced; the order of any other codec is learned by decoding.
 ONE_FRAME_PER_PACKET = {"ffv1", "gif", "h264", "hevc", "libdav1d", "mjpeg", "mpeg2video", "mpeg4", "vp9"}
 PROGRESSIVE = 1  # AVFieldOrder; 0 is unknown
 # Codecs in which no picture refers to a non-reference picture. In HEVC, a higher temporal layer may refer to
@@ -276,7 +276,7 @@ def scanned_index(packets: Iterable[av.Packet], stream: VideoStream) -> tuple[Pa
     return index, order is not None
 
 
-def learnt_index(index: PacketIndex, pictures: Iterable[tuple[int, av.VideoFrame | str]]) -> PacketIndex:
+def learned_index(index: PacketIndex, pictures: Iterable[tuple[int, av.VideoFrame | str]]) -> PacketIndex:
     """Return `index` with the order in which the decoder returned all `pictures` of the file.
 
     The packets of such a file are not reliable, so it is always decoded from its start and in full. Pictures

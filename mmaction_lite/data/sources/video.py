@@ -314,7 +314,7 @@ class Video:
             self._index, keys=self._index.keys[:1], stamps=self._index.stamps[:1], skippable=False
         )
         pictures = self._pictures(0, len(self._index.rank) - 1)
-        index = packet_index.learnt_index(self._index, pictures)
+        index = packet_index.learned_index(self._index, pictures)
         if not len(index.order):
             raise VideoError(f"{self.path}: no frame decodes")
         if len(np.unique(index.order)) < len(index.order):

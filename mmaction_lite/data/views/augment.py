@@ -29,7 +29,7 @@ from mmaction_lite.settings import (
 LUMA = np.array([0.299, 0.587, 0.114])
 # RGB to luma and two chroma axes (NTSC's YIQ). Rotating the plane of the chroma axes changes only the hue.
 YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-GREY = 128  # fill value of pixels that a shifted or warped frame does not cover
+GRAY = 128  # fill value of pixels that a shifted or warped frame does not cover
 # Pixels per matrix product: small enough for the cache, and for BLAS to use one thread.
 BLOCK = 16384
 
@@ -39,7 +39,7 @@ class ColorJitter:
     """Change brightness, contrast, saturation and hue at random, the first three as in torchvision.
 
     The four changes are linear and applied as one matrix. Values are clipped only at the end, so the order of
-    the changes does not matter. Contrast scales the difference from the mean grey of the clip. Hue is a
+    the changes does not matter. Contrast scales the difference from the mean gray of the clip. Hue is a
     rotation in YIQ, which keeps the luma.
 
     Args:
@@ -66,8 +66,8 @@ class ColorJitter:
         turn[1:, 1:] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
         turned = np.linalg.inv(YIQ) @ turn @ YIQ if self.hue > 0 else np.eye(3)
         matrix = bright * contrast * _saturating(color) @ turned
-        grey = float(_means(pixels) @ LUMA) if self.contrast > 0 else 0.0
-        return _recolor(pixels, matrix, bright * (1 - contrast) * grey)
+        gray = float(_means(pixels) @ LUMA) if self.contrast > 0 else 0.0
+        return _recolor(pixels, matrix, bright * (1 - contrast) * gray)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +179,8 @@ def apply(operation: str, pixels: np.ndarray, strength: float) -> np.ndarray:
         case "color":
             return _recolor(pixels, _saturating(1 + 0.9 * strength), 0.0)
         case "contrast":
-            grey = float(_means(pixels) @ LUMA)
-            return _recolor(pixels, np.eye(3) * (1 + 0.9 * strength), -0.9 * strength * grey)
+            gray = float(_means(pixels) @ LUMA)
+            return _recolor(pixels, np.eye(3) * (1 + 0.9 * strength), -0.9 * strength * gray)
         case "brightness":
             return _recolor(pixels, np.eye(3) * (1 + 0.9 * strength), 0.0)
         case "sharpness":
@@ -226,7 +226,7 @@ def _means(pixels: np.ndarray) -> np.ndarray:
 
 
 def _saturating(factor: float) -> np.ndarray:
-    """Return the matrix (3, 3) that blends a color with its grey by `factor`."""
+    """Return the matrix (3, 3) that blends a color with its gray by `factor`."""
     return factor * np.eye(3) + (1 - factor) * LUMA
 
 
@@ -280,7 +280,7 @@ def _sharpen(pixels: np.ndarray, factor: float) -> np.ndarray:
 
 def _shift(pixels: np.ndarray, axis: int, distance: int) -> np.ndarray:
     """Shift the frames by `distance` pixels toward the start of `axis`; toward the end if negative."""
-    result = np.full_like(pixels, GREY, order="C")
+    result = np.full_like(pixels, GRAY, order="C")
     target, origin = np.moveaxis(result, axis, 0), np.moveaxis(pixels, axis, 0)
     kept = len(origin) - abs(distance)
     if kept > 0:
@@ -297,8 +297,8 @@ def _warp(pixels: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
     grid = functional.affine_grid(torch.tensor([[[a, b, c], [d, e, f]]]), [1, 3, height, width], False)
     result = np.empty_like(pixels, order="C")
     for frame, warped in zip(pixels, result, strict=True):  # frame by frame, for the cache
-        # `grid_sample` reads 0 outside of the frame; subtract grey, so that 0 means grey.
-        values = torch.from_numpy(frame.astype(np.float32) - GREY).permute(2, 0, 1)[None]
+        # `grid_sample` reads 0 outside of the frame; subtract gray, so that 0 means gray.
+        values = torch.from_numpy(frame.astype(np.float32) - GRAY).permute(2, 0, 1)[None]
         moved = functional.grid_sample(values, grid, mode="bilinear", align_corners=False)[0]
-        warped[:] = moved.permute(1, 2, 0).add(GREY + 0.5).clamp_(0, 255).numpy()
+        warped[:] = moved.permute(1, 2, 0).add(GRAY + 0.5).clamp_(0, 255).numpy()
     return result

@@ -40,7 +40,7 @@ class Conversion:
     Attributes:
         source: project of the checkpoint.
         loaded: our names of the entries that were loaded.
-        reinitialised: our names of the entries that keep their initial values: the classifier, if the
+        reinitialized: our names of the entries that keep their initial values: the classifier, if the
             checkpoint has none or is for other classes.
         unused: the project's names of entries that were left out on purpose.
         arguments: builder arguments for the form of the network that the checkpoint is for; to be stored
@@ -51,7 +51,7 @@ class Conversion:
 
     source: str
     loaded: list[str]
-    reinitialised: list[str]
+    reinitialized: list[str]
     unused: list[str]
     arguments: dict[str, Any] = field(default_factory=dict)
     classes: ClassMatch = "unknown"
@@ -62,7 +62,7 @@ class Conversion:
         return "\n".join(
             (
                 f"loaded: {len(self.loaded)} entries, from names of {self.source}{permuted}",
-                f"re-initialised: {', '.join(self.reinitialised) or 'none'}{differ}",
+                f"re-initialized: {', '.join(self.reinitialized) or 'none'}{differ}",
                 f"unused: {', '.join(self.unused) or 'none'}",
             )
         )
@@ -123,7 +123,7 @@ def classifier_size(state_dict: Mapping[str, Any], model: nn.Module) -> int | No
     """
     ours, names = model.state_dict(), classifier_names(model)
     weights = find_state_dict(dict(state_dict), ours)
-    table = _recognise(weights, ours, names)
+    table = _recognize(weights, ours, names)
     renamed = table.rename(weights) if table else {key: key for key in weights}
     return next((len(weights[key]) for key, name in renamed.items() if name in names), None)
 
@@ -136,7 +136,7 @@ def _match(
 ) -> tuple[Conversion, dict[str, Tensor]]:
     """Return the conversion, and the weights by our names, each of the shape that the network has."""
     head = classifier_names(model, None if classes is None else len(classes))
-    table = _recognise(weights, model.state_dict(), head)
+    table = _recognize(weights, model.state_dict(), head)
     source = table.NAME if table else OURS
     names: Mapping[str, str | None] = {key: key for key in weights}
     arguments: dict[str, Any] = {}
@@ -172,7 +172,7 @@ def _match(
     return Conversion(source, list(found), kept, unused, arguments, match), found
 
 
-def _recognise(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: Sequence[str]) -> Any | None:
+def _recognize(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: Sequence[str]) -> Any | None:
     """Return the table whose names these are; None for the names of the network itself.
 
     Args:

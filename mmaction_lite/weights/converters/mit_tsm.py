@@ -20,7 +20,7 @@ def matches(keys: Collection[str]) -> bool:
 def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict without biases of the output convolutions of non-local blocks.
 
-    Each bias is subtracted from the running mean of the normalisation that follows, which has the same effect
+    Each bias is subtracted from the running mean of the normalization that follows, which has the same effect
     in evaluation mode.
     """
     prepared = dict(state_dict)
@@ -55,7 +55,7 @@ def _nest(number: int, rest: str) -> str:
 
     Args:
         number: index of the block in `features`.
-        rest: index in the flat list of convolutions, normalisations and activations, and parameter name.
+        rest: index in the flat list of convolutions, normalizations and activations, and parameter name.
     """
     place, name = rest.split(".")
     if number in (0, 18):

@@ -29,7 +29,7 @@ _RULES = [
         (r"\.(\d+)\.non_local_block\.(g|theta|phi)(\.0)?\.conv\.", r".non_local\1.\2."),
         (r"\.(\d+)\.non_local_block\.conv_out\.conv\.", r".non_local\1.out."),
         (r"\.(\d+)\.non_local_block\.conv_out\.bn\.", r".non_local\1.bn."),
-        # Before the rule of factored convolutions, whose inner normalisation becomes "conv1.bn".
+        # Before the rule of factored convolutions, whose inner normalization becomes "conv1.bn".
         (r"\.conv(\d)\.bn\.", r".bn\1."),
         (r"\.conv\.conv_s\.", ".conv.spatial."),
         (r"\.conv\.conv_t\.", ".conv.temporal."),

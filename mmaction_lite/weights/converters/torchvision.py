@@ -49,7 +49,7 @@ def rename_mobilenet(number: int, rest: str) -> str | None:
         return f"backbone.{kind}{position}.{name}"
     if len(places) == 2:
         kind, position = ("conv", "bn")[int(places[1])], int(places[0]) + 1
-    else:  # the last convolution and its normalisation, which are not nested
+    else:  # the last convolution and its normalization, which are not nested
         last = 2 if number == 1 else 3
         kind, position = ("conv", "bn")[int(places[0]) - last + 1], last
     return f"backbone.blocks.{number - 1}.{kind}{position}.{name}"
