@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import mmaction_lite
-from mmaction_lite.benchmark.comparison import WorkerConfig
+from mmaction_lite.benchmark.processes import WorkerConfig
 from mmaction_lite.benchmark.run import Plan
 from mmaction_lite.benchmark.settings import SETTINGS
 from mmaction_lite.data.loading.workers import WorkerSettings

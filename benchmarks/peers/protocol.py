@@ -1,6 +1,6 @@
 """Protocol of the worker processes that measure other frameworks.
 
-`mmaction_lite.benchmark.comparison` starts a worker with its options as one JSON argument, writes one JSON
+`mmaction_lite.benchmark.processes` starts a worker with its options as one JSON argument, writes one JSON
 request per line to its standard input, and reads one JSON answer per line from its standard output. Workers
 run in other environments: they do not import mmaction-lite, and mmaction-lite does not import them.
 """

@@ -1,4 +1,4 @@
-"""What a measurement depends on besides the code: machine, versions, and how fast they can be at best."""
+"""Machine and versions of a measurement, and the peak performance of the machine."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from mmaction_lite.device import available_cores, synchronize
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Device, processor, versions and commit; what cannot be read is left out."""
+    """Return device, processor, versions and commit, without the values that are not available."""
     found = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
@@ -34,10 +34,13 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """What the device reaches at best, in 10^9 a second: multiply-adds of a matrix product, bytes copied.
+    """Measure the peak performance of the device: multiply-adds of a matrix product and copied bytes.
 
-    The fastest of several rounds, of random numbers: with equal ones GPUs run faster. A copy of one byte
-    counts as one, though it is read and written.
+    The fastest of several rounds. The operands are random, because GPUs are faster with constant ones.
+
+    Returns:
+        "multiply_adds" and "bytes_copied", in 10⁹ per second. A copied byte counts once, although it is read
+        and written.
     """
     size, copied = (8192, 1 << 30) if device.type == "cuda" else (2048, 256 << 20)
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -61,12 +64,12 @@ def _fastest(run: Callable[[], object], device: torch.device, rounds: int = 8) -
 
 
 def _processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the name of the processor, or its architecture if the name is not available."""
     return _cpuinfo("model name") or platform.processor() or os.uname().machine
 
 
 def _clock_mhz() -> float | None:
-    """The clock of a core at this moment."""
+    """Return the current clock frequency of a core in MHz."""
     clock = _cpuinfo("cpu MHz")
     return float(clock) if clock else None
 
@@ -78,7 +81,7 @@ def _cpuinfo(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Of the checkout that this package runs from, with a + where files were changed since."""
+    """Return the commit of the source checkout, with a + if files of the package were changed since."""
     root = Path(__file__).parents[2]
     try:
         answers = [

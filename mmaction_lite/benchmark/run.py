@@ -1,4 +1,4 @@
-"""The benchmark from end to end: every row, beside every peer, into one file that grows row by row."""
+"""The benchmark: measure every row, with this package and every peer, into one file of results."""
 
 import json
 import math
@@ -17,15 +17,13 @@ import torch
 from mmaction_lite.benchmark.comparison import (
     OURS,
     Comparison,
-    Peer,
-    WorkerConfig,
-    find_peers,
     measure_feeding,
     measure_network,
     rows_of,
     warm,
 )
 from mmaction_lite.benchmark.environment import environment, measure_limits
+from mmaction_lite.benchmark.processes import Peer, WorkerConfig, find_peers
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import CompileMode, Precision, available_cores, configure_process, pick_device
@@ -37,27 +35,27 @@ from mmaction_lite.tasks.single_label import SingleLabel
 
 FILE = "benchmark.json"
 VERSION = 1
-LISTED = 20_000  # clips: more than a peer takes in all its turns
+LISTED = 20_000  # number of clips in a list; more than a peer takes in all turns
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How all rows are measured.
+    """Options of a benchmark.
 
     Args:
         device: see `pick_device`.
-        batch_size: clips of a step and device; None takes the row's own.
-        precision: of our networks.
-        peer_precisions: of theirs; each peer takes part once in each.
-        compile: ours, in this mode of `torch.compile`.
-        devices: processes of ours that train together, each on a device or its share of the cores; of several
-            only the network is measured, `data` is None.
-        data: a data set to train from; None measures without files.
-        workers: decoding processes.
-        rounds: turns in every phase.
-        inference: whether it is measured, too.
-        at_once: rows that start, and of which ours compile, together; one after the other is then measured,
-            while the others are stopped. They have to fit into memory together, with the peers of all.
+        batch_size: batch size per device; None: that of each row.
+        precision: precision of this package.
+        peer_precisions: precisions of the peers; each peer is measured once in each.
+        compile: mode of `torch.compile` for this package; None does not compile.
+        devices: number of processes of a distributed training, each on a device or on a part of the cores.
+            With several processes only the network is measured, and `data` is None.
+        data: dataset to train from; None measures without files.
+        workers: number of decoding worker processes.
+        rounds: number of turns of each worker in every phase.
+        inference: whether inference is measured.
+        at_once: number of rows that start and compile together. They are measured one after the other, while
+            the others are suspended, and must fit into memory together with all their peers.
     """
 
     device: str
@@ -77,7 +75,7 @@ class Plan:
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """Of the steps without files: those of processes that train together, or of one."""
+        """Phases that are measured without files."""
         if self.devices > 1:
             return ("train", "apart", "link")
         return ("train", "infer") if self.inference else ("train",)
@@ -90,16 +88,16 @@ def run_benchmark(
 
     Args:
         settings: the rows.
-        plan: how.
-        peers: the folder of their environments.
-        out: a folder; one that an interrupted run of the same plan left goes on.
+        plan: options.
+        peers: folder with the environments of the other frameworks.
+        out: output folder; the interrupted benchmark of the same plan in it continues.
         say: called with a line for every row.
 
     Returns:
-        the whole content of its `benchmark.json`, and why ours failed in a row, for each in which it did.
+        The content of `benchmark.json`, and the errors of all rows in which this package failed.
 
     Raises:
-        UserError: `out` holds something measured otherwise, or a device is not there.
+        UserError: `out` holds results of another plan or machine, or a device is not available.
     """
     device = pick_device(plan.device)
     commands = find_peers(peers) if plan.devices == 1 else {}
@@ -120,9 +118,12 @@ def run_benchmark(
     left = [(setting, _peers_left(setting, plan, commands, found["results"])) for setting in settings]
     left = [(setting, beside) for setting, beside in left if beside is not None]
     if not left:
-        say(f"{out / FILE}: has all of these rows; nothing is left to measure")
+        say(f"{out / FILE}: contains all of these rows; nothing is left to measure")
     elif plan.devices == 1 and not commands:
-        say(f"no other framework is in {peers}: ours is measured alone (make peers installs them)")
+        say(
+            f"{peers}: contains no other framework; only this package is measured (make peers installs "
+            "others)"
+        )
     failed: list[str] = []
     for first in range(0, len(left), plan.at_once):
         with ExitStack() as stack:
@@ -131,47 +132,51 @@ def run_benchmark(
                     setting,
                     stack.enter_context(
                         Comparison(
-                            _turns(setting, plan, device, threads, listed), beside, out, plan.devices, say
+                            _worker_config(setting, plan, device, threads, listed),
+                            beside,
+                            out,
+                            plan.devices,
+                            say,
                         )
                     ),
                 )
                 for setting, beside in left[first : first + plan.at_once]
             ]
-            for _, field in group:
-                with suppress(UserError):  # it says so when its turn comes
-                    field.begin()
+            for _, comparison in group:
+                with suppress(UserError):  # reported when the comparison is measured
+                    comparison.begin()
             if len(group) > 1:
-                warm([field for _, field in group], plan.phases)
-            for _, field in group:
-                field.begin_peers()
-            for setting, field in group:
+                warm([comparison for _, comparison in group], plan.phases)
+            for _, comparison in group:
+                comparison.begin_peers()
+            for setting, comparison in group:
                 began = time.perf_counter()
                 try:
-                    for numbers in _measure(field, plan):
-                        _store(found, setting, field, numbers, out / FILE)
+                    for numbers in _measure(comparison, plan):
+                        _store(found, setting, comparison, numbers, out / FILE)
                     say(f"{setting.name}: {time.perf_counter() - began:.0f} s")
                 except UserError as error:
                     failed.append(str(error))
                     say(str(error))
-                field.close()  # the others need the memory
+                comparison.close()  # releases memory for the other rows
     return found, failed
 
 
-def _measure(field: Comparison, plan: Plan) -> Iterator[dict[str, Any]]:
-    """What is found, first without files and then with them.
+def _measure(comparison: Comparison, plan: Plan) -> Iterator[dict[str, Any]]:
+    """Yield the measurements of a row, first without files, then with files.
 
     Raises:
-        UserError: ours fails.
+        UserError: the worker of this package failed.
     """
-    numbers = measure_network(field, plan.rounds, plan.phases)
+    numbers = measure_network(comparison, plan.rounds, plan.phases)
     if plan.data is None:
         yield numbers
         return
-    yield numbers | {"error": "it was not measured from files"}  # so that an interrupted run goes on here
+    yield numbers | {"error": "it was not measured from files"}  # an interrupted run repeats the row
     try:
         taken = [step["iteration"] for turn in numbers["train"][OURS] for step in turn]
-        clips_per_second = field.config.batch_size / statistics.median(taken)
-        yield numbers | measure_feeding(field, plan.rounds, clips_per_second)
+        clips_per_second = comparison.config.batch_size / statistics.median(taken)
+        yield numbers | measure_feeding(comparison, plan.rounds, clips_per_second)
     except UserError as error:
         yield numbers | {"error": str(error)}
         raise
@@ -180,7 +185,7 @@ def _measure(field: Comparison, plan: Plan) -> Iterator[dict[str, Any]]:
 def _peers_left(
     setting: Setting, plan: Plan, commands: dict[str, list[str]], rows: list[dict[str, Any]]
 ) -> list[Peer] | None:
-    """Beside whom a row is still to be measured; None if it is all there."""
+    """Return the peers with which a row is not measured yet; None if the row is complete."""
     done = {
         (row["peer"], row["peer_precision"])
         for row in rows
@@ -196,10 +201,10 @@ def _peers_left(
     return None if done and not left else left
 
 
-def _turns(
+def _worker_config(
     setting: Setting, plan: Plan, device: torch.device, threads: int, listed: Path | None
 ) -> WorkerConfig:
-    """How a row is measured."""
+    """Return the options of the worker for a row."""
     frames, height, width, _ = setting.build().train.view_shape
     published = setting.cpu_batch if device.type == "cpu" else setting.published_batch
     batch_size = plan.batch_size or published
@@ -220,10 +225,10 @@ def _turns(
 
 
 def _store(
-    found: dict[str, Any], setting: Setting, field: Comparison, numbers: dict[str, Any], file: Path
+    found: dict[str, Any], setting: Setting, comparison: Comparison, numbers: dict[str, Any], file: Path
 ) -> None:
-    """Put a setting's rows among the results, in place of what was there of them, and write the file."""
-    recipe, (batch_size, frames, height, width) = setting.build(), field.config.input
+    """Replace the rows of a setting in the results, and write the file."""
+    recipe, (batch_size, frames, height, width) = setting.build(), comparison.config.input
     with torch.device("meta"):
         model = recipe.model()
     shape = (1, 3, frames, height, width)
@@ -231,13 +236,13 @@ def _store(
         "setting": setting.name,
         "recipe": recipe.name,
         "batch_size": batch_size,
-        "input": field.config.input,
+        "input": comparison.config.input,
         "parameters": parameters(model),
         "multiply_adds": batch_size * multiply_adds(model, shape),
         "traffic_bytes": batch_size * traffic(model, shape),
     }
     rows = []
-    for peer, row in zip(field.peers or [None], rows_of(field, numbers), strict=True):
+    for peer, row in zip(comparison.peers or [None], rows_of(comparison, numbers), strict=True):
         named = {"peer": peer and peer.name, "peer_precision": peer and peer.precision}
         rows.append({**about, **named, **row})
 
@@ -259,18 +264,18 @@ def _store(
 
 
 def save_result(found: dict[str, Any], file: Path) -> None:
-    """Write what `read_result` reads."""
+    """Write results as JSON."""
     text = json.dumps(found, indent=1).encode()
     write_atomically(file, lambda out: out.write(text))
 
 
 def frames_of(data: Path) -> Path:
-    """Where a data set's twin of JPEG frames is, if there is one."""
+    """Return the folder that holds a dataset as JPEG frames, which may not exist."""
     return data.resolve().with_name(f"{data.resolve().name}_frames")
 
 
 def _sources(data: Path | None, setting: Setting, device: torch.device) -> tuple[str | None, str | None]:
-    """What is trained from: files, and their twin of JPEG frames where a GPU may be faster than decoding."""
+    """Return the dataset of video files, and that of JPEG frames for GPUs that outpace video decoding."""
     if data is None:
         return None, None
     twin = frames_of(data)
@@ -282,10 +287,10 @@ def _sources(data: Path | None, setting: Setting, device: torch.device) -> tuple
 
 
 def read_result(file: Path) -> dict[str, Any]:
-    """What `save_result` wrote.
+    """Read a file of `save_result`.
 
     Raises:
-        UserError: it is something else.
+        UserError: the file is not such a file.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -297,14 +302,15 @@ def read_result(file: Path) -> dict[str, Any]:
 
 
 def find_row(found: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
-    """The first row of that setting or recipe.
+    """Return the first row of a setting or recipe.
 
     Raises:
-        UserError: there is none, or it was measured on several devices.
+        UserError: there is none, or the file was measured on several devices.
     """
     if found["options"]["devices"] > 1:
         raise UserError(
-            f"{file}: was measured on {found['options']['devices']} devices; a prediction begins with one"
+            f"{file}: was measured on {found['options']['devices']} devices; a prediction needs the result "
+            "of one"
         )
     for row in found["results"]:
         if name in (row["setting"], row["recipe"]):
@@ -314,18 +320,18 @@ def find_row(found: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
 
 
 def read_imported(file: Path, rows: Collection[str]) -> dict[str, Any]:
-    """What somebody measured with another framework; the page says who.
+    """Read external measurements of another framework.
 
-    The file: {"framework": "PySlowFast", "measured_by": "who, when, on what", "results": [{"setting": a row's
-    name, "batch_size": …, "iteration_seconds": …, "data_seconds": …, "memory_mib": …}]}; the last two may be
-    left out.
+    The file is {"framework": "PySlowFast", "measured_by": "name, date, hardware", "results": [{"setting":
+    name of a row, "batch_size": …, "iteration_seconds": …, "data_seconds": …, "memory_mib": …}]}; the last
+    two are optional.
 
     Args:
-        file: JSON.
-        rows: the names of those that there are.
+        file: JSON file.
+        rows: names of the existing rows.
 
     Raises:
-        UserError: something is missing or is no number.
+        UserError: a field is missing or not a number.
     """
     try:
         theirs = json.loads(file.read_text(encoding="utf-8"))
@@ -355,13 +361,22 @@ def read_imported(file: Path, rows: Collection[str]) -> dict[str, Any]:
 
 
 def add_imported(found: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Take it over, in place of what there was of that framework."""
+    """Add external measurements to the results, in place of earlier ones of the same framework."""
     others = [other for other in found.get("imported", []) if other["framework"] != theirs["framework"]]
     found["imported"] = [*others, theirs]
 
 
 def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
-    """What is there already, or a beginning."""
+    """Return the results in `file`, or empty results.
+
+    Args:
+        file: `benchmark.json` of the output folder.
+        options: options of the benchmark.
+        here: environment of this machine.
+
+    Raises:
+        UserError: the file holds results of other options or of another machine.
+    """
     if file.parent.exists() and not file.parent.is_dir():
         raise UserError(f"{file.parent}: is a file; --out is a folder")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -376,7 +391,7 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
             "results": [],
         }
     found = read_result(file)
-    # How many rows start together is no part of what is measured.
+    # The number of rows that start together does not change the measurements.
     changed = [
         f"{name.replace('_', ' ')} {found['options'].get(name)}, not {options[name]}"
         for name in options
@@ -393,7 +408,7 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
 
 
 def _write_list(data: Path, out: Path) -> Path:
-    """The training clips as lines `path label`, many times over, so that readers need not begin again."""
+    """Write the training clips as lines `path label`, repeated so that no reader reaches the end."""
     samples = read_split(data, "train")
     SingleLabel().check_labels(samples.label_columns, samples.source)
     if samples.segments is not None:

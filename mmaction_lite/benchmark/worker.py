@@ -1,8 +1,8 @@
-"""One process that is measured: it builds a network and data, then does the steps that it is asked for.
+"""Measured process of the benchmark: builds a network and executes the requested steps.
 
-`comparison` starts it as `python -m mmaction_lite.benchmark.worker OPTIONS` and writes requests, one JSON
-object a line: {"phase": …, "steps": …}. Every answer is one line, too. Workers of other
-projects answer the same.
+`processes.Worker` starts it as `python -m mmaction_lite.benchmark.worker OPTIONS` and writes requests such as
+{"phase": …, "steps": …}, one JSON object per line. Every answer is one line, too. The workers of other
+frameworks use the same protocol.
 """
 
 import contextlib
@@ -45,13 +45,13 @@ from mmaction_lite.weights.converters import convert
 
 CLASSES = 400
 ENDLESS = 1_000_000  # steps
-# A random network that learns noise at a full rate ends among denormal numbers, which processors handle a
-# hundred times more slowly: no step would cost what it costs in a training.
+# With a normal learning rate, a random network that trains on noise reaches denormal numbers, with which CPUs
+# are a hundred times slower. Its steps would not take the time of a real training.
 LR = 1e-6
 NAME = f"mmaction-lite {version('mmaction-lite')}"
 
 
-# Beginnings and parts of the names of operators, and of the kernels that do them on GPUs.
+# Kinds of operators, and parts of the names of their operators and GPU kernels.
 KINDS = {
     "products": ("conv", "mm", "xmma", "cutlass", "nvjet"),
     "normalisation": ("batch_norm",),
@@ -59,9 +59,11 @@ KINDS = {
 
 
 def kind(operator: str) -> str:
-    """What an operator or kernel does: a key of `KINDS`, or "other"."""
+    """Return the kind of an operator or kernel: a key of `KINDS`, or "other"."""
     name = operator.removeprefix("aten::")
-    if not name.startswith("triton"):  # which is named after all that it does, but no product
+    if not name.startswith(
+        "triton"
+    ):  # names of Triton kernels list fused operators, but they compute no products
         for found, parts in KINDS.items():
             if any(part in name for part in parts):
                 return found
@@ -69,10 +71,11 @@ def kind(operator: str) -> str:
 
 
 class Stopwatch:
-    """Seconds by name, each since the one before.
+    """Stopwatch with laps, in seconds by name.
 
     Args:
-        device: waited for at every lap, unless `is_exact` is set to False: then laps are the processor's.
+        device: device to synchronize with at every lap. If `is_exact` is set to False, laps are not
+            synchronized and measure the time of the CPU only.
     """
 
     def __init__(self, device: torch.device):
@@ -81,13 +84,13 @@ class Stopwatch:
         self.start()
 
     def start(self) -> None:
-        """Forget all, begin now."""
+        """Delete all laps and start."""
         synchronize(self.device)
         self.seconds: dict[str, float] = {}
         self.began = self.last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """What was done since the last lap was `name`."""
+        """Add the time since the last lap to `name`."""
         if self.is_exact:
             synchronize(self.device)
         now = time.perf_counter()
@@ -95,17 +98,17 @@ class Stopwatch:
         self.last = now
 
     def stop(self) -> dict[str, float]:
-        """The laps, and "iteration" for all of it."""
+        """Return the laps, and the total time as "iteration"."""
         synchronize(self.device)
         return {"iteration": time.perf_counter() - self.began, **self.seconds}
 
 
 class Work:
-    """The steps of one setting.
+    """Network and data of one setting, and the phases that can be measured.
 
     Args:
-        options: see `comparison.WorkerConfig.options`.
-        context: this process, or it and its likes.
+        options: fields of `processes.WorkerConfig`.
+        context: device, and processes of a distributed training.
     """
 
     def __init__(self, options: dict[str, Any], context: DistributedContext):
@@ -141,7 +144,7 @@ class Work:
         rng = torch.Generator().manual_seed(0)
         pixels = torch.randint(256, (clips, 1, *shape, 3), generator=rng, dtype=torch.uint8)
         if device.type == "cuda":
-            pixels = pixels.pin_memory()  # as the loader's are
+            pixels = pixels.pin_memory()  # as in batches of the loader
         self.made = Batch(pixels, torch.zeros(clips, 1, dtype=torch.long), list(range(clips)), [])
         self.batches: dict[str, Iterator[Batch]] = {}
         self.folded: nn.Module | None = None
@@ -150,24 +153,24 @@ class Work:
 
     @property
     def phases(self) -> dict[str, Callable[[], None]]:
-        """What can be asked for, by name: one step each."""
+        """Phases that the worker supports: functions of one step, by name."""
         found = {"train": self.train, "stages": self.train, "infer": self.infer}
         for source in ("video", "frames"):
             if self.options[source]:
                 found[source] = partial(self.feed, source)
         is_plain = self.recipe.precision == "float32" and self.recipe.compile is None
         if self.context.device.type == "cpu" and is_plain and can_quantize(self.model):
-            found[INT8] = self.infer_in_bytes
+            found[INT8] = self.infer_int8
         if self.context.world_size > 1:
             found |= {"apart": self.apart, "link": self.link}
         return found
 
     def train(self) -> None:
-        """A training step on a batch that is there."""
+        """Take a training step on the fixed batch."""
         self.step(self.made)
 
     def data(self, source: str) -> VideoDataset:
-        """The training clips of a source; over and over if they are fewer than a few batches."""
+        """Return the training clips of a source, repeated if they fill fewer than four batches."""
         samples = read_split(Path(self.options[source]), "train")
         if len(samples) < 4 * self.options["batch_size"]:
             order = np.arange(4 * self.options["batch_size"]) % len(samples)
@@ -179,9 +182,9 @@ class Work:
         )
 
     def feed(self, source: str) -> None:
-        """A training step on the next batch from files."""
+        """Take a training step on the next batch from files."""
         if source not in self.batches:
-            self.batches.clear()  # and the processes that decoded
+            self.batches.clear()  # ends the decoding workers of the other source
             self.batches[source] = iter(
                 training_loader(
                     self.data(source),
@@ -195,27 +198,27 @@ class Work:
             )
         batch = next(self.batches[source])
         if not batch.samples:
-            raise UserError(f"none of its clips can be read; {batch.faults[0].reason}")
+            raise UserError(f"no clip of a batch can be read; {batch.faults[0].reason}")
         self.watch.lap("data")
         self.step(batch)
 
     def step(self, batch: Batch) -> None:
-        """Take a step of a training, with its stages as laps."""
+        """Take a step of `Training`, with its stages as laps."""
         self.training.step(batch, self.watch.lap)
 
     def apart(self) -> None:
-        """A training step of which the other processes hear nothing."""
+        """Take a training step without the exchange of gradients."""
         with no_sync(self.state.forward):
             self.step(self.made)
 
     def link(self) -> None:
-        """One exchange of as many numbers as the network has gradients, and nothing else."""
+        """Exchange as many values as the network has gradients, without a training step."""
         numbers = torch.zeros(sum(p.numel() for p in self.model.parameters()), device=self.context.device)
         self.watch.start()
         dist.all_reduce(numbers)
 
     def infer(self) -> None:
-        """A batch through `test`'s path: normalised, the folded network, probabilities."""
+        """Compute the scores of the fixed batch as `test` does, with folded normalization layers."""
         if self.folded is None:
             self.training_peak = peak_memory(self.context.device)
             self.folded = optimize_for_inference(self.model)
@@ -225,8 +228,8 @@ class Work:
             torch.compiler.cudagraph_mark_step_begin()
         self.score(self.folded)
 
-    def infer_in_bytes(self) -> None:
-        """The same in 8 bits."""
+    def infer_int8(self) -> None:
+        """Compute the scores of the fixed batch in int8."""
         if self.quantized is None:
             pixels = self.made.pixels.flatten(0, 1)
             self.quantized = quantize_for_inference(self.model, [self.recipe.normalize(pixels)])
@@ -234,14 +237,14 @@ class Work:
 
     @torch.no_grad()
     def score(self, model: nn.Module) -> None:
-        """Probabilities of the batch that is there."""
+        """Compute the scores of the fixed batch."""
         device, dtype = self.context.device, getattr(torch, self.recipe.precision)
         pixels = self.made.pixels.to(device, non_blocking=True).flatten(0, 1)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), reusing_memory(device):
             model(self.recipe.normalize(pixels)).softmax(1)
 
     def profile(self, phases: list[str]) -> dict[str, Any]:
-        """Seconds inside operators in one step of each phase: `KINDS`, and "other"."""
+        """Return the seconds spent in each kind of operators in one step of each phase."""
         activity = ProfilerActivity.CUDA if self.context.device.type == "cuda" else ProfilerActivity.CPU
         found = {}
         for phase in phases:
@@ -259,9 +262,9 @@ class Work:
         return found
 
     def read(self, source: str, clips: int) -> dict[str, Any]:
-        """Processor time to read a training clip of a source, the median of a few in milliseconds."""
+        """Return the median CPU time of reading a training clip of a source, in milliseconds."""
         dataset, spent = self.data(source), []
-        for draw in range(clips + 1):  # the first loads libraries
+        for draw in range(clips + 1):  # the first one loads libraries
             start = time.process_time()
             dataset[draw, draw % len(dataset)]
             spent.append(1000 * (time.process_time() - start))
@@ -269,7 +272,7 @@ class Work:
 
     @torch.no_grad()
     def check(self, file: str) -> dict[str, Any]:
-        """Take another project's weights, and see how far our logits are from theirs for their clip."""
+        """Load weights of another framework; return the relative difference of the logits for its clip."""
         theirs = torch.load(file, map_location="cpu", weights_only=True)
         model = self.recipe.model(num_classes=CLASSES)
         source = convert(theirs["state_dict"], model).source
@@ -278,7 +281,12 @@ class Work:
         return {"difference": float((ours - reference).abs().max() / reference.abs().max()), "source": source}
 
     def answer(self, request: dict[str, Any], before: float) -> dict[str, Any]:
-        """What a request asks for."""
+        """Return the answer to a request.
+
+        Args:
+            request: phase and its arguments.
+            before: memory before the network was built, in MiB.
+        """
         phase = request["phase"]
         if phase == "memory":
             return {"mib": (self.training_peak or peak_memory(self.context.device)) - before}
@@ -299,16 +307,18 @@ class Work:
 
 
 def failure(error: Exception) -> dict[str, str]:
-    """The answer that says so; all of it is in the log."""
+    """Return an error as an answer, and print its traceback to the log."""
     traceback.print_exc()
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return {"error": " ".join([f"{type(error).__name__}:", *lines[:3]])}  # a compiler's first names no cause
+    return {
+        "error": " ".join([f"{type(error).__name__}:", *lines[:3]])
+    }  # the first line of a compiler's message names no cause
 
 
 def main() -> None:
-    """Answer requests for as long as they come."""
+    """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print does not belong among the answers
+    os.dup2(2, 1)  # output of libraries goes to the log, not among the answers
 
     def answer(value: dict[str, Any]) -> None:
         print(json.dumps(value), file=answers, flush=True)
@@ -328,7 +338,7 @@ def main() -> None:
                 answer(work.answer(json.loads(line), before))
             except Exception as error:
                 answer(failure(error))
-                if context.world_size > 1:  # the others would wait for this one for ever
+                if context.world_size > 1:  # the other processes would wait for this one forever
                     return
 
 

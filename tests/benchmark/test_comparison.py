@@ -1,8 +1,6 @@
 """Workers in turns: how they are started, stopped, asked and compared."""
 
-import os
 import signal
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +10,14 @@ import torch
 from mmaction_lite.benchmark import comparison as comparison_module
 from mmaction_lite.benchmark.comparison import (
     Comparison,
-    Peer,
-    Worker,
-    WorkerConfig,
-    WorkerError,
     measure_feeding,
     measure_network,
-    our_command,
     rows_of,
     take_turns,
 )
+from mmaction_lite.benchmark.processes import Peer, WorkerConfig
 from mmaction_lite.benchmark.settings import find_setting
 from mmaction_lite.benchmark.tables import seconds
-from tests.benchmark.fake_worker import state
 
 RECIPE = "tsm_r10_1x1x8_12e_motions_rgb"
 
@@ -147,37 +140,6 @@ def test_a_peer_that_fails_ends_its_own_part_alone(tmp_path, quick, fake, settin
     assert set(found["infer"]) == (ours | {"peer"} if setting == "no check" else ours)
     assert "error" not in other
     assert set(other["infer"]) == ours | {"peer"}
-
-
-def test_workers_are_stopped_between_their_turns(tmp_path, fake):
-    with closing(Worker(fake, plan(), tmp_path / "log")) as worker:
-        worker.begin()
-        process = worker.processes[0].pid
-        if not Path("/proc").exists():
-            pytest.skip("no /proc to look at")
-        assert state(process) == "T"
-        assert worker.ask(phase="train", steps=1)["steps"] == [{"iteration": 0.02}]
-        os.kill(process, signal.SIGKILL)
-        worker.processes[0].wait()
-        with pytest.raises(WorkerError, match="it ended"):
-            worker.ask(phase="train", steps=1)
-
-
-def test_the_logits_of_a_peer_are_compared_with_ours(tmp_path):
-    with closing(Worker(our_command(), plan(), tmp_path / "log")) as worker:
-        worker.begin()
-        right, wrong = save_check(tmp_path / "right.pt"), save_check(tmp_path / "wrong.pt", 1.0)
-        assert worker.ask(phase="check", file=str(right))["difference"] < 1e-5
-        assert worker.ask(phase="check", file=str(wrong))["difference"] > 0.1
-
-
-def test_processes_that_train_together_leave_together(tmp_path):
-    with closing(Worker(our_command(), plan(), tmp_path / "log", 2)) as worker:
-        worker.begin()
-        with pytest.raises(WorkerError, match="KeyError: 'nothing'"):
-            worker.ask(phase="nothing", steps=1)
-        worker._signal("SIGCONT")
-        assert [process.wait(20) for process in worker.processes] == [0, 0]
 
 
 class Fed:
