@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from mmaction_lite.errors import UserError, nearest
-from mmaction_lite.models.network import layers
+from mmaction_lite.models.network import has_layers, layers
 from mmaction_lite.optim.parameter_groups import layer_numbers
 
 
@@ -31,9 +31,10 @@ def freeze(model: nn.Module, frozen: Sequence[str] | int) -> list[nn.Module]:
 def _first_layers(model: nn.Module, count: int) -> list[nn.Module]:
     found = layers(model)
     if not 0 <= count < len(found):
+        single = ". A network without a method layers() is one layer" * (not has_layers(model))
         raise UserError(
             f"freeze is {count}; expected 0 to {len(found) - 1} layers of {type(model).__name__}, or names "
-            "of modules"
+            f"of modules{single}"
         )
     for parameter, number in layer_numbers(model).items():
         if number < count:
