@@ -127,6 +127,26 @@ def test_a_killed_worker_costs_nothing(tiny, recipe, tmp_path):
         assert not batch.faults
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError])
+def test_a_connection_that_a_dying_worker_breaks_costs_nothing(tiny, recipe, monkeypatch, error):
+    samples = read_split(tiny, "train")
+    expected, _ = trained(samples, recipe.train, 0)
+    fetch, kills = dataloader._MultiProcessingDataLoaderIter._next_data, [True]
+
+    def fail(self):
+        if not kills:
+            return fetch(self)
+        kills.clear()
+        os.kill(self._workers[0].pid, signal.SIGKILL)
+        raise error
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "_next_data", fail)
+    found, lines = trained(samples, recipe.train, 2, hang_seconds=10.0)
+    assert lines == ["a decoding worker died; restarted the decoding workers, no batch is lost"]
+    for batch, good in zip(found, expected, strict=True):
+        assert torch.equal(batch.pixels, good.pixels)
+
+
 @pytest.mark.slow
 def test_a_file_that_kills_every_reader_is_given_up(tiny, recipe):
     samples = read_split(tiny, "train")

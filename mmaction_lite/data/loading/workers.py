@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event, Thread
@@ -227,7 +228,7 @@ class FaultTolerantLoader(Generic[T]):
                     try:
                         with watchdog.waiting():
                             batch = next(batches)
-                    except RuntimeError:
+                    except (RuntimeError, OSError, EOFError):
                         # Without a dead worker the error comes from the dataset or from the `DataLoader`.
                         dead = _dead(workers)
                         if not dead:
@@ -280,6 +281,9 @@ class FaultTolerantLoader(Generic[T]):
 
 def _dead(workers: list[BaseProcess]) -> set[int]:
     """Return the ids of the processes that have ended. While batches are missing, no worker ends normally."""
+    if workers:
+        # The connections of a killed process break shortly before the end of the process is known.
+        wait([worker.sentinel for worker in workers], timeout=1.0)
     return {worker.pid for worker in workers if worker.exitcode is not None and worker.pid is not None}
 
 
