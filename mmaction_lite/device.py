@@ -55,7 +55,7 @@ def configure_process(device: torch.device, compiled_shapes: int = 0) -> None:
     """Set global options of this process for speed on `device`. No result changes beyond rounding.
 
     Importing the package, `predict`, `evaluate` and `train` leave these options alone. The command line calls
-    this function at its start; call it in a program that has nothing else to protect from it.
+    this function at its start; call it in a program of which no other part depends on these options.
 
     - CUDA: cuDNN times its algorithms once for every shape of a convolution and uses the fastest
       (`torch.backends.cudnn.benchmark`).

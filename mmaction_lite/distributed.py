@@ -122,7 +122,7 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
         return
     target = pick_device(device)
     if target.type == "mps":
-        raise UserError("several processes need GPUs or processors; --device mps is for one")
+        raise UserError("--device mps supports a single process; expected cpu or cuda, or no torchrun")
     local_rank = int(os.environ["LOCAL_RANK"])
     if target.type == "cuda":
         if local_rank >= torch.cuda.device_count():

@@ -1,4 +1,4 @@
-"""Writes clips whose frames carry their own number, so that a test can tell WHICH frame it got.
+"""Write clips whose frames encode their own number, so that a test can identify each frame.
 
 Eight square blocks along the top are the bits of the number, lowest left, bright for 1; below them a square
 moves over a gradient, so that frames differ everywhere and the encoder has something to predict.
@@ -31,7 +31,7 @@ def draw(code: int) -> np.ndarray:
 
 
 def read(frame: np.ndarray) -> int:
-    """The number that an upright frame carries."""
+    """Return the number that an upright frame encodes."""
     block = max(2, frame.shape[1] // 10)
     quarter, half = block // 4, max(1, block // 2)
     code = 0

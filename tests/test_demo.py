@@ -10,7 +10,7 @@ from mmaction_lite.errors import UserError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_the_demo_does_the_whole_job_and_can_be_run_again(tmp_path, monkeypatch, capsys):
+def test_the_demo_runs_all_steps_and_can_be_repeated(tmp_path, monkeypatch, capsys):
     """On a tenth of the clips; what it learns from all of them is checked where `make demo` runs."""
     splits = {"train": range(40), "val": range(500, 510), "test": range(600, 620)}
     defaults = motions.generate.__kwdefaults__ or {}
@@ -27,7 +27,7 @@ def test_the_demo_does_the_whole_job_and_can_be_run_again(tmp_path, monkeypatch,
     assert "20 videos" in capsys.readouterr().out
 
 
-def test_the_demo_never_touches_a_folder_of_somebody_else(tmp_path):
+def test_the_demo_refuses_a_folder_with_other_files(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(UserError, match="is not empty and not the folder of a demo"):
         run_demo(tmp_path, tmp_path / "motions", 0, Console(stderr=True))

@@ -59,8 +59,8 @@ def test_memory_of_tensors_is_kept_for_the_next() -> None:
     assert max(found[name][-1] for name in ("kept", "reused", "largest reused")) < 500, found
 
 
-def test_a_process_counts_its_own_memory_and_not_that_of_its_parent():
-    """The system hands a started process the peak of the one that started it."""
+def test_peak_memory_excludes_that_of_the_parent_process():
+    """`getrusage` of a child process starts with the peak of its parent."""
     code = (
         "import torch; from mmaction_lite.device import peak_memory; print(peak_memory(torch.device('cpu')))"
     )

@@ -48,7 +48,7 @@ def gradient(model: nn.Module, linear: nn.Linear, rank: int) -> float:
 
 
 def work(rank: int, port: int, folder: Path) -> None:
-    """One of two processes: writes what it sees to `folder`."""
+    """Run one of two processes, which writes its results to `folder`."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank)}
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
@@ -71,7 +71,7 @@ def work(rank: int, port: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes has seen."""
+    """Return the results of both processes."""
     folder = tmp_path_factory.mktemp("processes")
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -105,7 +105,7 @@ def test_objects_are_gathered_in_the_order_of_ranks(seen):
 
 @needs_distributed
 def test_running_statistics_are_averaged_over_processes(seen):
-    """The count of batches is an integer and stays."""
+    """The number of batches is an integer buffer and does not change."""
     assert [each["averaged"] for each in seen] == [[1.5, 4.0, 3.0], [1.5, 4.0, 4.0]]
 
 
@@ -141,5 +141,5 @@ def test_a_context_names_its_device():
 def test_several_processes_are_not_for_mps(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("mmaction_lite.distributed.pick_device", torch.device)
-    with pytest.raises(UserError, match="--device mps is for one"), init_distributed("mps"):
+    with pytest.raises(UserError, match="--device mps supports a single process"), init_distributed("mps"):
         pass

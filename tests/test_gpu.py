@@ -1,4 +1,4 @@
-"""What only a GPU can show; without one these tests are skipped, and say so."""
+"""Tests that need a CUDA GPU; skipped without one."""
 
 import copy
 from dataclasses import replace
@@ -39,7 +39,7 @@ NETWORKS = {
 
 @pytest.fixture(autouse=True)
 def exact():
-    """Float32 as on a processor."""
+    """Compute in float32 as on a CPU."""
     configure_process(torch.device("cuda"))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     yield
@@ -57,7 +57,7 @@ def network(name: str) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_logits_are_those_of_a_processor(name):
+def test_logits_equal_those_of_a_cpu(name):
     model, x = network(name)
     with torch.inference_mode():
         expected = model.eval()(x)
@@ -67,7 +67,7 @@ def test_logits_are_those_of_a_processor(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_gradients_are_those_of_a_processor(name):
+def test_gradients_equal_those_of_a_cpu(name):
     model, x = network(name)
     grads = []
     for device in ("cpu", "cuda"):
@@ -103,7 +103,7 @@ def test_compiled_gradients_are_those_of_eager(name):
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_compiled_parts_add_up_to_the_step(recipe, mode):
-    """What is played back from a recording writes where it wrote before; no part may be lost by that."""
+    """A replayed CUDA graph writes to the same memory; no gradient of a part may be lost."""
     torch.manual_seed(0)
     pixels = torch.randint(256, (8, 1, 4, 20, 28, 3), dtype=torch.uint8, device="cuda")
     labels = torch.arange(8, device="cuda") % 2
@@ -123,7 +123,7 @@ def test_compiled_parts_add_up_to_the_step(recipe, mode):
         gradients = Gradients(
             there, settings, None, torch.amp.GradScaler("cuda", enabled=False), may_shrink=False, report=print
         )
-        for _ in range(4):  # recorded in the first ones, played back in the others
+        for _ in range(4):  # the first passes record the CUDA graph, later ones replay it
             there.zero_grad()
             loss, _ = gradients.add(pixels, labels, np.random.default_rng(0))
         found.append((loss, [p.grad.clone() for p in there.parameters() if p.grad is not None]))
@@ -148,7 +148,7 @@ def losses(run):
     ],
     ids=str,
 )
-def test_trainings_give_the_numbers_of_a_processor(tiny, recipe, tmp_path, changes, tolerance):
+def test_trainings_equal_those_of_a_cpu(tiny, recipe, tmp_path, changes, tolerance):
     recipe = replace(recipe, optimizer=SGD(lr=0.01), model=replace_dropout(recipe), epochs=3, ema_decay=0.9)
     train(recipe, tiny, tmp_path / "cpu", device="cpu")
     train(replace(recipe, **changes), tiny, tmp_path / "gpu", device="cuda")
@@ -159,7 +159,7 @@ def replace_dropout(recipe):
     return type(recipe.model)(recipe.model.builder, **recipe.model.arguments | {"dropout": 0.0})
 
 
-def test_a_killed_training_goes_on_to_the_same_end(tiny, recipe, tmp_path, monkeypatch):
+def test_a_killed_training_resumes_to_the_same_result(tiny, recipe, tmp_path, monkeypatch):
     recipe = replace(recipe, precision="float16", ema_decay=0.9, epochs=4)
     train(recipe, tiny, tmp_path / "whole", device="cuda")
     with monkeypatch.context() as patch:

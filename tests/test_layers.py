@@ -90,12 +90,12 @@ def test_imports_inside_data_point_down():
     assert not stray_imports(ALLOWED_IN_DATA, PACKAGE / "data", "mmaction_lite.data")
 
 
-def test_models_and_data_never_see_each_other():
+def test_models_and_data_never_import_each_other():
     assert "data" not in ALLOWED["models"]
     assert "models" not in ALLOWED["data"]
 
 
-def test_kernels_see_no_family():
+def test_fast_kernels_import_no_model_family():
     for path in (PACKAGE / "models" / "fast").glob("*.py"):
         assert imports(path, "mmaction_lite.models") <= SHARED_LAYERS, path.name
 
@@ -111,7 +111,7 @@ def test_the_allowed_imports_have_no_cycle(allowed):
     assert not left
 
 
-def test_every_part_has_its_place_in_the_table():
+def test_every_room_is_in_the_table_of_imports():
     assert {part(path) for path in PACKAGE.rglob("*.py")} <= ALLOWED.keys()
     assert {
         part(path, PACKAGE / "data") for path in (PACKAGE / "data").rglob("*.py")

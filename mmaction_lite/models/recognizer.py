@@ -50,7 +50,7 @@ class Recognizer(nn.Module):
         Args:
             x: normalized clips.
             window: side of a window in the last feature map. If given, classify every window of this side
-                (stride 1) by itself and return logits (B, num_windows, num_classes), for tests on clips
+                (stride 1) separately and return logits (B, num_windows, num_classes), for tests on clips
                 larger than those of the training (PySlowFast's fully-convolutional test).
 
         Raises:

@@ -1,4 +1,4 @@
-"""Losses of single clips, and weights of classes in them."""
+"""Losses of single clips, and class weights for them."""
 
 import numpy as np
 from torch import Tensor

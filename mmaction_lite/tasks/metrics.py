@@ -35,19 +35,19 @@ def check_indices(labels: np.ndarray, num_classes: int) -> None:
     """Check that labels are class indices.
 
     Raises:
-        ValueError: they are no integers, or out of range.
+        ValueError: they are not integers, or out of range.
     """
     if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels are {labels.dtype}, expected class indices")
+        raise ValueError(f"labels are {labels.dtype}; expected class indices")
     if not 0 <= labels.min() <= labels.max() < num_classes:
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, expected 0 to {num_classes - 1}")
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}; expected 0 to {num_classes - 1}")
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the rank of the true class of every video, float (N,), counted from 0.
 
-    The rank is the number of other classes that score at least as high, so that ties are no gain. Unreadable
-    videos have rank infinity.
+    The rank is the number of other classes that score at least as high, so that ties do not improve it.
+    Unreadable videos have rank infinity.
 
     Args:
         scores: float (N, K). Rows of NaN are unreadable videos.

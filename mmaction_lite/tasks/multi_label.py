@@ -16,7 +16,7 @@ THRESHOLD = 0.5  # probability from which a class counts as predicted, in recall
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabel:
-    """Every clip has any number of classes, also none; a target holds ones and zeros, float32 (K,).
+    """Every clip has any number of classes, including none; a target holds ones and zeros, float32 (K,).
 
     Each class is a binary decision: probabilities are the sigmoid of the logits. See `Task` for the methods.
     """
@@ -56,10 +56,10 @@ class MultiLabel:
     def check_targets(self, targets: np.ndarray, num_classes: int) -> None:
         """Check that targets are bool; see `Task.check_targets`."""
         if targets.dtype != bool:
-            raise ValueError(f"labels are {targets.dtype}, expected bool")
+            raise ValueError(f"labels are {targets.dtype}; expected bool")
 
     def dense(self, targets: Tensor, num_classes: int) -> Tensor:
-        """Return the targets, float32 (B, K): they are dense."""
+        """Return the targets unchanged, float32 (B, K), because they are dense."""
         return targets
 
     def loss(
@@ -80,7 +80,7 @@ class MultiLabel:
         return balanced_weights(counts)
 
     def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return whether the best class is one of the clip's classes, float32 (B,)."""
+        """Return whether the highest-scoring class is one of the clip's classes, float32 (B,)."""
         return (targets.gather(1, logits.argmax(1)[:, None])[:, 0] > 0).float()
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class MultiLabel:
         """Return mean_average_precision and top1.
 
         mean_average_precision: mean of `average_precision` over the classes that have videos. top1: share of
-        the videos whose best class is one of theirs.
+        the videos whose highest-scoring class is one of their true classes.
         """
         best = np.nan_to_num(scores, nan=-1).argmax(1)
         correct = targets[np.arange(len(targets)), best] & ~np.isnan(scores).any(1)
@@ -116,7 +116,7 @@ class MultiLabel:
     def class_results(self, scores: np.ndarray, targets: np.ndarray) -> tuple[ClassResults, ...]:
         """Return recall, precision and F1 at a probability of 0.5, and the average precision.
 
-        There is no confusion matrix: of two classes of a video neither is mistaken for the other.
+        There is no confusion matrix, because a video can have several true classes.
         """
         is_read = np.isfinite(scores).all(1)
         predicted = scores[is_read] >= THRESHOLD

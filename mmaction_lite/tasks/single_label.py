@@ -30,7 +30,7 @@ class SingleLabel:
 
     Args:
         criterion: "cross_entropy" of the classes, whose probabilities are the softmax of the logits, or
-            "binary_cross_entropy" of each class by itself, whose probabilities are the sigmoid.
+            "binary_cross_entropy" of each class independently, whose probabilities are the sigmoid.
     """
 
     criterion: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
@@ -126,7 +126,7 @@ class SingleLabel:
         }
 
     def shown_metrics(self, num_classes: int) -> tuple[str, ...]:
-        """Return the metrics to show; not top5 of at most five classes."""
+        """Return the metrics to show; without top5 if there are at most five classes."""
         return ("top1", "top5", "mean_class") if num_classes > 5 else ("top1", "mean_class")
 
     def log_loss(self, scores: np.ndarray, targets: np.ndarray) -> float:

@@ -55,10 +55,10 @@ class Mistake:
 
 @runtime_checkable
 class Task(Protocol):
-    """What the labels of a clip mean. A task is a frozen dataclass; it stands in the recipe and in the card.
+    """What the labels of a clip mean. A task is a frozen dataclass, part of the recipe and of the model card.
 
     K is the number of logits. `num_classes` counts the classes of all groups. Targets have the shape
-    that the task chooses; other modules store and pass them, and never look inside.
+    that the task chooses; other modules store and pass them without reading them.
     """
 
     def for_classes(self, classes: Sequence[str]) -> "Task":
@@ -81,7 +81,7 @@ class Task(Protocol):
             source: the file, for the message.
 
         Raises:
-            UserError: it cannot; the message says which task can.
+            UserError: the task cannot use them; the message names a task that can.
         """
         ...
 

@@ -16,7 +16,7 @@ from mmaction_lite.tasks.metrics import check_indices, ranks, single_label_resul
 from mmaction_lite.tasks.task import ClassResults, Mistake
 
 COLUMNS = ("verb", "noun")
-MOST_ACTIONS = 100  # that a prediction lists
+MOST_ACTIONS = 100  # number of actions in a prediction
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -29,7 +29,7 @@ class VerbNoun:
     features is one linear layer of `num_verbs` + number of nouns outputs, the head of every network of this
     package. A network may also concatenate the outputs of two separate heads.
 
-    An action is a pair of verb and noun; its probability is the product of theirs. See `Task` for methods.
+    An action is a pair of verb and noun; its probability is the product of both. See `Task` for the methods.
 
     Args:
         num_verbs: number of verbs; `for_classes` sets it.

@@ -78,7 +78,7 @@ def test_json_is_one_object_on_standard_output(run, trained, tiny):
     assert facts["videos_per_class"] == {"min": 6, "max": 6}
 
 
-def test_eight_bits_from_the_command_line_and_as_the_page_says(run, trained, tiny, tmp_path, monkeypatch):
+def test_int8_on_the_command_line_and_in_the_documentation(run, trained, tiny, tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     (block,) = re.findall(r"^```python\n([^`]*quantize[^`]*)^```", page, re.MULTILINE)
     (tmp_path / "runs").mkdir()
@@ -93,7 +93,7 @@ def test_eight_bits_from_the_command_line_and_as_the_page_says(run, trained, tin
     assert "; int8; 6 videos" in json.loads(output)["protocol"]
 
 
-def test_predict_goes_on_after_a_broken_video(run, trained, tiny, tmp_path):
+def test_predict_continues_after_a_broken_video(run, trained, tiny, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"")
     clip = tiny / "val" / "up" / "12.mp4"
     code, output, error = run("predict", trained, tmp_path / "broken.mp4", clip)
@@ -199,7 +199,7 @@ def mistakes(trained, tiny, tmp_path, recipe):
     ]
 
 
-def test_every_mistake_is_one_line_and_exit_code_2(run, trained, tiny, tmp_path, motions_recipe):
+def test_every_user_error_is_one_line_and_exit_code_2(run, trained, tiny, tmp_path, motions_recipe):
     before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
     for arguments, message in mistakes(trained, tiny, tmp_path, motions_recipe):
         code, output, error = run(*arguments)
@@ -253,7 +253,7 @@ def test_list_models_prints_size_and_cost(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM] * 2)
-def test_a_signal_to_all_processes_saves_and_says_how_to_go_on(tiny, tmp_path, motions_recipe, number):
+def test_a_signal_to_all_processes_saves_and_states_how_to_resume(tiny, tmp_path, motions_recipe, number):
     """A terminal sends Ctrl-C to the workers as well, a batch system its SIGTERM."""
     out = tmp_path / "run"
     command = [

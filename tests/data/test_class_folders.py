@@ -8,7 +8,7 @@ def test_videos_folders_of_images_and_zip_files_are_clips(tmp_path):
     assert listed(samples) == [("jump/d", "jump"), ("run/a.mp4", "run"), ("run/b.zip", "run")]
 
 
-def test_parts_of_a_set_without_splits_are_the_whole(tmp_path):
+def test_train_and_held_out_parts_are_all_clips(tmp_path):
     touch(tmp_path, *(f"run/{i}.mp4" for i in range(11)))
     samples = read_class_folders(tmp_path)
     train, val = (hold_out(samples, held_out=held_out) for held_out in (False, True))

@@ -59,7 +59,7 @@ def test_order_is_a_new_permutation_every_epoch_and_can_begin_anywhere():
 
 
 def test_batches_depend_on_seed_and_draw_alone(tiny, recipe):
-    """Not on where the training began, nor on the workers, nor on whether clips come from memory."""
+    """Batches do not depend on the first step, the number of workers or the cache."""
     reference = batches(tiny, recipe)
     assert equal(batches(tiny, recipe, first_step=4), reference[4:])
     samples = read_split(tiny, "train")

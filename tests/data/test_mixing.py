@@ -17,7 +17,7 @@ def batch(size=4, frames=3, height=12, width=16):
 
 @pytest.mark.parametrize("mixing", [MIXUP, CUTMIX, BOTH])
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
-def test_targets_tell_what_the_inputs_are_made_of(mixing, size):
+def test_targets_are_mixed_in_the_proportion_of_the_inputs(mixing, size):
     inputs, targets = batch(size)
     kept = inputs.clone()
     for seed in range(30):

@@ -34,7 +34,7 @@ def test_a_number_is_a_clip_on_every_machine():
 
 
 @pytest.mark.parametrize("pair", range(5))
-def test_single_frames_do_not_betray_the_class(pair):
+def test_single_frames_do_not_reveal_the_class(pair):
     """At every moment the first class looks, in distribution, like the second at the mirrored moment."""
     first, second = (profiles(2 * pair + odd) for odd in (0, 1))
     assert deviation(first, second[:, ::-1]) < 4.5
@@ -61,7 +61,7 @@ def deviation(a, b):
 
 
 @pytest.mark.parametrize("label", range(10))
-def test_the_object_does_what_the_class_says(label):
+def test_the_object_moves_as_its_class_states(label):
     measured = [change(clip(number), label // 2) for number in range(label, 120, 10) if alone(clip(number))]
     assert len(measured) >= 4
     expected = {
@@ -133,7 +133,7 @@ def test_frames_set(tmp_path):
     assert read_split(tmp_path, "train").labels.tolist() == [0, 1]
 
 
-def test_an_interrupted_set_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_generation_resumes(tmp_path, monkeypatch):
     write = motions._write_video
 
     def stop_in_the_third_clip(path, frames):
@@ -156,7 +156,7 @@ def test_an_interrupted_set_goes_on(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"classes.txt", "motions.json", "train", "train.txt"}
 
 
-def test_refusals_change_nothing(tmp_path):
+def test_refused_folders_are_unchanged(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("all of it")
     with pytest.raises(UserError, match="mine: is not empty and not a motions data set"):

@@ -1,4 +1,4 @@
-"""Indices of packets: where frames are in a file, found once and remembered."""
+"""Packet indexes, which locate the frames of a file, and their cache."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The same work on many items, in processes that may hang or die."""
+"""Parallel map over items, in processes that may hang or die."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from mmaction_lite.data.loading.workers import WorkerSettings
 
 
 class Square:
-    """Squares numbers; `hang` and `die` are numbers that never come back."""
+    """Squares numbers; `hang` and `die` are numbers that do not return."""
 
     def __init__(self, hang: int | None = None, die: int | None = None):
         self.hang = hang

@@ -76,7 +76,7 @@ def test_a_folder_in_use_is_left_alone(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["video", "frames"])
-def test_a_full_disk_ends_it_and_the_same_command_goes_on(damaged, tmp_path, kind):
+def test_after_a_full_disk_the_same_command_resumes(damaged, tmp_path, kind):
     """A limit on the size of files makes writing fail as a full disk does."""
     form = Form(kind=kind, crf=1, keyframe_every=1)
     prepare(damaged, tmp_path / "whole", form, plain)
@@ -97,7 +97,7 @@ def test_a_full_disk_ends_it_and_the_same_command_goes_on(damaged, tmp_path, kin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [["prepare", "--crf", "18"], ["validate"]])
-def test_killed_at_any_moment_it_comes_to_the_same_result(damaged, tmp_path, command):
+def test_a_preparation_killed_at_any_time_resumes_to_the_same_result(damaged, tmp_path, command):
     name, *options = command
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 

@@ -65,7 +65,7 @@ def test_every_length_gives_valid_indices_and_the_generator_decides(sampler):
         assert ((first >= 0) & (first < length)).all()
 
 
-def test_a_sampler_of_nothing_is_refused():
+def test_a_sampler_without_frames_is_refused():
     with pytest.raises(UserError, match="num_segments is 0; expected an integer, at least 1"):
         SegmentFrames(num_segments=0)
     with pytest.raises(UserError, match="frame_interval"):

@@ -143,7 +143,7 @@ def test_labels_of_webdataset_shards(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["video", "frames"])
-def test_prepared_shards_go_on_after_an_interruption(tiny, tmp_path, kind, monkeypatch):
+def test_preparing_shards_resumes_after_an_interruption(tiny, tmp_path, kind, monkeypatch):
     (tmp_path / "in").mkdir()
     clips = sorted((tiny / "train").rglob("*.mp4"))
     (tmp_path / "in" / "broken.mp4").write_bytes(b"text")
@@ -182,7 +182,7 @@ def test_a_truncated_tar_file_and_a_damaged_index_are_reported(packed):
     index = json.loads((folder / "0.tar.index.json").read_text())["members"]
     starts = [index[str(samples.path(i).relative_to(folder / "0.tar"))][0][1] for i in range(len(samples))]
     (folder / "0.tar").write_bytes((folder / "0.tar").read_bytes()[:6000])
-    with pytest.raises(VideoError, match=r"lies behind the end of .*0\.tar"):
+    with pytest.raises(VideoError, match=r"is after the end of .*0\.tar"):
         open_sample(samples, int(np.argmax(starts)))
     (folder / "0.tar.index.json").write_text("[]")
     _members.cache_clear()

@@ -92,13 +92,13 @@ def test_mistakes_name_file_and_line(tmp_path, files, classes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_to_hold_out_is_said(tmp_path):
+def test_no_clip_to_hold_out_is_an_error(tmp_path):
     touch(tmp_path, "run/a.mp4", "jump/b.mp4")
     with pytest.raises(UserError, match="no class has two clips, so none can be held out"):
         read_split(tmp_path, "val")
 
 
-def test_missing_data_is_said(tmp_path):
+def test_missing_data_is_an_error(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         read_split(tmp_path / "nowhere", "train")
     (tmp_path / "video.txt").write_bytes(b"\xff\xfe\x00")
@@ -106,7 +106,7 @@ def test_missing_data_is_said(tmp_path):
         read_split(tmp_path / "video.txt", "train")
 
 
-def test_labels_that_count_from_1_are_found_out(tmp_path):
+def test_labels_that_count_from_1_are_an_error(tmp_path):
     (tmp_path / "classes.txt").write_text("x\ny\nz\n")
     (tmp_path / "train.txt").write_text("a.mp4 1\nb.mp4 3\nc.mp4 2\n")
     with pytest.raises(UserError, match=r"train\.txt:2: labels run from 1 to 3 .* seem to count from 1"):

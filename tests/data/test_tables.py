@@ -63,7 +63,7 @@ def test_parts_of_long_videos_in_every_kind_of_table(tmp_path, suffix):
         ),
         ("train.jsonl", '{"path": "a.mp4", "label": "x"}\n{"path": \n', r"train\.jsonl:2: is not JSON"),
         ("train.jsonl", "[1]\n", r"train\.jsonl:1: .* is not an object"),
-        ("train.jsonl", '{"path": "a.mp4"}\n', r"train\.jsonl:1: .*it lacks label"),
+        ("train.jsonl", '{"path": "a.mp4"}\n', r"train\.jsonl:1: .*expected also label"),
         ("train.jsonl", '{"path": "a.mp4", "label": {"x": 1}}\n', r"train\.jsonl:1: .* expected class names"),
         ("train.jsonl", '{"path": "a.mp4", "labels": [1.5]}\n', r"train\.jsonl:1: .* expected class names"),
         ("train.csv", "path,label,weight\na.mp4,x,1\nb.mp4,x,-1\n", r"train\.csv:3: the weight is '-1'"),

@@ -10,7 +10,7 @@ from mmaction_lite.data.tools.validate import validate
 from tests.data.test_prepare import plain
 
 
-def test_validate_writes_clean_lists_and_says_what_is_odd(damaged, tmp_path):
+def test_validate_writes_lists_of_readable_clips_and_notes(damaged, tmp_path):
     report = validate(damaged, plain, tmp_path / "out")
     assert len(report.faults) == 1
     assert report.faults[0].startswith(f"{damaged}/broken.mp4: ")
@@ -26,7 +26,7 @@ def test_validate_writes_clean_lists_and_says_what_is_odd(damaged, tmp_path):
         assert picture.size[0] > 300
 
 
-def test_validate_goes_on_and_checks_anew_what_has_changed(damaged, tmp_path, monkeypatch):
+def test_validate_resumes_and_checks_changed_files_again(damaged, tmp_path, monkeypatch):
     validate(damaged, plain, tmp_path / "out")
     record = tmp_path / "out" / "checked.jsonl"
     lines = record.read_text().splitlines(keepends=True)

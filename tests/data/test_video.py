@@ -51,7 +51,7 @@ def linear(path: Path, last: int | None = None) -> Iterator[np.ndarray]:
 
 
 def patterns(length: int, seed: int = 0) -> list[list[int]]:
-    """Index lists as clips ask for them, and some that only a careless reader survives."""
+    """Return index lists as samplers produce them, and difficult ones."""
     rng = random.Random(seed)
     few = sorted(rng.choices(range(length), k=3))
     dense = [min(length - 1, rng.randrange(length) + 2 * step) for step in range(6)]
@@ -169,7 +169,7 @@ def test_only_what_is_needed_is_read_and_converted(clips: Path, monkeypatch: pyt
     assert len(decoded) < 90  # most of the B-frames are never decoded
 
 
-def test_keyframes_that_are_none_are_found_out(clips: Path, tmp_path: Path) -> None:
+def test_packets_wrongly_marked_as_keyframes_are_detected(clips: Path, tmp_path: Path) -> None:
     def claim(number: int, packet: av.Packet) -> None:
         packet.is_keyframe = True
 

@@ -107,7 +107,7 @@ def test_pixel_transforms_follow_in_their_order(video):
     "clips",
     [TimedClips(clip_len=4, target_fps=10, num_clips=2), PySlowFastClips(clip_len=4, frame_interval=2)],
 )
-def test_samplers_in_time_are_told_the_rate_of_the_video(video, clips):
+def test_timed_samplers_receive_the_frame_rate_of_the_video(video, clips):
     views = TestViews(clips=clips, crop=CenterCrop(size=(20, 28)))
     for fps in (15.0, 30.0):
         source = ArrayVideo(video.pixels, fps)
@@ -118,7 +118,7 @@ def test_samplers_in_time_are_told_the_rate_of_the_video(video, clips):
         views.read(ArrayVideo(video.pixels, float("nan")))
 
 
-def test_the_protocol_line_tells_the_spacing():
+def test_the_protocol_line_states_the_spacing():
     def line(clips):
         return str(Protocol(views=TestViews(clips=clips, crop=CenterCrop(size=(224, 224)), short_side=256)))
 

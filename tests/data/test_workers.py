@@ -26,7 +26,7 @@ class Trap:
 
     Args:
         bad: path of the file.
-        pipe: a named pipe that nobody writes to; "" to end the process instead.
+        pipe: a named pipe without a writer; "" to end the process instead.
         once: a file whose presence says that the trap has snapped; "" lets it snap every time.
     """
 
@@ -63,7 +63,7 @@ def fields(views):
 
 
 @pytest.mark.skipif(not hasattr(os, "getpriority"), reason="this system has no priorities to ask for")
-def test_decoding_processes_stand_behind_the_one_that_trains(tiny, recipe):
+def test_decoding_workers_have_a_lower_priority_than_the_training(tiny, recipe):
     samples = read_split(tiny, "train")
     dataset = VideoDataset(samples, recipe.train, seed=3, batch_plan=BatchPlan(len(samples), 4))
     batches = iter(training_loader(dataset, 0, 6, WorkerSettings(num_workers=2)))
@@ -113,8 +113,8 @@ def test_a_hanging_file_is_named_and_replaced_and_no_draw_is_lost(tiny, recipe, 
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing(tiny, recipe, tmp_path):
-    """The file it was reading is read again: once may have been anybody's fault."""
+def test_a_killed_worker_loses_no_batch(tiny, recipe, tmp_path):
+    """The file that the worker was reading is read again; a single death can have another cause."""
     samples = read_split(tiny, "train")
     bad = str(samples.path(bad_sample(samples)))
     views = TrappedTrainViews(**fields(recipe.train), bad=bad, once=str(tmp_path / "snapped"))
@@ -148,7 +148,7 @@ def test_a_connection_that_a_dying_worker_breaks_costs_nothing(tiny, recipe, mon
 
 
 @pytest.mark.slow
-def test_a_file_that_kills_every_reader_is_given_up(tiny, recipe):
+def test_a_file_that_kills_two_workers_is_skipped(tiny, recipe):
     samples = read_split(tiny, "train")
     bad = bad_sample(samples)
     views = TrappedTrainViews(**fields(recipe.train), bad=str(samples.path(bad)))
@@ -173,14 +173,14 @@ def test_a_test_counts_a_hanging_file_as_unreadable(tiny, recipe, tmp_path):
     assert "took more than 2 s" in clips[bad].faults[0].reason
 
 
-def test_a_pipe_in_a_data_set_is_a_fault_and_not_a_wait(tiny, recipe, tmp_path):
+def test_a_named_pipe_is_an_unreadable_video(tiny, recipe, tmp_path):
     os.mkfifo(tmp_path / "a.mp4")
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
     clip = VideoDataset(read_split(tmp_path, "train"), recipe.val)[0]
     assert clip.faults[0].reason.endswith("a.mp4: is neither a file nor a directory")
 
 
-def test_errors_of_a_worker_that_are_no_faults_of_videos_come_through(tiny, recipe):
+def test_other_errors_in_a_worker_are_raised(tiny, recipe):
     samples = read_split(tiny, "train")
     dataset = VideoDataset(samples, recipe.train, seed=3, batch_plan=BatchPlan(len(samples), 4))
     loader = training_loader(dataset, 0, 6)
@@ -189,7 +189,7 @@ def test_errors_of_a_worker_that_are_no_faults_of_videos_come_through(tiny, reci
         list(loader)
 
 
-def test_too_little_shared_memory_is_said_before_the_first_batch(tiny, recipe, monkeypatch):
+def test_too_little_shared_memory_is_an_error_before_the_first_batch(tiny, recipe, monkeypatch):
     usage = type("Usage", (), {"free": 64 << 20})
     monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: usage)
     workers.check_shared_memory(8 << 20, 4)
@@ -200,8 +200,8 @@ def test_too_little_shared_memory_is_said_before_the_first_batch(tiny, recipe, m
         workers.check_shared_memory(8 << 20, 5)
 
 
-def test_a_fault_ends_the_reading_that_was_noted(monkeypatch):
-    """Or a worker that rests after a broken file would seem to hang in it."""
+def test_an_error_clears_the_recorded_sample(monkeypatch):
+    """Otherwise an idle worker would appear to hang in a broken file."""
     monkeypatch.setattr(workers, "get_worker_info", lambda: type("Info", (), {"id": 1}))
     notes = workers.WorkerStatus(2)
     try:
@@ -246,7 +246,7 @@ class Raising:
         raise RuntimeError("DataLoader timed out after 5 seconds")
 
 
-def test_a_runtime_error_of_the_dataset_is_no_dead_worker():
+def test_a_runtime_error_of_the_dataset_is_raised():
     loader = workers.FaultTolerantLoader(
         Raising(), lambda done: {}, 4, WorkerSettings(num_workers=1), name=str, report=pytest.fail
     )

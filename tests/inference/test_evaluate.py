@@ -39,7 +39,7 @@ def views():
     return TestViews(clips=DenseClips(clip_len=4, num_clips=3), short_side=24, crop=TenCrop(size=(16, 16)))
 
 
-def test_metrics_are_what_the_definitions_say():
+def test_metrics_equal_their_definitions():
     scores = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.4, 0.2]], np.float32)
     labels = np.array([0, 1, 2, 0])
     found = SingleLabel().metrics(scores, labels)

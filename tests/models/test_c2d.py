@@ -7,7 +7,7 @@ from mmaction_lite.models.c2d import c2d_r50
 from mmaction_lite.models.convolution import Conv3d
 
 
-def test_no_convolution_looks_along_time():
+def test_no_convolution_combines_frames():
     model = c2d_r50(width=8)
     assert {conv.kernel_size[0] for conv in model.modules() if isinstance(conv, Conv3d)} == {1}
 

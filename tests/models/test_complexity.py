@@ -85,7 +85,7 @@ def test_a_convolution_and_a_linear_layer_by_hand():
 
 @pytest.mark.parametrize("builder", ["tsm_r18", "slowonly_r50"])
 def test_a_network_is_counted_without_touching_it(builder):
-    """Whatever path its layers take on a processor, the count is that of the published network."""
+    """The count does not depend on the implementation that runs a convolution."""
     model = getattr(models, builder)(width=8).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     cost = multiply_adds(model, (1, 3, 8, 64, 64))

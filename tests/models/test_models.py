@@ -1,4 +1,4 @@
-"""Every builder through its contract, and what the fast paths claim: the same numbers."""
+"""The contract of every builder, and equal results of the fast implementations."""
 
 import inspect
 import shutil
@@ -70,7 +70,7 @@ each_traced_form = forms({"tsm_r10"})
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Nets as thin as these only wait for a second thread."""
+    """Use one thread; thin networks are slower with two."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -165,7 +165,7 @@ def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
         ("r2plus1d_r18", False),
     ],
 )
-def test_who_sees_the_order_of_frames(name: str, blind: bool) -> None:
+def test_which_families_depend_on_the_order_of_frames(name: str, blind: bool) -> None:
     model, x = build(name).eval(), clip(name)
     with torch.inference_mode():
         logits, reversed_logits = model(x), model(x.flip(2))
@@ -208,7 +208,7 @@ def test_one_graph(name: str, arguments: dict[str, Any]) -> None:
 
 
 def really_compiled(test: Any) -> Any:
-    """Marks a test that runs PyTorch's own compiler, whose imports warn of PyTorch's own old functions."""
+    """Mark a test that uses `torch.compile`, whose imports raise deprecation warnings of PyTorch."""
     reason = "torch.compile needs a C++ compiler on processors"
     test = pytest.mark.skipif(not shutil.which("g++"), reason=reason)(test)
     return pytest.mark.slow(pytest.mark.filterwarnings("ignore::DeprecationWarning")(test))

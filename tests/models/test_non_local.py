@@ -32,7 +32,7 @@ def test_non_local_attention_is_the_published_one() -> None:
         torch.testing.assert_close(block(x, 2), x + block.bn(block.out(attended, 2)))
 
 
-def test_five_blocks_stand_where_the_projects_put_them():
+def test_five_non_local_blocks_are_at_the_published_positions():
     """In I3D after every second block of stages 2 and 3, in TSM after the others."""
     for builder, places in (
         (i3d_r50, [(2, 1), (2, 3), (3, 1), (3, 3), (3, 5)]),

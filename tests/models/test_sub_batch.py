@@ -17,7 +17,7 @@ from mmaction_lite.weights.checkpoint import load_state
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_network_without_what_can_be_split_says_so():
+def test_a_network_without_batch_norm_is_refused():
     with pytest.raises(UserError, match="norm_clips: Linear has no BatchNorm2d"):
         split_batch_norm(nn.Linear(2, 2))
 
@@ -48,7 +48,7 @@ def test_a_group_is_normalized_like_a_batch():
 
 
 def test_a_batch_in_groups_is_trained_like_its_parts(tiny, recipe, tmp_path):
-    """In all that follows from statistics: activations that are made again, running statistics, gradients."""
+    """Recomputed activations, running statistics and gradients are equal."""
     model = Build(tsm_r10, width=8, dropout=0.0)
     recipe = replace(recipe, model=model, optimizer=SGD(lr=0.01), epochs=1, max_grad_norm=None)
     weights = {}
@@ -66,7 +66,7 @@ def test_a_batch_in_groups_is_trained_like_its_parts(tiny, recipe, tmp_path):
     assert not torch.allclose(weights["whole"]["fc.weight"], weights["parts"]["fc.weight"], atol=1e-6)
 
 
-def test_statistics_of_groups_and_of_all_gpus_exclude_each_other(recipe):
+def test_norm_clips_and_sync_batch_norm_exclude_each_other(recipe):
     with pytest.raises(UserError, match="norm_clips is 8 and batch_norm is 'sync'; expected only one"):
         replace(recipe, norm_clips=8, batch_norm="sync")
     with pytest.raises(UserError, match="norm_clips is 0; expected an integer, at least 1, or None"):

@@ -8,7 +8,7 @@ from mmaction_lite.models.tsm import tsm_mobilenetv2, tsm_r10, tsm_r50
 from tests.models.test_models import build
 
 
-def test_the_shift_stands_where_the_authors_put_it() -> None:
+def test_the_shift_is_in_the_published_blocks() -> None:
     shares = {
         name: [m.share for m in build(name).backbone.modules() if isinstance(m, Conv2d) and m.share]
         for name in ("tsm_r50", "tsm_r101", "tsm_mobilenetv2")

@@ -1,4 +1,4 @@
-"""A published training becomes one for a small data set."""
+"""Conversion of a published training to fine-tuning on a small data set."""
 
 import pytest
 import torch

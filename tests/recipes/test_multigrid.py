@@ -1,4 +1,4 @@
-"""A training whose lr falls in steps becomes one by multigrid; see also tests/data/test_batch_plan.py."""
+"""Conversion of a step schedule to multigrid training; see also tests/data/test_batch_plan.py."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def test_the_warm_up_starts_at_the_recipes_lr():
     assert start == pytest.approx(STEPWISE.schedule.factor(0, STEPWISE.epochs))
 
 
-def test_trainings_that_cannot_be_made_so_are_refused():
+def test_recipes_that_multigrid_cannot_convert_are_refused():
     short = replace(STEPWISE.train, clips=replace(STEPWISE.train.clips, clip_len=2))
     for recipe, message in (
         (get_recipe("slowfast_r50_8x8x1_196e_kinetics400_rgb"), "schedule is Cosine"),

@@ -13,7 +13,7 @@ from mmaction_lite.recipes.recipe import Build
 RECIPES = list_recipes()
 
 
-def test_settings_change_scalars_and_leave_a_mark():
+def test_set_changes_scalars_and_is_recorded():
     recipe = RECIPES["tsm_r50_1x1x8_50e_kinetics400_rgb"]
     changed = apply_overrides(
         recipe,

@@ -1,4 +1,4 @@
-"""What each recipe builds, draws and averages equals the published values in `published.py`."""
+"""The networks, views and averages of each recipe equal the published values in `published.py`."""
 
 import math
 from functools import cache

@@ -22,7 +22,7 @@ RECIPES = list_recipes()
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_names_tell_the_truth(name):
+def test_names_equal_the_names_rendered_from_the_fields(name):
     recipe = RECIPES[name]
     assert recipe.name == name
     assert get_recipe(name) == recipe
@@ -181,7 +181,7 @@ def test_recipes_are_values():
     assert Steps(milestones=(1,)) == Steps(milestones=(1,))
 
 
-def test_a_builder_is_no_model_of_a_recipe():
+def test_a_recipe_refuses_a_builder_without_build():
     recipe = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
     with pytest.raises(UserError, match=r"model is tsm_r50; .*Build\(tsm_r50\)"):
         replace(recipe, model=tsm_r50)  # pyright: ignore[reportArgumentType]

@@ -226,7 +226,7 @@ def _scores(**changed):
             _scores(labels=np.arange(39) % 10),
             r"test\.npz: 40 paths .* do not fit .*\(39,\).*; write it again",
         ),
-        (_scores(labels=np.arange(40)), r"test\.npz: labels run from 0 to 39, expected 0 to 9; correct"),
+        (_scores(labels=np.arange(40)), r"test\.npz: labels run from 0 to 39; expected 0 to 9; correct"),
         (_scores(class_names=np.array(["a", "b"])), r"test\.npz: 40 paths and 2 class names do not fit"),
         (_scores(paths=np.array([None] * 40)), r"test\.npz: damaged score file .*; write it again"),
     ],

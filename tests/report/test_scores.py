@@ -23,7 +23,7 @@ def test_a_score_file_without_a_task_is_read_by_its_labels(tmp_path):
         ({"task": np.array("{}")}, r"a\.npz: damaged score file"),
         ({"task": np.array('{"task": "per_frame"}')}, "there is no task 'per_frame'"),
         ({"task": np.array('{"task": "multi_label"}')}, r"do not fit labels of shape \(40,\)"),
-        ({"labels": np.full(40, 0.5)}, "labels are float64, expected class indices"),
+        ({"labels": np.full(40, 0.5)}, "labels are float64; expected class indices"),
     ],
 )
 def test_a_task_that_does_not_fit_is_an_error(tmp_path, changed, message):

@@ -14,7 +14,7 @@ from mmaction_lite.tasks.metrics import (
 )
 
 
-def test_a_tie_is_no_gain_and_an_unreadable_video_is_last():
+def test_ties_do_not_improve_the_rank_and_unreadable_videos_are_last():
     scores = np.array([[0.5, 0.3, 0.2], [0.4, 0.4, 0.2], [np.nan] * 3])
     rank = ranks(scores, np.array([1, 0, 0]))
     assert rank.tolist() == [1, 1, np.inf]

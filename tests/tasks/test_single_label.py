@@ -20,7 +20,7 @@ def test_cross_entropy_is_that_of_pytorch():
 
 
 @pytest.mark.parametrize("task", [CROSS_ENTROPY, BINARY])
-def test_weights_do_not_depend_on_the_clips_beside(task):
+def test_the_loss_of_a_clip_is_independent_of_other_clips(task):
     logits, labels, weights = (
         torch.randn(6, 3),
         torch.tensor([0, 1, 2, 0, 0, 1]),

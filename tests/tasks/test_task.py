@@ -1,4 +1,4 @@
-"""Every task fulfils the contract, and no other module knows the kinds of labels."""
+"""Every task has the interface `Task`, and no other module depends on the kind of labels."""
 
 import ast
 import pickle
@@ -67,7 +67,7 @@ def test_class_weights_multiply_terms(task, targets, logits):
     assert task.balanced_weights(counts).shape == counts.shape
 
 
-def test_a_sure_network_has_the_highest_metrics(name, task, logits):
+def test_correct_confident_scores_have_the_highest_metrics(name, task, logits):
     labels = np.concatenate([np.array(own, np.int64) for own in LABELS[name]])
     counts = np.array(list(map(len, LABELS[name])))
     num_classes = len(CLASSES[name])

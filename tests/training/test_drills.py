@@ -71,8 +71,8 @@ print(killed, finished, during_saving)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_thirty_kills_and_no_unusable_run(tiny, tmp_path):
-    """Every run that was killed goes on, and every one that finishes has the weights of a quiet one."""
+def test_a_run_killed_thirty_times_stays_usable(tiny, tmp_path):
+    """Killed runs resume, and finished runs have the weights of an uninterrupted one."""
     (tmp_path / "runs").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, tiny, tmp_path / "runs", "30"],

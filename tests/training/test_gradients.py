@@ -14,7 +14,7 @@ from mmaction_lite.training.gradients import Gradients
 
 
 class Network(nn.Module):
-    """A network without batch statistics, which notes how many clips enter together.
+    """A network without batch statistics that records the number of clips of each forward pass.
 
     It runs out of memory with more than `limit` clips.
     """
@@ -105,7 +105,7 @@ def test_parts_are_halved_until_they_fit(recipe):
 
 
 @pytest.mark.parametrize(("limit", "may_shrink"), [(4, False), (0, True)])
-def test_memory_that_does_not_suffice_is_one_line(recipe, limit, may_shrink):
+def test_insufficient_memory_is_a_one_line_error(recipe, limit, may_shrink):
     """One of several processes must not shrink its parts; and no part is smaller than a clip."""
     gradients = gradients_of(Network(limit=limit), recipe, may_shrink=may_shrink)
     with pytest.raises(UserError, match="memory does not hold") as caught:

@@ -109,7 +109,7 @@ def test_a_loss_that_is_not_finite_names_step_and_videos(tiny, recipe, tmp_path)
     assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 0
 
 
-def test_a_run_never_overwrites_and_never_mixes(tiny, recipe, tmp_path):
+def test_a_run_folder_is_never_overwritten_or_mixed(tiny, recipe, tmp_path):
     train(recipe, tiny, tmp_path / "run")
     before = (tmp_path / "run" / "last.pt").read_bytes()
     with pytest.raises(UserError, match=r"run: is already used; pass --resume"):
@@ -324,7 +324,7 @@ def trained(recipe, tiny, out, **options):
     return load_state(out / "last.pt")["model"]
 
 
-def test_blocks_made_again_change_no_number(tiny, recipe, tmp_path):
+def test_recomputed_blocks_change_no_number(tiny, recipe, tmp_path):
     recipe = replace(recipe, epochs=1)
     plain = trained(recipe, tiny, tmp_path / "plain")
     again = trained(replace(recipe, recompute=True), tiny, tmp_path / "again")
@@ -333,7 +333,7 @@ def test_blocks_made_again_change_no_number(tiny, recipe, tmp_path):
         replace(recipe, recompute=True, compile="default")
 
 
-def test_blocks_made_again_are_not_kept():
+def test_recomputed_blocks_are_not_stored():
     """Bytes that the backward pass keeps; inner activations of blocks are not among them."""
 
     def kept(recompute):
@@ -439,7 +439,7 @@ def test_parts_shrink_until_they_fit(tiny, recipe, tmp_path, capsys):
         train(replace(greedy, train=views), tiny, tmp_path / "none")
 
 
-def test_weights_and_biases_gets_the_same_numbers(tiny, recipe, tmp_path, monkeypatch):
+def test_weights_and_biases_receives_the_same_values(tiny, recipe, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'mmaction-lite\[wandb\]'"):
         train(recipe, tiny, tmp_path / "none", wandb="project")

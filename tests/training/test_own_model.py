@@ -72,7 +72,7 @@ def weights(run_folder: Path) -> dict[str, torch.Tensor]:
     return load_state(run_folder / "last.pt")["model"]
 
 
-def test_a_transformer_of_ones_own_needs_no_change_here(run, tiny, tmp_path):
+def test_a_users_transformer_trains_tests_and_predicts(run, tiny, tmp_path):
     file = tmp_path / "my_vit.py"
     file.write_text(FILE)
     recipe, data = f"{file}:vit", ["--data", tiny, "--workers", 0]

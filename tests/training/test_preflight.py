@@ -24,7 +24,7 @@ CPU = DistributedContext(0, 1, 1, torch.device("cpu"))
 
 
 def samples_with(*counts: int, source: str = "train.txt") -> Samples:
-    """A table with so many clips of each class."""
+    """Return a table with the given number of clips of each class."""
     labels = np.repeat(np.arange(len(counts)), counts)
     paths = PackedStrings([f"{number}.mp4" for number in range(len(labels))])
     return Samples(paths, labels, tuple("abcdefgh"[: len(counts)]), Path(), source)

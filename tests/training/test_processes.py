@@ -117,7 +117,7 @@ def my(tmp_path_factory):
 
 
 def command(processes: int, *arguments: object, restarts: int = 0) -> subprocess.CompletedProcess[str]:
-    """`mmaction-lite` with these arguments, in so many processes."""
+    """Run `mmaction-lite` with these arguments in the given number of processes."""
     start = [sys.executable, "-m"]
     if processes > 1:
         start += ["torch.distributed.run", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
@@ -179,14 +179,14 @@ def test_two_processes_go_through_the_shapes_of_one(my, tiny, tmp_path):
 
 
 def test_a_killed_process_costs_no_step(my, tiny, tmp_path, alone):
-    """torchrun starts all of them again, and they go on by themselves."""
+    """torchrun restarts all processes, and they resume without --resume."""
     out = tmp_path / "run"
     done = command(2, "train", f"{my}:dying", "--data", tiny, "--out", out, "--workers", 0, restarts=1)
     assert done.returncode == 0, done.stderr
     assert_same_training(alone, out)
 
 
-def test_one_process_goes_on_where_two_were_stopped(my, tiny, tmp_path, alone):
+def test_one_process_resumes_a_run_of_two(my, tiny, tmp_path, alone):
     out = tmp_path / "run"
     done = command(2, "train", f"{my}:asked_to_stop", "--data", tiny, "--out", out, "--workers", 0)
     assert done.returncode != 0

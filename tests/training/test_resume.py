@@ -1,4 +1,4 @@
-"""Trainings that are stopped, killed or cannot write, and go on."""
+"""Resume trainings that were stopped, were killed or could not write."""
 
 import errno
 import os
@@ -67,7 +67,7 @@ def test_a_job_that_is_started_again_resumes_without_being_asked(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch, number):
+def test_a_signal_saves_and_the_run_resumes(tiny, recipe, tmp_path, monkeypatch, number):
     recipe = replace(recipe, epochs=3)
     train(recipe, tiny, tmp_path / "whole")
     finish_step = TrainingLog.step
@@ -89,7 +89,7 @@ def test_a_signal_saves_and_the_run_goes_on(tiny, recipe, tmp_path, monkeypatch,
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
-def test_a_validation_that_was_missed_is_made_up_for(tiny, recipe, tmp_path, monkeypatch):
+def test_a_missed_validation_is_repeated_after_resuming(tiny, recipe, tmp_path, monkeypatch):
     train(recipe, tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLog, "validated", lambda *_: 1 / 0)
@@ -101,7 +101,7 @@ def test_a_validation_that_was_missed_is_made_up_for(tiny, recipe, tmp_path, mon
 
 
 def test_last_weights_are_written_as_often_as_asked(tiny, recipe, tmp_path, monkeypatch):
-    """And what is written is what they were then, whatever the training does meanwhile."""
+    """The file holds the weights at that time, while the training changes them."""
     slow, saved = threading.Event(), []
 
     def save(path, state):

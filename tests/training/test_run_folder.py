@@ -1,4 +1,4 @@
-"""The folder of a run: what is written to it, and who may continue it."""
+"""Run folder: its files, and the checks before a run is resumed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_only_the_same_run_is_continued(tmp_path, recipe, samples):
         run.begin(network(), {"sharded optimizer": torch.optim.SGD(network().parameters(), lr=0.1)})
 
 
-def test_what_a_killed_run_left_is_no_obstacle(tmp_path, recipe, samples):
+def test_files_of_a_killed_run_do_not_prevent_a_new_run(tmp_path, recipe, samples):
     out = tmp_path / "run"
     out.mkdir()
     (out / "recipe.txt").write_text("half a re")

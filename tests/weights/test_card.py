@@ -26,7 +26,7 @@ def weights(card, tmp_path):
     return path
 
 
-def test_card_says_everything_and_survives_json(card, recipe):
+def test_a_card_survives_json(card, recipe):
     again = ModelCard.from_json(card.to_json())
     assert again == card
     assert (again.builder, again.arguments["width"], again.arguments["num_classes"]) == ("tsm_r10", 8, 2)
@@ -91,7 +91,7 @@ def test_a_file_cannot_name_anything_but_our_types(weights, card, tmp_path):
         load(tmp_path / "odd.safetensors")
 
 
-def test_a_recipe_that_no_file_could_describe_is_refused_before_training(recipe):
+def test_a_recipe_that_cannot_be_stored_is_refused_before_training(recipe):
     own = replace(recipe, model=Build(own_model, norm=torch.nn.Identity))
     with pytest.raises(UserError, match="a weights file cannot store the arguments of"):
         ModelCard.of(own, ("a", "b"))
@@ -129,7 +129,7 @@ def own_model(num_classes: int, norm: object = None) -> torch.nn.Module:
         ({"test.views.clips": {"type": "DenseClips"}}, "has no model card"),
     ],
 )
-def test_an_odd_card_is_one_line(weights, card, tmp_path, change, message):
+def test_an_invalid_card_is_a_one_line_error(weights, card, tmp_path, change, message):
     fields = json.loads(card.to_json())
     for path, value in change.items():
         *groups, name = path.split(".")

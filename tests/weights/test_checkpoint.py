@@ -17,7 +17,7 @@ from mmaction_lite.weights.checkpoint import load_state, save_state
 
 
 @pytest.mark.slow
-def test_kill_9_while_saving_leaves_a_whole_file(tmp_path):
+def test_a_process_killed_while_saving_leaves_a_complete_file(tmp_path):
     code = textwrap.dedent(f"""
         import torch; from pathlib import Path; from mmaction_lite.weights.checkpoint import save_state
         print("ready", flush=True)
@@ -71,7 +71,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
     assert again == state
 
 
-def test_files_that_training_did_not_write_are_one_line(tmp_path):
+def test_files_of_other_programs_are_a_one_line_error(tmp_path):
     with pytest.raises(UserError, match=r"none\.pt: no such file"):
         load_state(tmp_path / "none.pt")
     (tmp_path / "text.pt").write_text("nothing")

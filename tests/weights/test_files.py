@@ -34,7 +34,7 @@ def test_safetensors(tmp_path):
     torch.testing.assert_close(read_checkpoint(tmp_path / "w.safetensors"), WEIGHTS)
 
 
-def test_what_is_no_checkpoint_is_one_clear_line(tmp_path):
+def test_other_files_are_a_one_line_error(tmp_path):
     def refuses(path: Path, expected: str) -> None:
         with pytest.raises(UserError) as error:
             read_checkpoint(path)
@@ -73,7 +73,7 @@ def test_what_is_no_checkpoint_is_one_clear_line(tmp_path):
     refuses(path, "damaged")
 
 
-def test_names_from_a_file_cannot_command_the_terminal(tmp_path, capsys):
+def test_names_from_a_file_are_escaped_for_the_terminal(tmp_path, capsys):
     body = text("evil\x1b[2J") + text("f") + b"\x93" + EMPTY + b"R"
     read_checkpoint(plain(tmp_path / "x.pkl", body))
     assert "\x1b" not in capsys.readouterr().err

@@ -6,7 +6,7 @@ from torch.nn import functional
 from mmaction_lite.weights.converters.inflate import inflate
 
 
-def test_an_inflated_network_sees_a_still_clip_as_a_picture() -> None:
+def test_an_inflated_network_maps_a_constant_clip_like_an_image() -> None:
     torch.manual_seed(0)
     weight = torch.randn(4, 3, 3, 3)
     picture = torch.randn(1, 3, 8, 8)

@@ -1,4 +1,4 @@
-"""Files that others wrote: everything useful is read, nothing is run, whatever is wrong is one clear line."""
+"""Checkpoints of other programs: weights are read, no code is executed, errors are one line."""
 
 import argparse
 import copyreg

@@ -19,9 +19,9 @@ _VIDEO_THEN_LABEL = re.compile(
 
 
 def read_list(file: Path, classes: Sequence[str] | None = None) -> Samples:
-    """Read a list file with one clip per line, or a table, which the suffix tells (see `read_table`).
+    """Read a list file with one clip per line, or a table if the suffix is that of one (see `read_table`).
 
-    All lines of a list have the same form, which the first line decides:
+    All lines of a list have the form of the first line:
 
         path label
         path label label label               several classes, by their numbers, in any line; videos only
@@ -46,7 +46,7 @@ def read_list(file: Path, classes: Sequence[str] | None = None) -> Samples:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         path, label, is_video = _split_line(line, f"{file}:{number}")
-        # `folder total_frames label` and a path with a space look alike: the first line decides.
+        # `folder total_frames label` and a path with a space look alike: the first line determines the form.
         if numbers is None:
             numbers = 0 if is_video else _frame_numbers(path, file.parent)
             rows.segments_in_frames = numbers > 0

@@ -1,7 +1,7 @@
 """Annotation files in the form in which the authors of data sets publish them.
 
 The files may be in the folder of the data set or in a folder below it. Videos may have one of a few usual
-layouts; the first rows of the file decide which one.
+layouts; the first rows of the file determine which one.
 
     Kinetics               train.csv, val.csv (label, youtube_id, time_start, time_end, split)
     ActivityNet            activity_net*.json: every annotated interval is a sample

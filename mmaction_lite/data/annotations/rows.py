@@ -19,7 +19,7 @@ class Rows:
 
     Attributes:
         labels: class names or numbers of row after row.
-        label_ends: index in `labels` behind the last label of each row.
+        label_ends: end index in `labels` of the labels of each row, exclusive.
         label_columns: see `Samples.label_columns`.
     """
 

@@ -25,7 +25,7 @@ def absolute(path: str | Path) -> str:
 
 
 class Segment(NamedTuple):
-    """The part of a video that a sample covers: from `start` up to `end`, without `end`.
+    """The part of a video that a sample covers: from `start` to `end`, which is exclusive.
 
     In seconds of playing time or, if `in_frames`, in frames counted from 0.
     """
@@ -56,8 +56,8 @@ class Samples:
         segments: start and end of the part of the video, float64 (N, 2); None: whole videos.
         segments_in_frames: whether `segments` are frame numbers instead of seconds.
         lines: line of each sample in the file `source`, int32 (N,); None if `source` is no file.
-        label_ends: index in `labels` behind the last label of each clip, int64 (N,), where a clip has any
-            number of classes, also none; None where all clips have one class per label column.
+        label_ends: end index in `labels` of the labels of each clip, exclusive, int64 (N,), if a clip may
+            have any number of classes. None: all clips have one class per label column.
         weights: relative frequency with which each clip is drawn, float64 (N,); None: all clips equally.
         label_columns: columns of the annotation file that the labels come from: `label`, `labels` (any number
             of classes), or one column per group of classes, such as `verb` and `noun`.
@@ -96,7 +96,7 @@ class Samples:
     def strata(self) -> np.ndarray | None:
         """Return a number per clip, int64 (N,), equal for clips with the same labels in the same columns.
 
-        None where a clip may have any number of classes.
+        None if a clip may have any number of classes.
         """
         if self.label_ends is not None:
             return None

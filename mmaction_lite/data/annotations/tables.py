@@ -24,9 +24,9 @@ SEGMENT_COLUMNS = ("start_seconds", "end_seconds"), ("start_frame", "end_frame")
 def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
     """Read a table with a header and the columns `path` and `label`.
 
-    Other label columns take the place of `label`. `labels` holds any number of classes, also none: a list in
-    .jsonl and .parquet files, names or numbers separated by | in the others. `verb` and `noun` hold one class
-    each.
+    Other label columns take the place of `label`. `labels` holds any number of classes, including none: a
+    list in .jsonl and .parquet files, names or numbers separated by | in the others. `verb` and `noun` hold
+    one class each.
 
     Optional columns:
 
@@ -35,7 +35,7 @@ def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
                                        beginning or the end of the video
         start_frame, end_frame         the same in frames, counted from 0; the last one is not included
 
-    Further columns are ignored. The suffix tells the format: .csv, .tsv, .jsonl (one object per line) or
+    Further columns are ignored. The suffix determines the format: .csv, .tsv, .jsonl (one object per line) or
     .parquet (needs the extra `parquet`).
 
     Args:
@@ -53,7 +53,9 @@ def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
         place = f"{file}:{number}"
         columns = next((names for names in LABEL_COLUMNS if row.keys() >= set(names)), ("label",))
         if missing := {"path", *columns} - row.keys():
-            raise UserError(f"{place}: the row has {list(row)}; it lacks {' and '.join(sorted(missing))}")
+            raise UserError(
+                f"{place}: the row has {list(row)}; expected also {' and '.join(sorted(missing))}"
+            )
         columns, labels = _row_labels(row, columns, place)
         if not rows:
             rows.label_columns = columns

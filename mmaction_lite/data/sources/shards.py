@@ -54,7 +54,7 @@ def read_packed(path: str | Path) -> list[tuple[str, bytes]]:
     end = max(offset + size for _, offset, size in places)
     data = _read(tar, first, end - first)  # the images of a directory are adjacent: one read
     if len(data) < end - first:
-        raise VideoError(f"{path}: lies behind the end of {tar}; the tar file may be truncated")
+        raise VideoError(f"{path}: is after the end of {tar}; the tar file may be truncated")
     return [(f"{tar}/{name}", data[offset - first : offset - first + size]) for name, offset, size in places]
 
 
@@ -73,7 +73,7 @@ def _members(tar: str) -> Places:
 
 
 def _read(path: str, first: int, size: int | None) -> bytes:
-    """Return `size` bytes from `first` on; None for all that follow."""
+    """Return `size` bytes from `first` on; None for everything after it."""
     try:
         if not is_remote(path):
             with Path(path).open("rb") as file:

@@ -111,11 +111,11 @@ class SegmentOf:
 
     Args:
         source: the whole video, which is closed with the segment.
-        segment: its start and end; an end behind the end of the video is moved there.
+        segment: its start and end; an end after the end of the video is moved there.
         name: for messages.
 
     Attributes:
-        note: a warning if the segment ends behind the end of the video; otherwise empty.
+        note: a warning if the segment ends after the end of the video; otherwise empty.
 
     Raises:
         VideoError: no frame of the video lies in the segment.

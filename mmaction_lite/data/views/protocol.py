@@ -30,7 +30,7 @@ class Protocol:
         normalize: conversion of pixels to inputs.
         average: what is averaged over the views of a video, "probability" or "score" (logits).
         window: side of a window in the last feature map. The model then classifies every window of this side
-            (stride 1) by itself, and the windows count as further views. PySlowFast tests networks trained
+            (stride 1) separately, and the windows count as further views. PySlowFast tests networks trained
             on 224 pixels this way on 256 pixels: 7, of features 8x8. None: one result for each view.
 
     Raises:

@@ -87,7 +87,7 @@ class Int8Arguments(NamedTuple):
     target: tuple[float, int] | None
 
     def split(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Return the arguments before and behind the place of the tensor to add."""
+        """Return the arguments before and after the position of the tensor to add."""
         stride, padding, groups = self.geometry
         output = (*(self.target or (1.0, 0)), torch.uint8 if self.target else torch.float32)
         return (*self.x, *self.packed), (

@@ -173,7 +173,7 @@ def _match(
 
 
 def _recognize(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: Sequence[str]) -> Any | None:
-    """Return the table whose names these are; None for the names of the network itself.
+    """Return the table of the project with these names; None for the names of the network itself.
 
     Args:
         weights: of the checkpoint.
@@ -204,7 +204,7 @@ def _recognize(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: 
 def _translate(
     weights: dict[str, Tensor], table: Any, model: nn.Module
 ) -> tuple[dict[str, Tensor], dict[str, str | None], dict[str, Any]]:
-    """Apply a table: weights, their names to ours, and the builder's arguments that they imply."""
+    """Apply a table; return the weights, our name of each entry, and the implied builder arguments."""
     shifts = any(getattr(module, "share", 0) for module in model.modules())
     if not shifts and any(".net." in key for key in weights):
         raise UserError(
@@ -222,7 +222,7 @@ def _translate(
 
 
 def _unfolded(weight: Tensor, wanted: Tensor, *, image: bool) -> Tensor:
-    """A convolution over pixels where ours is over frames too: over one of them, or any of image weights."""
+    """Add a time axis to a weight over pixels: of length 1, or inflated if it comes from an image network."""
     if weight.ndim != 4 or wanted.ndim != 5 or not (image or wanted.shape[2] == 1):
         return weight
     return inflate(weight, wanted.shape)
@@ -237,7 +237,7 @@ def _kind(weight: Tensor) -> str:
 
 
 def _examples(names: list[str], others: Iterable[str]) -> str:
-    """The first of some names and what resembles it most, in brackets."""
+    """Return the first name and the most similar name in `others`, in brackets."""
     if not names:
         return ""
     near = difflib.get_close_matches(names[0], others, n=1, cutoff=0.3)

@@ -48,7 +48,7 @@ def place_classifier(
     classes: Sequence[str] | None = None,
     source_classes: Sequence[str] | None = None,
 ) -> tuple[dict[str, Tensor], list[str], ClassMatch]:
-    """Decide what becomes of the classifier of a checkpoint.
+    """Load, permute or leave out the classifier of a checkpoint.
 
     Args:
         weights: of the checkpoint, by our names.
@@ -85,7 +85,7 @@ def place_classifier(
 
 
 def _differs_in_size(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], names: Sequence[str]) -> bool:
-    """Whether a complete classifier differs from that of the network in nothing but the number of classes."""
+    """Whether a complete classifier differs from that of the network only in the number of classes."""
     if not all(name in weights and weights[name].shape[1:] == ours[name].shape[1:] for name in names):
         return False
     rows: dict[str, set[torch.Size]] = {}

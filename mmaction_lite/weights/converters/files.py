@@ -149,7 +149,7 @@ def _shown(text: str) -> str:
 
 
 def _read(path: Path) -> tuple[Any, set[str]]:
-    """Return the content of a file, whose first bytes tell its format, and the names of ignored classes."""
+    """Detect the format of a file; return its content and the names of ignored classes."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
@@ -163,7 +163,7 @@ def _read(path: Path) -> tuple[Any, set[str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True), set()
-    except Exception:  # refused or damaged; the reader of `pickles` tells which
+    except Exception:  # refused or damaged; the reader of `pickles` determines which
         return _read_zip(path) if head.startswith(b"PK") else _read_stream(path)
 
 
@@ -192,7 +192,7 @@ def _read_zip(path: Path) -> tuple[Any, set[str]]:
 def _read_stream(path: Path) -> tuple[Any, set[str]]:
     """Read a plain pickle, or a file of torch.save before 1.6: five pickles, then bytes of storages."""
     tensors: dict[str, Tensor] = {}
-    unclaimed = path.stat().st_size  # bytes of the file that belong to no storage so far
+    unclaimed = path.stat().st_size  # bytes of the file that no storage has used yet
 
     def storage(reference: Any) -> Tensor:
         nonlocal unclaimed

@@ -72,13 +72,13 @@ def check(model: nn.Module) -> Any:
 
 
 @pytest.mark.parametrize("kind", [ResNet, Twice, LateStem])
-def test_a_resnet_of_ones_own_gives_the_same_logits(kind: type[ResNet]) -> None:
+def test_a_subclass_of_resnet_gives_the_same_logits(kind: type[ResNet]) -> None:
     fast = check(network(kind))
     assert not [module for module in fast.modules() if isinstance(module, nn.BatchNorm2d)]
     assert isinstance(fast.backbone.relu, nn.Identity) == (kind is ResNet)
 
 
-def test_nothing_is_written_over_that_others_may_hold() -> None:
+def test_tensors_used_elsewhere_are_not_overwritten() -> None:
     fast = check(network(Twice))
     endings = [module.epilogue for module in fast.modules() if isinstance(module, FusedConv2d)]
     overwriting = [isinstance(epilogue, Epilogue) and epilogue.overwrites for epilogue in endings]

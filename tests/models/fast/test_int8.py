@@ -20,7 +20,7 @@ def bytes_like(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("zero", [0, 17])
 @pytest.mark.parametrize("frames", [1, 2, 5])
-def test_shifted_bytes_are_shifted_floats(frames: int, zero: int) -> None:
+def test_the_uint8_shift_equals_the_float_shift(frames: int, zero: int) -> None:
     x = bytes_like(2 * frames, 16, 3, 4)
     got = shift_uint8(x, 2, 3, zero)
     assert torch.equal(got.float() - zero, shift(x.float() - zero, 2, 3))

@@ -1,4 +1,4 @@
-"""Private operators of PyTorch that are missing, fail or compute something else are replaced or reported."""
+"""Private operators of PyTorch that are missing, fail or are wrong are replaced or reported."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -8,7 +8,7 @@ from mmaction_lite.models.fast.pooling import max_pool, max_pool_uint8
 
 
 @pytest.mark.parametrize("size", [(8, 6), (21, 28), (7, 5), (2, 3), (1, 1), (1, 4)])
-def test_the_maximum_of_bytes_is_that_of_floats(size: tuple[int, int]) -> None:
+def test_max_pooling_of_uint8_equals_that_of_floats(size: tuple[int, int]) -> None:
     x = torch.randint(0, 256, (3, 8, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     x = x.contiguous(memory_format=torch.channels_last)
     got = max_pool_uint8(x)

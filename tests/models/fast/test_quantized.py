@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not has_int8(), reason="no x86 processor, or a P
 VNNI = torch.cpu._is_vnni_supported()
 
 
-def test_a_range_is_cut_where_that_rounds_better() -> None:
+def test_a_range_is_clipped_if_that_reduces_the_error() -> None:
     generator = torch.Generator().manual_seed(0)
     even, positive, signed = Range(), Range(), Range()
     for _ in range(2):

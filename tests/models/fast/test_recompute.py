@@ -1,4 +1,4 @@
-"""Activations that the backward pass computes again."""
+"""Recomputation of activations in the backward pass."""
 
 import weakref
 from contextlib import nullcontext
@@ -15,7 +15,7 @@ from mmaction_lite.models.fast.recompute import checkpoint_forward
 
 
 @pytest.mark.parametrize("name", ["tsm_r50", "tsm_mobilenetv2", "slowfast_r50_4x16", "r2plus1d_r18"])
-def test_activations_are_made_again_with_the_same_bits(name: str, monkeypatch: Any) -> None:
+def test_recomputed_activations_are_bitwise_equal(name: str, monkeypatch: Any) -> None:
     """Against keeping them: same loss, gradients and running statistics, and nothing keeps them alive."""
     results = []
     for keep in (True, False):
@@ -41,7 +41,7 @@ def test_activations_are_made_again_with_the_same_bits(name: str, monkeypatch: A
 
 
 def watch_inputs(module: nn.Module) -> list[Any]:
-    """A list that will hold a weak reference to the memory of the module's input."""
+    """Return a list that receives a weak reference to the memory of the module's input."""
     found: list[Any] = []
     module.register_forward_pre_hook(lambda _, inputs: found.append(weakref.ref(inputs[0].untyped_storage())))
     return found

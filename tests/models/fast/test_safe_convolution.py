@@ -31,7 +31,7 @@ def test_a_strided_projection_of_few_channels_does_not_crash() -> None:
 
 
 @pytest.mark.parametrize(("channels", "side", "is_sliced"), [(8, 50, True), (8, 40, False), (16, 50, False)])
-def test_it_gives_the_same_numbers_and_stands_where_the_crash_was_seen(
+def test_the_workaround_gives_the_same_numbers_where_the_crash_occurs(
     channels: int, side: int, is_sliced: bool, monkeypatch: Any
 ) -> None:
     seen = []

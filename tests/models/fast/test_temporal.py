@@ -50,7 +50,7 @@ def test_matrix_products_are_the_shift_and_its_convolution(batch_size: int, fram
 
 
 def test_dropped_and_paired_frames_leave_gradients_in_the_order_of_memory() -> None:
-    """Zeros in another order would be carried through all layers before, several times more slowly."""
+    """Another memory format of the gradient would slow down all earlier layers."""
     torch.manual_seed(0)
     x = torch.randint(3, (2 * 5, 6, 3, 4)).double()  # many are equal
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
