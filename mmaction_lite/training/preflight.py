@@ -13,6 +13,7 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.scores import forward_options
+from mmaction_lite.models.network import has_layers
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard
@@ -136,11 +137,13 @@ def print_summary(
         lines.append(
             f"multigrid: {batches[0]} first, {batches[-1]} last; {batch_plan.first_step(recipe.epochs)} steps"
         )
-    lines += _notes(recipe, card, samples, val_samples)
+    lines += _notes(recipe, card, samples, val_samples, model)
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def _notes(recipe: Recipe, card: ModelCard, samples: Samples, val_samples: Samples) -> list[str]:
+def _notes(
+    recipe: Recipe, card: ModelCard, samples: Samples, val_samples: Samples, model: nn.Module
+) -> list[str]:
     """Return the notes of `print_summary`."""
     counts, notes = samples.counts(), []
     changed = {setting.partition("=")[0] for setting in recipe.modified}
@@ -162,6 +165,11 @@ def _notes(recipe: Recipe, card: ModelCard, samples: Samples, val_samples: Sampl
     if recipe.starts_from and not card.started_from:
         notes.append(
             f"the published result starts from {recipe.starts_from} weights; pass them as --init-from"
+        )
+    if getattr(recipe.optimizer, "layer_decay", 1.0) != 1.0 and not has_layers(model):
+        notes.append(
+            f"layer_decay has no effect: {type(model).__name__} has no method layers() that returns its "
+            "layers from the stem to the head"
         )
     return [f"note: {note}" for note in notes]
 

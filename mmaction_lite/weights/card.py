@@ -172,7 +172,8 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
     if path.is_dir():
         path = run_weights(path)
     weights, card = _read(path)
-    model = card.build(recipe)
+    with torch.random.fork_rng(devices=[]):  # initial weights are replaced: keep the caller's random state
+        model = card.build(recipe)
     _check_fit(path, weights, model)
     model.load_state_dict(weights)
     model.card = card  # pyright: ignore[reportArgumentType]

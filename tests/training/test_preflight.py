@@ -30,7 +30,7 @@ def samples_with(*counts: int, source: str = "train.txt") -> Samples:
     return Samples(paths, labels, tuple("abcdefgh"[: len(counts)]), Path(), source)
 
 
-def printed(recipe, samples: Samples, val: str = "val.txt") -> str:
+def printed(recipe, samples: Samples, val: str = "val.txt", model: nn.Module | None = None) -> str:
     """The lines that announce a training of `recipe` on `samples`."""
     console = Console(file=io.StringIO())
     print_summary(
@@ -39,7 +39,7 @@ def printed(recipe, samples: Samples, val: str = "val.txt") -> str:
         samples,
         samples_with(2, 2, source=val),
         BatchPlan(len(samples), recipe.batch_size),
-        model=tsm_r10(num_classes=2, width=8),
+        model=model or tsm_r10(num_classes=2, width=8),
         context=CPU,
         num_workers=1,
         console=console,
@@ -117,3 +117,13 @@ def test_a_training_with_a_window_that_does_not_fit_takes_no_step(tiny, recipe, 
     with pytest.raises(UserError, match="window is 9; expected at most the feature map"):
         train(replace(recipe, window=9), tiny, tmp_path / "run")
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_layer_decay_without_layers_is_noted(recipe):
+    decayed = replace(recipe, optimizer=replace(recipe.optimizer, layer_decay=0.5))
+    foreign = nn.Sequential(nn.Linear(2, 2))
+    assert "note: layer_decay has no effect: Sequential" in printed(
+        decayed, samples_with(2, 2), model=foreign
+    )
+    assert "layer_decay" not in printed(recipe, samples_with(2, 2), model=foreign)
+    assert "layer_decay has no effect" not in printed(decayed, samples_with(2, 2))

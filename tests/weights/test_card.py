@@ -142,3 +142,9 @@ def test_an_invalid_card_is_a_one_line_error(weights, card, tmp_path, change, me
     with pytest.raises(UserError, match=message) as caught:
         load(tmp_path / "odd.safetensors")
     assert "\n" not in str(caught.value)
+
+
+def test_loading_leaves_the_generator_of_the_caller_alone(weights):
+    state = torch.get_rng_state()
+    load(weights)
+    assert torch.equal(torch.get_rng_state(), state)
