@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from mmaction_lite.cli.options import Data, HangSeconds, Json, Workers, console, print_json, track, warn
+from mmaction_lite.errors import UserError
 
 app = typer.Typer(help="Generate, check and convert datasets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -131,6 +132,8 @@ def index(
     from mmaction_lite.data.annotations.tables import write_rows
     from mmaction_lite.data.sources.shards import index_shards
 
+    if out.suffix != ".csv":
+        raise UserError(f"{out}: the table is a CSV file; expected a name that ends in .csv")
     if url is not None:
         at = {str(shard): f"{url.rstrip('/')}/{shard.name}" for shard in shards}
     else:

@@ -20,3 +20,10 @@ def test_no_readable_clip_is_a_one_line_error(tmp_path, recipe):
     with pytest.raises(UserError, match="none of 2 clips can be read"):
         browse(read_split(tmp_path, "train"), recipe.train, tmp_path / "sheet.png", 5)
     assert not (tmp_path / "sheet.png").exists()
+
+
+def test_a_file_that_is_no_picture_is_not_replaced(tiny, tmp_path, recipe):
+    (tmp_path / "my.py").write_text("mine")
+    with pytest.raises(UserError, match=r"my\.py: .*expected a name that ends in \.png"):
+        browse(read_split(tiny, "train"), recipe.train, tmp_path / "my.py", 5)
+    assert (tmp_path / "my.py").read_text() == "mine"

@@ -204,3 +204,15 @@ def test_folders_of_images_in_a_tar_file(tmp_path):
     assert samples.classes == ("run",)
     with open_sample(samples, 0) as source:
         assert source.frames([0, 1, 2])[:, 0, 0, 0].tolist() == [1, 2, 10]
+
+
+def test_an_index_replaces_no_file_but_a_table(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.add(__file__, "a/clip.mp4")
+    before = (tmp_path / "0.tar").read_bytes()
+    with pytest.raises(UserError, match=r"0\.tar: .*expected a name that ends in \.csv"):
+        app(
+            ["data", "index", str(tmp_path / "0.tar"), "--out", str(tmp_path / "0.tar")],
+            standalone_mode=False,
+        )
+    assert (tmp_path / "0.tar").read_bytes() == before

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.tools.validate import validate
+from mmaction_lite.errors import UserError
 from tests.data.test_prepare import plain
 
 
@@ -38,6 +40,15 @@ def test_validate_resumes_and_checks_changed_files_again(damaged, tmp_path, monk
     source = next(path for path in read_split(tmp_path / "out", "val").root.parent.rglob("broken.mp4"))
     source.write_bytes(Path(read_split(tmp_path / "out", "train").path(0)).read_bytes())
     assert validate(damaged, plain, tmp_path / "out").faults == []
+
+
+def test_validate_does_not_write_into_a_folder_of_other_files(damaged, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train.csv").write_text("path,label,weight\n")
+    with pytest.raises(UserError, match="out: is not empty; expected a new folder"):
+        validate(damaged, plain, tmp_path / "out")
+    (file,) = (tmp_path / "out").iterdir()
+    assert file.read_text() == "path,label,weight\n"
 
 
 def test_a_frame_count_that_is_wrong_is_noted_with_its_line(tmp_path):

@@ -30,8 +30,10 @@ def browse(samples: Samples, views: TrainViews, out: Path, num_clips: int, seed:
         number of views in the image.
 
     Raises:
-        UserError: no clip can be read, or the file cannot be written.
+        UserError: no clip can be read, `out` does not end in .png, or the file cannot be written.
     """
+    if out.suffix.lower() != ".png":
+        raise UserError(f"{out}: a contact sheet is a PNG file; expected a name that ends in .png")
     dataset = VideoDataset(samples, views, seed=seed)
     num_clips = min(num_clips, len(samples))
     (draws,) = TrainBatchSampler(samples, BatchPlan(len(samples), num_clips), seed, 0, 1)

@@ -79,7 +79,7 @@ def validate(
         workers: worker processes, and the time limit of one file.
 
     Raises:
-        UserError: the annotations are invalid, or `out` cannot be written.
+        UserError: the annotations are invalid, or `out` cannot be written or contains other files.
     """
     splits = read_splits(data)
     with _Record(out) if out else nullcontext() as record:
@@ -176,6 +176,10 @@ class _Record:
         except OSError as error:
             raise UserError(f"{out}: cannot be created ({error.strerror}). Use another --out") from None
         self.file = out / RECORD
+        if not self.file.exists() and any(out.iterdir()):
+            raise UserError(
+                f"{out}: is not empty; expected a new folder or that of an earlier check. Use another --out"
+            )
         self.rows: dict[tuple[str, str], Checked] = {}
         text = self.file.read_text(encoding="utf-8", errors="surrogateescape") if self.file.exists() else ""
         for line in text.splitlines():
