@@ -113,9 +113,15 @@ class ModelCard:
                 package.
 
         Raises:
-            UserError: the builder is unknown or refuses its arguments.
+            UserError: the builder is unknown, is not that of `recipe`, or refuses its arguments.
         """
         if recipe is not None:
+            # A model of the package has one name; a function of a user's own file may have been renamed.
+            if self.builder in models.__all__ and recipe.model.builder.__name__ != self.builder:
+                raise UserError(
+                    f"these are weights of {self.builder}, and the recipe {recipe.name} builds "
+                    f"{recipe.model.builder.__name__}; pass the recipe of their training, {self.recipe}"
+                )
             return _built(recipe.model.builder, self.arguments)
         if self.builder not in models.__all__:
             raise UserError(

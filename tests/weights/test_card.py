@@ -78,6 +78,10 @@ def test_bad_weights_are_one_line(weights, card, tmp_path, recipe):
     ):
         load(tmp_path / "mine.safetensors")
     assert card_of(load(tmp_path / "mine.safetensors", recipe)) == foreign
+    with pytest.raises(
+        UserError, match=r"weights of tsm_r10, and the recipe .* builds tsn_r10; pass the recipe of"
+    ):
+        load(weights, replace(recipe, model=Build(tsn_r10)))
     with pytest.raises(UserError, match="has no card"):
         card_of(tsm_r10())
 
