@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from mmaction_lite.data.annotations.label_flips import mirrored_classes, reversed_classes
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.distributed import DistributedContext
@@ -56,6 +57,10 @@ def check_fit(
     weights, num_classes = recipe.class_weights, len(samples.classes)
     if isinstance(weights, tuple) and len(weights) != num_classes:
         raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
+    if recipe.train.flip > 0:
+        mirrored_classes(samples.classes)  # raises if the opposite class is missing
+    if recipe.train.reverse > 0:
+        reversed_classes(samples.classes)
     if shard and (recipe.ema_decay is not None or recipe.compile is not None):
         raise UserError("--shard cannot be combined with ema_decay or compile; omit one of them")
     unit = context.world_size * (1 if recipe.mixing is None else 2)

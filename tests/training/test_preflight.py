@@ -102,6 +102,14 @@ def test_recipe_data_and_device_that_do_not_fit(recipe):
         check(replace(recipe, ema_decay=0.9), samples, shard=True)
 
 
+def test_a_missing_opposite_class_is_found_before_the_run_folder_is_used(recipe):
+    samples = replace(samples_with(4, 4), classes=("swipe_left", "stay"))
+    check(replace(recipe, train=replace(recipe.train, flip=0.0, reverse=0.0)), samples)
+    for field in ("flip", "reverse"):
+        with pytest.raises(UserError, match="would be 'swipe_right', which is not a class"):
+            check(replace(recipe, train=replace(recipe.train, **{field: 0.5})), samples)
+
+
 def test_windows_are_checked_before_the_training(recipe):
     model = tsm_r10(num_classes=2, width=8)
     views = replace(recipe.test, crop=CenterCrop(size=(64, 64)))
