@@ -64,8 +64,9 @@ def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"{file}: cannot be read ({error}); give a run folder written by `mmaction-lite train`"
+            f"{file}: cannot be read ({reason}); give a run folder written by `mmaction-lite train`"
         ) from error
 
 

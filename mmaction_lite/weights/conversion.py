@@ -39,7 +39,8 @@ def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] |
             number of classes, or `out` exists.
     """
     if out.suffix != ".safetensors" or out.exists() or not out.parent.is_dir():
-        raise UserError(f"{out}: expected a new file ending in .safetensors, in a folder that exists")
+        exists = "; this file exists already" if out.exists() else ""
+        raise UserError(f"{out}: expected a new file ending in .safetensors, in a folder that exists{exists}")
     checkpoint = read_checkpoint(file)
     try:
         size = classifier_size(checkpoint, recipe.model(num_classes=1))
