@@ -31,6 +31,17 @@ class Stateful(Protocol):
         ...
 
 
+FILES = (
+    "recipe.txt",
+    "last.pt",
+    "best.pt",
+    "val.npz",
+    "weights.safetensors",
+    "metrics.jsonl",
+    "quarantine.jsonl",
+)
+"""Files of a run folder that are written atomically."""
+
 States = Mapping[str, Any]
 """Saved objects besides the network, by name; each is `Stateful`."""
 
@@ -140,7 +151,7 @@ class RunFolder:
             UserError: the folder cannot be created or written, or lacks one of the states.
         """
         if self.writes:
-            for name in ("recipe.txt", "last.pt", "best.pt", "val.npz", "weights.safetensors"):
+            for name in FILES:
                 for stale in self.out.glob(f".{name}.*"):  # partial files of a killed process
                     stale.unlink()
         if self._saved is None and self.writes:

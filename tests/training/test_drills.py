@@ -55,7 +55,8 @@ while killed < kills or not finished:
         os.kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
     if status == 0:
-        assert not list(folder.glob(".*")), "left over"
+        left_over = list(folder.glob(".*"))
+        assert not left_over, left_over
         assert (folder / "weights.safetensors").read_bytes() == whole, "another result"
         finished += 1
         number += 1

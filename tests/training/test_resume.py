@@ -142,3 +142,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_last(
     monkeypatch.undo()
     assert load_state(tmp_path / "run" / "last.pt")["progress"]["step"] == 3
     assert train(replace(recipe, epochs=3), tiny, tmp_path / "run", resume=True).step == 9
+
+
+def test_a_resumed_run_deletes_partial_files_of_a_killed_process(tiny, recipe, tmp_path):
+    train(recipe, tiny, tmp_path / "run")
+    partial = [tmp_path / "run" / f".{name}.0x1" for name in ("last.pt", "metrics.jsonl", "quarantine.jsonl")]
+    for path in partial:
+        path.write_text("half")
+    train(recipe, tiny, tmp_path / "run", resume=True)
+    assert not any(path.exists() for path in partial)
