@@ -75,8 +75,9 @@ class Cosine:
         return (self.warmup_start + (1 - self.warmup_start) * rise) * self._cosine(epoch, epochs)
 
     def _cosine(self, epoch: float, epochs: int) -> float:
-        done = max(0.0, epoch - self.begin) / (epochs - self.begin)
-        return (1 + math.cos(math.pi * done)) / 2
+        if epoch <= self.begin:  # also if the training ends before the cosine begins
+            return 1.0
+        return (1 + math.cos(math.pi * (epoch - self.begin) / (epochs - self.begin))) / 2
 
 
 @dataclass(frozen=True, kw_only=True)

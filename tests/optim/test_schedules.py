@@ -36,3 +36,8 @@ def test_cosine_warms_up_as_a_factor_or_linearly():
     linear = Cosine(warmup_epochs=2, warmup_start=0.1, linear=True)
     assert linear.factor(1, 8) == pytest.approx((0.1 + plain.factor(2, 8)) / 2)
     assert linear.factor(3, 8) == plain.factor(3, 8)
+
+
+def test_a_training_that_ends_before_the_cosine_begins_keeps_its_learning_rate():
+    assert [Cosine(begin=3).factor(epoch, epochs=3) for epoch in (0, 1.5, 3)] == [1, 1, 1]
+    assert Cosine(begin=5).factor(2, epochs=3) == 1
