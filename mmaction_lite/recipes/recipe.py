@@ -59,8 +59,18 @@ class Build:
         self.arguments = arguments
 
     def __call__(self, **arguments: Any) -> nn.Module:
-        """Build the network; `arguments` are added to the stored ones and override them."""
-        return self.builder(**self.arguments | arguments)
+        """Build the network; `arguments` are added to the stored ones and override them.
+
+        Raises:
+            UserError: the builder returns something else than a network.
+        """
+        model = self.builder(**self.arguments | arguments)
+        if not isinstance(model, nn.Module):
+            raise UserError(
+                f"{self.builder.__name__} returned a {type(model).__name__}; expected an nn.Module. "
+                "Return the network from the builder"
+            )
+        return model
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Build):

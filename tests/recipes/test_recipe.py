@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,3 +195,11 @@ def test_groups_without_decay_on_norms_and_biases():
     assert all(p.ndim > 1 for p in decayed["params"])
     assert all(p.ndim == 1 for p in kept["params"])
     assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))
+
+
+def test_a_builder_that_returns_no_network_is_one_line():
+    def nothing(num_classes: int) -> Any:
+        return None
+
+    with pytest.raises(UserError, match=r"nothing returned a NoneType; expected an nn\.Module"):
+        Build(nothing)(num_classes=2)
