@@ -62,7 +62,7 @@ LOWEST = import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["pro
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) -c '$(LOWEST)' > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt \
-	  --editable '.[jpeg,parquet]' 'aiohttp>=3.10' 'pytest>=8.3'
+	  --editable '.[jpeg,parquet]' 'aiohttp>=3.10' 'hypothesis>=6.110' 'pytest>=8.3'
 	@touch $@
 
 .venv/docs-ready: .venv/ready
