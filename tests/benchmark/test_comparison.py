@@ -76,6 +76,7 @@ def test_a_source_is_chosen_that_the_decoding_processes_can_keep_up_with(tiny, t
         assert "frames" in measure_feeding(field, 1, 1e6)
 
 
+@pytest.mark.slow
 def test_a_fed_gpu_takes_more_steps_than_batches_lie_ready(tmp_path, quick, fake, monkeypatch):
     monkeypatch.setitem(comparison_module.TURN_SECONDS, "cuda", 0.02)
     config = replace(plan(), device="cuda", workers=3)
@@ -88,6 +89,7 @@ def test_a_fed_gpu_takes_more_steps_than_batches_lie_ready(tmp_path, quick, fake
         assert [len(turn) for turn in take_turns(field, "train", 2)["fake float32"]] == [5, 5]
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_start_leaves_and_ours_is_ended(tmp_path, quick, fake):
     said = []
     peers = [Peer("gone", [str(tmp_path / "nothing")], "any", "float32")]
@@ -125,6 +127,7 @@ def test_a_peer_takes_turns_with_ours(tmp_path, quick, fake):
     assert rows[0]["train"]["ours"] == rows[1]["train"]["ours"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "error"),
     [("dies", "it ended"), ("cannot be built", "no such thing"), ("no check", "no weights")],

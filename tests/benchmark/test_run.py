@@ -66,6 +66,7 @@ def test_the_command_writes_results_tables_and_picture_and_goes_on(tiny, tmp_pat
         run(out, "--data", str(tiny), "--batch-size", "2")
 
 
+@pytest.mark.slow
 def test_rows_that_start_together_are_measured_like_others(tiny, tmp_path, quick, capsys, monkeypatch):
     """Peers too, in each precision; what failed is tried again."""
     worker = tmp_path / "worker_fake.py"
@@ -96,6 +97,7 @@ def test_rows_that_start_together_are_measured_like_others(tiny, tmp_path, quick
         app(["benchmark", "--as-published", "--out", str(tmp_path / "other")], standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_a_row_of_ours_that_fails_is_measured_again_and_the_others_are_kept(
     tiny, tmp_path, quick, capsys, monkeypatch
 ):
@@ -123,6 +125,7 @@ def test_a_row_of_ours_that_fails_is_measured_again_and_the_others_are_kept(
     assert "error" not in again
 
 
+@pytest.mark.slow
 def test_a_network_of_ours_that_cannot_be_built_leaves_the_other_rows(tmp_path, quick, capsys, monkeypatch):
     worker, other = tmp_path / "worker.py", "tsn_r10_1x1x8_12e_motions_rgb"
     worker.write_text(
@@ -169,6 +172,7 @@ def test_peers_of_other_rows_are_stopped_while_one_is_measured(tmp_path, quick, 
     assert states == [["T", "T"], ["T"]]
 
 
+@pytest.mark.slow
 def test_numbers_of_others_are_taken_over_with_who_measured_them(tmp_path, quick, capsys):
     out, file = tmp_path / "out", tmp_path / "theirs.json"
     row = {"setting": RECIPE, "batch_size": 8, "iteration_seconds": 0.5}
@@ -215,6 +219,7 @@ def test_processes_that_train_together_are_measured_and_predicted(tmp_path, quic
         run(tmp_path / "other", "--devices", "2")
 
 
+@pytest.mark.slow
 def test_scaling_is_predicted_from_a_result(tmp_path, quick, capsys):
     run(tmp_path / "out", "--synthetic")
     capsys.readouterr()

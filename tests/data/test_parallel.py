@@ -32,6 +32,7 @@ def test_results_come_in_the_order_of_the_items(num_workers):
     assert list(run_tasks(Square(), [5, 3, 8], WorkerSettings(num_workers=num_workers))) == [25, 9, 64]
 
 
+@pytest.mark.slow
 def test_an_item_that_hangs_or_kills_its_process_is_given_up_and_no_other():
     hung = list(run_tasks(Square(hang=3), [1, 2, 3, 4], WorkerSettings(num_workers=2, hang_seconds=1.0)))
     assert [result for result in hung if isinstance(result, int)] == [1, 4, 16]
