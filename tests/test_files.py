@@ -32,9 +32,30 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
         write_atomically(path, lambda file, text=text: file.write(text))
         assert path.read_bytes() == text
     assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_files_honor_the_umask_and_replaced_files_keep_their_permissions(tmp_path):
+    path = tmp_path / "table.csv"
+    for mask, mode in ((0o002, 0o664), (0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            write_atomically(path, lambda file: file.write(b"new"))
+            assert path.stat().st_mode & 0o777 == mode
+            path.chmod(0o640)
+            write_atomically(path, lambda file: file.write(b"replaced"))
+            assert path.stat().st_mode & 0o777 == 0o640
+        finally:
+            os.umask(before)
+        path.unlink()
 
 
 def test_a_folder_that_does_not_exist_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"none/a\.txt: could not be written"):
         write_atomically(tmp_path / "none" / "a.txt", lambda file: file.write(b"text"))
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/a\.txt: could not be written"):
+        write_atomically(tmp_path / "file" / "a.txt", lambda file: file.write(b"text"))
