@@ -1,5 +1,6 @@
 """Checks before a training: whether recipe, data and processes fit together; and the printed summary."""
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -8,9 +9,16 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from mmaction_lite.data.annotations.label_flips import mirrored_classes, reversed_classes
+from mmaction_lite.data.annotations.label_flips import (
+    describe_flips,
+    mirror_labels,
+    mirrored_classes,
+    reverse_labels,
+    reversed_classes,
+)
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
+from mmaction_lite.data.views.crops import TenCrop
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.scores import forward_options
@@ -160,6 +168,7 @@ def _notes(
     empty = [samples.classes[i] for i in np.flatnonzero(counts == 0)]
     if empty:
         notes.append(f"no training clips for {len(empty)} classes: {', '.join(empty[:5])}")
+    notes += _flip_notes(recipe, samples.classes)
     if Path(val_samples.source).stem.startswith("test"):
         notes.append("the best epoch is chosen on the test split, because there is no val split")
     if "batch_size" in changed and "optimizer.lr" not in changed:
@@ -177,6 +186,21 @@ def _notes(
             "layers from the stem to the head"
         )
     return [f"note: {note}" for note in notes]
+
+
+def _flip_notes(recipe: Recipe, classes: Sequence[str]) -> list[str]:
+    """Return notes on the classes that flipped and reversed clips have."""
+    notes = []
+    if recipe.train.flip > 0:
+        notes += describe_flips(classes, mirror_labels(classes), "mirrored")
+    if recipe.train.reverse > 0:
+        notes += describe_flips(classes, reverse_labels(classes), "reversed")
+    if isinstance(recipe.test.crop, TenCrop) and describe_flips(classes, mirror_labels(classes), "mirrored"):
+        notes.append(
+            "the test averages mirrored crops (TenCrop), which show the opposite class where classes have a "
+            "side; use a recipe whose test has a ThreeCrop or a CenterCrop"
+        )
+    return notes
 
 
 def _batch(recipe: Recipe, context: DistributedContext) -> str:
