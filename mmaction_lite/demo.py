@@ -3,25 +3,31 @@
 import json
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, track
 from rich.table import Table
 
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.generated.motions import Form, generate
 from mmaction_lite.data.loading.cache import Caches
-from mmaction_lite.errors import Interrupted, UserError
+from mmaction_lite.errors import Interrupted, UserError, printable
+from mmaction_lite.files import check_output_folder
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.inference.predict import predict
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.report.page import write_report
 from mmaction_lite.training.loop import train
+from mmaction_lite.training.run_folder import FILES
 from mmaction_lite.weights.card import card_of, load
 
+T = TypeVar("T")
 RECIPES = {"tsn": "tsn_r10_1x1x8_12e_motions_rgb", "tsm": "tsm_r10_1x1x8_12e_motions_rgb"}
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -50,7 +56,7 @@ def run_demo(out: Path, data: Path, seed: int, console: Console) -> None:
     generate_motions(data, "video", console)
     clock.note("generate")
 
-    caches = Caches(track=lambda items, total, title: track(items, title, total, console=console))
+    caches = Caches(track=lambda items, total, title: _track(items, total, title, console))
     for number, (name, recipe) in enumerate(RECIPES.items(), 2):
         _title(console, f"{number}. Training {name.upper()}")
         try:
@@ -83,12 +89,22 @@ def run_demo(out: Path, data: Path, seed: int, console: Console) -> None:
     _print_results(results, clip, label, page=page, out=out, data=data)
 
 
+def _track(items: Iterable[T], total: int, title: str, console: Console) -> Iterable[T]:
+    title = escape(printable(title))
+    return track(items, title, total, console=console, disable=not console.is_terminal)
+
+
 def _prepare_folder(out: Path) -> None:
     """Mark `out` as the folder of a demo and remove the results of an earlier demo, but no other files."""
-    if out.exists() and not (out / MARK).exists() and (not out.is_dir() or any(out.iterdir())):
+    check_output_folder(out)
+    if out.exists() and not (out / MARK).exists() and any(out.iterdir()):
         raise UserError(f"{out}: is not empty and not the folder of a demo; pass another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
+    stale = [file for name in RECIPES for file in (out / name).glob("*")]
+    for file in stale:
+        if not (file.name in (*FILES, "test.npz", REPORT) or file.name.startswith((".", "events.out."))):
+            raise UserError(f"{file}: is not a file of the demo, which replaces its folder; move it")
     for name in RECIPES:
         shutil.rmtree(out / name, ignore_errors=True)
     for name in (SUMMARY, REPORT):
@@ -97,7 +113,7 @@ def _prepare_folder(out: Path) -> None:
 
 def generate_motions(out: Path, form: Form, console: Console) -> None:
     """Write the data set `motions` with a progress bar; existing clips are kept."""
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("writing clips", total=None)
         generate(out, form=form, progress=lambda done, total: bar.update(task, completed=done, total=total))
 

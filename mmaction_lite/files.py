@@ -1,14 +1,22 @@
-"""Write files atomically."""
+"""Write files atomically, and never replace a file that the user made."""
 
+import glob
+import hashlib
+import json
 import os
+import re
 import secrets
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, describe, printable
+
+WRITTEN = ".written.json"
+"""File with the checksums of the files that `rewriting` wrote to a folder."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -45,3 +53,176 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def partial_files(path: Path) -> list[Path]:
+    """Return the temporary files that killed calls of `write_atomically` left beside `path`."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}")
+    return [file for file in path.parent.glob(f".{glob.escape(path.name)}.*") if pattern.fullmatch(file.name)]
+
+
+def check_replaceable(
+    path: Path,
+    kind: str,
+    is_ours: Callable[[Path], bool] | None = None,
+    sources: Iterable[str | Path] = (),
+) -> None:
+    """Check that a file can be written to `path` without the loss of a file that the user made.
+
+    Commands call this before their work starts, and again before they write.
+
+    Args:
+        path: the file to write.
+        kind: description of the file for messages, such as "a report of mmaction-lite".
+        is_ours: whether an existing file may be replaced, because this package wrote it. Files for which it
+            raises an exception are not replaced. None replaces no file.
+        sources: files and folders that the command reads.
+
+    Raises:
+        UserError: `path` is a folder, one of the sources, or a file that may not be replaced; or its folder
+            does not exist or is not writable.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"{printable(str(path))}: is a folder; expected the name of a file, {kind}")
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{printable(str(path))}: is a link to a missing file; choose another name")
+        if path.exists():
+            if any(path.samefile(source) for source in sources if Path(source).exists()):
+                raise UserError(f"{printable(str(path))}: is an input of this command; choose another name")
+            if is_ours is None:
+                raise UserError(f"{printable(str(path))}: expected a new file; choose another name")
+            if not path.is_file() or not _holds(is_ours, path):
+                raise UserError(
+                    f"{printable(str(path))}: exists and is not {kind}, so it is not overwritten; choose "
+                    "another name, or move the file"
+                )
+        folder = path.parent
+        if not folder.is_dir():
+            problem = "is a file" if folder.exists() else "does not exist"
+            raise UserError(
+                f"{printable(str(path))}: could not be written: {printable(str(folder))} {problem}; "
+                "expected a name in a writable folder"
+            )
+        # A temporary file with a name of the same length, as `write_atomically` writes it.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}."):
+            pass
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{printable(str(path))}: could not be written ({describe(error)}); choose another name or folder"
+        ) from None
+
+
+def check_output_folder(
+    out: Path, sources: Iterable[str | Path] = (), scanned: Iterable[str | Path] = ()
+) -> None:
+    """Check that `out` is a folder or can be created, and lies apart from what a command reads.
+
+    Args:
+        out: the folder to write to.
+        sources: files and folders that the command reads. `out` must not be or contain one of them.
+        scanned: folders whose contents the command lists. `out` must not lie inside of one of them.
+
+    Raises:
+        UserError: `out` is a file, overlaps a source, or cannot be created or written.
+    """
+    shown = printable(str(out))
+    try:
+        if out.is_symlink() and not out.exists():
+            raise UserError(f"{shown}: is a link to a missing folder; use another folder")
+        place = out.resolve()
+        for source in map(Path, sources):
+            read = source.resolve()
+            if place == read or place in read.parents:
+                raise UserError(f"{shown}: holds the data that are read; use another folder")
+        for folder in map(Path, scanned):
+            if folder.resolve() in (place, *place.parents):
+                raise UserError(f"{shown}: is inside of the data that are read; use a folder outside of them")
+        existing = next(folder for folder in (place, *place.parents) if folder.exists())
+        if not existing.is_dir():
+            where = "" if existing == place else f" {printable(str(existing))}"
+            raise UserError(f"{shown}:{where} is a file; expected a folder. Use another folder")
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, in Python 3.11
+        raise UserError(f"{shown}: cannot be written ({describe(error)}); use another folder") from None
+
+
+def has_marker(*markers: bytes) -> Callable[[Path], bool]:
+    """Return a function of a path: whether one of `markers` is in the first 4 KiB of the file."""
+
+    def is_marked(path: Path) -> bool:
+        with path.open("rb") as file:
+            head = file.read(4096)
+        return any(marker in head for marker in markers)
+
+    return is_marked
+
+
+def _holds(predicate: Callable[[Path], bool], path: Path) -> bool:
+    try:
+        return predicate(path)
+    except Exception:
+        return False
+
+
+def check_unchanged(folder: Path, names: Iterable[str]) -> None:
+    """Check that the files `names` in `folder` are absent, or as `rewriting` left them.
+
+    Raises:
+        UserError: a file was changed, or was not written inside `rewriting`.
+    """
+    written = _written(folder)
+    for name in names:
+        file = folder / name
+        if not os.path.lexists(file) or (name in written and written[name] is None):
+            continue
+        if written.get(name) != _checksum(file):
+            raise UserError(
+                f"{printable(str(file))}: was changed since it was written, or was not written by this "
+                "command, so it is not overwritten; move the file, or use another folder"
+            )
+
+
+@contextmanager
+def rewriting(folder: Path, names: Iterable[str]) -> Iterator[None]:
+    """Write or replace the files `names` in `folder`, unless the user has changed them since the last time.
+
+    The checksums of the files are stored in `.written.json` in the folder. If the body is interrupted, the
+    next call replaces its files.
+
+    Raises:
+        UserError: a file was changed, or was not written inside `rewriting`.
+    """
+    names = list(names)
+    check_unchanged(folder, names)
+    _save_written(folder, _written(folder) | dict.fromkeys(names))
+    yield
+    written = {name: _checksum(folder / name) for name in names if (folder / name).exists()}
+    earlier = {name: sum_ for name, sum_ in _written(folder).items() if name not in names}
+    _save_written(folder, earlier | written)
+
+
+def _written(folder: Path) -> dict[str, str | None]:
+    file = folder / WRITTEN
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _save_written(folder: Path, checksums: dict[str, str | None]) -> None:
+    text = json.dumps(checksums, indent=1, sort_keys=True) + "\n"
+    write_atomically(folder / WRITTEN, lambda file: file.write(text.encode()))
+
+
+def _checksum(file: Path) -> str:
+    """Return the SHA-256 of a file; a text that no file has if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"

@@ -1,11 +1,20 @@
 """Files are written atomically."""
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import (
+    check_output_folder,
+    check_replaceable,
+    has_marker,
+    partial_files,
+    rewriting,
+    write_atomically,
+)
 from mmaction_lite.weights.checkpoint import save_state
 
 
@@ -59,3 +68,80 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/a\.txt: could not be written"):
         write_atomically(tmp_path / "file" / "a.txt", lambda file: file.write(b"text"))
+
+
+def test_only_files_that_are_ours_are_replaced(tmp_path):
+    marked, other = tmp_path / "ours.html", tmp_path / "mine.html"
+    marked.write_bytes(b"<html>by us")
+    other.write_bytes(b"<html>by me")
+    is_ours = has_marker(b"by us")
+    check_replaceable(marked, "a page", is_ours)
+    check_replaceable(tmp_path / "new.html", "a page", is_ours)
+    with pytest.raises(UserError, match=r"mine\.html: exists and is not a page, so it is not overwritten"):
+        check_replaceable(other, "a page", is_ours)
+    with pytest.raises(UserError, match=r"ours\.html: is an input of this command"):
+        check_replaceable(marked, "a page", is_ours, sources=[tmp_path / "." / "ours.html"])
+    with pytest.raises(UserError, match=r"ours\.html: expected a new file"):
+        check_replaceable(marked, "a new file")
+
+
+def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in [
+        (tmp_path, "is a folder"),
+        (tmp_path / "none" / "x", "none does not exist"),
+        (tmp_path / "file" / "x", "file is a file"),
+        (tmp_path / "link", "is a link to a missing file"),
+        (tmp_path / "pipe", "exists and is not a page"),
+        (tmp_path / ("x" * 250), "File name too long"),
+        (Path("/proc/x"), "could not be written"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            check_replaceable(path, "a page", lambda path: True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "link", "pipe"]
+
+
+def test_an_output_folder_lies_apart_from_the_data(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "link").symlink_to(data)
+    for out in (data, data / ".", data / "x" / "..", tmp_path / "link", tmp_path):
+        with pytest.raises(UserError, match="holds the data that are read"):
+            check_output_folder(out, [data])
+    with pytest.raises(UserError, match="inside of the data that are read"):
+        check_output_folder(tmp_path / "link" / "checked", [data], [data])
+    check_output_folder(data / "checked", [data])
+    check_output_folder(tmp_path / "new" / "checked", [data], [data])
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="file is a file"):
+        check_output_folder(tmp_path / "file" / "x")
+    assert not (tmp_path / "new").exists()
+
+
+def test_changed_files_are_not_rewritten(tmp_path):
+    def write(text):
+        with rewriting(tmp_path, ["a.csv", "b.csv"]):
+            (tmp_path / "a.csv").write_text(text)
+
+    write("first")
+    write("second")
+    (tmp_path / "a.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"a\.csv: was changed since it was written"):
+        write("third")
+    assert (tmp_path / "a.csv").read_text() == "mine"
+    (tmp_path / "a.csv").unlink()
+    with suppress(OSError), rewriting(tmp_path, ["a.csv"]):
+        (tmp_path / "a.csv").write_text("half")
+        raise OSError("full")
+    write("after an interruption")
+    (tmp_path / "b.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"b\.csv: was changed"):
+        write("fourth")
+
+
+def test_only_our_temporary_files_count_as_partial(tmp_path):
+    for name in (".recipe.txt.swp", ".recipe.txt.a1b2c3_d", "recipe.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [file.name for file in partial_files(tmp_path / "recipe.txt")] == [".recipe.txt.a1b2c3_d"]

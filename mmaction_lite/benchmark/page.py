@@ -6,6 +6,7 @@ from typing import Any
 
 from mmaction_lite.benchmark.settings import SETTINGS
 from mmaction_lite.benchmark.tables import (
+    SOFTWARE,
     behind,
     describe,
     errors,
@@ -19,7 +20,7 @@ from mmaction_lite.benchmark.tables import (
     scaling_table,
     stage_table,
 )
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import check_replaceable, has_marker, write_atomically
 
 
 def write_page(results: Sequence[tuple[Path, dict[str, Any]]], page: Path) -> None:
@@ -28,10 +29,16 @@ def write_page(results: Sequence[tuple[Path, dict[str, Any]]], page: Path) -> No
     Args:
         results: result files with their contents.
         page: Markdown file to write.
+
+    Raises:
+        UserError: the page or a chart would replace a file that this function did not write.
     """
-    for file, found in results:
-        if found["options"]["devices"] == 1:
-            picture(found, file.with_suffix(".png"))
+    check_replaceable(page, "a benchmark page", has_marker(b"`mmaction-lite benchmark page"))
+    alone = [(file, found) for file, found in results if found["options"]["devices"] == 1]
+    for file, _ in alone:
+        check_replaceable(file.with_suffix(".png"), "a chart of mmaction-lite", has_marker(SOFTWARE.encode()))
+    for file, found in alone:
+        picture(found, file.with_suffix(".png"))
     text = render_page(results, page.parent)
     write_atomically(page, lambda out: out.write(text.encode()))
 

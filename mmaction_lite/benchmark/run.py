@@ -28,7 +28,7 @@ from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import CompileMode, Precision, available_cores, configure_process, pick_device
 from mmaction_lite.errors import UserError, nearest
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import check_output_folder, check_replaceable, write_atomically
 from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.settings import NonNegativeInt, PositiveInt, check_fields
 from mmaction_lite.tasks.single_label import SingleLabel
@@ -379,9 +379,12 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
     """
     if file.parent.exists() and not file.parent.is_dir():
         raise UserError(f"{file.parent}: is a file; --out is a folder")
+    check_output_folder(file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["mmaction-lite", *sys.argv[1:]])
     if not file.exists():
+        for name in ("benchmark.md", "benchmark.png"):
+            check_replaceable(file.with_name(name), "a new file")
         return {
             "version": VERSION,
             "command": command,
@@ -415,5 +418,8 @@ def _write_list(data: Path, out: Path) -> Path:
         raise UserError(f"{data}: the benchmark reads whole files, not parts of videos")
     lines = [f"{samples.path(i).absolute()} {samples.labels[i]}\n" for i in range(len(samples))]
     file = out / "videos.txt"
-    file.write_text("".join(lines) * math.ceil(LISTED / len(lines)), encoding="utf-8")
+    text = ("".join(lines) * math.ceil(LISTED / len(lines))).encode("utf-8", "surrogateescape")
+    if not (out / FILE).exists():
+        check_replaceable(file, "a list of this benchmark", lambda path: path.read_bytes() == text)
+    write_atomically(file, lambda stream: stream.write(text))
     return file

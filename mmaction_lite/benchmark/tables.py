@@ -17,6 +17,7 @@ FILES = {"video": "video", "frames": "JPEG frames"}
 NEGLIGIBLE = 0.02  # data time as a fraction of the iteration time below which the network is the limit
 PARTS = {"video": "iteration from video", "train": "training step", "infer": "inference"}
 MEMORY = "memory of a training step"
+SOFTWARE = "mmaction-lite benchmark"  # in the field Software of the charts
 
 
 @dataclass(frozen=True)
@@ -359,7 +360,8 @@ def picture(found: dict[str, Any], file: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("mmaction-lite / other framework (lower is better)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.06), ncols=4, frameon=False)
-    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=110))
+    metadata = {"Software": SOFTWARE}
+    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=110, metadata=metadata))
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -221,11 +221,12 @@ def test(
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.distributed import init_distributed
     from mmaction_lite.inference.evaluate import evaluate
+    from mmaction_lite.inference.scores import check_scores_out
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.card import card_of, load
 
-    if dump is not None and (dump.suffix != ".npz" or not os.access(dump.parent, os.W_OK)):
-        raise UserError(f"--dump {dump}: expected a file name ending in .npz in a writable folder")
+    if dump is not None:
+        check_scores_out(dump)
     settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
     model = load(weights, get_recipe(recipe) if recipe else None)
     card = card_of(model)

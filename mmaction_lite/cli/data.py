@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import typer
 
 from mmaction_lite.cli.options import Data, HangSeconds, Json, Workers, console, print_json, track, warn
-from mmaction_lite.errors import UserError
 
 app = typer.Typer(help="Generate, check and convert datasets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -128,19 +127,10 @@ def index(
     ] = None,
 ) -> None:
     """Index tar files of clips for random access, from disk or from a server."""
-    from mmaction_lite.data.annotations.class_folders import VIDEO_SUFFIXES
-    from mmaction_lite.data.annotations.tables import write_rows
-    from mmaction_lite.data.sources.shards import index_shards
+    from mmaction_lite.data.tools.index import index
 
-    if out.suffix != ".csv":
-        raise UserError(f"{out}: the table is a CSV file; expected a name that ends in .csv")
-    if url is not None:
-        at = {str(shard): f"{url.rstrip('/')}/{shard.name}" for shard in shards}
-    else:
-        at = {str(shard): str(shard.absolute()) for shard in shards}
-    rows = [(f"{at[tar]}/{member}", label) for tar, member, label in index_shards(shards, VIDEO_SUFFIXES)]
-    write_rows(out, rows)
-    print(f"{out}: {len(rows)} clips in {len(shards)} tar files")
+    count = index(shards, out, url)
+    print(f"{out}: {count} clips in {len(shards)} tar files")
 
 
 @app.command()
@@ -153,8 +143,9 @@ def browse(
 ) -> None:
     """Write a contact sheet of augmented training clips, as the network receives them."""
     from mmaction_lite.data.annotations.splits import read_split
-    from mmaction_lite.data.tools.browse import browse
+    from mmaction_lite.data.tools.browse import browse, check_out
     from mmaction_lite.recipes import get_recipe
 
+    check_out(out)
     count = browse(read_split(data, "train"), get_recipe(recipe).train, out, clips, seed)
     print(f"{out}: {count} views")

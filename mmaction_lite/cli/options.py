@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track as rich_track
+
+from mmaction_lite.errors import printable
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +62,10 @@ def console() -> Console:
 
 
 def track(items: Iterable[T], total: int, title: str) -> Iterable[T]:
-    """Iterate over the items with a progress bar."""
-    return rich_track(items, title, total, console=console(), transient=True)
+    """Iterate over the items, with a progress bar if standard error is a terminal."""
+    shown = console()
+    title = escape(printable(title))
+    return rich_track(items, title, total, console=shown, transient=True, disable=not shown.is_terminal)
 
 
 def warn(line: str) -> None:

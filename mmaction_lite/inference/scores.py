@@ -1,6 +1,7 @@
 """Compute the scores of videos under a protocol; the scores of a whole split and their files."""
 
 import inspect
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.device import CompileMode, Precision, reusing_memory
 from mmaction_lite.errors import UserError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import check_replaceable, write_atomically
 from mmaction_lite.tasks.metrics import describe
 from mmaction_lite.tasks.named import task_to_json
 from mmaction_lite.tasks.single_label import SingleLabel
@@ -78,7 +79,12 @@ class Evaluation:
         return f"{self.protocol}; {arithmetic}{videos}"
 
     def save(self, path: Path) -> None:
-        """Write the scores to an `.npz` file: paths, labels, scores, class_names, protocol, task."""
+        """Write the scores to an `.npz` file: paths, labels, scores, class_names, protocol, task.
+
+        Raises:
+            UserError: `path` is a file that is not a score file, or cannot be written.
+        """
+        check_scores_out(path)
         arrays = {
             "paths": np.array(self.paths),
             "labels": self.labels,
@@ -88,6 +94,23 @@ class Evaluation:
             "task": np.array(task_to_json(self.task)),
         }
         write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def check_scores_out(path: Path) -> None:
+    """Check that scores can be written to `path`; an earlier score file is replaced.
+
+    Raises:
+        UserError: the name does not end in .npz, or see `check_replaceable`.
+    """
+    if path.suffix.lower() != ".npz":
+        raise UserError(f"{path}: scores are written as .npz; expected a file name ending in .npz")
+    check_replaceable(path, "a score file of mmaction-lite", _is_score_file)
+
+
+def _is_score_file(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    return names >= {f"{name}.npy" for name in ("paths", "labels", "scores", "class_names", "protocol")}
 
 
 def compute_scores(

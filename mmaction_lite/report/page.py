@@ -13,13 +13,14 @@ import jinja2
 import numpy as np
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import check_replaceable, has_marker, write_atomically
 from mmaction_lite.report.figures import column, curves
 from mmaction_lite.report.results import MOST_WORST_VIDEOS, results_of
 from mmaction_lite.report.run_folder import RunFolder, read_run
 from mmaction_lite.tasks.metrics import LONG_TITLES, TITLES
 
 Row = dict[str, Any]
+GENERATOR = b'<meta name="generator" content="mmaction-lite report">'
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -30,13 +31,16 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         out: the HTML file; None: `report.html` in the first run folder.
 
     Raises:
-        UserError: a file of a run is missing or damaged, or the report cannot be written.
+        UserError: a file of a run is missing or damaged, `out` is a file that is not a report, or the report
+            cannot be written.
     """
     if not runs:
         raise UserError("no run folder given; give one or several that `mmaction-lite train` wrote")
     out = out or runs[0] / "report.html"
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: a report is an HTML file; give a name that ends in .html")
+    if runs[0].is_dir():
+        check_replaceable(out, "a report of mmaction-lite", has_marker(GENERATOR))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -54,6 +58,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         long_titles=LONG_TITLES,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
+    check_replaceable(out, "a report of mmaction-lite", has_marker(GENERATOR))
     write_atomically(out, lambda file: file.write(page.encode()))
     return out
 

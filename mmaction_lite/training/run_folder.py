@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.errors import UserError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import has_marker, partial_files, write_atomically
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
@@ -152,7 +152,7 @@ class RunFolder:
         """
         if self.writes:
             for name in FILES:
-                for stale in self.out.glob(f".{name}.*"):  # partial files of a killed process
+                for stale in partial_files(self.out / name):
                     stale.unlink()
         if self._saved is None and self.writes:
             try:
@@ -231,7 +231,9 @@ class RunFolder:
 
 def _is_used(file: Path) -> bool:
     """Whether a file belongs to a started run; `recipe.txt` and partial files remain of one killed before."""
-    return file.name != "recipe.txt" and not file.name.startswith((".recipe.txt.", ".last.pt."))
+    if file.name == "recipe.txt":
+        return not has_marker(b"\n# trained on ")(file)
+    return not any(file in partial_files(file.with_name(name)) for name in ("recipe.txt", "last.pt"))
 
 
 def _copied(state: Any) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmaction_lite.errors import UserError
+from mmaction_lite.files import check_replaceable
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, save_weights
 from mmaction_lite.weights.converters import (
@@ -41,6 +42,7 @@ def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] |
     if out.suffix != ".safetensors" or out.exists() or not out.parent.is_dir():
         exists = "; this file exists already" if out.exists() else ""
         raise UserError(f"{out}: expected a new file ending in .safetensors, in a folder that exists{exists}")
+    check_replaceable(out, "a new file", sources=[file])
     checkpoint = read_checkpoint(file)
     try:
         size = classifier_size(checkpoint, recipe.model(num_classes=1))
@@ -56,6 +58,7 @@ def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] |
         recipe = _with_window(recipe)
     names = classes or stored_classes(file, checkpoint) or ()
     card = ModelCard.of(recipe, tuple(names) if len(names) == size else tuple(map(str, range(size))))
+    check_replaceable(out, "a new file", sources=[file])
     save_weights(out, model.state_dict(), card.starting_from(file.name, conversion.arguments))
     return conversion
 

@@ -13,27 +13,9 @@ import pytest
 import torch
 
 from mmaction_lite import list_recipes
+from tests.cli.conftest import SMALL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SMALL = ["--set", "epochs=1", "--set", "batch_size=4", "--set", "model.width=8"]
-
-
-@pytest.fixture(scope="session")
-def motions_recipe():
-    return next(name for name in list_recipes() if name.startswith("tsm") and "motions" in name)
-
-
-@pytest.fixture(scope="session")
-def trained(tiny, tmp_path_factory, motions_recipe):
-    """A run folder of the small TSM on the tiny set."""
-    from mmaction_lite import get_recipe
-    from mmaction_lite.recipes.overrides import apply_overrides
-    from mmaction_lite.training.loop import train
-
-    out = tmp_path_factory.mktemp("runs") / "trained"
-    train(apply_overrides(get_recipe(motions_recipe), SMALL[1::2]), tiny, out)
-    return out
 
 
 def test_main_job_from_the_command_line(run, tiny, tmp_path, motions_recipe):

@@ -88,8 +88,8 @@ def test_only_the_same_run_is_continued(tmp_path, recipe, samples):
 def test_files_of_a_killed_run_do_not_prevent_a_new_run(tmp_path, recipe, samples):
     out = tmp_path / "run"
     out.mkdir()
-    (out / "recipe.txt").write_text("half a re")
-    (out / ".last.pt.x1y2").write_bytes(b"half a checkpoint")
+    (out / "recipe.txt").write_text("# tsm, seed 0\n# trained on 6 clips of 2 classes\nRecipe()\n")
+    (out / ".last.pt.x1y2z3_4").write_bytes(b"half a checkpoint")
     begin(out, recipe, samples, network())
     assert sorted(file.name for file in out.iterdir()) == ["last.pt", "recipe.txt"]
 

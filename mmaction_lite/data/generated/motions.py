@@ -102,7 +102,8 @@ def generate(
         progress: called as `progress(done, total)` in clips; the first call counts existing ones.
 
     Raises:
-        UserError: the directory contains other files or cannot be written, or the contrast is out of range.
+        UserError: the directory contains other files or changed lists, or cannot be written; or the contrast
+            is out of range.
     """
     if not 0 < contrast <= 1:
         raise UserError(f"contrast {contrast}: expected a number above 0, up to 1")
@@ -110,12 +111,19 @@ def generate(
     _claim(out, json.dumps({"form": form, "contrast": float(contrast)}) + "\n")
 
     clips: list[tuple[int, Path]] = []
+    texts = {"classes.txt": "\n".join(CLASSES) + "\n"}
     for split, numbers in splits.items():
         names = {n: _clip_name(split, n, form) for n in numbers}
         fields = f" {FRAMES}" if form == "frames" else ""
-        _write_text(out / f"{split}.txt", "".join(f"{names[n]}{fields} {n % 10}\n" for n in numbers))
+        texts[f"{split}.txt"] = "".join(f"{names[n]}{fields} {n % 10}\n" for n in numbers)
         clips += [(n, out / names[n]) for n in numbers]
-    _write_text(out / "classes.txt", "\n".join(CLASSES) + "\n")
+    for name, text in texts.items():
+        if (out / name).exists() and (out / name).read_bytes() != text.encode():
+            raise UserError(
+                f"{out / name}: was changed, so it is not overwritten; move it, or use a new folder"
+            )
+    for name, text in texts.items():
+        _write_text(out / name, text)
 
     missing = [(number, path) for number, path in clips if not path.exists()]
     for folder in {path.parent for _, path in missing}:
@@ -137,6 +145,8 @@ def _claim(out: Path, mark: str) -> None:
     """
     if out.is_dir():
         names = {entry.name for entry in out.iterdir()} - {PARTIAL}
+        if not names and (out / PARTIAL).is_dir():  # of an interrupted call, or of another program
+            names = {entry.name for entry in (out / PARTIAL).iterdir()} - {MARK}
         if names and MARK not in names:
             raise UserError(
                 f"{out}: is not empty and not a motions data set. Choose a new or empty directory"

@@ -5,6 +5,7 @@ a moving hand-held camera, with moving objects, grain and two cuts. Flat or stat
 The clips show no actions, so a model cannot learn from them.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from av.video.stream import VideoStream
 
 from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import WorkerSettings
+from mmaction_lite.errors import UserError, printable
+from mmaction_lite.files import check_output_folder
 
 HEIGHT, WIDTH, FRAMES, FPS = 256, 340, 300, 30
 CAMERA_PIXELS, SPEED_PIXELS, GRAIN_LEVELS, MARGIN = 8.0, 0.93, 10.2, 96
@@ -35,12 +38,33 @@ def generate_scenes(
 
     Yields:
         None after each clip.
+
+    Raises:
+        UserError: `out` contains other files or cannot be written.
     """
+    check_output_folder(out)
     out.mkdir(parents=True, exist_ok=True)
+    _check_contents(out)
     numbers = list(range(num_clips + max(1, num_clips // 4)))
     yield from run_tasks(
         Scenes(out, num_clips, keyframe_every), numbers, WorkerSettings(num_workers=num_workers)
     )
+
+
+def _check_contents(out: Path) -> None:
+    """Check that a folder contains nothing but folders of scenes.
+
+    Raises:
+        UserError: it does.
+    """
+    for entry in out.iterdir():
+        is_split = entry.name in ("train", "val") and entry.is_dir()
+        for inner in entry.iterdir() if is_split else [entry]:
+            if not is_split or not re.fullmatch(r"scene_\d+", inner.name):
+                raise UserError(
+                    f"{out}: contains {printable(str(inner.relative_to(out)))}, which is not a generated "
+                    "clip; use a new or empty folder"
+                )
 
 
 class Scenes:

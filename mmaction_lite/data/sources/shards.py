@@ -17,7 +17,7 @@ from typing import Any
 from mmaction_lite.data.annotations.samples import absolute, is_remote
 from mmaction_lite.data.sources.frames import IMAGES
 from mmaction_lite.errors import UserError, VideoError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import check_replaceable, write_atomically
 
 Places = dict[str, list[tuple[str, int, int]]]
 """For each member: name, first byte and number of bytes of its file, or of each of its images."""
@@ -125,9 +125,17 @@ def write_shard(tar: Path, folder: Path, members: Iterable[str], facts: dict[str
 
 
 def write_index(tar: Path, members: Places, facts: dict[str, Any]) -> None:
-    """Write the index of a tar file beside it; `facts` are further entries."""
+    """Write the index of a tar file beside it; `facts` are further entries.
+
+    Raises:
+        UserError: a file with the name of the index exists and is no index, or cannot be written.
+    """
     content = json.dumps({"members": members, **facts}).encode()
-    write_atomically(tar.with_name(tar.name + INDEX_SUFFIX), lambda stream: stream.write(content))
+    index = tar.with_name(tar.name + INDEX_SUFFIX)
+    check_replaceable(
+        index, "an index of mmaction-lite", lambda path: "members" in json.loads(path.read_text())
+    )
+    write_atomically(index, lambda stream: stream.write(content))
 
 
 def read_facts(tar: Path) -> dict[str, Any]:

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import TrainBatchSampler, VideoDataset
 from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import check_replaceable, has_marker, write_atomically
 
+MARKER = "mmaction-lite data browse"  # in the field Software of the picture
 MOST_FRAMES = 16
 CAPTION_PIXELS = 14
 
@@ -30,10 +32,10 @@ def browse(samples: Samples, views: TrainViews, out: Path, num_clips: int, seed:
         number of views in the image.
 
     Raises:
-        UserError: no clip can be read, `out` does not end in .png, or the file cannot be written.
+        UserError: no clip can be read, `out` does not end in .png or is a file that this function did not
+            write, or the file cannot be written.
     """
-    if out.suffix.lower() != ".png":
-        raise UserError(f"{out}: a contact sheet is a PNG file; expected a name that ends in .png")
+    check_out(out)
     dataset = VideoDataset(samples, views, seed=seed)
     num_clips = min(num_clips, len(samples))
     (draws,) = TrainBatchSampler(samples, BatchPlan(len(samples), num_clips), seed, 0, 1)
@@ -47,8 +49,22 @@ def browse(samples: Samples, views: TrainViews, out: Path, num_clips: int, seed:
     if not strips:
         raise UserError(f"{samples.source}: none of {num_clips} clips can be read")
     sheet = Image.fromarray(np.concatenate(strips))
-    write_atomically(out, lambda stream: sheet.save(stream, "PNG"))
+    software = PngInfo()
+    software.add_text("Software", MARKER)
+    check_out(out)
+    write_atomically(out, lambda stream: sheet.save(stream, "PNG", pnginfo=software))
     return len(strips)
+
+
+def check_out(out: Path) -> None:
+    """Check that a contact sheet can be written to `out`.
+
+    Raises:
+        UserError: the name does not end in .png, or see `check_replaceable`.
+    """
+    if out.suffix.lower() != ".png":
+        raise UserError(f"{out}: a contact sheet is a PNG file; expected a name that ends in .png")
+    check_replaceable(out, "a contact sheet of mmaction-lite", has_marker(MARKER.encode()))
 
 
 def _strip(view: np.ndarray, caption: str) -> np.ndarray:

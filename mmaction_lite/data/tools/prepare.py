@@ -28,9 +28,9 @@ from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_sid
 from mmaction_lite.data.sources.shards import read_facts, write_shard
 from mmaction_lite.data.sources.source import Source, open_source
 from mmaction_lite.data.sources.video import MispredictedError, Video
-from mmaction_lite.data.tools.validate import read_splits
-from mmaction_lite.errors import UserError, VideoError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.data.tools.validate import read_splits, scanned_folders
+from mmaction_lite.errors import UserError, VideoError, printable, reading
+from mmaction_lite.files import check_output_folder, check_unchanged, rewriting, write_atomically
 from mmaction_lite.settings import NonNegativeInt, PositiveInt, at_least, at_most, check_fields
 
 Track = Callable[[Iterable["Prepared"], int, str], Iterable["Prepared"]]
@@ -100,10 +100,14 @@ def prepare(
         names them with the reasons.
 
     Raises:
-        UserError: the annotations are invalid, or a file cannot be written.
+        UserError: the annotations are invalid; `out` overlaps `data`, contains other files, or contains lists
+            that were changed since an earlier call wrote them; or a file cannot be written.
     """
+    check_output_folder(out, [data])
     splits, out = read_splits(data), out.absolute()
+    check_output_folder(out, [data], scanned_folders(splits.values()))
     _claim(out, form)
+    check_unchanged(out, _outputs(splits))
     sources: dict[Path, str] = {}
     for samples in splits.values():
         for sample in range(len(samples)):
@@ -124,8 +128,14 @@ def prepare(
         if result.fault:
             faults[file] = result.fault
     _pack(shards, sources, faults, out)
-    _write_lists(splits, sources, faults, out)
+    with rewriting(out, _outputs(splits)):
+        _write_lists(splits, sources, faults, out)
     return list(faults.values())
+
+
+def _outputs(splits: Iterable[str]) -> list[str]:
+    """Return the names of the files that a preparation of these splits replaces."""
+    return [*(f"{name}.csv" for name in splits), "classes.txt", "quarantine.jsonl"]
 
 
 def _pack(
@@ -216,8 +226,12 @@ def _claim(out: Path, form: Form) -> None:
     except OSError as error:
         raise UserError(f"{out}: cannot be created ({error.strerror}). Use another folder") from None
     if file.exists():
-        if file.read_text() != text:
-            raise UserError(f"{out}: holds {file.read_text().strip()}; expected {form}. Use another folder")
+        with reading(file, advice="use another folder"):
+            found = file.read_text(encoding="utf-8")
+        if found != text:
+            raise UserError(
+                f"{out}: holds {printable(found.strip(), 200)}; expected {form}. Use another folder"
+            )
     elif any(out.iterdir()):
         raise UserError(
             f"{out}: is not empty; expected a new folder or an interrupted preparation. Use another folder"

@@ -19,8 +19,8 @@ from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import SegmentOf, open_sample
-from mmaction_lite.errors import MissingSplitError, UserError, VideoError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.errors import MissingSplitError, UserError, VideoError, reading
+from mmaction_lite.files import check_output_folder, check_unchanged, rewriting, write_atomically
 
 Track = Callable[[Iterable["Checked"], int, str], Iterable["Checked"]]
 RECORD, QUARANTINE, SUMMARY, PICTURE = "checked.jsonl", "quarantine.jsonl", "summary.json", "classes.png"
@@ -79,10 +79,17 @@ def validate(
         workers: worker processes, and the time limit of one file.
 
     Raises:
-        UserError: the annotations are invalid, or `out` cannot be written or contains other files.
+        UserError: the annotations are invalid; or `out` cannot be written, overlaps `data`, contains other
+            files, or contains lists that were changed since an earlier validation wrote them.
     """
+    if out:
+        check_output_folder(out, [data])
     splits = read_splits(data)
+    if out:
+        check_output_folder(out, [data], scanned_folders(splits.values()))
     with _Record(out) if out else nullcontext() as record:
+        if out:
+            check_unchanged(out, _outputs(splits))
         checked = {name: _checked(samples, record, track, workers) for name, samples in splits.items()}
     facts, faults, notes = {}, [], _duplicates(splits)
     for name, samples in splits.items():
@@ -94,8 +101,19 @@ def validate(
             notes.append(f"{samples.source}: no clips of {len(empty)} classes: {', '.join(empty[:5])}")
     report = Report(facts, faults, notes)
     if out:
-        _write(out, splits, checked, report)
+        with rewriting(out, _outputs(splits)):
+            _write(out, splits, checked, report)
     return report
+
+
+def scanned_folders(splits: Iterable[Samples]) -> list[Path]:
+    """Return the class folders among the splits; other splits are list files."""
+    return [samples.root for samples in splits if samples.lines is None]
+
+
+def _outputs(splits: Iterable[str]) -> list[str]:
+    """Return the names of the files that a validation of these splits replaces."""
+    return [*(f"{name}.csv" for name in splits), "classes.txt", QUARANTINE, SUMMARY, PICTURE]
 
 
 def _checked(
@@ -180,14 +198,18 @@ class _Record:
             raise UserError(
                 f"{out}: is not empty; expected a new folder or that of an earlier check. Use another --out"
             )
+        with reading(self.file, advice="move the file, or use another --out"):
+            exists = self.file.exists()
+            text = self.file.read_text(encoding="utf-8", errors="surrogateescape") if exists else ""
         self.rows: dict[tuple[str, str], Checked] = {}
-        text = self.file.read_text(encoding="utf-8", errors="surrogateescape") if self.file.exists() else ""
         for line in text.splitlines():
             try:
                 name, state, length, size, *rest = json.loads(line)
-                self.rows[name, state] = Checked(length, tuple(size), *rest)
-            except (ValueError, TypeError):
+                self.rows[name, state] = _checked_row(length, size, *rest)
+            except (ValueError, TypeError, RecursionError):
                 continue  # a killed process left an incomplete line
+        if text and not text.startswith('["'):
+            raise UserError(f"{self.file}: is no record of an earlier check. Move it, or use another --out")
         self.lines = self.file.open("a", encoding="utf-8", errors="surrogateescape", buffering=1)
         if text and not text.endswith("\n"):
             self.lines.write("\n")
@@ -207,6 +229,21 @@ class _Record:
         """Append one result to the file."""
         row = [samples.name(sample), _state(samples.path(sample)), *checked]
         self.lines.write(json.dumps(row) + "\n")
+
+
+def _checked_row(length: Any, size: Any, fps: Any, codec: Any, fault: Any, note: Any) -> Checked:
+    """Return the result in a row of the record.
+
+    Raises:
+        TypeError, ValueError: a value has another type; the file was edited.
+    """
+    height, width = size
+    texts = (codec, fault, note)
+    if not all(isinstance(x, int) for x in (length, height, width)) or not all(
+        isinstance(x, str) for x in texts
+    ):
+        raise TypeError("not a row of the record")
+    return Checked(length, (height, width), float(fps), *texts)
 
 
 def _state(path: Path) -> str:
