@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mmaction_lite.errors import UserError, describe, printable
+from mmaction_lite.errors import UserError, describe, printable, reading
 
 WRITTEN = ".written.json"
 """File with the checksums of the files that `rewriting` wrote to a folder."""
@@ -226,3 +226,39 @@ def _checksum(file: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return "unreadable"
+
+
+def read_json_lines(
+    path: Path, *keys: str, advice: str = "restore the file, or delete it"
+) -> list[tuple[int, dict[str, Any]]]:
+    """Read a JSON Lines file that a program appends to and a user may edit.
+
+    Blank lines and an incomplete last line, which a killed program leaves, are left out.
+
+    Args:
+        path: the file.
+        keys: keys that every row must have.
+        advice: how to fix a file that cannot be read.
+
+    Returns:
+        The rows, each with the number of its line, from 1.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not an object with these keys.
+    """
+    with reading(path, advice=advice):
+        *lines, last = path.read_text(encoding="utf-8-sig").split("\n")
+    rows = []
+    for number, line in enumerate([*lines, last], start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not row.keys() >= set(keys):
+                raise ValueError(f"expected an object with {' and '.join(keys)}")
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) + 1:
+                break
+            raise UserError(f"{path}, line {number}: damaged ({describe(error)}); delete this line") from None
+        rows.append((number, row))
+    return rows

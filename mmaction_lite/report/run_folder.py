@@ -1,15 +1,21 @@
 """Read what a training wrote into its run folder."""
 
-import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, reading
+from mmaction_lite.files import read_json_lines
 from mmaction_lite.report.scores import Scores, read_scores
+from mmaction_lite.tasks.metrics import TITLES
 
 Row = dict[str, Any]
+
+ADVICE = "give a run folder written by `mmaction-lite train`"
+TEXTS = {"split", "protocol", "path", "reason"}
+NUMBERS = {"loss", "lr", "iteration_seconds", "data_seconds", "videos", "unreadable", *TITLES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,30 +67,26 @@ def read_run(folder: Path) -> RunFolder:
 
 
 def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(
-            f"{file}: cannot be read ({reason}); give a run folder written by `mmaction-lite train`"
-        ) from error
+    with reading(file, advice=ADVICE):
+        return file.read_text(encoding="utf-8-sig")
 
 
 def _read_rows(file: Path, *keys: str) -> list[Row]:
-    """Read the rows of a JSON-lines file, which must have `keys`. An incomplete last line is left out."""
-    lines = _read_text(file).splitlines(keepends=True)
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict) or not row.keys() >= set(keys):
-                raise ValueError(f"expected an object with {' and '.join(keys)}")
-            rows.append(row)
-        except ValueError as error:
-            if number == len(lines) and not line.endswith("\n"):
-                break
-            raise UserError(f"{file}, line {number}: damaged ({error}); delete this line") from error
-    return rows
+    """Read the rows of a JSON Lines file, which must have `keys`.
+
+    Raises:
+        UserError: a line is damaged, lacks a key, or has a text in place of a number.
+    """
+    rows = read_json_lines(file, *keys, advice=ADVICE)
+    for number, row in rows:
+        for key, value in row.items():
+            is_number = isinstance(value, int | float) and not abs(value) > sys.float_info.max
+            if not (isinstance(value, str) if key in TEXTS else is_number or key not in NUMBERS | {*keys}):
+                raise UserError(
+                    f"{file}, line {number}: {key} is {value!r:.60}; expected a "
+                    f"{'text' if key in TEXTS else 'number'}. Delete this line"
+                )
+    return [row for _, row in rows]
 
 
 def _name(recipe: str) -> str:

@@ -20,7 +20,7 @@ from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.device import peak_memory
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.files import read_json_lines, write_atomically
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.training.training import StepResult
 
@@ -103,7 +103,7 @@ class TrainingLog:
         self.file = out / "metrics.jsonl"
         # Rows that an interrupted run wrote after its last checkpoint will be written again.
         if context.is_main_process:
-            _rewrite(self.file, lambda row: row["step"] <= first_step)
+            _rewrite(self.file, "step", int, lambda step: step <= first_step)
         tensorboard = SummaryWriter(
             str(out), purge_step=first_step + 1, write_to_disk=context.is_main_process
         )
@@ -237,7 +237,8 @@ class Quarantine:
         self.num_videos = num_videos
         self.writes = writes
         self.max_share = max_share
-        self.paths = {row["path"] for row in _rewrite(self.file, lambda row: True)} if writes else set()
+        rows = _rewrite(self.file, "path", str, lambda path: True) if writes else []
+        self.paths = {row["path"] for row in rows}
 
     def add(self, faults: Sequence[Fault]) -> None:
         """Add faults to the list.
@@ -258,17 +259,26 @@ class Quarantine:
             )
 
 
-def _rewrite(file: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Delete the other rows and an incomplete last line from a JSON Lines file; return the rows to keep."""
+def _rewrite(file: Path, key: str, kind: type, keep: Callable[[Any], bool]) -> list[dict[str, Any]]:
+    """Delete the other rows and an incomplete last line from a JSON Lines file; return the rows to keep.
+
+    Args:
+        file: the file; it may be missing.
+        key: a key of every row.
+        kind: type of its values.
+        keep: whether to keep a row with this value.
+
+    Raises:
+        UserError: a line is damaged. The file stays unchanged.
+    """
     if not file.exists():
         return []
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    rows = [row for row in rows if keep(row)]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+    rows = read_json_lines(file, key)
+    for number, row in rows:
+        if not isinstance(row[key], kind):
+            expected = f"expected a {kind.__name__}. Delete this line"
+            raise UserError(f"{file}, line {number}: {key} is {row[key]!r:.60}; {expected}")
+    kept = [row for _, row in rows if keep(row[key])]
+    text = "".join(json.dumps(row) + "\n" for row in kept)
     write_atomically(file, lambda output: output.write(text.encode()))
-    return rows
+    return kept

@@ -137,7 +137,7 @@ class RunFolder:
         file = run_weights(file) if file.is_dir() else file
         checkpoint = read_checkpoint(file)
         try:
-            source_classes = stored_classes(file, checkpoint)
+            source_classes = stored_classes(checkpoint)
             conversion = convert(checkpoint, model, classes=self.card.classes, source_classes=source_classes)
         except UserError as error:
             raise UserError(f"{file}: {error}") from None

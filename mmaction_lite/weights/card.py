@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
+from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from mmaction_lite.data.views import crops as transforms
 from mmaction_lite.data.views import normalize, protocol, views
 from mmaction_lite.data.views import samplers as clips
 from mmaction_lite.data.views.protocol import Protocol
-from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.errors import UserError, describe, nearest, printable, reading
 from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.settings import NOT_EMPTY, check_fields
@@ -25,7 +27,13 @@ from mmaction_lite.tasks.named import TASKS
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
 from mmaction_lite.weights.checkpoint import load_state
+from mmaction_lite.weights.checks import check_fit, check_values
+from mmaction_lite.weights.tensor_files import read_tensor_file
 
+BUILDERS = [name for name in models.__all__ if not name.endswith("_for_inference")]
+LONGEST_CARD = 16 << 20  # characters; 10,000 class names take a thirtieth
+MOST_BYTES = 4 << 30  # of pixels that a protocol reads of one video; published tests take up to 0.6 GB
+LARGEST_NUMBER = 1_000_000  # in a protocol: frames, clips or pixels
 # The dataclasses that a card may contain. Reading a file creates no other types.
 _TYPES = {
     kind.__name__: kind
@@ -71,6 +79,19 @@ class ModelCard:
 
     def __post_init__(self):
         check_fields(self)
+        if len(set(self.classes)) < len(self.classes):
+            name = next(name for name, count in Counter(self.classes).items() if count > 1)
+            raise UserError(
+                f"ModelCard: two classes are named {printable(name, 100)!r}; expected different names"
+            )
+        num_classes = len(self.classes)
+        if self.task.for_classes(self.classes) != self.task:
+            raise UserError(f"ModelCard: task is {self.task}, which does not fit the {num_classes} classes")
+        logits = self.arguments.get("num_classes")
+        if logits is not None and logits != self.task.num_logits(num_classes):
+            raise UserError(
+                f"ModelCard: num_classes is {logits!r:.40}, and there are {num_classes} class names"
+            )
 
     @classmethod
     def of(cls, recipe: Recipe, classes: tuple[str, ...]) -> "ModelCard":
@@ -105,49 +126,84 @@ class ModelCard:
         """Return the card of the model after loading `file`, which may have changed its `arguments`."""
         return dataclasses.replace(self, arguments=self.arguments | arguments, started_from=file)
 
-    def build(self, recipe: Recipe | None = None) -> nn.Module:
+    def build(self, recipe: Recipe | None = None, device: str = "cpu") -> nn.Module:
         """Build the model with initial weights.
 
         Args:
             recipe: recipe with the builder, for builders outside of the package; None for builders of the
                 package.
+            device: "cpu", or "meta" for a model without memory; a builder outside of the package may refuse
+                "meta".
 
         Raises:
             UserError: the builder is unknown, is not that of `recipe`, or refuses its arguments.
         """
         if recipe is not None:
             # A model of the package has one name; a function of a user's own file may have been renamed.
-            if self.builder in models.__all__ and recipe.model.builder.__name__ != self.builder:
+            if self.builder in BUILDERS and recipe.model.builder.__name__ != self.builder:
                 raise UserError(
                     f"these are weights of {self.builder}, and the recipe {recipe.name} builds "
                     f"{recipe.model.builder.__name__}; pass the recipe of their training, {self.recipe}"
                 )
-            return _built(recipe.model.builder, self.arguments)
-        if self.builder not in models.__all__:
+            return _built(recipe.model.builder, self.arguments, device)
+        if self.builder not in BUILDERS:
             raise UserError(
-                f"no model of the package is named {self.builder!r}; "
-                f"{nearest(self.builder, models.__all__)}. "
+                f"no model of the package is named {printable(self.builder, 100)!r}; "
+                f"{nearest(self.builder, BUILDERS)}. "
                 "For a model of your own, pass its recipe (--recipe my.py:my_recipe)"
             )
-        return _built(getattr(models, self.builder), self.arguments)
+        return _built(getattr(models, self.builder), self.arguments, device)
 
     def to_json(self) -> str:
-        """Return the card as one line of JSON."""
-        return json.dumps(_pack(self) | {"type": None})
+        """Return the card as one line of JSON.
+
+        Raises:
+            ValueError: an argument of the model is not finite.
+        """
+        return json.dumps(_pack(self) | {"type": None}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
         """Parse the output of `to_json`.
 
         Raises:
-            UserError: a field has an invalid value.
+            UserError: a field has an invalid value, or a version that stores more fields wrote the card.
             ValueError, TypeError, KeyError, AttributeError, RecursionError: `text` is not a card.
         """
+        if len(text) > LONGEST_CARD:
+            raise UserError(f"{len(text)} characters; expected at most {LONGEST_CARD}")
         fields = json.loads(text)
         del fields["type"]
+        _check_known(fields, cls)
         arguments = fields.pop("arguments")
         arguments = {name: _unpack(value) for name, value in arguments.items()}
-        return cls(arguments=arguments, **{name: _unpack(value) for name, value in fields.items()})
+        card = cls(arguments=arguments, **{name: _unpack(value) for name, value in fields.items()})
+        for name, protocol_ in (("val", card.val), ("test", card.test)):
+            _check_cost(protocol_, name)
+        return card
+
+
+def _check_known(fields: dict[str, Any], kind: type) -> None:
+    """Check that a card of JSON has no fields that this version does not know."""
+    unknown = sorted(fields.keys() - {f.name for f in dataclasses.fields(kind)})
+    if unknown:
+        raise UserError(
+            f"{kind.__name__} has the unknown field {printable(unknown[0], 100)!r}: a newer version of "
+            "mmaction-lite wrote the file. Update mmaction-lite"
+        )
+
+
+def _check_cost(protocol: Protocol, name: str) -> None:
+    """Check that a protocol from a file reads an amount of pixels that fits into memory."""
+    numbers = [protocol.window or 1, protocol.views.short_side or 1, *protocol.views.crop.size]
+    numbers += [value for value in vars(protocol.views.clips).values() if isinstance(value, int | float)]
+    num_bytes = max(protocol.num_views * math.prod(protocol.views.view_shape), protocol.views.video_bytes)
+    is_valid = all(1 / LARGEST_NUMBER <= number <= LARGEST_NUMBER for number in numbers)
+    if not is_valid or num_bytes > MOST_BYTES:
+        raise UserError(
+            f"the {name} protocol, {protocol}, reads {num_bytes / 1e9:.3g} GB of pixels of a video; expected "
+            f"at most {MOST_BYTES / 1e9:.3g} GB"
+        )
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
@@ -178,20 +234,36 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
     if path.is_dir():
         path = run_weights(path)
     weights, card = _read(path)
-    with torch.random.fork_rng(devices=[]):  # initial weights are replaced: keep the caller's random state
-        model = card.build(recipe)
-    _check_fit(path, weights, model)
-    model.load_state_dict(weights)
+    try:
+        if recipe is None or recipe.model.builder is getattr(models, card.builder, None):
+            # Compare shapes before memory is allocated: the card of a damaged file may describe any size.
+            _check_shapes(weights, card.build(recipe, "meta"))
+        with torch.random.fork_rng(devices=[]):  # keep the caller's random state
+            model = card.build(recipe)
+        _check_shapes(weights, model)
+        check_values(weights, model.state_dict())
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    with reading(path):
+        model.load_state_dict(weights)
     model.card = card  # pyright: ignore[reportArgumentType]
     return model.eval()
 
 
-def _built(builder: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
+def _check_shapes(weights: dict[str, Tensor], model: nn.Module) -> None:
+    check_fit(weights, model.state_dict(), type(model).__name__)
+
+
+def _built(builder: Callable[..., nn.Module], arguments: dict[str, Any], device: str) -> nn.Module:
     try:
-        return Build(builder, **arguments)()
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise UserError(f"{builder.__name__} cannot be built with {arguments}: {reason}") from None
+        with torch.device(device) if device != "cpu" else nullcontext():
+            return Build(builder, **arguments)()
+    except UserError:
+        raise
+    except Exception as error:  # a model of the user can raise any exception
+        raise UserError(
+            f"{builder.__name__} cannot be built with {printable(str(arguments), 300)}: {describe(error)}"
+        ) from None
 
 
 def run_weights(run: Path) -> Path:
@@ -226,39 +298,28 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
         if not path.is_file():
             raise UserError(f"{path}: no such file; expected weights written by mmaction-lite")
         try:
-            with safetensors.safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError) as error:
-            raise UserError(f"{path}: is damaged or not a safetensors file ({error})") from None
-        text = metadata.get("card", "")
+            file = read_tensor_file(path)
+        except Exception as error:  # a damaged file can raise any exception
+            raise UserError(f"{path}: is damaged or not a safetensors file ({describe(error)})") from None
+        weights, text = file.content, file.metadata.get("card", "")
     else:
         state = load_state(path)
         weights, text = state["model"], state["card"]
     try:
-        return weights, ModelCard.from_json(text)
+        card = ModelCard.from_json(text)
     except UserError as error:
         raise UserError(f"{path}: the model card is invalid: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except Exception as error:  # text of any kind
         raise UserError(
-            f"{path}: has no model card that this version can read ({error!r}); expected weights written by "
-            "mmaction-lite. `mmaction-lite convert` reads weights of other projects"
+            f"{path}: has no model card that this version can read ({describe(error)}); expected weights "
+            "written by mmaction-lite. `mmaction-lite convert` reads weights of other projects"
         ) from None
-
-
-def _check_fit(path: Path, weights: dict[str, Tensor], model: nn.Module) -> None:
-    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    given = {name: tensor.shape for name, tensor in weights.items()}
-    wrong = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
-    if wrong:
-        raise UserError(
-            f"{path}: {len(wrong)} of {len(own)} tensors do not fit {type(model).__name__}; the first is "
-            f"{wrong[0]}: {_shape(given, wrong[0])} in the file, {_shape(own, wrong[0])} in the model"
-        )
-
-
-def _shape(shapes: dict[str, torch.Size], name: str) -> str:
-    return str(tuple(shapes[name])) if name in shapes else "absent"
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"{path}: 'model' holds something else than tensors; copy or download the file again")
+    weights = {str(name): tensor for name, tensor in weights.items()}
+    if sum(tensor.nbytes for tensor in weights.values()) > 4 * path.stat().st_size + (64 << 20):
+        raise UserError(f"{path}: is damaged (tensors larger than the file); copy or download it again")
+    return weights, card
 
 
 def _pack(value: Any) -> Any:
@@ -270,6 +331,10 @@ def _pack(value: Any) -> Any:
 
 def _unpack(value: Any) -> Any:
     if isinstance(value, dict):
-        kind = _TYPES[value.pop("type")]
+        name = value.pop("type")
+        if name not in _TYPES:
+            raise ValueError(f"unknown type {name!r:.100}, perhaps of a newer version of mmaction-lite")
+        kind = _TYPES[name]
+        _check_known(value, kind)
         return kind(**{name: _unpack(item) for name, item in value.items()})
     return tuple(map(_unpack, value)) if isinstance(value, list) else value

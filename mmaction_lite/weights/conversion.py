@@ -56,7 +56,7 @@ def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] |
         raise UserError(f"{file}: {error}") from None
     if conversion.source == pyslowfast.NAME:
         recipe = _with_window(recipe)
-    names = classes or stored_classes(file, checkpoint) or ()
+    names = classes or stored_classes(checkpoint) or ()
     card = ModelCard.of(recipe, tuple(names) if len(names) == size else tuple(map(str, range(size))))
     check_replaceable(out, "a new file", sources=[file])
     save_weights(out, model.state_dict(), card.starting_from(file.name, conversion.arguments))

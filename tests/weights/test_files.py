@@ -109,14 +109,14 @@ def test_class_names_are_read_from_every_file_of_this_package(recipe, tmp_path):
     save_weights(tmp_path / "a.safetensors", weights, card)
     save_state(tmp_path / "last.pt", {"card": card.to_json(), "model": weights})
     for file in ("a.safetensors", "last.pt"):
-        assert stored_classes(tmp_path / file, read_checkpoint(tmp_path / file)) == ("down", "up")
+        assert stored_classes(read_checkpoint(tmp_path / file)) == ("down", "up")
 
 
 def test_other_files_have_no_class_names(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
-    assert stored_classes(tmp_path / "a.safetensors", read_checkpoint(tmp_path / "a.safetensors")) is None
+    assert stored_classes(read_checkpoint(tmp_path / "a.safetensors")) is None
     for card in (None, 3, "no JSON", "[]", "{}", '{"classes": "ab"}', '{"classes": [1, 2]}'):
-        assert stored_classes(tmp_path / "x.pt", {"card": card}) is None
+        assert stored_classes({"card": card}) is None
 
 
 def test_prefixes_of_wrappers_are_removed_unless_the_network_has_them():

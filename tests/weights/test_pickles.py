@@ -20,7 +20,7 @@ import torch
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters import files
 from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint
-from mmaction_lite.weights.converters.pickles import Ignored, Unpickler
+from mmaction_lite.weights.pickles import Ignored, Unpickler
 
 FIRED: list[object] = []
 

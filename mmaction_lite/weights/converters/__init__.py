@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError
+from mmaction_lite.weights.checks import check_values, fits_dtype
 from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
 from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, place_classifier
 from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint, stored_classes
@@ -99,11 +100,10 @@ def convert(
     """
     weights = find_state_dict(dict(state_dict), model.state_dict())
     conversion, found = _match(weights, model, classes, source_classes)
-    for name, weight in found.items():
-        if weight.is_floating_point() and not torch.stack(weight.aminmax()).isfinite().all():
-            raise UserError(
-                f"{conversion.source}'s weights are damaged: {name} holds numbers that are not finite"
-            )
+    try:
+        check_values(found, model.state_dict())
+    except UserError as error:
+        raise UserError(f"{conversion.source}: {error}") from None
     ours = model.state_dict()
     with torch.no_grad():
         for name, weight in found.items():
@@ -111,21 +111,32 @@ def convert(
     return conversion
 
 
-def classifier_size(state_dict: Mapping[str, Any], model: nn.Module) -> int | None:
+def classifier_size(
+    state_dict: Mapping[str, Any], model: nn.Module, num_classes: int | None = None
+) -> int | None:
     """Return the number of classes of a checkpoint; None if it has no classifier.
 
     Args:
         state_dict: as for `convert`.
         model: the network that the checkpoint is for, built for any number of classes.
+        num_classes: number of classes that `model` is built for. If several heads have this many together, as
+            for verbs and nouns, the classes of all heads are counted.
 
     Raises:
-        UserError: the checkpoint is of unknown origin.
+        UserError: the checkpoint is of unknown origin, or its classifier is not that of the network.
     """
-    ours, names = model.state_dict(), classifier_names(model)
+    ours, names = model.state_dict(), classifier_names(model, num_classes)
     weights = find_state_dict(dict(state_dict), ours)
     table = _recognize(weights, ours, names)
     renamed = table.rename(weights) if table else {key: key for key in weights}
-    return next((len(weights[key]) for key, name in renamed.items() if name in names), None)
+    found = {name: weights[key] for key, name in renamed.items() if name in names}
+    sizes: dict[str, int] = {}
+    for name, weight in found.items():
+        wanted = ours[name].shape
+        if weight.ndim != len(wanted) or not len(wanted) or weight.shape[1:] != wanted[1:]:
+            raise UserError(f"the classifier {name} is {_kind(weight)}, which is not that of this network")
+        sizes.setdefault(name.rpartition(".")[0], len(weight))
+    return sum(sizes.values()) if sizes else None
 
 
 def _match(
@@ -229,7 +240,7 @@ def _unfolded(weight: Tensor, wanted: Tensor, *, image: bool) -> Tensor:
 
 
 def _fits(weight: Tensor, wanted: Tensor) -> bool:
-    return weight.shape == wanted.shape and weight.is_floating_point() == wanted.is_floating_point()
+    return weight.shape == wanted.shape and fits_dtype(weight.dtype, wanted.dtype)
 
 
 def _kind(weight: Tensor) -> str:

@@ -21,6 +21,11 @@ import torch
 OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 MARK = object()
 ATOMS = (str, int, float, bytes, type(None))  # allowed keys: hashing nested objects can take forever
+MOST_DIMENSIONS = 64
+LONGEST_SIDE = 1 << 62  # of a tensor; also the largest integer that may be a key
+EXPANDED_BYTES = 1 << 16  # largest tensor whose elements may share memory, such as an expanded bias
+OPCODE_COST = 100  # bytes of memory that an opcode may take
+FREE_BYTES = 500_000_000  # memory that the objects of a small file may take
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,17 @@ class Unpickler:
     Args:
         file: binary file with `read` and `readline`.
         storage: returns the object of a persistent reference, which PyTorch writes in place of a storage.
+        file_bytes: size of the file. The objects may take `FREE_BYTES` and a few times this size.
 
     Attributes:
         ignored: names of classes and functions that the pickles call and `BUILDERS` does not contain.
     """
 
-    def __init__(self, file: Any, storage: Callable[[Any], Any] | None = None):
+    def __init__(self, file: Any, storage: Callable[[Any], Any] | None = None, file_bytes: int = 0):
         self.file = file
         self.storage = storage
         self.ignored: set[str] = set()
+        self._room = FREE_BYTES + 4 * file_bytes
 
     def load(self) -> Any:
         """Return the next object of the file.
@@ -64,6 +71,7 @@ class Unpickler:
         push, pop = self.stack.append, self.stack.pop
         while True:
             opcode = OPCODES[self.file.read(1).decode("latin-1")]
+            self._spend(OPCODE_COST)
             argument: Any = self._argument(opcode)
             match opcode.name:
                 case "STOP":
@@ -158,6 +166,15 @@ class Unpickler:
             items.append(item)
         return items[::-1]
 
+    def _spend(self, cost: int) -> None:
+        """Subtract an estimate of the memory of new objects from the room that is left.
+
+        A pickle can refer to one object any number of times, and have each reference copied.
+        """
+        self._room -= cost
+        if self._room < 0:
+            raise ValueError("a pickle of more objects than a checkpoint has")
+
     def _persistent(self, reference: Any) -> Any:
         if self.storage is None:
             raise ValueError("persistent reference in a plain pickle")
@@ -168,10 +185,21 @@ class Unpickler:
         if not isinstance(target, Name | Ignored):
             raise TypeError(f"calls a {type(target).__name__}")
         builder = BUILDERS.get(target.path)
-        result = builder(*arguments) if builder else Ignored(target.path)
+        if not builder:
+            self.ignored.add(target.path)
+            return Ignored(target.path)
+        self._spend(sum(_length(argument) for argument in arguments))
+        result = builder(*arguments)
         if isinstance(result, Ignored):
             self.ignored.add(result.path)
         return result
+
+
+def _length(value: Any) -> int:
+    """Return an estimate of the bytes that a copy of the value takes."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    return 64 * len(value) if isinstance(value, list | tuple | dict | set) else 0
 
 
 def _append(target: Any, items: list[Any]) -> None:
@@ -183,7 +211,7 @@ def _append(target: Any, items: list[Any]) -> None:
 
 def _add(target: Any, items: list[Any]) -> Any:
     if isinstance(target, set):
-        target.update(item for item in items if isinstance(item, ATOMS))
+        target.update(item for item in items if _is_key(item))
     elif not isinstance(target, Ignored):
         raise TypeError(f"adds to a {type(target).__name__}")
     return target
@@ -193,10 +221,15 @@ def _set_items(target: Any, items: list[Any]) -> Any:
     """Set items (key, value, key, value, …) of a dict, except those whose key is not one of `ATOMS`."""
     if isinstance(target, dict):
         pairs = zip(items[::2], items[1::2], strict=True)
-        target.update((key, value) for key, value in pairs if isinstance(key, ATOMS))
+        target.update((key, value) for key, value in pairs if _is_key(key))
     elif not isinstance(target, Ignored):
         raise TypeError(f"sets items of a {type(target).__name__}")
     return target
+
+
+def _is_key(value: Any) -> bool:
+    """Whether the value is hashed in a short time."""
+    return isinstance(value, ATOMS) and not (isinstance(value, int) and abs(value) > LONGEST_SIDE)
 
 
 def _set_state(target: Any, state: Any) -> None:
@@ -218,19 +251,50 @@ def _set_state(target: Any, state: Any) -> None:
 
 def _count(shape: Any) -> int:
     """Return the number of elements in `shape`, which must be a tuple of non-negative integers."""
-    if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise TypeError(f"shape {shape!r:.80}")
+    if (
+        not isinstance(shape, tuple)
+        or len(shape) > MOST_DIMENSIONS
+        or not all(isinstance(size, int) and 0 <= size <= LONGEST_SIDE for size in shape)
+    ):
+        raise TypeError(f"a {type(shape).__name__} is not the shape of a tensor")
     return math.prod(shape)
 
 
-def _tensor(storage: torch.Tensor, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """Return a view of a storage (1-D); strides must neither repeat elements nor exceed the storage."""
+def _tensor(
+    storage: torch.Tensor | Ignored, offset: Any, size: Any, stride: Any, *_: Any
+) -> torch.Tensor | Ignored:
+    """Return a view of a storage (1-D). It must lie inside the storage.
+
+    Elements that share memory are allowed in small tensors. Large ones would take more memory than the file.
+    """
+    if isinstance(storage, Ignored):
+        return storage
     count = _count(size)
     _count((offset, *stride))
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if count and max(count - 1, last) >= len(storage):
+    if count and last >= len(storage):
         raise ValueError(f"tensor of shape {size} in a storage of {len(storage)}")
+    if count > len(storage) and count * storage.itemsize > EXPANDED_BYTES:
+        raise ValueError(
+            f"tensor of shape {size} that repeats a storage of {len(storage)}; save tensor.contiguous()"
+        )
     return storage.as_strided(size, stride, offset)
+
+
+def _typed_tensor(
+    storage: torch.Tensor | Ignored,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    requires_grad: Any,
+    hooks: Any,
+    dtype: Any,
+    *_: Any,
+) -> torch.Tensor | Ignored:
+    """Return a view of a storage of bytes as a dtype without a storage class, such as uint16 or float8."""
+    if not isinstance(dtype, Name) or dtype.path not in BYTE_DTYPES or isinstance(storage, Ignored):
+        return Ignored("torch._utils._rebuild_tensor_v3")
+    return _tensor(storage.view(BYTE_DTYPES[dtype.path]), offset, size, stride)
 
 
 def _dtype(spec: Any, *_: Any) -> np.dtype | Ignored:
@@ -257,7 +321,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray | Ignore
 def _encoded(text: str, encoding: str) -> bytes:
     """Return bytes as protocol 2 encodes them."""
     if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes in encoding {encoding!r:.80}")
+        raise ValueError("bytes in another encoding than latin-1")
     return text.encode("latin-1")
 
 
@@ -265,6 +329,13 @@ def _dict(items: Any = ()) -> dict:
     pairs = items.items() if isinstance(items, dict) else items
     return _set_items({}, [part for key, value in pairs for part in (key, value)])
 
+
+# dtypes that PyTorch saves in storages of bytes.
+BYTE_DTYPES = {
+    f"torch.{name}": getattr(torch, name)
+    for name in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu")
+    if hasattr(torch, name)
+}
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _dict,
@@ -275,6 +346,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch.Size": lambda items: tuple(items),
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _typed_tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
 }
