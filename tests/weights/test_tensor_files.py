@@ -91,14 +91,14 @@ def legacy_claim() -> bytes:
 
 
 def repeated_copies() -> bytes:
-    """A list of 100,000 numbers that is copied 20,000 times."""
-    numbers = b"](" + b"K\x01" * 100_000 + b"e"
+    """A list of 10,000 numbers that is copied 20,000 times."""
+    numbers = b"](" + b"K\x01" * 10_000 + b"e"
     copy = name("torch.Size") + b"h\x01\x85R"
     return b"\x80\x02" + numbers + b"q\x01" + b"](" + copy * 20_000 + b"e."
 
 
 def many_objects() -> bytes:
-    return b"\x80\x02](" + b"]" * 250_000 + b"e."
+    return b"\x80\x02](" + b"]" * 100_000 + b"e."
 
 
 def header_of_safetensors() -> bytes:
@@ -139,7 +139,7 @@ def test_sizes_are_checked_before_memory_is_taken(bomb, tmp_path, monkeypatch):
         return empty(size, **options)
 
     monkeypatch.setattr(torch, "empty", allocate)
-    monkeypatch.setattr(pickles, "FREE_BYTES", 20_000_000)
+    monkeypatch.setattr(pickles, "FREE_BYTES", 5_000_000)
     with pytest.raises(UserError, match=r"^[^\n]*bomb\.pth: damaged[^\n]*$"):
         read_checkpoint(tmp_path / "bomb.pth")
 
