@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from mmaction_lite.data.annotations.groups import shared_groups
 from mmaction_lite.data.annotations.label_flips import (
     describe_flips,
     mirror_labels,
@@ -169,6 +170,7 @@ def _notes(
     if empty:
         notes.append(f"no training clips for {len(empty)} classes: {', '.join(empty[:5])}")
     notes += _flip_notes(recipe, samples.classes)
+    notes += shared_groups(samples, val_samples, "val")
     if Path(val_samples.source).stem.startswith("test"):
         notes.append("the best epoch is chosen on the test split, because there is no val split")
     if "batch_size" in changed and "optimizer.lr" not in changed:

@@ -26,7 +26,7 @@ CPU = DistributedContext(0, 1, 1, torch.device("cpu"))
 def samples_with(*counts: int, source: str = "train.txt") -> Samples:
     """Return a table with the given number of clips of each class."""
     labels = np.repeat(np.arange(len(counts)), counts)
-    paths = PackedStrings([f"{number}.mp4" for number in range(len(labels))])
+    paths = PackedStrings([f"{source}-{number}.mp4" for number in range(len(labels))])
     return Samples(paths, labels, tuple("abcdefgh"[: len(counts)]), Path(), source)
 
 
@@ -71,6 +71,17 @@ def test_what_is_trained_on_what(recipe):
     assert "train: train.txt: 6 clips, 2 classes with 2 to 4 clips (median 3)" in text
     assert "val: val.txt: 4 clips" in text
     assert "note:" not in text
+
+
+def test_notes_on_flipped_classes_and_on_clips_in_both_splits(recipe):
+    samples = replace(samples_with(4, 4), classes=("turn Left", "turn Right"))
+    recipe = replace(recipe, train=replace(recipe.train, flip=0.5), modified=())
+    text = printed(recipe, samples)
+    assert "note: mirrored clips of 2 classes get the label of another class: turn Left ↔ turn Right" in text
+    assert "training split" not in text
+    assert "note: 4 of 4 val clips are also in the training split" in printed(
+        recipe, samples, val="train.txt"
+    )
 
 
 def test_notes(recipe):

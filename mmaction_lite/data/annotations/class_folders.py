@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmaction_lite.data.annotations.groups import choose_groups, groups_of_names
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
 from mmaction_lite.errors import UserError, nearest
 
@@ -53,7 +54,8 @@ def hold_out(samples: Samples, *, held_out: bool) -> Samples:
 
     Within a class, clips are ordered by a hash of their names, and every fifth is held out, beginning with
     the first. The split is stratified, is the same on every machine, and holds out at least one clip of each
-    class that has two.
+    class that has two. If the names of the files have a published pattern of a data set whose clips were cut
+    from the same recordings, whole groups of clips are held out instead; see `groups`.
 
     Args:
         samples: all clips, with one class each.
@@ -63,22 +65,38 @@ def hold_out(samples: Samples, *, held_out: bool) -> Samples:
         UserError: the part is empty.
     """
     paths = [samples.paths[i] for i in range(len(samples))]
-    chosen: list[int] = []
-    for label in range(len(samples.classes)):
-        members = np.flatnonzero(samples.labels == label)
-        ordered = sorted(members, key=lambda i: (zlib.crc32(os.fsencode(paths[i])), paths[i]))
-        outside = set(ordered[::HELD_OUT_INTERVAL]) if len(ordered) > 1 else set()
-        chosen += [int(i) for i in members if (i in outside) == held_out]
-    if not chosen:
-        raise UserError(f"{samples.root}: no class has two clips, so none can be held out; add a val/ folder")
-    part = "every fifth clip" if held_out else "without every fifth clip, which is held out"
+    groups = groups_of_names(paths, samples.labels)
+    if groups is None:
+        is_outside, unit, counts = _every_fifth_clip(samples, paths), "clip", ""
+    else:
+        is_outside, unit = choose_groups(samples.labels, groups.keys, HELD_OUT_INTERVAL), "group of clips"
+        own = {key for key, is_own in zip(groups.keys, is_outside == held_out, strict=True) if is_own}
+        counts = f": {len(own)} of {len(set(groups.keys))} groups, {groups.title}"
+    chosen = np.flatnonzero(is_outside == held_out)
+    if not len(chosen):
+        what = "clips" if groups is None else "groups of clips"
+        raise UserError(
+            f"{samples.root}: no class has two {what}, so none can be held out; add a val/ folder"
+        )
+    part = f"every fifth {unit}" if held_out else f"without every fifth {unit}, which is held out"
     return Samples(
         PackedStrings([paths[i] for i in chosen]),
         samples.labels[chosen],
         samples.classes,
         samples.root,
-        f"{samples.source} ({part})",
+        f"{samples.source} ({part}{counts})",
     )
+
+
+def _every_fifth_clip(samples: Samples, paths: Sequence[str]) -> np.ndarray:
+    """Return whether each clip is held out, bool (N,)."""
+    is_outside = np.zeros(len(samples), bool)
+    for label in range(len(samples.classes)):
+        members = np.flatnonzero(samples.labels == label).tolist()
+        ordered = sorted(members, key=lambda i: (zlib.crc32(os.fsencode(paths[i])), paths[i]))
+        if len(ordered) > 1:
+            is_outside[ordered[::HELD_OUT_INTERVAL]] = True
+    return is_outside
 
 
 def _is_clip(entry: os.DirEntry[str]) -> bool:

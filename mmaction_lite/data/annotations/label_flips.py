@@ -181,8 +181,8 @@ def _flips(classes: Sequence[str], parts: Sequence[Parts], done: str, remedy: st
         there = int(found[number])
         one, other, back = classes[number], classes[there], classes[int(found[there])]
         raise UserError(
-            f"class {one!r} {done} would be {other!r}, but {other!r} {done} would be {back!r}; rename classes "
-            f"that differ only in spelling, or {remedy}"
+            f"class {one!r} {done} would be {other!r}, but {other!r} {done} would be {back!r}; rename "
+            f"classes that differ only in spelling, or {remedy}"
         )
     return LabelFlips(found.astype(np.int64), unpaired)
 
