@@ -23,8 +23,8 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from mmaction_lite.benchmark.loader import Read, installed_readers, read_linear, read_planned
-from mmaction_lite.data.sources import packets
-from mmaction_lite.data.sources.packets import IndexCache
+from mmaction_lite.data.sources import index_cache
+from mmaction_lite.data.sources.index_cache import IndexCache
 from mmaction_lite.data.sources.video import Video
 
 KNOWN = IndexCache(2**20)
@@ -57,12 +57,12 @@ PATTERNS = {
 
 
 def read_uncached(path: str, indices: list[int]) -> object:
-    packets.index_cache = IndexCache(0)  # no file is in the cache, as in an epoch over a large data set
+    index_cache.index_cache = IndexCache(0)  # no file is in the cache, as in an epoch over a large data set
     return read_planned(path, indices)
 
 
 def read_cached(path: str, indices: list[int]) -> object:
-    packets.index_cache = KNOWN
+    index_cache.index_cache = KNOWN
     return read_planned(path, indices)
 
 

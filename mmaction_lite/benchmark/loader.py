@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-import av
 import numpy as np
 import torch
 
@@ -25,8 +24,9 @@ from mmaction_lite.data.loading.loader import (
     training_loader,
 )
 from mmaction_lite.data.loading.workers import WorkerSettings
-from mmaction_lite.data.sources import packets
-from mmaction_lite.data.sources.packets import IndexCache
+from mmaction_lite.data.sources import index_cache
+from mmaction_lite.data.sources.container import open_stream
+from mmaction_lite.data.sources.index_cache import IndexCache
 from mmaction_lite.data.sources.source import ArrayVideo, open_sample
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import UserError, VideoError
@@ -110,7 +110,7 @@ def measure_loader(
     clips: list[Clip] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    known, packets.index_cache = packets.index_cache, IndexCache(0)
+    known, index_cache.index_cache = index_cache.index_cache, IndexCache(0)
     try:
         for draw, sample in track(draws, len(draws), "timing the loader"):
             try:
@@ -134,7 +134,7 @@ def measure_loader(
             _timed(times["copy to device"], lambda: batch.pixels.to(device, copy=True), len(part))  # noqa: B023
     finally:
         torch.set_num_threads(threads)
-        packets.index_cache = known
+        index_cache.index_cache = known
     stages = {name: statistics.median(times[name]) for name in STAGES}
     return LoaderReport(
         data=samples.source,
@@ -232,10 +232,8 @@ def read_planned(path: str, indices: list[int]) -> object:
 def read_linear(path: str, indices: list[int]) -> object:
     """Read RGB frames by decoding the file from its beginning."""
     wanted, last, found = set(indices), max(indices), {}
-    with av.open(path) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        for index, frame in enumerate(container.decode(stream)):
+    with open_stream(path) as opened:
+        for index, frame in enumerate(opened.container.decode(opened.stream)):
             if index in wanted:
                 found[index] = frame.to_ndarray(format="rgb24", threads=1)
             if index == last:

@@ -5,23 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmaction_lite.data.sources import packets
-from mmaction_lite.data.sources.packets import (
-    IndexCache,
-    PacketIndex,
-    listed_index,
-    open_stream,
-    scanned_index,
-    unreadable,
-)
+from mmaction_lite.data.sources import index_cache
+from mmaction_lite.data.sources.container import demux, open_stream
+from mmaction_lite.data.sources.index_cache import IndexCache
+from mmaction_lite.data.sources.packets import PacketIndex, listed_index, scanned_index
 from mmaction_lite.data.sources.video import Video
-from mmaction_lite.errors import VideoError
 from tests import barcode
 
 
 @pytest.fixture(autouse=True)
 def empty_index_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packets, "index_cache", IndexCache(2**20))
+    monkeypatch.setattr(index_cache, "index_cache", IndexCache(2**20))
 
 
 def test_a_second_opening_does_not_scan(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +68,10 @@ def test_index_cache_stays_within_its_bytes(clips: Path) -> None:
 @pytest.mark.parametrize("name", ["default.mp4", "keyframes.mp4", "variable_rate.mp4"])
 def test_the_containers_list_and_a_scan_give_the_same_index(clips: Path, name: str) -> None:
     path = str(clips / name)
-    container, stream = open_stream(path)
-    with container:
-        listed = listed_index(path, stream)
-    container, stream = open_stream(path)
-    with container:
-        scanned = scanned_index(packets.demux(container, stream), stream)
+    with open_stream(path) as opened:
+        listed = listed_index(opened)
+    with open_stream(path) as opened:
+        scanned = scanned_index(demux(opened.container, opened.stream), opened)
     assert listed is not None
     assert scanned is not None
     complete, is_known = scanned
@@ -89,14 +81,7 @@ def test_the_containers_list_and_a_scan_give_the_same_index(clips: Path, name: s
     np.testing.assert_array_equal(listed.keys, complete.keys)
     np.testing.assert_array_equal(listed.marks, complete.marks)
     assert (listed.order == -1).all()  # read when frames are asked for
-    container, stream = open_stream(path)
-    with container:
-        assert listed.read_run(0, 60, enumerate(packets.demux(container, stream)))
+    with open_stream(path) as opened:
+        assert listed.read_run(0, 60, enumerate(demux(opened.container, opened.stream)))
     np.testing.assert_array_equal(listed.order, complete.order)
     assert listed.unread(np.arange(60)) == []
-
-
-def test_what_cannot_be_opened_is_named() -> None:
-    error = unreadable("clip.mp4", FileNotFoundError(2, "No such file or directory"))
-    assert isinstance(error, VideoError)
-    assert str(error).startswith("clip.mp4: ")

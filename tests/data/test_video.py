@@ -10,10 +10,10 @@ import av
 import numpy as np
 import pytest
 
-from mmaction_lite.data.sources import packets
+from mmaction_lite.data.sources import index_cache
 from mmaction_lite.data.sources import source as sources
 from mmaction_lite.data.sources import video as video_module
-from mmaction_lite.data.sources.packets import IndexCache
+from mmaction_lite.data.sources.index_cache import IndexCache
 from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.views.samplers import (
@@ -34,7 +34,7 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real clips ar
 
 @pytest.fixture(autouse=True)
 def empty_index_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packets, "index_cache", IndexCache(2**20))
+    monkeypatch.setattr(index_cache, "index_cache", IndexCache(2**20))
 
 
 def linear(path: Path, last: int | None = None) -> Iterator[np.ndarray]:

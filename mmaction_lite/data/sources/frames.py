@@ -13,8 +13,8 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from PIL import Image
 
-from mmaction_lite.data.sources.resample import Box, Size
-from mmaction_lite.data.sources.video import collect, first_at
+from mmaction_lite.data.sources.resample import Box, Size, collect
+from mmaction_lite.data.sources.video import first_at
 from mmaction_lite.errors import VideoError
 
 try:

@@ -5,26 +5,19 @@ from the packets of a GOP when a frame of that GOP is first requested. Other fil
 decoding. If the packets do not determine the order, `Video` learns it by decoding the whole file.
 """
 
-import io
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import cast
+from typing import Any
 
 import av
 import numpy as np
-from av.bitstream import BitStreamFilterContext
-from av.container import InputContainer
-from av.error import FFmpegError
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from mmaction_lite.data.sources.container import Opened, is_mpeg4_avi
+from mmaction_lite.data.sources.orientation import may_differ_from_header, upright_size
 from mmaction_lite.data.sources.resample import Size
-from mmaction_lite.errors import VideoError
 
 # Codecs with one frame per packet, unless interlaced; the order of any other codec is learned by decoding.
 ONE_FRAME_PER_PACKET = {"ffv1", "gif", "h264", "hevc", "libdav1d", "mjpeg", "mpeg2video", "mpeg4", "vp9"}
@@ -32,12 +25,13 @@ PROGRESSIVE = 1  # AVFieldOrder; 0 is unknown
 # Codecs in which no picture refers to a non-reference picture. In HEVC, a higher temporal layer may refer to
 # one. dav1d reads the setting only when it opens.
 SKIPPABLE = {"h264", "mpeg2video", "mpeg4"}
-INDEX_CACHE_BYTES = 16 * 2**20
 INDEX_KEYFRAME, INDEX_DISCARD = 1, 2  # AVIndexEntry.flags
 MPEG4_VOP = b"\x00\x00\x01\xb6"
 MPEG4_I, MPEG4_B = 0, 2
 MPEG4_EMPTY_BYTES = 19  # a picture of at most this size may be "not coded", and then gives no frame
 UPRIGHT = b"".join(value.to_bytes(4) for value in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
+JOIN_PACKETS = 3
+NO_TIME = -(2**63)  # in place of a missing time, as in FFmpeg
 
 
 @dataclass(frozen=True)
@@ -48,35 +42,49 @@ class PacketIndex:
         order: int32 (frames,), packet of each frame in presentation order; -1 if not read yet.
         rank: int32 (packets,), place of each packet's picture in presentation order, including hidden ones.
         keys: int32 (keyframes,), packets at which decoding may begin; the first is 0.
-        stamps: for each key, the times to seek to in units of the stream's time base, the most likely first.
+        stamps: int64 (keyframes, 2), the times to seek to in units of the stream's time base, the most likely
+            first; `NO_TIME` if missing.
         marks: int64 (packets,), `mark` of each packet, which identifies the packet that a seek has reached.
         skippable: whether the decoder may skip non-reference pictures that are not requested.
         fps: average frames per second.
         promised: number of frames that the container lists; in a truncated file, `order` is shorter.
-        size: (height, width) of the upright frames; None if unknown.
+        size: (height, width) of frame 0, upright; None if unknown.
         times: float64 (frames,), presentation times in seconds after frame 0; None for a constant rate.
+        is_measured: whether `size` is the size of the decoded frame 0, not that of the container's header.
+        is_learned: whether the order was learned by decoding the file; it is then always decoded from its
+            beginning.
+        fault: why no frame can be read although the file was decoded; empty if frames can be read.
+        joins: int32 (n,), complete packets that the demuxer calls damaged, because the file is two files
+            joined together and the second one begins after them.
     """
 
     order: np.ndarray
     rank: np.ndarray
     keys: np.ndarray
-    stamps: list[tuple[int, ...]]
+    stamps: np.ndarray
     marks: np.ndarray
     skippable: bool
     fps: float
     promised: int
     size: Size | None = None
     times: np.ndarray | None = None
+    is_measured: bool = False
+    is_learned: bool = False
+    fault: str = ""
+    joins: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
 
     @property
     def nbytes(self) -> int:
-        """Approximate memory in bytes; the stamps of a key take 120 bytes."""
-        arrays = [self.order, self.rank, self.keys, self.marks]
-        arrays += [] if self.times is None else [self.times]
-        return sum(array.nbytes for array in arrays) + 120 * len(self.stamps)
+        """Memory of the arrays in bytes."""
+        arrays = [self.order, self.rank, self.keys, self.stamps, self.marks, self.joins]
+        return sum(array.nbytes for array in arrays) + (0 if self.times is None else self.times.nbytes)
+
+    def decode_starts(self, packets: np.ndarray) -> np.ndarray:
+        """Return the packet at which this file is decoded from for each of `packets`."""
+        return np.zeros(len(packets), np.int32) if self.is_learned else self.starts(packets)
 
     def starts(self, packets: np.ndarray) -> np.ndarray:
-        """Return the packet at which decoding must begin for each of `packets`."""
+        """Return the keyframe from which on each of `packets` can be decoded."""
         key = np.searchsorted(self.keys, packets, side="right") - 1
         # A packet presented before its own keyframe (open GOP) also refers to the preceding GOP.
         leading = self.rank[packets] < self.rank[self.keys[key]]
@@ -118,183 +126,176 @@ class PacketIndex:
         return True
 
 
-class IndexCache:
-    """Packet indexes of the files that this process read last, up to a limit in bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._indexes: OrderedDict[tuple, PacketIndex] = OrderedDict()
-        self._nbytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple) -> PacketIndex | None:
-        """Return the index of `key` and mark it as most recently used; None if it is not in the cache."""
-        with self._lock:
-            if key in self._indexes:
-                self._indexes.move_to_end(key)
-            return self._indexes.get(key)
-
-    def put(self, key: tuple, index: PacketIndex) -> None:
-        """Store `index`, and evict the least recently used ones until all fit."""
-        with self._lock:
-            if key in self._indexes:
-                self._nbytes -= self._indexes.pop(key).nbytes
-            self._indexes[key] = index
-            self._nbytes += index.nbytes
-            while self._nbytes > self.limit:
-                self._nbytes -= self._indexes.popitem(last=False)[1].nbytes
-
-
-index_cache = IndexCache(INDEX_CACHE_BYTES)
-
-
-def open_stream(path: str, data: bytes | None = None) -> tuple[InputContainer, VideoStream]:
-    """Open a file, or its bytes `data`, and its best video stream with one decoding thread.
-
-    Raises:
-        VideoError: the file is missing, cannot be read, is not a video, or has no video stream.
-    """
-    try:
-        if data is None and Path(path).is_dir():
-            raise VideoError(f"{path}: is a directory, not a video file")
-        if not (Path(path).stat().st_size if data is None else len(data)):
-            raise VideoError(f"{path}: the file is empty (0 bytes)")
-        container = av.open(path if data is None else io.BytesIO(data), "r")
-    except OSError as error:  # includes PyAV's errors of the operating system
-        raise unreadable(path, error) from None
-    except FFmpegError as error:
-        raise VideoError(
-            f"{path}: cannot be opened as a video ({error.strerror}); it is not a video or is truncated"
-        ) from None
-    except ValueError as error:  # the name is not a valid file name
-        raise VideoError(f"{path!r}: no such file ({error})") from None
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-        container.close()
-        raise VideoError(f"{path}: has no video stream")
-    # Several decoding threads per worker take 1.6 times the CPU time for the same frames.
-    stream.codec_context.thread_count = 1
-    return container, stream
-
-
-def unreadable(path: str, error: OSError) -> VideoError:
-    """Return the error for a file that the operating system cannot read.
-
-    A file may be deleted, or its disk may fail, at any moment of a run.
-    """
-    reason = error.strerror or error
-    what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason})"
-    return VideoError(f"{path}: {what}")
-
-
-def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
-    """Yield the packets of the stream from the container's position on, one picture each."""
-    # XviD and DivX store a B-frame in the packet of the preceding frame.
-    unpack = BitStreamFilterContext("mpeg4_unpack_bframes", stream) if is_mpeg4_avi(stream) else None
-    try:
-        for packet in container.demux(stream):
-            # An empty packet marks the end of the file or, in AVI, a dropped picture.
-            if packet.size:
-                yield from cast(list[av.Packet], unpack.filter(packet)) if unpack else (packet,)
-    except FFmpegError:
-        return  # the end of a truncated file; callers that need more packets report it
-
-
-def listed_index(path: str, stream: VideoStream, data: bytes | None = None) -> PacketIndex | None:
+def listed_index(opened: Opened) -> PacketIndex | None:
     """Return an index from the packet list of an MP4 file, with its order not read yet.
 
     Returns:
         The index; None if the file is not an MP4 file with one frame per packet, hides frames, is truncated,
-        or contradicts its list.
+        does not begin with a keyframe, or contradicts its list.
     """
+    stream = opened.stream
     count = len(stream.index_entries)
     if "mp4" not in stream.container.format.name or not one_frame_per_packet(stream) or not count:
         return None
+    if count != stream.frames or count > opened.size_bytes:
+        return None
     entries = [(entry.pos, entry.size, entry.timestamp, entry.flags) for entry in stream.index_entries]
     positions, sizes, times, flags = np.array(entries).T
-    if count != stream.frames or (flags & INDEX_DISCARD).any():
+    if (flags & INDEX_DISCARD).any() or not flags[0] & INDEX_KEYFRAME:
         return None
     begin, end = int(positions.min()), int((positions + sizes).max())
-    with Path(path).open("rb") if data is None else io.BytesIO(data) as file:
-        boxes = file.read(begin)
-        if file.seek(0, 2) < end:
-            return None
-        file.seek(end)
-        boxes += file.read()
+    if begin < 0 or end > opened.size_bytes:
+        return None
+    boxes = opened.read(0, begin) + opened.read(end, opened.size_bytes - end)
     # If all matrices of the movie and its tracks are the identity, the rotation is known without decoding.
     upright = boxes.count(UPRIGHT) == boxes.count(b"mvhd") + boxes.count(b"tkhd") > 0
+    decoder = stream.codec_context
+    first = opened.read(int(positions[0]), int(sizes[0])) if upright else b""
+    known = upright and not may_differ_from_header(decoder.name, decoder.extradata or b"", first)
     keys = np.union1d([0], np.flatnonzero(flags & INDEX_KEYFRAME)).astype(np.int32)
+    # One tick before the next keyframe is decoded, this keyframe is presented and the next is not.
+    stamps = np.concatenate([times[keys[1:]] - 1, times[-1:]])
     return PacketIndex(
         order=np.full(count, -1, np.int32),
         rank=np.full(count, -1, np.int32),
         keys=keys,
-        # One tick before the next keyframe is decoded, this keyframe is presented and the next is not.
-        stamps=[(time,) for time in [*(times[keys[1:]] - 1).tolist(), int(times[-1])]],
+        stamps=np.stack([stamps, np.full(len(stamps), NO_TIME)], axis=1),
         marks=mark(positions, sizes),
-        skippable=stream.codec_context.name in SKIPPABLE,
+        skippable=decoder.name in SKIPPABLE,
         fps=frame_rate(times, stream),
         promised=count,
-        size=(stream.codec_context.height, stream.codec_context.width) if upright else None,
+        size=(decoder.height, decoder.width) if known else None,
         times=_uneven(_shown(times, stream), stream),
     )
 
 
-def scanned_index(packets: Iterable[av.Packet], stream: VideoStream) -> tuple[PacketIndex, bool] | None:
+def scanned_index(packets: Iterable[av.Packet], opened: Opened) -> tuple[PacketIndex, bool] | None:
     """Return the index of all packets of a file and whether its order is known; None without packets."""
+    stream = opened.stream
     facts, kinds = [], []
     for packet in packets:
-        hidden = packet.is_discard or packet.is_corrupt
         place = -1 if packet.pos is None else packet.pos, packet.size
-        facts.append((packet.pts, packet.dts, place, packet.is_keyframe, hidden, packet.is_discard))
+        times = (NO_TIME if time is None else time for time in (packet.pts, packet.dts))
+        flags = packet.is_keyframe, packet.is_corrupt, packet.is_discard
+        facts.append((*times, *place, *flags))
         if is_mpeg4_avi(stream):
             kinds.append(mpeg4_picture(packet))
+        if len(facts) > opened.size_bytes:
+            return None  # a damaged list that repeats the same bytes
     if not facts:
         return None
-    pts, dts, places, keyframe, hidden, discard = zip(*facts, strict=True)
-    timed = None not in pts and len(set(pts)) == len(pts)
-    guessed = stream.container.format.name == "avi" and stream.codec_context.has_b_frames  # AVI holds no pts
+    pts, dts, positions, sizes, *flags = np.array(facts, np.int64).T
+    keyframe, corrupt, discard = (flag.astype(bool) for flag in flags)
+    joins = _joins(dts, keyframe, corrupt)
+    corrupt[joins] = False
+    guessed = stream.container.format.name == "avi" and bool(
+        stream.codec_context.has_b_frames
+    )  # holds no pts
+    timed = bool((pts != NO_TIME).all()) and len(np.unique(pts)) == len(pts) and not guessed
+    timed = timed and _follows_keyframes(pts, dts, keyframe, is_edited=bool(discard.any()))
     if is_mpeg4_avi(stream):
-        order, keyframe = mpeg4_order(kinds), [kind == MPEG4_I for kind in kinds]
+        order, keyframe = mpeg4_order(kinds), np.array([kind == MPEG4_I for kind in kinds])
     else:
-        order = np.argsort(pts) if timed and one_frame_per_packet(stream) and not guessed else None
+        order = np.argsort(pts) if timed and one_frame_per_packet(stream) else None
+    if corrupt[:-1].any() or not keyframe[0]:
+        order = None
     numbers = np.arange(len(facts)) if order is None else order
-    shown = numbers[~np.array(hidden)[numbers]].astype(np.int32)
+    shown = numbers[~(discard | corrupt)[numbers]].astype(np.int32)
     keys = np.union1d([0], np.flatnonzero(keyframe)).astype(np.int32)
-    sorted_pts = np.sort(np.array(pts)[shown]) if timed and not guessed else np.empty(0)
+    sorted_pts = np.sort(pts[shown]) if timed else np.empty(0)
     index = PacketIndex(
         order=shown,
         rank=np.argsort(numbers).astype(np.int32),
         keys=keys,
         # Containers seek by either pts or dts.
-        stamps=[tuple(time for time in (pts[key], dts[key]) if time is not None) for key in keys.tolist()],
-        marks=mark(*np.array(places).T),
+        stamps=np.stack([pts[keys], dts[keys]], axis=1),
+        marks=mark(positions, sizes),
         skippable=stream.codec_context.name in SKIPPABLE,
         fps=frame_rate(sorted_pts, stream),
         times=_uneven(sorted_pts, stream),
-        promised=max(len(facts), len(stream.index_entries)) - sum(discard),
+        promised=max(len(facts), len(stream.index_entries)) - int(discard.sum()),
+        joins=joins,
     )
     return index, order is not None
+
+
+def _joins(dts: np.ndarray, keyframe: np.ndarray, corrupt: np.ndarray) -> np.ndarray:
+    """Return the packets before the joins of files, int32: a keyframe with an earlier time follows them.
+
+    In a transport stream, the demuxer calls one of the last packets of a file damaged because the packet
+    counter starts again.
+    """
+    joins = 1 + np.flatnonzero(keyframe[1:] & (dts[1:] < dts[:-1]) & (dts[1:] != NO_TIME))
+    before = np.zeros(len(dts) + JOIN_PACKETS, bool)
+    for distance in range(1, JOIN_PACKETS + 1):
+        before[joins - distance] = True  # a negative place is after the end of the packets
+    return np.flatnonzero(before[: len(dts)] & corrupt).astype(np.int32)
+
+
+def _follows_keyframes(pts: np.ndarray, dts: np.ndarray, keyframe: np.ndarray, is_edited: bool) -> bool:
+    """Whether a decoder returns the pictures of a sound file in the order of their pts.
+
+    No picture is presented before the first keyframe, unless an edit list hides it. All packets before a
+    keyframe are presented before those that follow it. Decoding times never decrease. These conditions fail
+    if times start again in the middle of a file, or if its beginning was cut off.
+    """
+    if pts.min() < pts[0] and not is_edited:
+        return False
+    latest = np.maximum.accumulate(pts)
+    earliest = np.minimum.accumulate(pts[::-1])[::-1]
+    keys = np.flatnonzero(keyframe)
+    keys = keys[keys > 0]
+    known = dts[dts != NO_TIME]
+    return bool((latest[keys - 1] < earliest[keys]).all() and (known[1:] >= known[:-1]).all())
 
 
 def learned_index(index: PacketIndex, pictures: Iterable[tuple[int, av.VideoFrame | str]]) -> PacketIndex:
     """Return `index` with the order in which the decoder returned all `pictures` of the file.
 
-    The packets of such a file are not reliable, so it is always decoded from its start and in full. Pictures
-    from the first damaged packet on are left out.
+    Damaged packets take the place of a frame each, so that reading them is an error. An exception is the last
+    packet, which is incomplete in a truncated file.
+
+    Raises:
+        ValueError: no frame decodes, or a packet holds several frames.
     """
-    order, end = [], len(index.rank)
+    order: list[int] = []
+    faulty: set[int] = set()
+    decoded: dict[int, bool] = {}  # whether the picture of a packet is a keyframe
+    size = None
     for packet, picture in pictures:
         if isinstance(picture, str):
-            end = min(end, packet)
-        elif packet < end:
+            faulty.add(packet)
+            if packet not in decoded:
+                order.append(packet)
+            continue
+        size = size or upright_size(picture)
+        if packet in decoded:
+            raise ValueError("some packets hold several frames; re-encode the file")
+        decoded[packet] = picture.key_frame
+        if packet not in faulty:
             order.append(packet)
+    if not decoded:
+        raise ValueError("no frame decodes")
+    missing = 0
+    if order[-1] == len(index.rank) - 1 and order[-1] in faulty:
+        order.pop()
+        missing = 1
     rank = np.full(len(index.rank), -1, np.int32)
     rank[order] = np.arange(len(order))
+    is_key = [decoded.get(key, False) and key not in faulty for key in index.keys[1:].tolist()]
+    keys = index.keys[np.concatenate([[True], is_key]).astype(bool)]
     return replace(
         index,
         order=np.array(order, np.int32),
         rank=rank,
-        promised=len(order) if end == len(index.rank) else index.promised,
+        keys=keys,
+        stamps=index.stamps[np.isin(index.keys, keys)],
+        promised=max(len(order) + missing, index.promised if missing else 0),
+        size=size,
+        times=index.times if index.times is not None and len(index.times) == len(order) else None,
+        skippable=False,
+        is_measured=True,
+        is_learned=True,
     )
 
 
@@ -304,23 +305,32 @@ def one_frame_per_packet(stream: VideoStream) -> bool:
     return decoder.name in ONE_FRAME_PER_PACKET and decoder.field_order <= PROGRESSIVE
 
 
-def is_mpeg4_avi(stream: VideoStream) -> bool:
-    """Whether the stream may be XviD or DivX, as in UCF101 and HMDB51: no pts, and packed B-frames."""
-    return stream.codec_context.name == "mpeg4" and stream.container.format.name == "avi"
+def mark(position: Any, size: Any) -> Any:
+    """Return int64 keys that identify packets of one file by position and size in bytes.
 
-
-def mark(positions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return int64 keys that identify packets of one file by position (-1: unknown) and size in bytes."""
-    return positions << 24 ^ sizes
+    Args:
+        position: of the packet in the file; None or -1 if unknown. A number, or an array of many packets.
+        size: number of bytes, likewise.
+    """
+    return (-1 if position is None else position) << 24 ^ size
 
 
 def frame_rate(times: np.ndarray, stream: VideoStream) -> float:
-    """Return the frame rate of the header, unless the times of the frames differ from it by 1 % or more."""
-    header = float(stream.average_rate or stream.guessed_rate or math.nan)
+    """Return the frame rate of the header, unless the times of the frames differ from it by 1 % or more.
+
+    Returns:
+        Frames per second, positive and finite; NaN if unknown.
+    """
+    header = _positive(float(stream.average_rate or stream.guessed_rate or math.nan))
     if len(times) < 2:
         return header
-    measured = (len(times) - 1) / float((times[-1] - times[0]) * (stream.time_base or Fraction(1)))
-    return header if abs(header - measured) < 0.01 * measured else measured
+    seconds = (float(times[-1]) - float(times[0])) * float(stream.time_base or Fraction(1))
+    measured = _positive((len(times) - 1) / seconds) if seconds else math.nan
+    return header if math.isnan(measured) or abs(header - measured) < 0.01 * measured else measured
+
+
+def _positive(value: float) -> float:
+    return value if math.isfinite(value) and value > 0 else math.nan
 
 
 def _shown(decoded: np.ndarray, stream: VideoStream) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from mmaction_lite.data.annotations.samples import Samples, Segment
+from mmaction_lite.data.sources.container import unreadable
 from mmaction_lite.data.sources.frames import IMAGES, Frames
-from mmaction_lite.data.sources.packets import unreadable
 from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize
 from mmaction_lite.data.sources.shards import is_packed, read_packed
 from mmaction_lite.data.sources.video import Video, first_at

@@ -13,70 +13,91 @@ pictures in between that are not requested are skipped.
 The decoder copies the pts of a packet to its frame. The pts of every packet is therefore set to the packet's
 number, which identifies each decoded frame. If frames do not arrive as predicted (field pairs, packets
 wrongly marked as keyframes, missing pts), the whole file is decoded once to learn the order, and later reads
-always decode from its beginning.
+always decode from its beginning. If another number of frames decodes than the packets promise, reading
+frames is an error, because indices drawn for one length mean other frames in the other.
+
+All frames have the size of frame 0. Frames of another size, which joined files have, are resized to it.
 """
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import chain
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
-from mmaction_lite.data.sources import packets as packet_index
-from mmaction_lite.data.sources.packets import PacketIndex, demux, mark, open_stream
-from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize
-from mmaction_lite.errors import VideoError
+from mmaction_lite.data.sources import index_cache, packets
+from mmaction_lite.data.sources.container import MAX_PIXELS, demux, open_stream, unreadable
+from mmaction_lite.data.sources.orientation import display_matrix, turn_upright, upright_size
+from mmaction_lite.data.sources.packets import NO_TIME, PacketIndex, mark
+from mmaction_lite.data.sources.resample import Box, Size, check_box, collect, crop_and_resize
+from mmaction_lite.errors import VideoError, printable, reading
+
+T = TypeVar("T")
 
 # Demuxing this many packets without decoding them takes about as long as a seek.
 SEEK_PACKETS = 8
 # Tolerance for times written with few digits: a frame up to this much earlier still matches.
 EARLY_SECONDS = 5e-4
-# Frames are resized in groups, in a third of the time; the groups are small enough for the processor's cache.
-GROUP_BYTES = 2**20
+# Of files that state no frame rate; `walk` needs times.
+DEFAULT_FPS = 25.0
 
 
-class MispredictedError(Exception):
+class MispredictedError(VideoError):
     """The decoder returned other frames than the packet index predicts."""
+
+
+class StaleIndexError(MispredictedError):
+    """The file holds other packets than the packet index, which belongs to an earlier content."""
+
+
+class UnknownSizeError(VideoError):
+    """The size of frame 0 is needed and not known yet."""
 
 
 class Video:
     """A video file opened for frame-accurate reading; close it, or use it in a `with` statement.
 
-    Reads the stream that FFmpeg selects as the best video stream, and rotates frames upright as the file's
-    metadata specifies. Do not share it between threads. Unpickling a `Video` opens its file again.
+    Reads the stream that FFmpeg selects as the best video stream. Frames are rotated and mirrored upright as
+    the file's metadata specifies, and have the size of frame 0. Do not share a `Video` between threads.
+    Unpickling it opens its file again.
 
     Args:
         path: a local file.
         data: the file's bytes, if they are in memory already; `path` is then used in messages only.
 
     Raises:
-        VideoError: the file is missing, is not a video, or has no video stream.
+        VideoError: the file is missing, is not a video, is damaged, or has no video stream. All methods raise
+            this error, and no other, for any problem of the file.
     """
 
     def __init__(self, path: str | PathLike[str], data: bytes | None = None) -> None:
         self.path = str(path)
+        self.name = printable(self.path)  # for messages
         self._data = data
-        self._container, self._stream = open_stream(self.path, data)
-        self._packets: Iterator[av.Packet] = demux(self._container, self._stream)
-        self._position = 0  # number of the next packet of `_packets`
         self._reformatter = VideoReformatter()
-        try:
-            if data is None:
-                status = Path(path).stat()
-                self._key = str(Path(path).absolute()), status.st_mtime_ns, status.st_size
-            else:
-                self._key = self.path, zlib.crc32(data), len(data)
-            self._index = packet_index.index_cache.get(self._key) or self._make_index()
-        except BaseException:
-            self.close()
-            raise
+        self._given_size: Size | None = None  # what `size` returned: boxes are planned in it
+        self._assumed_size: Size | None = None
+        with self._reading():
+            self._opened = open_stream(self.path, data)
+            try:
+                decoder = self._opened.stream.codec_context
+                self._header_size = decoder.height, decoder.width
+                self._packets = demux(self._opened.container, self._opened.stream)
+                self._position = 0  # number of the next packet of `_packets`
+                self._key = self._make_key(path)
+                self._index = self._load_index() or self._make_index()
+            except BaseException:
+                self.close()
+                raise
 
     def __reduce__(self) -> tuple:
         return Video, (self.path, self._data)
@@ -89,37 +110,56 @@ class Video:
 
     def close(self) -> None:
         """Free the decoder. A container left open in a parent process hangs its forked children."""
-        self._container.close()
+        self._opened.close()
 
     def __len__(self) -> int:
         """Number of frames that decode; headers may state another number, and edit lists hide some frames."""
         return len(self._index.order)
 
     def index_at(self, seconds: float) -> int:
-        """Return the first frame presented `seconds` after frame 0 or later; the length if there is none."""
+        """Return the first frame presented `seconds` after frame 0 or later; the length if there is none.
+
+        Raises:
+            VideoError: the file does not state a frame rate.
+        """
         times = self._index.times
         if times is None:
+            if math.isnan(self.fps):
+                raise VideoError(f"{self.name}: states no frame rate; give segments in frames, not seconds")
             return first_at(seconds, self.fps, len(self))
         return min(int(np.searchsorted(times, seconds - EARLY_SECONDS)), len(self))
 
     @property
     def codec(self) -> str:
         """FFmpeg's name of the codec."""
-        return self._stream.codec_context.codec.canonical_name
+        return self._opened.stream.codec_context.codec.canonical_name
+
+    @property
+    def note(self) -> str:
+        """What is unusual about a readable file; empty if nothing is."""
+        if len(self) < self._index.promised:
+            return f"lists {self._index.promised} frames, but contains only the first {len(self)}"
+        return ""
 
     @property
     def fps(self) -> float:
-        """Average frames per second of the file."""
+        """Average frames per second of the file; NaN if unknown."""
         return self._index.fps
 
     @property
     def size(self) -> Size:
-        """(height, width) of the frames, upright."""
-        if self._index.size is None:
-            height, width = self.frames([0]).shape[1:3]
-            self._remember(replace(self._index, size=(height, width)))
-            return height, width
-        return self._index.size
+        """(height, width) of frame 0, upright; all frames have this size.
+
+        Raises:
+            VideoError: frame 0 does not decode.
+        """
+        if self._given_size is None:
+            with self._reading():
+                if self._index.size is None:
+                    self._retry(self._measure)
+            self._given_size = self._index.size
+        assert self._given_size is not None
+        return self._given_size
 
     def frames(
         self, indices: Iterable[int], box: Box | None = None, size: Size | None = None, antialias: bool = True
@@ -128,7 +168,7 @@ class Video:
 
         Args:
             indices: frame numbers in [0, len), at least one, in any order; repeats are allowed.
-            box: (top, left, height, width) of the crop in the upright frame; None for the whole frame.
+            box: (top, left, height, width) of the crop in a frame of `Video.size`; None for the whole frame.
             size: (height, width) to resize to; None keeps the size of the box.
             antialias: see `crop_and_resize`.
 
@@ -137,17 +177,25 @@ class Video:
 
         Raises:
             IndexError: an index is outside [0, len).
-            VideoError: a frame does not decode, or lies in the missing part of a truncated file.
+            ValueError: no index is given, the box is outside the frame, or `size` is not positive.
+            VideoError: a frame does not decode, lies in the missing part of a truncated file, or another
+                number of frames decodes than the file lists.
         """
         wanted = np.asarray(list(indices), dtype=np.int64)
-        try:
-            return collect(self._decode(wanted), wanted, box, size, antialias)
-        except MispredictedError:
-            self._learn()
-        try:
-            return collect(self._decode(wanted), wanted, box, size, antialias)
-        except MispredictedError as error:
-            raise VideoError(f"{self.path}: {error}, also after decoding the whole file") from None
+        if not len(wanted):
+            raise ValueError("indices: no frame requested; expected at least one index")
+        if size is not None and min(size) < 1:
+            raise ValueError(f"size (height, width) {size}: expected positive numbers")
+        self._check(int(wanted.min()))
+        self._check(int(wanted.max()))
+        if box is not None:
+            check_box(box, self.size)
+        with self._reading():
+            if self._index.fault:
+                raise VideoError(f"{self.name}: {self._index.fault}")
+            return self._retry(
+                lambda: collect(self._fitted(self._decode(wanted), antialias), wanted, box, size, antialias)
+            )
 
     def walk(self) -> Iterator[tuple[int, float, np.ndarray]]:
         """Decode every frame once, in order.
@@ -161,42 +209,115 @@ class Video:
             MispredictedError: the order of frames differs from the file's metadata. The order is known from
                 then on; call `walk` again.
         """
-        times = self._index.times
-        try:
-            for index, pixels in self._decode(np.arange(len(self))):
-                yield index, index / self.fps if times is None else float(times[index]), pixels
-        except MispredictedError:
-            self._learn()
-            raise
+        with self._reading():
+            if self._index.size is None:
+                self._measure()
+            times = self._index.times
+            try:
+                for index, pixels in self._fitted(self._decode(np.arange(len(self)))):
+                    yield index, self._seconds(index) if times is None else float(times[index]), pixels
+            except MispredictedError as error:
+                self._scan() if isinstance(error, StaleIndexError) else self._learn()
+                raise
+
+    def _seconds(self, index: int) -> float:
+        return index / (DEFAULT_FPS if math.isnan(self.fps) else self.fps)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """Convert any exception that the file causes to a VideoError; see `errors.reading`."""
+        return _quiet_reading(self.name)
+
+    def _retry(self, read: Callable[[], T]) -> T:
+        """Return the result of `read`; learn what it needs to know about the file, and call it again."""
+        for _ in range(3):
+            try:
+                return read()
+            except UnknownSizeError:
+                self._measure()
+            except StaleIndexError:
+                self._renew()
+            except MispredictedError:
+                if self._index.is_learned:
+                    break
+                self._relearn()
+        raise VideoError(f"{self.name}: the decoder returns other frames each time; re-encode the file")
+
+    def _renew(self) -> None:
+        """Make the index again.
+
+        Raises:
+            VideoError: the file has another length now.
+        """
+        listed = len(self)
+        self._scan()
+        if len(self) != listed:
+            raise VideoError(f"{self.name}: its packets are not as listed, or it has changed; open it again")
+
+    def _relearn(self) -> None:
+        """Learn the order of frames by decoding the file, after `_decode` found that it was not as listed.
+
+        Raises:
+            VideoError: another number of frames decodes. Callers have drawn indices for the listed number.
+        """
+        listed = len(self)
+        index = self._learn()
+        if len(index.order) != listed:
+            fault = (
+                f"lists {listed} frames, but {len(index.order)} decode; "
+                "re-encode the file, for example with mmaction-lite data prepare"
+            )
+            self._remember(replace(index, fault=fault))
+            raise VideoError(f"{self.name}: {fault}")
+
+    def _measure(self) -> None:
+        """Decode frame 0 to find the size of all frames."""
+        for _, frame in self._decode(np.zeros(1, np.int64)):
+            self._remember(replace(self._index, size=upright_size(frame), is_measured=True))
+
+    def _fitted(
+        self, decoded: Iterable[tuple[int, av.VideoFrame]], antialias: bool = True
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield each index with the upright RGB pixels of its frame, resized to the size of frame 0."""
+        for index, frame in decoded:
+            pixels = self._rgb(frame)
+            shape = pixels.shape[:2]
+            size = self._given_size or self._index.size
+            if size is None and (frame.height, frame.width) == self._header_size:
+                # Frame 0 is not needed while all frames are as the header states.
+                self._assumed_size = size = self._assumed_size or shape
+            if size is None or (shape != size and not self._given_size and not self._index.is_measured):
+                raise UnknownSizeError(f"{self.name}: the size of frame 0 is not known")
+            if shape != size:
+                pixels = crop_and_resize(pixels[None], None, size, antialias=antialias)[0]
+            yield index, pixels
 
     def _check(self, index: int) -> None:
         if 0 <= index < len(self):
             return
         if 0 <= index < self._index.promised:
             raise VideoError(
-                f"{self.path}: frame {index} cannot be read: the file lists {self._index.promised} frames, "
+                f"{self.name}: frame {index} cannot be read: the file lists {self._index.promised} frames, "
                 f"but contains only the first {len(self)}; the file may be truncated"
             )
-        raise IndexError(f"{self.path}: frame {index} is out of range; expected 0 to {len(self) - 1}")
+        raise IndexError(f"{self.name}: frame {index} is out of range; expected 0 to {len(self) - 1}")
 
-    def _decode(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield each distinct index in `wanted` once, with its upright RGB frame, in decoding order."""
+    def _decode(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield each distinct index in `wanted` once, with its frame, in decoding order."""
         distinct = np.unique(wanted)
-        self._check(int(distinct[0]))
-        self._check(int(distinct[-1]))
         for first, after in self._index.unread(distinct):
             following = self._packets_from(first, len(self._index.order) - 1)
             if not self._index.read_run(first, after, following):
-                self._scan()
-                self._check(int(distinct[-1]))
+                listed = len(self)
+                if len(self._scan().order) != listed:
+                    raise MispredictedError(f"{self.name}: its packets are not as the file lists them")
                 break
-        packets = self._index.order[distinct]
-        index_of = dict(zip(packets.tolist(), distinct.tolist(), strict=True))
-        packets = np.sort(packets)
+        chosen = self._index.order[distinct]
+        index_of = dict(zip(chosen.tolist(), distinct.tolist(), strict=True))
+        chosen = np.sort(chosen)
         # A later packet may need an earlier start. Each pass begins early enough for all packets that follow.
-        starts = np.minimum.accumulate(self._index.starts(packets)[::-1])[::-1]
-        cuts = np.flatnonzero(starts[1:] > packets[:-1]) + 1
-        for part, start in zip(np.split(packets, cuts), starts[[0, *cuts]].tolist(), strict=True):
+        starts = np.minimum.accumulate(self._index.decode_starts(chosen)[::-1])[::-1]
+        cuts = np.flatnonzero(starts[1:] > chosen[:-1]) + 1
+        for part, start in zip(np.split(chosen, cuts), starts[[0, *cuts]].tolist(), strict=True):
             missing = set(part.tolist())
             rank, damaged = -1, {}
             for packet, picture in self._pictures(start, int(part[-1]), missing.copy()):
@@ -204,17 +325,17 @@ class Video:
                     damaged[packet] = picture
                     continue
                 if packet == start > 0 and not picture.key_frame:
-                    raise MispredictedError(f"packet {packet} is marked as a keyframe but is not one")
+                    raise MispredictedError(f"{self.name}: packet {packet} is wrongly marked as a keyframe")
                 if self._index.rank[packet] <= rank:
-                    raise MispredictedError("the decoder returns frames in another order than listed")
+                    raise MispredictedError(f"{self.name}: frames decode in another order than listed")
                 rank = self._index.rank[packet]
                 if packet in missing and not self._spoiling(packet, damaged):
                     missing.remove(packet)
-                    yield index_of[packet], self._rgb(picture)
+                    yield index_of[packet], picture
             for packet in sorted(missing):
                 if spoiling := self._spoiling(packet, damaged):
-                    raise VideoError(f"{self.path}: frame {index_of[packet]} does not decode: {spoiling[0]}")
-                raise MispredictedError(f"the decoder does not return frame {index_of[packet]}")
+                    raise VideoError(f"{self.name}: frame {index_of[packet]} does not decode: {spoiling[0]}")
+                raise MispredictedError(f"{self.name}: frame {index_of[packet]} does not decode")
 
     def _spoiling(self, packet: int, damaged: dict[int, str]) -> list[str]:
         """Return the faults of damaged packets from the start of decoding to `packet`.
@@ -233,15 +354,16 @@ class Video:
 
         Non-reference pictures outside `wanted` may be missing. With None, all pictures are decoded.
         """
-        decoder = self._stream.codec_context
+        decoder = self._opened.stream.codec_context
         decoder.flush_buffers()
+        joins = set(self._index.joins.tolist())
         # The None at the end flushes the frames that the decoder holds back for reordering.
         for number, packet in chain(self._packets_from(start, last), [(last, None)]):
             needed = wanted is None or number in wanted or not self._index.skippable
             decoder.skip_frame = "DEFAULT" if needed else "NONREF"
             if packet is not None:
                 packet.pts = number
-                if packet.is_corrupt:
+                if packet.is_corrupt and number not in joins:
                     yield number, "its data is truncated"
                     continue
             try:
@@ -251,15 +373,18 @@ class Video:
                 continue
             for frame in frames:
                 if frame.pts is None or not start <= frame.pts <= last:
-                    raise MispredictedError("the decoder returns a frame that belongs to no packet")
+                    raise MispredictedError(f"{self.name}: a decoded frame belongs to no packet")
                 yield frame.pts, "its data is damaged" if frame.is_corrupt else frame
 
     def _packets_from(self, start: int, last: int) -> Iterator[tuple[int, av.Packet]]:
         """Yield packets `start` to `last` with their numbers; demux up to `start`, or seek to it."""
         if not self._position <= start <= self._position + SEEK_PACKETS:
             self._seek(start)
+        marks = self._index.marks
         for packet in self._packets:
             number, self._position = self._position, self._position + 1
+            if number >= len(marks) or marks[number] != mark(packet.pos, packet.size):
+                raise StaleIndexError(f"{self.name}: packet {number} is not as listed")
             if number >= start:
                 yield number, packet
             if number >= last:
@@ -268,123 +393,96 @@ class Video:
     def _seek(self, packet: int) -> None:
         """Move `_packets` to `packet`, a keyframe of the index, or to a packet before it."""
         key = int(np.searchsorted(self._index.keys, packet))
-        for stamp in self._index.stamps[key]:
+        container, stream = self._opened.container, self._opened.stream
+        for stamp in self._index.stamps[key].tolist():
+            if stamp == NO_TIME:
+                continue
             try:
-                self._container.seek(stamp, stream=self._stream)
+                container.seek(stamp, stream=stream)
             except FFmpegError:
                 continue
-            packets = demux(self._container, self._stream)
-            first = next(packets, None)
+            following = demux(container, stream)
+            first = next(following, None)
             if first is None:
                 continue
-            here = mark(np.array(-1 if first.pos is None else first.pos), np.array(first.size))
-            landed = np.flatnonzero(self._index.marks == here)
+            landed = np.flatnonzero(self._index.marks == mark(first.pos, first.size))
             if len(landed) == 1 and landed[0] <= packet:
-                self._packets, self._position = chain((first,), packets), int(landed[0])
+                self._packets, self._position = chain((first,), following), int(landed[0])
                 return
         self._reopen()
 
     def _reopen(self) -> None:
-        self._container.close()
-        self._container, self._stream = open_stream(self.path, self._data)
-        self._packets, self._position = demux(self._container, self._stream), 0
+        self._opened.close()
+        self._opened = open_stream(self.path, self._data)
+        self._packets, self._position = demux(self._opened.container, self._opened.stream), 0
+
+    def _make_key(self, path: str | PathLike[str]) -> index_cache.Key:
+        if self._data is not None:
+            return self.path, zlib.crc32(self._data), len(self._data)
+        status = Path(path).stat()
+        return str(Path(path).absolute()), status.st_mtime_ns, status.st_size
+
+    def _load_index(self) -> PacketIndex | None:
+        index = index_cache.index_cache.get(self._key)
+        if index is None and self._data is None and (index := index_cache.load_index(self._key)):
+            index_cache.index_cache.put(self._key, index)
+        return index
 
     def _make_index(self) -> PacketIndex:
-        listed = packet_index.listed_index(self.path, self._stream, self._data)
+        listed = packets.listed_index(self._opened)
         return self._remember(listed) if listed else self._scan()
 
     def _remember(self, index: PacketIndex) -> PacketIndex:
-        packet_index.index_cache.put(self._key, index)
+        index_cache.index_cache.put(self._key, index)
+        if self._data is None:
+            index_cache.store_index(self._key, index)
         self._index = index
         return index
 
     def _scan(self) -> PacketIndex:
         if self._position:
             self._reopen()
-        scanned = packet_index.scanned_index(self._packets, self._stream)
+        scanned = packets.scanned_index(self._packets, self._opened)
         if scanned is None:
-            raise VideoError(f"{self.path}: the video stream is empty or cannot be read")
+            raise VideoError(f"{self.name}: the video stream is empty or cannot be read")
         self._index, order_known = scanned
         self._position = len(self._index.rank)
         return self._remember(self._index) if order_known else self._learn()
 
     def _learn(self) -> PacketIndex:
         """Decode the whole file, without color conversion, to learn the packet of every frame."""
-        self._index = replace(
-            self._index, keys=self._index.keys[:1], stamps=self._index.stamps[:1], skippable=False
-        )
+        self._index = replace(self._index, skippable=False)
         pictures = self._pictures(0, len(self._index.rank) - 1)
-        index = packet_index.learned_index(self._index, pictures)
-        if not len(index.order):
-            raise VideoError(f"{self.path}: no frame decodes")
-        if len(np.unique(index.order)) < len(index.order):
-            raise VideoError(f"{self.path}: some packets hold several frames; re-encode the file")
-        return self._remember(index)
+        try:
+            return self._remember(packets.learned_index(self._index, pictures))
+        except ValueError as error:
+            raise VideoError(f"{self.name}: {error}") from None
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """Return the upright RGB pixels of `frame`, uint8 (H, W, 3), a view into the reformatter's memory."""
+        if frame.width * frame.height > MAX_PIXELS:
+            raise VideoError(
+                f"{self.name}: a frame of {frame.width}x{frame.height} pixels; expected at most {MAX_PIXELS}"
+            )
         plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
         pixels = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        matrix = display_matrix(frame)
+        return pixels if matrix is None else np.ascontiguousarray(turn_upright(pixels, matrix))
+
+
+@contextmanager
+def _quiet_reading(name: str) -> Iterator[None]:
+    """Convert exceptions as `errors.reading` does, without warnings about numbers of a damaged header."""
+    with reading(name, VideoError), np.errstate(all="ignore"):
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, FFmpegError):
+                raise
+            raise unreadable(name, error) from None
 
 
 def first_at(seconds: float, fps: float, length: int) -> int:
     """Return `index_at(seconds)` of a video of `length` frames with a constant frame rate."""
     return length if math.isinf(seconds) else min(math.ceil((seconds - EARLY_SECONDS) * fps), length)
-
-
-def collect(
-    decoded: Iterable[tuple[int, np.ndarray]],
-    indices: np.ndarray,
-    box: Box | None,
-    size: Size | None,
-    antialias: bool,
-) -> np.ndarray:
-    """Crop and resize decoded frames one after the other, and copy each to its places in `indices`.
-
-    Args:
-        decoded: pairs of every distinct index and its uint8 (H, W, 3) frame, in any order.
-        indices: int (n,).
-        box, size, antialias: see `crop_and_resize`.
-
-    Returns:
-        uint8 (n, h, w, 3).
-    """
-    if not len(indices):
-        raise ValueError("indices: no frame requested; expected at least one index")
-    result = group = None
-    waiting: list[int] = []
-
-    def resize_group() -> None:
-        nonlocal result
-        if group is None or not waiting:
-            return
-        resized = crop_and_resize(group[: len(waiting)], None, size, antialias=antialias)
-        if result is None:
-            result = np.empty((len(indices), *resized.shape[1:]), np.uint8)
-        for index, pixels in zip(waiting, resized, strict=True):
-            result[indices == index] = pixels
-        waiting.clear()
-
-    for index, frame in decoded:
-        height, width = frame.shape[:2]
-        top, left, h, w = box or (0, 0, height, width)
-        if not (0 <= top < top + h <= height and 0 <= left < left + w <= width):
-            raise ValueError(f"box (top, left, height, width) {box} is outside the {height}x{width} frame")
-        cut = frame[top : top + h, left : left + w]
-        if size is None or size == (h, w):
-            if result is None:
-                result = np.empty((len(indices), h, w, cut.shape[2]), np.uint8)
-            result[indices == index] = cut
-            continue
-        if group is None:
-            group = np.empty((max(1, GROUP_BYTES // cut.nbytes), *cut.shape), np.uint8)
-        group[len(waiting)] = cut
-        waiting.append(index)
-        if len(waiting) == len(group):
-            resize_group()
-    resize_group()
-    assert result is not None
-    return result

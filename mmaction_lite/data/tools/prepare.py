@@ -198,8 +198,6 @@ class Prepare:
             return Prepared()
         except VideoError as error:
             return Prepared(fault=str(error))
-        except MispredictedError as error:
-            return Prepared(fault=f"{source}: {error}")
         except (OSError, FFmpegError) as error:
             return Prepared(error=f"{target}: could not be written ({error.strerror or error})")
         finally:

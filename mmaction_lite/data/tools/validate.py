@@ -18,7 +18,7 @@ from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size
-from mmaction_lite.data.sources.source import SegmentOf, open_sample
+from mmaction_lite.data.sources.source import open_sample
 from mmaction_lite.errors import MissingSplitError, UserError, VideoError, reading
 from mmaction_lite.files import check_output_folder, check_unchanged, rewriting, write_atomically
 
@@ -175,7 +175,7 @@ class Check:
             with open_sample(self.samples, number) as source:
                 last = len(source) - 1
                 source.frames(sorted({0, last // 2, last}))
-                note = source.note if isinstance(source, SegmentOf) else ""
+                note = getattr(source, "note", "")
                 return Checked(len(source), source.size, source.fps, source.codec, note=note)
         except VideoError as error:
             return Checked(fault=str(error))
