@@ -7,16 +7,18 @@ if TYPE_CHECKING:
     from mmaction_lite.inference.predict import Prediction, predict
     from mmaction_lite.recipes import get_recipe, list_recipes
     from mmaction_lite.weights.card import load
+    from mmaction_lite.weights.catalogue import list_weights
 
 __version__ = "0.2.0.dev0"
 
-__all__ = ["Prediction", "get_recipe", "list_recipes", "load", "predict"]
+__all__ = ["Prediction", "get_recipe", "list_recipes", "list_weights", "load", "predict"]
 
 _HOMES = {
     "Prediction": "mmaction_lite.inference.predict",
     "predict": "mmaction_lite.inference.predict",
     "get_recipe": "mmaction_lite.recipes",
     "list_recipes": "mmaction_lite.recipes",
+    "list_weights": "mmaction_lite.weights.catalogue",
     "load": "mmaction_lite.weights.card",
 }
 

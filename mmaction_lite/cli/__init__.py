@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mmaction_lite.cli import benchmark, data
+from mmaction_lite.cli import benchmark, data, weights
 from mmaction_lite.cli.options import (
     Amp,
     Compile,
@@ -18,6 +18,8 @@ from mmaction_lite.cli.options import (
     Device,
     HangSeconds,
     Json,
+    Offline,
+    Weights,
     Workers,
     console,
     print_json,
@@ -39,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(weights.app, name="weights")
 
 
 @app.command()
@@ -123,8 +126,13 @@ def train(
         bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
     ] = False,
     init_from: Annotated[
-        Path | None, typer.Option(help="Initial weights: a weights file, a checkpoint, or a run folder.")
+        str | None,
+        typer.Option(
+            help="Initial weights: a weights file, checkpoint, run folder, address, name from "
+            "`mmaction-lite weights list`, or imagenet or kinetics400 for those that fit the recipe."
+        ),
     ] = None,
+    offline: Offline = False,
     shard: Annotated[
         bool,
         typer.Option(
@@ -176,22 +184,45 @@ def train(
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="Checkpoint file of another project.")],
-    recipe: Annotated[str, typer.Option(help="Recipe with the model and the test protocol of the weights.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="Checkpoint file of another project, its address, or a name from "
+            "`mmaction-lite weights list`."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="New .safetensors file to write.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Recipe with the model and the test protocol of the weights; a name of public weights "
+            "needs none."
+        ),
+    ] = None,
     classes: Annotated[Path | None, typer.Option(help="Text file with one class name per line.")] = None,
+    offline: Offline = False,
 ) -> None:
     """Convert weights of MMAction2, PySlowFast, PyTorchVideo, MIT TSM or torchvision to a weights file."""
     from mmaction_lite.data.annotations.classes import read_classes
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.conversion import convert_file
+    from mmaction_lite.weights.named import locate_checkpoint, recipe_for
 
-    print(convert_file(file, get_recipe(recipe), out, read_classes(classes) if classes else None))
+    chosen = get_recipe(recipe) if recipe else None
+    names = read_classes(classes) if classes else None
+    path, entry = locate_checkpoint(file)
+    if chosen is None and entry is None:
+        raise UserError(f"{file}: --recipe is missing; expected the recipe of the network of the weights")
+    if entry is not None:
+        names = names or entry.classes
+        chosen = chosen or recipe_for(entry)
+    assert chosen is not None
+    print(convert_file(path, chosen, out, names))
 
 
 @app.command("test")
 def test(
-    weights: Annotated[Path, typer.Argument(help="Weights file or run folder.")],
+    weights: Weights,
     data: Data,
     recipe: Annotated[
         str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
@@ -214,6 +245,7 @@ def test(
     device: Device = "auto",
     workers: Workers = None,
     hang_seconds: HangSeconds = 120.0,
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Test weights on the test split, or on the val split if the data set has no test split."""
@@ -266,13 +298,14 @@ def test(
 
 @app.command()
 def predict(
-    weights: Annotated[Path, typer.Argument(help="Weights file or run folder.")],
+    weights: Weights,
     videos: Annotated[list[Path], typer.Argument(help="Video files or folders of JPEG frames.")],
     recipe: Annotated[
         str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print per video.")] = 5,
     device: Device = "auto",
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Predict the classes of videos."""

@@ -1,6 +1,7 @@
 """Options and output functions that all commands share."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,6 +45,23 @@ Compile = Annotated[
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")
+]
+
+
+def _forbid_downloads(is_offline: bool) -> bool:
+    """Set the environment variable of `--offline`, for this process and its workers."""
+    if is_offline:
+        os.environ["MMACTION_LITE_OFFLINE"] = "1"
+    return is_offline
+
+
+Weights = Annotated[
+    str,
+    typer.Argument(help="Weights file, run folder, address, or name from `mmaction-lite weights list`."),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Never download weights.", callback=_forbid_downloads),
 ]
 
 

@@ -27,6 +27,7 @@ from mmaction_lite.training.run_folder import Progress, RunFolder
 from mmaction_lite.training.signals import stop_signals, until_stopped
 from mmaction_lite.training.state import build_state
 from mmaction_lite.training.training import Training, class_weights
+from mmaction_lite.weights.named import locate_initial
 
 
 def train(
@@ -35,7 +36,7 @@ def train(
     out: Path,
     *,
     resume: bool = False,
-    init_from: Path | None = None,
+    init_from: str | Path | None = None,
     device: str = "auto",
     workers: WorkerSettings = ONE_PER_CORE,
     stop_on_signals: bool = False,
@@ -54,7 +55,8 @@ def train(
         out: run folder: new or empty, or, to `resume`, that of an interrupted run.
         resume: continue after the last checkpoint. The result equals that of an uninterrupted run; on a CPU
             with one thread all bits are equal.
-        init_from: weights to start from, of this package or of another project; not used with `resume`.
+        init_from: weights to start from, of this package or of another project: a path, an address, or a name
+            or alias of public weights (`weights.named.locate_initial`); not used with `resume`.
         device: see `pick_device`.
         workers: decoding worker processes. By default clips that are cached in memory need none.
         stop_on_signals: during the steps, handle Ctrl-C, SIGTERM and SIGUSR1: save after the current step and
@@ -83,6 +85,7 @@ def train(
         samples = read_training_split(data)
         val_samples = read_split(data, "val", samples.classes)
         run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=is_main_process)
+        initial = None if resume or init_from is None else locate_initial(init_from, recipe)
         context.barrier()  # no process writes before all have checked the folder
         with run:
             training = _build(
@@ -90,7 +93,7 @@ def train(
                 samples,
                 run,
                 context,
-                init_from=None if resume else init_from,
+                init_from=initial,
                 shard=shard,
                 report=report,
             )

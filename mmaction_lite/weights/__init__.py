@@ -5,14 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmaction_lite.weights.card import ModelCard, load, save_weights
+    from mmaction_lite.weights.catalogue import WeightsEntry, list_weights
     from mmaction_lite.weights.conversion import convert_file
     from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint
 
 __all__ = [
     "Conversion",
     "ModelCard",
+    "WeightsEntry",
     "convert",
     "convert_file",
+    "list_weights",
     "load",
     "read_checkpoint",
     "save_weights",
@@ -21,8 +24,10 @@ __all__ = [
 _HOMES = {
     "Conversion": "converters",
     "ModelCard": "card",
+    "WeightsEntry": "catalogue",
     "convert": "converters",
     "convert_file": "conversion",
+    "list_weights": "catalogue",
     "load": "card",
     "read_checkpoint": "converters",
     "save_weights": "card",

@@ -221,16 +221,20 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
 
     Args:
         path: a `.safetensors` file, a `.pt` file of a run, or a run folder, of which the best weights are
-            loaded.
+            loaded; or the name of public weights, see `list_weights`, or an address (https://…), which are
+            downloaded at the first use.
         recipe: recipe with the builder, for models outside of the package.
 
     Returns:
         the model in evaluation mode, on the CPU, with its `ModelCard` as attribute `card`.
 
     Raises:
-        UserError: the file is missing, damaged or foreign, or its weights do not fit the model.
+        UserError: the file is missing, damaged or foreign, or its weights do not fit the model; or public
+            weights cannot be downloaded or converted.
     """
-    path = Path(path)
+    from mmaction_lite.weights.named import locate  # which imports this module
+
+    path = locate(path)
     if path.is_dir():
         path = run_weights(path)
     weights, card = _read(path)
