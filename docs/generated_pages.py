@@ -19,6 +19,7 @@ from mmaction_lite.cli import app
 from mmaction_lite.models.complexity import list_models
 from mmaction_lite.recipes import list_recipes
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.weights.catalogue import SOURCES, WeightsEntry, catalogue
 
 PACKAGE = Path(mmaction_lite.__file__).parent
 # The rooms of the package in the order of the reference. The command line documents itself by `--help`.
@@ -40,6 +41,8 @@ ROOMS = {
     "benchmark": "Benchmark",
     "": "Processes, devices, files and errors",
 }
+ZOO = PACKAGE.parent / "docs" / "zoo.md"
+ZOO_MARK = "<!-- Below: written by `python docs/generated_pages.py` from the catalogue. -->\n"
 NOT_IN_THE_REFERENCE = {"cli", "__main__", "demo"}
 
 
@@ -107,6 +110,51 @@ def models() -> str:
         for row in list_models()
     ]
     return _table(("builder", "input (T, H, W)", "parameters", "multiply-adds of one view"), rows) + "\n"
+
+
+def zoo() -> str:
+    """Return the tables of public weights, the part of `docs/zoo.md` below `ZOO_MARK`, as Markdown."""
+    entries = list(catalogue().values())
+    available = [entry for entry in entries if entry.is_available]
+    verified = sum(bool(entry.verified) for entry in available)
+    parts = [
+        f"{len(available)} of {len(entries)} known files can be loaded; {verified} of them are verified with "
+        "the real file."
+    ]
+    for source, title in SOURCES.items():
+        rows = [_zoo_row(entry) for entry in available if entry.source == source]
+        if rows:
+            head = (
+                "name",
+                "data set",
+                "top-1 / top-5",
+                "parameters",
+                "license",
+                "reference output",
+                "status",
+            )
+            parts += [f"## {title}", _table(head, rows)]
+    notes = [(f"`{entry.name}`", entry.note) for entry in available if entry.note]
+    parts += ["## Notes", _table(("name", "note"), notes)]
+    missing = [
+        (entry.original_name, SOURCES[entry.source], entry.dataset, _terms(entry), entry.unavailable)
+        for entry in entries
+        if not entry.is_available
+    ]
+    parts += ["## Not yet", "These files are known but cannot be loaded."]
+    parts.append(_table(("weights", "source", "data set", "license", "reason"), missing))
+    return "\n\n".join(parts) + "\n"
+
+
+def _zoo_row(entry: WeightsEntry) -> tuple[str, ...]:
+    accuracy = " / ".join(f"{x:.2f}" for x in (entry.top1, entry.top5) if x is not None)
+    golden = f"`{entry.golden}`" if entry.golden else "names and shapes"
+    size = f"{entry.parameters:,}"
+    return f"`{entry.name}`", entry.dataset, accuracy, size, _terms(entry), golden, entry.status
+
+
+def _terms(entry: WeightsEntry) -> str:
+    return f"{entry.license}, **not for commercial use**" if entry.non_commercial else entry.license
 
 
 def commands() -> str:
@@ -189,3 +237,8 @@ def _page(title: str, text: str) -> str:
 def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    prose = ZOO.read_text(encoding="utf-8").partition(ZOO_MARK)[0]
+    ZOO.write_text(f"{prose}{ZOO_MARK}\n{zoo()}", encoding="utf-8")

@@ -16,6 +16,7 @@ import torch
 
 import mmaction_lite.models as models
 from mmaction_lite.data.views.protocol import Protocol
+from mmaction_lite.data.views.samplers import ClipSampler
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build, Recipe
@@ -63,7 +64,8 @@ def locate_initial(given: str | Path, recipe: Recipe) -> Path:
 
     Args:
         given: as for `locate`, or an alias: "imagenet" is the image network that the recipe starts from,
-            "kinetics400" are the weights of the recipe's network with the highest published accuracy.
+            "kinetics400" are the weights of the recipe's network with the highest published accuracy, if
+            possible with the same kind of clips.
         recipe: the recipe of the training.
 
     Raises:
@@ -109,8 +111,8 @@ def entry_for(alias: str, recipe: Recipe) -> WeightsEntry:
             "recipe of TSN, TSM, I3D, C2D or SlowOnly. Pass trained weights of this network instead"
         )
     fitting = [entry for entry in list_weights(dataset="kinetics400").values() if entry.builder == builder]
-    clip_len = recipe.test.clips.clip_len
-    same_clips = [entry for entry in fitting if protocols(entry)["test"].views.clips.clip_len == clip_len]
+    clips = recipe.val.clips
+    same_clips = [entry for entry in fitting if _samples_as(card_for(entry).val.views.clips, clips)]
     if not fitting:
         available = {entry.builder for entry in list_weights(dataset="kinetics400").values()}
         raise UserError(
@@ -118,6 +120,11 @@ def entry_for(alias: str, recipe: Recipe) -> WeightsEntry:
             f"{nearest(builder, available)}. Use a recipe of one of these networks"
         )
     return max(same_clips or fitting, key=lambda entry: entry.top1 or 0.0)
+
+
+def _samples_as(sampler: ClipSampler, other: ClipSampler) -> bool:
+    """Whether two samplers draw clips of the same kind and length."""
+    return type(sampler) is type(other) and sampler.clip_len == other.clip_len
 
 
 def fetch(entry: WeightsEntry) -> Path:

@@ -7,6 +7,7 @@ import pytest
 
 from mmaction_lite import list_recipes, models
 from mmaction_lite.models.complexity import list_models
+from mmaction_lite.weights.catalogue import catalogue
 from tests.docs.pages import page_text
 
 
@@ -67,3 +68,12 @@ def test_pages_that_no_longer_exist_are_removed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("room", generated_pages.ROOMS)
 def test_every_room_of_the_reference_has_modules(room):
     assert any(generated_pages._room(name) == room for name in generated_pages.modules())
+
+
+def test_the_page_about_public_weights_is_that_of_the_catalogue():
+    text = generated_pages.zoo()
+    tables = page_text("docs/zoo.md").partition(generated_pages.ZOO_MARK)[2]
+    assert tables == f"\n{text}", "run python docs/generated_pages.py"
+    for name, entry in catalogue().items():
+        assert (name if entry.is_available else entry.original_name) in text
+        assert entry.unavailable in text

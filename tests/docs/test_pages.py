@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmaction_lite import get_recipe, list_recipes
+from mmaction_lite import get_recipe, list_recipes, list_weights
 from mmaction_lite.data.generated import motions
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.recipes.overrides import apply_overrides
@@ -64,8 +64,10 @@ def test_links_targets_and_options_exist(page):
     assert set(re.findall(r"`make ([\w-]+)`", text)) <= targets
     for line in commands(text):
         assert not unknown_options(line), line
-    for recipe in re.findall(r"\b(?:ts[nm]|i3d|slow\w*?|r2plus1d)_r?\w+?_\d+e_\w+_rgb\b", text):
+    for recipe in re.findall(r"\b(?:ts[nm]|i3d|slow\w*?|r2plus1d)_r?\w+?_\d+e_\w+_rgb\b(?!@)", text):
         assert recipe in list_recipes(), recipe
+    for name in re.findall(r"\b\w+@(?:mmaction2|pytorchvideo|torchvision|mit)\b", text):
+        assert name in list_weights(), name
 
 
 def test_unknown_commands_and_options_are_found():
@@ -118,6 +120,10 @@ def test_testing(here):
 
 def test_usage(here):
     assert run_page(page_text("docs/usage.md")) >= 2
+
+
+def test_zoo(here):
+    assert run_page(page_text("docs/zoo.md")) == 4
 
 
 def test_data(here):

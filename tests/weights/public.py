@@ -62,7 +62,9 @@ def public_weights(cache: Path) -> Iterator[None]:
         thin = {"arguments": {"width": 8}}
         put("resnet50@torchvision", image_weights(), **thin)
         put("tsm_r50_1x1x8_50e_kinetics400_rgb@mit", small_tsm(), **thin)
-        put("tsm_r50_1x1x8_50e_kinetics400_rgb@mmaction2", in_mmaction2(small_tsm()), **thin)
+        for epochs in (50, 100):
+            name = f"tsm_r50_1x1x8_{epochs}e_kinetics400_rgb@mmaction2"
+            put(name, in_mmaction2(small_tsm()), **thin)
         yield
 
 

@@ -63,7 +63,7 @@ def test_parameters_are_those_that_the_projects_publish():
         if key in PUBLISHED:
             seen.add(key)
             digits = len(str(PUBLISHED[key]).partition(".")[2])
-            assert abs(entry.parameters / 1e6 - PUBLISHED[key]) <= 0.5001 * 10**-digits, entry.name
+            assert abs((entry.parameters or 0) / 1e6 - PUBLISHED[key]) <= 0.5001 * 10**-digits, entry.name
     assert seen == PUBLISHED.keys()
 
 
@@ -140,7 +140,7 @@ def test_filters_select_and_reject():
         ("license", "xyz"),
     ):
         with pytest.raises(UserError, match=rf"no weights have the {argument} '{value}'; (nearest|valid): "):
-            list_weights(**{argument: value})
+            list_weights(**{argument: value})  # pyright: ignore[reportArgumentType]
 
 
 def test_unknown_names_list_the_nearest():

@@ -201,6 +201,8 @@ def test_kinetics400_is_the_best_entry_of_the_network_and_its_clips():
     )
     four = entry_for("kinetics400", get_recipe("slowonly_r50_4x16x1_256e_kinetics400_rgb"))
     assert card_for(four).test.views.clips.clip_len == 4
+    tsm = entry_for("kinetics400", get_recipe("tsm_r50_1x1x8_25e_ucf101_rgb"))
+    assert tsm.name == "tsm_r50_1x1x8_100e_kinetics400_rgb@mmaction2"  # not one of dense clips
     with pytest.raises(UserError, match=r"kinetics400: no public weights of tsm_r10 .*nearest: tsm_r50"):
         entry_for("kinetics400", get_recipe("tsm_r10_1x1x8_12e_motions_rgb"))
 
