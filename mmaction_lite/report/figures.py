@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -14,8 +15,19 @@ from matplotlib.ticker import MaxNLocator
 
 Row = dict[str, Any]
 
+LEGEND_COLUMNS = 3
 MOST_POINTS = 1000  # of a training curve
 TRAINING, VALIDATION, SECOND, THIRD = "#3f7df0", "#e8772e", "#2fa37c", "#a05bc4"
+RUNS = (
+    "#3f7df0",
+    "#e8772e",
+    "#2fa37c",
+    "#a05bc4",
+    "#d64550",
+    "#8a6d3b",
+    "#17a2b8",
+    "#7f7f7f",
+)  # of several runs
 INK, GRID = "#7c7f85", "#7c7f86"  # placeholders, replaced in the SVG by colors of light and dark mode
 SVG_COLORS = (
     ":root{--ink:#4b5563;--grid:#d9dde3}"
@@ -90,10 +102,13 @@ def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -
     if top > 0:  # a slow first iteration must not compress the rest of the curve
         axes.set_ylim(0, 1.12 * top)
     if len(summaries) > 1:
+        lines = -(-len(summaries) // LEGEND_COLUMNS)
+        figure.set_size_inches(4.2, 2.3 + 0.2 * lines)
+        figure.subplots_adjust(top=1 - (0.1 + 0.2 * lines) / (2.3 + 0.2 * lines))
         axes.legend(
             loc="lower left",  # above the frame: inside it would cover some curve
             bbox_to_anchor=(-0.02, 0.98),
-            ncols=len(summaries),
+            ncols=LEGEND_COLUMNS,
             frameon=False,
             fontsize=8,
             labelcolor=INK,
@@ -104,8 +119,14 @@ def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -
     return {"title": title, "uri": _svg(figure), "alt": f"{title} over epochs: {'; '.join(summaries)}."}
 
 
-def curves(training: list[Row], validation: list[Row]) -> list[Row]:
-    """Draw the rows of `metrics.jsonl` as figures with title, uri and alt."""
+def curves(training: list[Row], validation: list[Row], *, has_top5: bool = True) -> list[Row]:
+    """Draw the rows of `metrics.jsonl` as figures with title, uri and alt.
+
+    Args:
+        training: rows about training steps.
+        validation: rows about validations.
+        has_top5: whether to draw the top-5 accuracy.
+    """
     loss = _curve(
         "Loss",
         1,
@@ -117,7 +138,8 @@ def curves(training: list[Row], validation: list[Row]) -> list[Row]:
         100,
         (training, "top1", "training top-1", TRAINING),
         (validation, "top1", "validation top-1", VALIDATION),
-        (validation, "top5", "validation top-5", SECOND),
+        (validation if has_top5 else [], "top5", "validation top-5", SECOND),
+        (validation, "mean_average_precision", "validation mAP", THIRD),
         (validation, "action_top1", "validation action top-1", VALIDATION),
         (validation, "verb_top1", "validation verb top-1", SECOND),
         (validation, "noun_top1", "validation noun top-1", THIRD),
@@ -130,6 +152,32 @@ def curves(training: list[Row], validation: list[Row]) -> list[Row]:
         (training, "data_seconds", "waiting for data", VALIDATION),
     )
     return [figure for figure in (loss, accuracy, rate, time) if figure]
+
+
+def overlaid_curves(runs: Sequence[tuple[list[Row], list[Row]]]) -> list[Row]:
+    """Draw the training losses and the main metrics of several runs in common figures.
+
+    Args:
+        runs: rows about training steps and about validations of each run.
+
+    Returns:
+        figures with title, uri and alt; a metric that fewer than two runs have is left out.
+    """
+    found = []
+    for title, scale, place, key in (
+        ("Training loss", 1, 0, "loss"),
+        ("Validation top-1 (%)", 100, 1, "top1"),
+        ("Validation mAP (%)", 100, 1, "mean_average_precision"),
+        ("Validation action top-1 (%)", 100, 1, "action_top1"),
+    ):
+        series = [
+            (run[place], key, f"run {number}", RUNS[(number - 1) % len(RUNS)])
+            for number, run in enumerate(runs, 1)
+            if len(column(run[place], key)[0])
+        ]
+        if len(series) > 1 and (curve := _curve(title, scale, *series)):
+            found.append(curve)
+    return found
 
 
 def matrix_image(matrix: np.ndarray) -> str:

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,94 +12,105 @@ from PIL import Image
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.report.figures import data_uri, matrix_image
 from mmaction_lite.report.scores import Scores
-from mmaction_lite.tasks.metrics import most_confused
+from mmaction_lite.tasks.class_table import class_names_of, class_table, mistake_table, to_csv
+from mmaction_lite.tasks.metrics import SHARES_OF_VIDEOS, readable_videos, wilson_interval
 from mmaction_lite.tasks.task import ClassResults
 
 Row = dict[str, Any]
 
 MOST_WORST_VIDEOS = 12
-MOST_CONFUSED_PAIRS = 20
+MOST_CONFUSED_PAIRS = 20  # beside a confusion matrix
+MOST_LISTED_PAIRS = 100  # without a confusion matrix
+MOST_LISTED_CLASSES = 1000  # in the table of classes; the CSV file lists all
+LARGEST_PICTURE = 500  # classes; of more classes, there are only the most confused pairs
 LARGEST_NUMBERED_MATRIX = 30  # classes; the confusion matrix of more classes is an image without numbers
 THUMBNAIL_HEIGHT = 160  # pixels
 
 
 def results_of(table: Scores) -> Row:
     """Return summary, class tables, worst and unreadable videos of a score file, for the template."""
-    readable = np.isfinite(table.scores).all(axis=1)
-    num_classes = len(table.class_names)
+    readable = readable_videos(table.scores)
+    num_classes, videos = len(table.class_names), len(table.labels)
     found = table.task.metrics(table.scores, table.labels)
     shown = {name: found[name] for name in table.task.shown_metrics(num_classes)}
     mistakes = table.task.mistakes(table.scores, table.labels, table.class_names, MOST_WORST_VIDEOS)
     return {
         "summary": {
             "source": table.file.name,
-            "videos": len(table.labels),
+            "videos": videos,
             "unreadable": int((~readable).sum()),
             "protocol": table.protocol,
             "metrics": shown,
+            "intervals": intervals_of(shown, videos),
         },
         "groups": [
-            _group(group, table.class_names[group.first : group.first + len(group.videos)])
-            for group in table.task.class_results(table.scores, table.labels)
+            _group(group, table.class_names) for group in table.task.class_results(table.scores, table.labels)
         ],
         "worst": [
             {"path": table.paths[m.index], "picture": thumbnail(table.paths[m.index])} | vars(m)
             for m in mistakes
         ],
-        "unreadable": [{"path": table.paths[n], "reason": ""} for n in np.flatnonzero(~readable)],
+        "unreadable": [{"path": table.paths[n], "reason": ""} for n in np.flatnonzero(~readable).tolist()],
     }
 
 
-def _group(group: ClassResults, names: list[str]) -> Row:
+def intervals_of(metrics: dict[str, float], videos: int | None) -> dict[str, tuple[float, float]]:
+    """Return the 95 % confidence intervals of the accuracies among `metrics`, by name."""
+    shares = SHARES_OF_VIDEOS & metrics.keys() if videos else ()
+    return {name: wilson_interval(metrics[name] * (videos or 0), videos or 0) for name in shares}
+
+
+def _group(group: ClassResults, classes: list[str]) -> Row:
     """Return the tables of one group of classes: confusion, most confused pairs, results of each class."""
-    matrix = group.confusion
-    names = [name.removeprefix(f"{group.title}: ") for name in names]
-    per_class = [
-        {
-            "number": k,
-            "name": name,
-            "videos": int(group.videos[k]),
-            "recall": group.recall[k],
-            "precision": group.precision[k],
-            "f1": group.f1[k],
-        }
-        for k, name in enumerate(names)
-    ]
-    if group.average_precision is not None:
-        for row, precision in zip(per_class, group.average_precision, strict=True):
-            row["average_precision"] = precision
-    confusion: Row | None = None
-    if matrix is not None:
-        most_common = (matrix - np.diag(np.diag(matrix))).argmax(axis=1)
-        for k, (row, j) in enumerate(zip(per_class, most_common, strict=True)):
-            row["mistake"] = names[j] if j != k and matrix[k, j] else ""
-            row["mistakes"] = int(matrix[k, j]) if j != k else 0
-        is_numbered = len(names) <= LARGEST_NUMBERED_MATRIX
-        confusion = {
-            "matrix": matrix.tolist() if is_numbered else None,
-            "image": None if is_numbered else matrix_image(matrix),
-            "csv": _csv(
-                [["true \\ predicted", *names], *([n, *row] for n, row in zip(names, matrix, strict=True))]
-            ),
-            "pairs": [
-                {"true": names[t], "predicted": names[p], "videos": n, "of": int(group.videos[t])}
-                for t, p, n in most_confused(matrix, MOST_CONFUSED_PAIRS)
-            ],
-        }
+    names = class_names_of(group, classes)
+    per_class = class_table(group, classes)
+    is_exclusive = group.mistakes is not None
+    if group.mistakes is not None:  # add the most frequent mistake of each class
+        for row in per_class:
+            row |= {"mistake": "", "mistakes": 0}
+        # Of equally frequent mistakes, the first one counts: go from the last to the first.
+        for true, predicted, videos in group.mistakes[::-1].tolist():
+            per_class[true] |= {"mistake": names[predicted], "mistakes": videos}
+    listed = per_class
+    if len(per_class) > MOST_LISTED_CLASSES:
+        wrong = group.videos - group.correct
+        chosen = np.argsort(-wrong, kind="stable")[:MOST_LISTED_CLASSES]
+        listed = [per_class[k] for k in sorted(chosen.tolist())]
     return {
         "title": group.title,
         "class_names": names,
-        "confusion": confusion,
+        "confusion": _confusion(group, names, mistake_table(group, classes)) if is_exclusive else None,
         "has_average_precision": group.average_precision is not None,
-        "per_class": per_class,
-        "csv": _csv([list(per_class[0]), *(row.values() for row in per_class)]),
+        "per_class": listed,
+        "csv": _csv(to_csv(per_class)),
     }
 
 
-def _csv(rows: Iterable[Iterable[Any]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream).writerows(rows)
-    return data_uri(stream.getvalue().encode(), "text/csv;charset=utf-8")
+def _confusion(group: ClassResults, names: list[str], mistakes: list[Row]) -> Row:
+    """Return the confusion matrix as numbers or image, and the most confused pairs, with their CSV files."""
+    matrix, num_classes = group.confusion, len(names)
+    pairs = mistakes[: MOST_CONFUSED_PAIRS if num_classes <= LARGEST_PICTURE else MOST_LISTED_PAIRS]
+    videos = [] if group.mistakes is None else group.videos[group.mistakes[: len(pairs), 0]].tolist()
+    found: Row = {
+        "matrix": None,
+        "image": None,
+        "pairs": [pair | {"of": count} for pair, count in zip(pairs, videos, strict=True)],
+    }
+    if matrix is None or num_classes > LARGEST_PICTURE:
+        content = to_csv(mistakes, ["true", "predicted", "videos"])
+        return found | {"csv": _csv(content), "file": "confused_pairs.csv"}
+    is_numbered = num_classes <= LARGEST_NUMBERED_MATRIX
+    found |= {"matrix": matrix.tolist()} if is_numbered else {"image": matrix_image(matrix)}
+    head = "true \\ predicted"
+    stream = io.StringIO(newline="")
+    rows = ([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
+    csv.writer(stream, lineterminator="\n").writerows([[head, *names], *rows])
+    content = stream.getvalue().encode("utf-8", "surrogateescape")
+    return found | {"csv": _csv(content), "file": "confusion_matrix.csv"}
+
+
+def _csv(content: bytes) -> str:
+    return data_uri(content, "text/csv;charset=utf-8")
 
 
 def thumbnail(path: str) -> Row:

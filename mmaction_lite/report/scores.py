@@ -51,8 +51,9 @@ def read_scores(file: Path) -> Scores:
     try:
         arrays = _read_arrays(file, {"paths", "labels", "scores", "class_names", "protocol"})
         labels, scores = arrays["labels"], arrays["scores"]
-        if not np.issubdtype(scores.dtype, np.floating) or labels.dtype.kind not in "biuf":
-            raise ValueError(f"labels of {labels.dtype} and scores of {scores.dtype}")
+        types = {name: arrays[name].dtype for name in ("labels", "scores")}
+        if types["scores"].kind != "f" or types["labels"].kind not in "biuf":
+            raise ValueError(f"labels of {types['labels']} and scores of {types['scores']}")
         if len(arrays["paths"]) > MOST_VIDEOS or len(arrays["class_names"]) > MOST_CLASSES:
             raise ValueError(f"more than {MOST_VIDEOS} videos or {MOST_CLASSES} classes")
         paths = [str(path) for path in arrays["paths"]]

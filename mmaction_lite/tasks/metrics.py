@@ -1,6 +1,7 @@
 """Metrics of scores and their names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 
@@ -26,9 +27,74 @@ LONG_TITLES = {
 } | {name: f"{TITLES[name]} accuracy" for name in TITLES if name.startswith(("action", "verb", "noun"))}
 
 
-def describe(values: dict[str, float], shown: Sequence[str], digits: int = 1) -> str:
-    """Return the metrics named in `shown` as one line, such as `top-1 75.0%, top-5 92.0%`."""
-    return ", ".join(f"{TITLES[name]} {values[name]:.{digits}%}" for name in shown)
+# Metrics that are the share of the videos that are correct. The others are means over classes.
+SHARES_OF_VIDEOS = frozenset(name for name in TITLES if name.endswith(("top1", "top5")))
+NORMAL_QUANTILE = 1.959964  # of a two-sided interval of 95 %
+MOST_DENSE_CLASSES = 1000  # the confusion matrix of more classes would take too much memory
+BLOCK_BYTES = 32 << 20  # of the scores that are compared at once
+
+
+def describe(
+    values: dict[str, float], shown: Sequence[str], digits: int = 1, videos: int | None = None
+) -> str:
+    """Return metrics as one line, such as `top-1 75.0%, top-5 92.0%`.
+
+    Args:
+        values: the metrics.
+        shown: names of those to show, in order.
+        digits: digits after the decimal point.
+        videos: number of videos, to add the confidence interval of each accuracy; None: no intervals.
+    """
+    parts = []
+    for name in shown:
+        interval = ""
+        if videos is not None and name in SHARES_OF_VIDEOS:
+            low, high = wilson_interval(values[name] * videos, videos)
+            interval = f" (95% interval {100 * low:.1f} to {high:.1%})"
+        parts.append(f"{TITLES[name]} {values[name]:.{digits}%}{interval}")
+    return ", ".join(parts)
+
+
+@overload
+def wilson_interval(correct: float, videos: int) -> tuple[float, float]: ...
+@overload
+def wilson_interval(correct: np.ndarray, videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+def wilson_interval(correct: Any, videos: Any) -> tuple[Any, Any]:
+    """Return the 95 % confidence interval of an accuracy: Wilson's score interval (JASA 22, 1927).
+
+    It lies between 0 and 1, also where no video or every video is correct.
+
+    Args:
+        correct: number of correct videos, or one number per class.
+        videos: number of videos, or one number per class; 0 gives the interval from 0 to 1.
+
+    Returns:
+        lower and upper end of the interval.
+    """
+    n = np.maximum(videos, 1e-9)
+    share, z2 = correct / n, NORMAL_QUANTILE**2
+    center = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = NORMAL_QUANTILE * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2)) / (1 + z2 / n)
+    low, high = np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)
+    low, high = np.where(correct <= 0, 0.0, low), np.where(correct >= videos, 1.0, high)
+    if isinstance(correct, np.ndarray):
+        return low, high
+    return float(low), float(high)
+
+
+def row_blocks(scores: np.ndarray) -> Iterator[slice]:
+    """Yield slices of the rows of (N, K) scores, small enough for temporary arrays of their size."""
+    rows = max(1, BLOCK_BYTES // max(1, scores[:1].nbytes))
+    for first in range(0, len(scores), rows):
+        yield slice(first, first + rows)
+
+
+def readable_videos(scores: np.ndarray) -> np.ndarray:
+    """Return whether each row of the scores (N, K) is finite, bool (N,); others are unreadable videos."""
+    found = np.empty(len(scores), bool)
+    for block in row_blocks(scores):
+        found[block] = np.isfinite(scores[block]).all(1)
+    return found
 
 
 def check_indices(labels: np.ndarray, num_classes: int) -> None:
@@ -54,8 +120,11 @@ def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         labels: class indices, int64 (N,).
     """
     own = scores[np.arange(len(labels)), labels]
+    above = np.empty(len(scores), np.int64)
+    for block in row_blocks(scores):
+        above[block] = (scores[block] >= own[block, None]).sum(1)
     # A comparison with NaN is false: without this case an unreadable video would have rank -1.
-    return np.where(np.isnan(own), np.inf, (scores >= own[:, None]).sum(1) - 1)
+    return np.where(np.isnan(own), np.inf, above - 1)
 
 
 def top_k(rank: np.ndarray, k: int) -> float:
@@ -70,8 +139,9 @@ def mean_class_accuracy(rank: np.ndarray, labels: np.ndarray) -> float:
         rank: see `ranks`, (N,).
         labels: class indices, int64 (N,).
     """
-    correct = rank == 0
-    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
+    videos = np.bincount(labels)
+    correct = np.bincount(labels[rank == 0], minlength=len(videos))
+    return float(np.mean(correct[videos > 0] / videos[videos > 0]))
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -108,6 +178,7 @@ def class_results(
     title: str = "",
     first: int = 0,
     confusion: np.ndarray | None = None,
+    mistakes: np.ndarray | None = None,
     average_precision: np.ndarray | None = None,
 ) -> ClassResults:
     """Compute recall (the accuracy of a class), precision and F1 of every class.
@@ -119,6 +190,7 @@ def class_results(
         title: see `ClassResults`, as the arguments below.
         first: index of the first class.
         confusion: counts of true and predicted classes.
+        mistakes: counts of incorrect pairs of classes.
         average_precision: of every class.
     """
     with np.errstate(invalid="ignore"):
@@ -126,7 +198,9 @@ def class_results(
             title=title,
             first=first,
             confusion=confusion,
+            mistakes=mistakes,
             videos=videos,
+            correct=correct,
             recall=correct / videos,
             precision=correct / predicted,
             f1=2 * correct / (videos + predicted),
@@ -146,18 +220,28 @@ def single_label_results(
         first: see `ClassResults`.
     """
     num_classes = scores.shape[1]
-    is_read = np.isfinite(scores).all(1)
-    matrix = confusion(labels[is_read], scores[is_read].argmax(1), num_classes)
-    videos = np.bincount(labels, minlength=num_classes)
-    return class_results(np.diag(matrix), matrix.sum(0), videos, title=title, first=first, confusion=matrix)
+    is_read = readable_videos(scores)
+    true, predicted = labels[is_read].astype(np.int64), scores.argmax(1)[is_read]
+    is_dense = num_classes <= MOST_DENSE_CLASSES
+    return class_results(
+        np.bincount(true[true == predicted], minlength=num_classes),
+        np.bincount(predicted, minlength=num_classes),
+        np.bincount(labels, minlength=num_classes),
+        title=title,
+        first=first,
+        confusion=confusion(true, predicted, num_classes) if is_dense else None,
+        mistakes=count_mistakes(true, predicted, num_classes),
+    )
 
 
-def most_confused(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """Return the commonest mistakes of a confusion matrix (K, K): (true, predicted, videos), most first."""
-    mistakes = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:most]
-    pairs = ((*divmod(int(cell), len(matrix)), int(mistakes.flat[cell])) for cell in order)
-    return [pair for pair in pairs if pair[2]]
+def count_mistakes(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count the incorrect pairs of classes: int64 (M, 3), true class, predicted class, videos; most first."""
+    is_wrong = labels != predictions
+    cells, videos = np.unique(
+        labels[is_wrong].astype(np.int64) * num_classes + predictions[is_wrong], return_counts=True
+    )
+    order = np.argsort(-videos, kind="stable")
+    return np.stack([*np.divmod(cells[order], num_classes), videos[order]], 1)
 
 
 def worst_videos(scores: np.ndarray, is_true: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -168,16 +252,20 @@ def worst_videos(scores: np.ndarray, is_true: np.ndarray, most: int) -> tuple[np
 
     Args:
         scores: float (N, K).
-        is_true: bool (N, K).
+        is_true: bool (N, K), or the class index of each video, int64 (N,).
         most: length of the list at most.
 
     Returns:
         indices int64 (n,), and the lowest score of their true classes, float (n,).
     """
-    readable = np.flatnonzero(np.isfinite(scores).all(1))
-    scores, is_true = scores[readable], is_true[readable]
-    # Of several true classes, the one with the lowest score.
-    true_scores = np.where(is_true, scores, np.inf).min(axis=1)
-    order = np.argsort(true_scores, kind="stable")
-    wrong = order[~is_true[order, scores.argmax(axis=1)[order]] & is_true[order].any(axis=1)][:most]
-    return readable[wrong], true_scores[wrong]
+    predicted, rows = scores.argmax(1), np.arange(len(scores))
+    if is_true.ndim == 1:
+        true_scores, is_wrong = scores[rows, is_true], predicted != is_true
+    else:
+        true_scores = np.full(len(scores), np.inf, scores.dtype)
+        for block in row_blocks(scores):  # of several true classes, the one with the lowest score
+            true_scores[block] = np.where(is_true[block], scores[block], np.inf).min(1)
+        is_wrong = ~is_true[rows, predicted] & is_true.any(1)
+    candidates = np.flatnonzero(readable_videos(scores) & is_wrong)
+    chosen = candidates[np.argsort(true_scores[candidates], kind="stable")][:most]
+    return chosen, true_scores[chosen]

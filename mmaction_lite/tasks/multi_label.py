@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.tasks.losses import balanced_weights, binary_cross_entropy
-from mmaction_lite.tasks.metrics import average_precision, class_results, worst_videos
+from mmaction_lite.tasks.metrics import average_precision, class_results, readable_videos, worst_videos
 from mmaction_lite.tasks.task import ClassResults, Mistake
 
 THRESHOLD = 0.5  # probability from which a class counts as predicted, in recall, precision and F1
@@ -118,9 +118,9 @@ class MultiLabel:
 
         There is no confusion matrix, because a video can have several true classes.
         """
-        is_read = np.isfinite(scores).all(1)
-        predicted = scores[is_read] >= THRESHOLD
-        correct = (targets[is_read] & predicted).sum(0)
+        predicted = scores >= THRESHOLD
+        predicted[~readable_videos(scores)] = False
+        correct = (targets & predicted).sum(0)
         precision = average_precision(scores, targets)
         return (class_results(correct, predicted.sum(0), targets.sum(0), average_precision=precision),)
 

@@ -147,7 +147,7 @@ class SingleLabel:
         self, scores: np.ndarray, targets: np.ndarray, classes: Sequence[str], most: int
     ) -> list[Mistake]:
         """Return the worst videos; see `Task.mistakes`."""
-        indices, true_scores = worst_videos(scores, targets[:, None] == np.arange(len(classes)), most)
+        indices, true_scores = worst_videos(scores, targets, most)
         return [
             Mistake(
                 index=int(n),

@@ -15,9 +15,13 @@ class ClassResults:
     Args:
         title: name of the group; empty if a task has one group.
         first: index of the group's first class among all classes of the task.
-        confusion: counts, int64 (K, K): row = true class, column = predicted class; None where a clip may
-            have several classes, so that no predicted class stands for a true one.
+        confusion: counts, int64 (K, K): row = true class, column = predicted class; None for more than 1000
+            classes, and where a clip may have several classes, so that no predicted class stands for a true
+            one.
+        mistakes: pairs of classes that were confused, int64 (M, 3): true class, predicted class, number of
+            videos, the most frequent first; None where a clip may have several classes.
         videos: videos of each class, unreadable ones included, int64 (K,).
+        correct: correctly predicted videos of each class, int64 (K,).
         recall: correctly predicted share of the videos of a class, float64 (K,); NaN without videos.
         precision: correct share of the videos predicted as a class, float64 (K,); NaN without predictions.
         f1: harmonic mean of recall and precision, float64 (K,).
@@ -27,7 +31,9 @@ class ClassResults:
     title: str = ""
     first: int = 0
     confusion: np.ndarray | None
+    mistakes: np.ndarray | None = None
     videos: np.ndarray
+    correct: np.ndarray
     recall: np.ndarray
     precision: np.ndarray
     f1: np.ndarray

@@ -1,10 +1,12 @@
 import base64
+import csv
 import html
 import io
 import json
 import re
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree
 from pathlib import Path
 
@@ -142,6 +144,107 @@ def test_the_numbers_on_the_page(tmp_path):
     assert sum(diagonal) == round(expected["top1"] * 40)
 
 
+def test_accuracies_have_intervals_and_few_classes_no_top5(tmp_path):
+    run = make_run(tmp_path / "run")
+    rows = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(rows.replace('"top5": 0.9', '"top5": 1.0'))
+    page = write_report([run]).read_text(encoding="utf-8")
+    assert "<b>62.50 %</b><span>top-1 accuracy, 95 %: 47.0–75.8 %</span>" in page  # 25 of 40 videos
+    assert "top-5" not in page
+    add_scores(run / "test.npz", 4)
+    page = write_report([run]).read_text(encoding="utf-8")
+    assert re.search(r"<span>top-1 accuracy, 95 %: [\d.]+–[\d.]+ %</span>", page)
+    assert "top-5" not in page
+    (table,) = re.findall(r'<table class="sortable">.*?</table>', page, re.DOTALL)
+    assert len(re.findall(r'<td class="number soft">[\d.]+–[\d.]+ %</td>', table)) == 4
+
+
+def test_runs_that_do_not_compare_are_named(tmp_path):
+    runs = [make_run(tmp_path / name) for name in "abcd"]
+    add_scores(runs[0] / "test.npz")
+    add_scores(runs[1] / "test.npz", paths=np.array([f"/elsewhere/videos/{n}.mp4" for n in range(40)]))
+    add_scores(runs[2] / "test.npz", 5, num_videos=30)
+    page = write_report(runs).read_text(encoding="utf-8")
+    assert re.findall(r'<p class="differs">(.*?)</p>', page) == [
+        "The numbers of runs 1 and 3 do not compare: they were tested on other videos (40 and 30, 30 in "
+        "common) and other classes (10 and 5, 5 in common). Test both on the same data with --dump.",
+        "Some runs have no score file: their numbers are those of the last validation.",
+    ]
+
+
+def test_hostile_names_do_not_change_other_text_and_round_trip_in_the_csv_files(tmp_path):
+    run = make_run(tmp_path / "run")
+    names = [
+        "a,b",
+        'say "x"',
+        "two\nlines",
+        "\u202ereversed",
+        "</td><script>",
+        "=1+1",
+        "bad \udcff byte",
+        "手话 🤟",
+    ]
+    arrays = add_scores(run / "test.npz", 8, class_names=np.array(names))
+    arrays["paths"][0] = "\u202emp4.exe"
+    np.savez_compressed(run / "test.npz", allow_pickle=False, **arrays)
+    content = write_report([run]).read_bytes()
+    page = content.decode("utf-8")
+    assert page.count("<script") == 1
+    assert "\u202e" not in page
+    assert r"\u202ereversed" in page
+    assert "手话 🤟" in page
+    files = re.findall(r'download="(\w+\.csv)" href="data:text/csv;charset=utf-8;base64,([^"]*)"', page)
+    tables = {
+        name: list(
+            csv.reader(io.StringIO(base64.b64decode(data).decode("utf-8", "surrogateescape"), newline=""))
+        )
+        for name, data in files
+    }
+    assert [row[1] for row in tables["classes.csv"][1:]] == names
+    assert tables["confusion_matrix.csv"][0][1:] == names
+
+
+def test_the_tables_of_many_classes_are_limited(tmp_path):
+    run = make_run(tmp_path / "run")
+    add_scores(run / "test.npz", 1500, num_videos=1600)
+    page = write_report([run]).read_text(encoding="utf-8")
+    (table,) = re.findall(r'<table class="sortable">.*?</table>', page, re.DOTALL)
+    assert table.count("<tr>") == 1 + 1000
+    assert "lists the 1000 classes with the most incorrect videos; the CSV file lists all 1500" in page
+    assert 'download="confused_pairs.csv"' in page
+    assert len(pictures(page)) == 4  # no picture of the matrix
+    assert page.count(" of 1</td>") + page.count(" of 2</td>") == 100
+
+
+@pytest.mark.slow
+def test_a_report_of_10000_classes_takes_little_time_and_memory(tmp_path):
+    run = make_run(tmp_path / "run")
+    rng = np.random.default_rng(0)
+    scores = rng.random((10_000, 10_000), np.float32)
+    arrays = {
+        "paths": np.array([f"videos/{n}.mp4" for n in range(10_000)]),
+        "labels": np.arange(10_000),
+        "scores": scores,
+        "class_names": np.array([f"class {k}" for k in range(10_000)]),
+        "protocol": np.array("protocol"),
+    }
+    np.savez(run / "test.npz", allow_pickle=False, **arrays)
+    code = """
+import sys, time
+from pathlib import Path
+import torch
+from mmaction_lite.device import peak_memory
+from mmaction_lite.report.page import write_report
+start = time.process_time()
+write_report([Path(sys.argv[1])])
+print(time.process_time() - start, peak_memory(torch.device("cpu")))
+"""
+    output = subprocess.check_output([sys.executable, "-c", code, str(run)], text=True)
+    seconds, peak = map(float, output.split())
+    assert seconds < 20
+    assert peak < 1500  # MiB
+
+
 def test_names_are_escaped(tmp_path):
     run = make_run(tmp_path / "run", name="<b>recipe")
     evil = "<script>alert('x')</script>"
@@ -162,7 +265,7 @@ def test_several_runs_are_compared_in_one_file(tmp_path):
     page = report.read_text(encoding="utf-8")
     comparison = page[page.index("Runs compared") : page.index("</table>")]
     assert re.findall(r'<a href="#run\d">(.*?)</a>', comparison) == ["tsn_small, seed 0", "tsm_small, seed 0"]
-    assert len(pictures(page)) == 8
+    assert len(pictures(page)) == 8 + 2  # the curves of each run, and losses and accuracies of both
 
 
 def test_without_scores_the_page_says_how_to_get_them(tmp_path):
