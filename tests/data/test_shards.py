@@ -1,6 +1,8 @@
+import io
 import json
 import tarfile
 import threading
+import tracemalloc
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,12 +11,14 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.cli import app
+from mmaction_lite.data.annotations.class_folders import VIDEO_SUFFIXES
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import VideoDataset, training_loader
 from mmaction_lite.data.loading.workers import WorkerSettings
-from mmaction_lite.data.sources.shards import _members
+from mmaction_lite.data.sources.shards import _members, read_packed
 from mmaction_lite.data.sources.source import open_sample, open_source
+from mmaction_lite.data.sources.write_shards import index_shards
 from mmaction_lite.data.tools.prepare import Form, prepare
 from mmaction_lite.data.tools.validate import validate
 from mmaction_lite.errors import UserError, VideoError
@@ -216,3 +220,157 @@ def test_an_index_replaces_no_file_but_a_table(tmp_path):
             standalone_mode=False,
         )
     assert (tmp_path / "0.tar").read_bytes() == before
+
+
+def tar_of(path, members):
+    """Write a tar file of small members; their headers contain nothing but name and size."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+CLIPS = {
+    "a/1.mp4": b"first",
+    "a/2.mp4": b"other",
+    "b/3.mp4": b"third",
+    "b/x/1.jpg": b"jpg_1",
+    "b/x/2.jpg": b"jpg_2",
+}
+
+
+@pytest.mark.parametrize("version", ["0.2", "0.1"])
+@pytest.mark.parametrize("change", ["order", "longer", "renamed", "one less"])
+def test_the_index_of_another_tar_file_never_gives_another_clip(tmp_path, change, version):
+    """The length of the tar file may be the same."""
+    tar, index = tmp_path / "0.tar", tmp_path / "0.tar.index.json"
+    tar_of(tar, CLIPS)
+    index_shards([tar], VIDEO_SUFFIXES)
+    content = json.loads(index.read_text())
+    if version == "0.1":  # without checksums of the headers
+        content["members"] = {m: [place[:3] for place in places] for m, places in content["members"].items()}
+        index.write_text(json.dumps(content))
+    for name in ("a/1.mp4", "b/3.mp4"):
+        assert read_packed(tar / name)[0][1] == CLIPS[name]
+    assert [data for _, data in read_packed(tar / "b/x")] == [b"jpg_1", b"jpg_2"]
+    other = {
+        "order": dict(reversed(CLIPS.items())),
+        "longer": {**CLIPS, "a/1.mp4": b"another"},
+        "renamed": {name.replace("1", "2").replace("b", "c"): data for name, data in reversed(CLIPS.items())},
+        "one less": dict(list(CLIPS.items())[1:]),
+    }[change]
+    tar_of(tar, other)
+    found = 0
+    for name in ("a/1.mp4", "a/2.mp4", "b/3.mp4", "b/x"):
+        try:
+            data = [data for _, data in read_packed(tar / name)]
+        except VideoError as error:
+            found += "was changed after its index was written" in str(error) or "after the end of" in str(
+                error
+            )
+        else:
+            assert data == [
+                data for file, data in other.items() if file == name or file.startswith(f"{name}/")
+            ]
+    assert found
+    index_shards([tar], VIDEO_SUFFIXES)  # the new index replaces the one in memory
+    for name in other:
+        if name.endswith("mp4"):
+            assert read_packed(tar / name)[0][1] == other[name]
+
+
+def edited_indexes():
+    """Indexes of CLIPS edited by hand, and the message of each."""
+    damaged, changed = "index.json: is damaged", "was changed after"
+    good = ["a/1.mp4", 512, 5, None]
+    return [
+        (text, damaged)
+        for text in ("", "[]", "null", "{}", '{"members": []}', "[" * 100000, "{'members': {}}", "\udcff")
+    ] + [
+        (json.dumps({"members": {"a/1.mp4": [place] if place is not None else []}}), message)
+        for place, message in [
+            (None, damaged),
+            ([], damaged),
+            (5, damaged),
+            ({"name": "a/1.mp4"}, damaged),
+            (["a/1.mp4", "512", 5], damaged),
+            (["a/1.mp4", 512.0, 5], damaged),
+            (["a/1.mp4", float("nan"), 5], damaged),
+            (["a/1.mp4", True, 5], damaged),
+            (["a/1.mp4", -512, 5], damaged),
+            (["a/1.mp4", 0, 5], damaged),
+            (["a/1.mp4", 512, -5], damaged),
+            (["a/1.mp4", None, 5], damaged),
+            (["b/3.mp4", 512, 5], damaged),
+            ([*good, 5], damaged),
+            (["a/1.mp4", 512, 5, "1"], damaged),
+            (["a/1.mp4", 512, 6], changed),
+            (["a/1.mp4", 1024, 5], changed),
+            (["a/1.mp4", 1536, 5], changed),  # that of the second clip, which is as long
+            (["a/1.mp4", 512, 5, 1], changed),
+            (["a/1.mp4", 512, 2**62], "after the end of"),
+            (["a/1.mp4", 2**62, 5], "after the end of"),
+            (["a/1.mp4", 10**30, 5], "after the end of"),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(("text", "message"), edited_indexes())
+def test_an_index_edited_by_hand_is_one_line(tmp_path, text, message):
+    tar = tmp_path / "0.tar"
+    tar_of(tar, CLIPS)
+    (tmp_path / "0.tar.index.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(VideoError, match=rf"^{tar}[^\n]*{message}[^\n]*$"):
+        open_source(tar / "a/1.mp4")
+
+
+@pytest.mark.parametrize("missing", ["index", "tar", "both"])
+def test_a_missing_index_or_tar_file_is_one_line(tmp_path, missing):
+    tar = tmp_path / "0.tar"
+    tar_of(tar, CLIPS)
+    index_shards([tar], VIDEO_SUFFIXES)
+    for file in (tar, tmp_path / "0.tar.index.json"):
+        if missing == "both" or (file == tar) == (missing == "tar"):
+            file.unlink()
+    with pytest.raises(VideoError, match=rf"^{tar}[^\n]*cannot be read \(No such file[^\n]*$"):
+        open_source(tar / "a/1.mp4")
+
+
+def test_images_in_any_order_of_a_tar_file_take_little_memory(tmp_path):
+    """Those of a directory may lie at both ends of a large tar file."""
+    tar = tmp_path / "0.tar"
+    tar_of(tar, {"a/x/2.jpg": b"two", "a/big.mp4": bytes(2**26), "a/x/1.jpg": b"one"})
+    index_shards([tar], VIDEO_SUFFIXES)
+    tracemalloc.start()
+    assert dict(read_packed(tar / "a/x")) == {f"{tar}/a/x/2.jpg": b"two", f"{tar}/a/x/1.jpg": b"one"}
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("fault", ["short", "whole", "exception"])
+def test_a_faulty_server_is_one_line(tmp_path, fault, monkeypatch):
+    """A connection that ends early, a server without ranges, and one that fails."""
+    tar = tmp_path / "0.tar"
+    tar_of(tar, CLIPS)
+    index_shards([tar], VIDEO_SUFFIXES)
+
+    class Server:
+        def cat_file(self, path, start, end):
+            data = (tmp_path / path).read_bytes()
+            if path.endswith("json"):
+                return data
+            if fault == "exception":
+                raise RuntimeError("the server is\non fire")
+            return data if fault == "whole" else data[start:end][:-1]
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (Server(), url.rpartition("/")[2]))
+    _members.cache_clear()
+    message = {
+        "short": "after the end of",
+        "whole": "HTTP ranges",
+        "exception": "RuntimeError: the server is on fire",
+    }
+    with pytest.raises(VideoError, match=rf"^http://x/0\.tar[^\n]*{message[fault]}[^\n]*$"):
+        read_packed("http://x/0.tar/a/1.mp4")
+    _members.cache_clear()

@@ -14,7 +14,7 @@ from mmaction_lite.errors import UserError, nearest
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .avi .mkv .mov .webm .m4v .mpg .mpeg .ts .mts .gif .flv .wmv .3gp .ogv".split()  # noqa: SIM905
 )
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 HELD_OUT_INTERVAL = 5  # every fifth clip of a class is held out
 
 

@@ -1,45 +1,43 @@
 """Frame directories and zip files of images, with the interface of a video file."""
 
-import io
 import math
 import os
-import re
-import zlib
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
-from PIL import Image
 
+from mmaction_lite.data.annotations.class_folders import IMAGE_SUFFIXES
+from mmaction_lite.data.sources.frame_names import Selection, select_frames
+from mmaction_lite.data.sources.images import MAX_BYTES, decode_image, image_size
 from mmaction_lite.data.sources.resample import Box, Size, collect
 from mmaction_lite.data.sources.video import first_at
-from mmaction_lite.errors import VideoError
+from mmaction_lite.errors import VideoError, describe, reading
 
-try:
-    import simplejpeg
-except ImportError:  # optional (extra `jpeg`): decodes the same pixels in half the time
-    simplejpeg = None
-
-JPEG = (".jpg", ".jpeg")
-IMAGES = (*JPEG, ".png", ".bmp", ".webp")
-DIGITS = str.maketrans("123456789", "0" * 9)
+IMAGES = tuple(sorted(IMAGE_SUFFIXES))
+STEP_BYTES = 2**12  # of compressed data
+ENCRYPTED = 1  # bit of ZipInfo.flag_bits
 
 
 class Frames:
     """A directory or .zip file whose images are the frames of one video, with the interface of `Video`.
 
     Frames are in natural order of their names (`2.jpg` before `10.jpg`) and must have the same size. Files
-    with other suffixes, and names that begin with a dot, are ignored.
+    with other suffixes, and names that begin with a dot, are ignored. If the images are of several kinds,
+    such as `img_00001.jpg` and `flow_x_00001.jpg`, the frames are chosen as `select_frames` describes.
 
     Args:
         path: the directory or zip file.
         fps: frames per second, which image files do not contain; NaN if unknown.
         images: names and bytes of images that are in memory already; `path` is then used in messages only.
+        pattern: names of the frames, see `select_frames`.
 
     Raises:
-        VideoError: the directory does not exist, the file is not a zip file, or there is no image in it.
+        VideoError: the directory does not exist, the file is not a zip file, there is no image in it, or it
+            is ambiguous which images are the frames.
     """
 
     codec = "image"
@@ -49,27 +47,46 @@ class Frames:
         path: str | PathLike[str],
         fps: float = math.nan,
         images: Sequence[tuple[str, bytes]] | None = None,
+        pattern: str | None = None,
     ) -> None:
         self.path = str(path)
         self.fps = fps
         self._zip = None
-        self._images = {Path(name).name: data for name, data in images or ()}
-        if images:
+        self._size = None
+        self._images = dict(images or ())
+        try:
+            with reading(path, VideoError):
+                self._selection = self._select(pattern)
+        except BaseException:
+            self.close()
+            raise
+        self._names = self._selection.names
+
+    def _select(self, pattern: str | None) -> Selection:
+        path = Path(self.path)
+        if self._images:
             names = list(self._images)
-        elif Path(path).suffix.lower() == ".zip" and Path(path).is_file():
+        elif path.suffix.lower() == ".zip" and path.is_file():
             try:
                 self._zip = ZipFile(path)
-            except (BadZipFile, OSError) as error:
-                raise VideoError(f"{path}: is not a zip file ({error})") from None
+            except Exception as error:
+                raise VideoError(f"{path}: is not a zip file ({describe(error)})") from None
             names = self._zip.namelist()
-        elif Path(path).is_dir():
+        elif path.is_dir():
             names = os.listdir(path)  # noqa: PTH208  Path.iterdir takes twice as long
         else:
             raise VideoError(f"{path}: is not a directory of frames; expected a directory or a .zip file")
-        self._names = in_natural_order(name for name in names if is_image(name))
-        if not self._names:
-            self.close()
-            raise VideoError(f"{path}: contains no image; expected files named {', '.join(sorted(IMAGES))}")
+        images = [name for name in names if is_image(name)]
+        if not images:
+            raise VideoError(f"{path}: contains no image; expected files named {', '.join(IMAGES)}")
+        if self._zip and len(set(images)) < len(images):
+            raise VideoError(f"{path}: contains two files of one name; expected one image per frame")
+        return select_frames(images, self.path, pattern)
+
+    @property
+    def note(self) -> str:
+        """A warning about images that are not read and about missing frame numbers, or an empty string."""
+        return self._selection.note
 
     def __enter__(self) -> "Frames":
         return self
@@ -97,12 +114,10 @@ class Frames:
 
     @property
     def size(self) -> Size:
-        """(height, width) of the frames, from the header of the first image."""
-        try:
-            with Image.open(io.BytesIO(self._load(0))) as image:
-                return image.height, image.width
-        except OSError as error:
-            raise VideoError(f"{self._name(0)}: is not an image ({error})") from None
+        """(height, width) of the frames, which is that of the first image."""
+        if self._size is None:
+            self._size = image_size(self._load(0), self._name(0))
+        return self._size
 
     def frames(
         self, indices: Iterable[int], box: Box | None = None, size: Size | None = None, antialias: bool = True
@@ -117,75 +132,80 @@ class Frames:
         return collect(self._decode(wanted, least), wanted, box, size, antialias)
 
     def _decode(self, wanted: np.ndarray, least: Size | None) -> Iterator[tuple[int, np.ndarray]]:
-        shape = None
         for index in np.unique(wanted).tolist():
             if not 0 <= index < len(self):
                 raise IndexError(f"{self.path}: frame {index} is out of range; expected 0 to {len(self) - 1}")
-            pixels = decode_image(self._load(index), self._name(index), least)
-            shape = shape or pixels.shape
-            if pixels.shape != shape:
+            name, data = self._name(index), self._load(index)
+            size = self._size = self._size or image_size(data if index == 0 else self._load(0), self._name(0))
+            pixels = decode_image(data, name, least)
+            # A JPEG may have been decoded at a reduced scale; its header holds its size.
+            found = image_size(data, name) if least and data.startswith(b"\xff\xd8") else pixels.shape[:2]
+            if found != size:
                 raise VideoError(
-                    f"{self._name(index)}: size {pixels.shape[0]}x{pixels.shape[1]}; "
-                    f"expected {shape[0]}x{shape[1]} as in the other frames"
+                    f"{name}: size {found[0]}x{found[1]}; expected {size[0]}x{size[1]} as in the other frames"
                 )
             yield index, pixels
 
     def _name(self, index: int) -> str:
-        return f"{self.path}/{self._names[index]}"
+        name = self._names[index]
+        return name if self._images else f"{self.path}/{name}"
 
     def _load(self, index: int) -> bytes:
+        name = self._names[index]
         if self._images:
-            return self._images[self._names[index]]
-        try:
-            return self._zip.read(self._names[index]) if self._zip else Path(self._name(index)).read_bytes()
-        except (OSError, BadZipFile, zlib.error) as error:
-            raise VideoError(f"{self._name(index)}: cannot be read ({error})") from None
+            return self._images[name]
+        with reading(self._name(index), VideoError):
+            if not self._zip:
+                return read_image_file(self._name(index))
+            info = self._zip.getinfo(name)
+            if info.flag_bits & ENCRYPTED:
+                raise VideoError(f"{self.path}: is encrypted; expected a zip file without a password")
+            if info.file_size > MAX_BYTES:
+                size = f"{info.file_size} bytes"
+                raise VideoError(f"{self._name(index)}: has {size}; expected an image of at most {MAX_BYTES}")
+            # With another compression, zipfile does not limit how much it decompresses at once.
+            step = max(1, info.file_size) if info.compress_type in (ZIP_STORED, ZIP_DEFLATED) else STEP_BYTES
+            with self._zip.open(info) as member:
+                return b"".join(iter(lambda: member.read(step), b""))
 
 
-def decode_image(data: bytes, name: str, least: Size | None = None) -> np.ndarray:
-    """Decode an image.
-
-    Args:
-        data: the bytes of the file.
-        name: for messages, and to recognize JPEG by its suffix.
-        least: decode JPEG at its smallest scale that is not smaller than this size; None for full size.
-
-    Returns:
-        uint8 (height, width, 3) RGB.
+def read_image_file(path: str) -> bytes:
+    """Read a regular file of at most `MAX_BYTES`; opening a named pipe or a device could block.
 
     Raises:
-        VideoError: the data is not an image, or is damaged.
+        OSError: the file cannot be opened or read.
+        VideoError: it is not a regular file, or is too large.
     """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        if simplejpeg and name.lower().endswith(JPEG):
-            # The smallest scale of libjpeg-turbo is 1/8.
-            height, width = least or (0, 0)
-            return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, min_factor=1)
-        with Image.open(io.BytesIO(data)) as image:
-            if least:
-                image.draft("RGB", (least[1], least[0]))
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise VideoError(f"{name}: is not an image or is damaged ({error})") from None
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(f"{path}: is not a file; expected an image")
+        if status.st_size > MAX_BYTES:
+            raise VideoError(f"{path}: has {status.st_size} bytes; expected an image of at most {MAX_BYTES}")
+        with os.fdopen(file, "rb", 0, closefd=False) as stream:
+            return stream.read()
+    finally:
+        os.close(file)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name has the suffix of an image and does not begin with a dot."""
-    return name.lower().endswith(IMAGES) and not name.rpartition("/")[2].startswith(".")
+    """Whether a file name has the suffix of an image, and no part of the name is hidden."""
+    if not name.lower().endswith(IMAGES):
+        return False
+    # Archives made on macOS contain a folder __MACOSX of files that are not images.
+    return not (name.startswith((".", "__MACOSX/")) or "/." in name)
 
 
-def in_natural_order(names: Iterable[str]) -> list[str]:
-    """Sort names, with the numbers in them compared by value.
+def split_pattern(path: Path) -> tuple[Path, str | None]:
+    """Split the pattern of the frames, such as `left_*.jpg`, from the path of a directory or .zip file.
 
-    If names differ in digits only and have the same length, as those of most videos, plain sorting gives the
-    same order. Splitting every name takes longer than decoding two frames.
+    Returns:
+        the path, and the pattern; None if the path has none, or if a file has this name.
     """
-    names = list(names)
-    alike = len({name.translate(DIGITS) for name in names}) <= 1
-    return sorted(names) if alike else sorted(names, key=natural_key)
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a sort key of a name in which numbers compare by value."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    if "*" not in path.name or path.exists():
+        return path, None
+    archive = next((folder for folder in path.parents if folder.suffix.lower() == ".zip"), path.parent)
+    if not archive.is_file():
+        archive = path.parent
+    return archive, path.relative_to(archive).as_posix()

@@ -4,32 +4,79 @@ A path such as `shards/train-00000.tar/videos/a.mp4` names a member: a video fil
 The index `<name>.tar.index.json` beside each tar file holds the byte range of every member, so that reading a
 clip is one read of its range, in any order, and the length of a data set is known. Remote files are read by
 ranges in the same way, over HTTP(S), S3 and the other protocols of fsspec (extra `remote`).
+
+The header of a member, the 512 bytes before its contents, is compared with the index before the contents are
+used. An index of an earlier version of a tar file is therefore an error and never gives another clip.
 """
 
 import json
 import re
-import tarfile
-from collections.abc import Iterable
+import stat
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from tarfile import BLOCKSIZE, TarError, TarInfo
+from typing import NamedTuple
 
 from mmaction_lite.data.annotations.samples import absolute, is_remote
-from mmaction_lite.data.sources.frames import IMAGES
-from mmaction_lite.errors import UserError, VideoError
-from mmaction_lite.files import check_replaceable, write_atomically
-
-Places = dict[str, list[tuple[str, int, int]]]
-"""For each member: name, first byte and number of bytes of its file, or of each of its images."""
+from mmaction_lite.errors import UserError, VideoError, describe, reading
 
 INDEX_SUFFIX = ".index.json"
 INDICES_IN_MEMORY = 64
-_MEMBER = re.compile(r"(.+\.tar)/(.+)")
+MAX_INDEX_BYTES = 2**28
+GAP_BYTES = 2**16  # parts of a tar file with a smaller distance are read together
+COMPARED_NAME = 98  # tar headers may shorten longer names
+_TAR = re.compile(r"\.tar/(?=.)")
+
+
+class Place(NamedTuple):
+    """Byte range of a file in a tar file.
+
+    Args:
+        name: name of the file in the archive.
+        offset: first byte.
+        size: number of bytes.
+        header: CRC-32 of the 512 bytes before `offset`; None in indexes of version 0.1.
+    """
+
+    name: str
+    offset: int
+    size: int
+    header: int | None = None
+
+
+Places = dict[str, list[Place]]
+"""For each member: the place of its file, or of each of its images."""
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """Index of a tar file.
+
+    Args:
+        members: places of every member.
+        checked: members whose headers were compared in this process; for remote files.
+    """
+
+    members: Places
+    checked: set[str] = field(default_factory=set)
 
 
 def is_packed(path: str | Path) -> bool:
     """Whether a path names a member of a tar file or a remote file; both are read into memory first."""
-    return is_remote(path) or bool(_MEMBER.match(str(path)) and not Path(path).exists())
+    return is_remote(path) or bool(_split(str(path)) and not Path(path).exists())
+
+
+def has_member(path: str | Path) -> bool:
+    """Whether a path names a member of a tar file that its index lists.
+
+    Raises:
+        VideoError: the index does not exist, or is damaged.
+    """
+    parts = _split(str(path))
+    return parts is not None and parts[1] in _index(parts[0]).members
 
 
 def read_packed(path: str | Path) -> list[tuple[str, bytes]]:
@@ -39,166 +86,170 @@ def read_packed(path: str | Path) -> list[tuple[str, bytes]]:
         (name, bytes) of the file, or of each image of a directory.
 
     Raises:
-        VideoError: the file, the member or the index does not exist, or the server does not answer.
+        VideoError: the file, the member or the index does not exist, the index does not fit the tar file, or
+            the server does not answer.
         UserError: a package that the protocol needs is not installed.
     """
-    match = _MEMBER.match(str(path))
-    if not match:
-        return [(str(path), _read(str(path), 0, None))]
-    tar, member = match.groups()
-    members = _members(tar)
-    if member not in members:
-        raise VideoError(f"{path}: {tar} has no such member; its index lists {len(members)} members")
-    places = members[member]
-    first = min(offset for _, offset, _ in places)
-    end = max(offset + size for _, offset, size in places)
-    data = _read(tar, first, end - first)  # the images of a directory are adjacent: one read
-    if len(data) < end - first:
-        raise VideoError(f"{path}: is after the end of {tar}; the tar file may be truncated")
-    return [(f"{tar}/{name}", data[offset - first : offset - first + size]) for name, offset, size in places]
+    parts = _split(str(path))
+    if parts is None:
+        return [(str(path), _read(str(path)))]
+    tar, member = parts
+    index = _index(tar)
+    if member not in index.members:
+        raise VideoError(f"{path}: {tar} has no such member; its index lists {len(index.members)} members")
+    places = sorted(index.members[member], key=lambda place: place.offset)
+    # The contents of a remote file are read once per epoch; its headers are compared in the first.
+    with_headers = not is_remote(tar) or member not in index.checked
+    found = {}
+    for run in _runs(places):
+        first = run[0].offset - BLOCKSIZE * with_headers
+        end = max(place.offset + place.size for place in run)
+        data = _read(tar, first, end - first)
+        if len(data) != end - first:
+            raise VideoError(f"{path}: is after the end of {tar}; the tar file may be truncated")
+        for place in run:
+            start = place.offset - first
+            if with_headers and not _fits(place, data[start - BLOCKSIZE : start]):
+                raise VideoError(
+                    f"{path}: {tar} was changed after its index was written; write the index again with "
+                    "mmaction-lite data index"
+                )
+            found[place.name] = data[start : start + place.size]
+    index.checked.add(member)
+    return [(f"{tar}/{place.name}", found[place.name]) for place in index.members[member]]
+
+
+def _split(path: str) -> tuple[str, str] | None:
+    """Split a path into tar file and member; None if it names no member.
+
+    Folders inside and outside of the tar file may have names that end in `.tar`, too.
+    """
+    ends = [match.end() for match in _TAR.finditer(path)]
+    if not ends:
+        return None
+    if not is_remote(path):
+        ends = [end for end in ends if Path(path[: end - 1]).is_file()] or ends[-1:]
+    return path[: ends[0] - 1], path[ends[0] :]
+
+
+def _runs(places: list[Place]) -> Iterator[list[Place]]:
+    """Group places, in the order of their offsets, into runs that one read covers.
+
+    The images of a directory are usually adjacent, but a tar file may contain them in any order.
+    """
+    run: list[Place] = []
+    for place in places:
+        if run and place.offset - (run[-1].offset + run[-1].size) > GAP_BYTES:
+            yield run
+            run = []
+        run.append(place)
+    yield run
+
+
+def _fits(place: Place, header: bytes) -> bool:
+    """Whether a place of the index has this header."""
+    if place.header is not None and zlib.crc32(header) != place.header:
+        return False
+    try:
+        info = TarInfo.frombuf(header, "utf-8", "surrogateescape") if place.header is None else None
+    except TarError:
+        return False
+    if info is not None and info.size != place.size:
+        return False
+    if len(place.name) > COMPARED_NAME or not place.name.isascii():
+        return True
+    return member_name(header[:100].partition(b"\0")[0].decode("ascii", "replace")) == place.name
+
+
+def member_name(name: str) -> str:
+    """Return the name of a file in an archive without empty parts, such as those of `./a` and `/a`."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _index(tar: str) -> TarIndex:
+    file = tar + INDEX_SUFFIX
+    if is_remote(tar):
+        return _members(tar, 0, 0)
+    with reading(file, VideoError, "write it with mmaction-lite data index"):
+        status = Path(file).stat()
+    return _members(tar, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(INDICES_IN_MEMORY)
-def _members(tar: str) -> Places:
+def _members(tar: str, mtime_ns: int, size: int) -> TarIndex:
+    """Read the index of a tar file; `mtime_ns` and `size` tell versions of the index apart."""
+    file = tar + INDEX_SUFFIX
+    if size > MAX_INDEX_BYTES:
+        raise VideoError(f"{file}: has {size} bytes; expected an index of at most {MAX_INDEX_BYTES}")
+    data = _read(file)
     try:
-        content = json.loads(_read(tar + INDEX_SUFFIX, 0, None))
-        return {
-            name: [(file, int(a), int(b)) for file, a, b in places]
-            for name, places in content["members"].items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise VideoError(
-            f"{tar}{INDEX_SUFFIX}: is damaged; write it again with mmaction-lite data index"
-        ) from None
+        return TarIndex(
+            {
+                member: [_place(member, entry) for entry in entries]
+                for member, entries in json.loads(data)["members"].items()
+                if entries or _damaged()
+            }
+        )
+    except Exception:
+        raise VideoError(f"{file}: is damaged; write it again with mmaction-lite data index") from None
 
 
-def _read(path: str, first: int, size: int | None) -> bytes:
+def _place(member: str, entry: list) -> Place:
+    """Return the place in an entry of an index.
+
+    Raises:
+        ValueError: the entry is none that `write_index` writes.
+    """
+    place = Place(*entry)
+    numbers = [place.offset, place.size, 0 if place.header is None else place.header]
+    if not isinstance(place.name, str) or any(type(number) is not int for number in numbers):
+        _damaged()
+    if (
+        place.offset < BLOCKSIZE
+        or min(numbers) < 0
+        or member not in (place.name, folder_of(place.name) or ".")
+    ):
+        _damaged()
+    return place
+
+
+def _damaged() -> bool:
+    raise ValueError("not an index")
+
+
+def folder_of(name: str) -> str:
+    """Return the folder of a file in an archive; an empty string for a file that lies in none."""
+    return name.rpartition("/")[0]
+
+
+def _read(path: str, first: int = 0, size: int | None = None) -> bytes:
     """Return `size` bytes from `first` on; None for everything after it."""
+    if not is_remote(path):
+        return _read_local(Path(path), first, size)
     try:
-        if not is_remote(path):
-            with Path(path).open("rb") as file:
-                file.seek(first)
-                return file.read(-1 if size is None else size)
         import fsspec
 
         fs, place = fsspec.core.url_to_fs(absolute(path))
-        return fs.cat_file(place, start=first, end=None if size is None else first + size)
+        data = fs.cat_file(place, start=first, end=None if size is None else first + size)
     except ImportError as error:
         raise UserError(f"{path}: needs {error.name}: pip install 'mmaction-lite[remote]'") from None
     except FileNotFoundError:
         hint = "; write it with mmaction-lite data index" if path.endswith(INDEX_SUFFIX) else ""
         raise VideoError(f"{path}: no such file{hint}") from None
     except Exception as error:  # each protocol raises exceptions of its own
-        raise VideoError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+        raise VideoError(f"{path}: cannot be read ({describe(error)})") from None
+    if size is not None and len(data) > size:
+        raise VideoError(f"{path}: the server sends whole files only; expected one that supports HTTP ranges")
+    return data
 
 
-def write_shard(tar: Path, folder: Path, members: Iterable[str], facts: dict[str, Any]) -> None:
-    """Pack files and image directories into a tar file and write its index.
-
-    Each of the two files is complete or absent; the tar file appears last. Its bytes depend on the names and
-    contents of the members only.
-
-    Args:
-        tar: path of the new file.
-        folder: directory of the members.
-        members: their paths relative to `folder`.
-        facts: further entries of the index.
-    """
-
-    def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
-        info.mtime, info.uid, info.gid, info.uname, info.gname, info.mode = 0, 0, 0, "", "", 0o644
-        return info
-
-    def write(stream: Any) -> None:
-        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for member in members:
-                source = folder / member
-                files = [source] if source.is_file() else sorted(source.iterdir())
-                for file in files:
-                    archive.add(file, str(PurePosixPath(file.relative_to(folder))), filter=plain)
-        stream.flush()
-        stream.seek(0)
-        write_index(tar, places_in(stream), facts)
-
-    tar.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(tar, write)
-
-
-def write_index(tar: Path, members: Places, facts: dict[str, Any]) -> None:
-    """Write the index of a tar file beside it; `facts` are further entries.
-
-    Raises:
-        UserError: a file with the name of the index exists and is no index, or cannot be written.
-    """
-    content = json.dumps({"members": members, **facts}).encode()
-    index = tar.with_name(tar.name + INDEX_SUFFIX)
-    check_replaceable(
-        index, "an index of mmaction-lite", lambda path: "members" in json.loads(path.read_text())
-    )
-    write_atomically(index, lambda stream: stream.write(content))
-
-
-def read_facts(tar: Path) -> dict[str, Any]:
-    """Return the whole index of a tar file that `write_shard` wrote."""
-    return json.loads(tar.with_name(tar.name + INDEX_SUFFIX).read_text())
-
-
-def places_in(stream: Any) -> Places:
-    """Return the byte ranges of the members of an open tar file; the images of a directory are one member.
-
-    Raises:
-        UserError: the file is not an uncompressed tar file.
-    """
-    places: Places = {}
-    try:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
-            for info in archive:
-                if info.isfile():
-                    name = info.name.removeprefix("./")
-                    is_image = Path(name).suffix.lower() in IMAGES
-                    member = str(PurePosixPath(name).parent) if is_image else name
-                    places.setdefault(member, []).append((name, info.offset_data, info.size))
-    except tarfile.TarError as error:
-        raise UserError(
-            f"{getattr(stream, 'name', 'file')}: is not an uncompressed tar file ({error})"
-        ) from None
-    return places
-
-
-def index_shards(tars: list[Path], video_suffixes: frozenset[str]) -> list[tuple[str, str, str]]:
-    """Write the indexes of tar files and return their clips.
-
-    The label of a clip is the text of a file beside it with the suffix `.cls` (as in WebDataset shards), or
-    else the name of its directory.
-
-    Args:
-        tars: the tar files.
-        video_suffixes: suffixes of video files, in lower case; other files are not clips.
-
-    Returns:
-        (tar file, member, label) of every clip.
-
-    Raises:
-        UserError: a file is not an uncompressed tar file, or a clip has no label.
-    """
-    rows = []
-    for tar in tars:
-        with tar.open("rb") as stream:
-            members = places_in(stream)
-            for member, places in members.items():
-                is_folder = len(places) > 1 or places[0][0] != member
-                if not is_folder and Path(member).suffix.lower() not in video_suffixes:
-                    continue
-                stem = member if is_folder else str(PurePosixPath(member).with_suffix(""))
-                label = PurePosixPath(member).parent.name
-                if f"{stem}.cls" in members:
-                    (_, first, size), *_ = members[f"{stem}.cls"]
-                    stream.seek(first)
-                    label = stream.read(size).decode("utf-8", "replace").strip()
-                if not label:
-                    raise UserError(
-                        f"{tar}: {member} has no label; expected a directory with its name, or {stem}.cls"
-                    )
-                rows.append((str(tar), member, label))
-        write_index(tar, members, {})
-    return rows
+def _read_local(path: Path, first: int, size: int | None) -> bytes:
+    with reading(path, VideoError):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(f"{path}: is not a file")
+        # Numbers of an index are compared with the file before they determine the memory to allocate.
+        available = max(0, status.st_size - first)
+        with path.open("rb") as file:
+            file.seek(min(first, status.st_size))
+            return file.read(available if size is None else min(size, available))

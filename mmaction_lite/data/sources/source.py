@@ -9,12 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from mmaction_lite.data.annotations.samples import Samples, Segment
-from mmaction_lite.data.sources.container import unreadable
-from mmaction_lite.data.sources.frames import IMAGES, Frames
+from mmaction_lite.data.sources.frames import Frames, is_image, split_pattern
 from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize
-from mmaction_lite.data.sources.shards import is_packed, read_packed
+from mmaction_lite.data.sources.shards import has_member, is_packed, read_packed
 from mmaction_lite.data.sources.video import Video, first_at
-from mmaction_lite.errors import VideoError
+from mmaction_lite.errors import VideoError, reading
 
 
 class Source(Protocol):
@@ -115,7 +114,7 @@ class SegmentOf:
         name: for messages.
 
     Attributes:
-        note: a warning if the segment ends after the end of the video; otherwise empty.
+        note: the warning of the source, if any, and one if the segment ends after the end of the video.
 
     Raises:
         VideoError: no frame of the video lies in the segment.
@@ -136,7 +135,8 @@ class SegmentOf:
         self.fps, self.size, self.codec = source.fps, source.size, source.codec
         # Annotation files that list one frame too many are a common error in this field.
         is_short = segment.in_frames and math.isfinite(end) and end > whole
-        self.note = f"lists frames up to {end:g}, but the video has {whole}" if is_short else ""
+        short = f"lists frames up to {end:g}, but the video has {whole}" if is_short else ""
+        self.note = "; ".join(filter(None, [getattr(source, "note", ""), short]))
 
     def __len__(self) -> int:
         return self._end - self._first
@@ -185,18 +185,25 @@ def open_sample(samples: Samples, sample: int) -> Source:
 def open_source(path: Path) -> Source:
     """Open a video file, or a directory or .zip file of images; also in a tar file or on a server.
 
+    Args:
+        path: the file or directory. A pattern of the frames, such as `left_*.jpg`, may follow a directory or
+            .zip file; see `frame_names.select_frames`.
+
     Raises:
         VideoError: the path does not exist, or cannot be read as any of these.
     """
-    try:
-        if is_packed(path):
-            (name, data), *others = read_packed(path)
-            if others or Path(name).suffix.lower() in IMAGES:
-                return Frames(path, images=[(name, data), *others])
+    with reading(path, VideoError):
+        folder, pattern = split_pattern(path)
+        if pattern and is_packed(path) and has_member(path):
+            folder, pattern = path, None
+        if is_packed(folder):
+            (name, data), *others = read_packed(folder)
+            if others or is_image(name):
+                return Frames(folder, images=[(name, data), *others], pattern=pattern)
             return Video(path, data)
-        if path.exists() and not path.is_file() and not path.is_dir():
+        if folder.exists() and not folder.is_file() and not folder.is_dir():
             # Opening a named pipe would block forever.
             raise VideoError(f"{path}: is neither a file nor a directory")
-        return Frames(path) if path.is_dir() or path.suffix.lower() == ".zip" else Video(path)
-    except OSError as error:  # the file may have been deleted, or its disk may have failed
-        raise unreadable(str(path), error) from None
+        if pattern or folder.is_dir() or folder.suffix.lower() == ".zip":
+            return Frames(folder, pattern=pattern)
+        return Video(path)

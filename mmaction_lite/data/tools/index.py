@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmaction_lite.data.annotations.class_folders import VIDEO_SUFFIXES
 from mmaction_lite.data.annotations.tables import write_rows
-from mmaction_lite.data.sources.shards import index_shards
+from mmaction_lite.data.sources.write_shards import index_shards
 from mmaction_lite.errors import UserError, reading
 from mmaction_lite.files import check_replaceable
 

@@ -25,9 +25,9 @@ from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.parallel import Engine, run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
-from mmaction_lite.data.sources.shards import read_facts, write_shard
 from mmaction_lite.data.sources.source import Source, open_source
 from mmaction_lite.data.sources.video import MispredictedError, Video
+from mmaction_lite.data.sources.write_shards import read_faults, write_shard
 from mmaction_lite.data.tools.validate import read_splits, scanned_folders
 from mmaction_lite.errors import UserError, VideoError, printable, reading
 from mmaction_lite.files import check_output_folder, check_unchanged, rewriting, write_atomically
@@ -117,7 +117,7 @@ def prepare(
     faults = {}
     for tar in shards:
         if tar.exists():  # complete before an interruption; the files of its clips are deleted
-            faults |= {Path(file): reason for file, reason in read_facts(tar)["faults"].items()}
+            faults |= {Path(file): reason for file, reason in read_faults(tar).items()}
     packed = {file for tar, members in shards.items() if tar.exists() for file in members}
     files = [file for file in files if file not in packed]
     work = Prepare([absolute(file) for file in files], [str(out / sources[f]) for f in files], form)
