@@ -48,8 +48,8 @@ class RangeHandler(SimpleHTTPRequestHandler):
         if wanted:
             self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(data)}")
         self.end_headers()
+        RangeHandler.sent += end - first  # before the client can continue
         self.wfile.write(data[first:end])
-        RangeHandler.sent += end - first
 
     def log_message(self, format, *args):
         pass
