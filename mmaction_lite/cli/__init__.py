@@ -200,6 +200,13 @@ def convert(
         ),
     ] = None,
     classes: Annotated[Path | None, typer.Option(help="Text file with one class name per line.")] = None,
+    keep_protocol: Annotated[
+        bool,
+        typer.Option(
+            "--keep-protocol",
+            help="Store normalization and sampling of the recipe, not those of the weights.",
+        ),
+    ] = False,
     offline: Offline = False,
 ) -> None:
     """Convert weights of MMAction2, PySlowFast, PyTorchVideo, MIT TSM or torchvision to a weights file."""
@@ -217,7 +224,8 @@ def convert(
         names = names or entry.classes
         chosen = chosen or recipe_for(entry)
     assert chosen is not None
-    print(convert_file(path, chosen, out, names))
+    # The protocols of public weights are in the catalogue.
+    print(convert_file(path, chosen, out, names, keep_protocol=keep_protocol or entry is not None))
 
 
 @app.command("test")

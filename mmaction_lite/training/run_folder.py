@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,13 +10,15 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, printable, reading
 from mmaction_lite.files import has_marker, partial_files, write_atomically
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint, stored_classes
+from mmaction_lite.weights.fitting_protocol import normalize_notes
+from mmaction_lite.weights.same_form import check_same_form, stored_build
 
 
 class Stateful(Protocol):
@@ -97,6 +99,7 @@ class RunFolder:
     ):
         self.out = out
         self.seed = seed
+        self.build = recipe.model
         self.writes = writes
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
@@ -136,13 +139,27 @@ class RunFolder:
         """
         file = run_weights(file) if file.is_dir() else file
         checkpoint = read_checkpoint(file)
+        notes = []
         try:
-            source_classes = stored_classes(checkpoint)
-            conversion = convert(checkpoint, model, classes=self.card.classes, source_classes=source_classes)
+            found = stored_build(checkpoint)
+            if found is not None and found[0] != self.build.builder.__name__:
+                notes.append(
+                    f"the weights are of {printable(found[0], 100)}, and the training is of "
+                    f"{self.build.builder.__name__}"
+                )
+            else:
+                check_same_form(checkpoint, self.build)
+            with reading(file):
+                conversion = convert(
+                    checkpoint, model, classes=self.card.classes, source_classes=stored_classes(checkpoint)
+                )
         except UserError as error:
-            raise UserError(f"{file}: {error}") from None
+            raise UserError(
+                f"{error}" if str(error).startswith(f"{file}: ") else f"{file}: {error}"
+            ) from None
+        notes += normalize_notes(self.card.test.normalize, conversion, checkpoint)
         self.card = self.card.starting_from(file.name, conversion.arguments)
-        return conversion
+        return replace(conversion, notes=[*conversion.notes, *notes])
 
     def begin(self, model: Stateful, states: States) -> Progress:
         """Create the folder, or load network and `states` from `last.pt`; return the progress of the run.

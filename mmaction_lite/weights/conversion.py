@@ -1,10 +1,12 @@
 """Conversion of a checkpoint of another project to a weights file."""
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, reading
 from mmaction_lite.files import check_replaceable
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, save_weights
@@ -12,64 +14,86 @@ from mmaction_lite.weights.converters import (
     Conversion,
     classifier_size,
     convert,
-    pyslowfast,
+    find_state_dict,
     read_checkpoint,
     stored_classes,
 )
+from mmaction_lite.weights.converters.forms import is_for_images
+from mmaction_lite.weights.fitting_protocol import fit_protocol
+from mmaction_lite.weights.same_form import check_same_form
 
-STRIDE = 32  # pixels for each position of the last feature map, in every network of PySlowFast
 
-
-def convert_file(file: Path, recipe: Recipe, out: Path, classes: Sequence[str] | None = None) -> Conversion:
+def convert_file(
+    file: Path,
+    recipe: Recipe,
+    out: Path,
+    classes: Sequence[str] | None = None,
+    *,
+    keep_protocol: bool = False,
+) -> Conversion:
     """Convert the weights in `file` to a weights file with the network and the protocols of `recipe`.
 
-    Weights of PySlowFast are stored with its test: if the test crops of `recipe` are larger than its training
-    crops, the protocols get a `window`.
+    If the project of the weights normalizes pixels or samples clips differently from `recipe`, the protocols
+    become those of the recipe of the package that fits the weights, if there is one, and otherwise get the
+    normalization and the sampling of the project; see `converters.sources`. Weights of PySlowFast are stored
+    with its test: if the test crops are larger than the training crops, the protocols get a `window`.
 
     Args:
         file: a checkpoint of MMAction2, PySlowFast, PyTorchVideo, MIT TSM or torchvision, or of the network.
         recipe: recipe of the network that the weights are for; its protocols are stored with the weights.
         out: the new file (.safetensors); it must not exist.
         classes: class names in the order of the logits. None: those that `file` stores, or numbers.
+        keep_protocol: store the protocols of `recipe` unchanged.
 
     Returns:
-        What was loaded.
+        What was loaded, with notes about changed protocols.
 
     Raises:
-        UserError: the file cannot be read or does not fit the network, has no classifier or one for another
-            number of classes, or `out` exists.
+        UserError: the file cannot be read or does not fit the network, is for another form of it, has no
+            classifier or one for another number of classes, or `out` exists.
     """
-    if out.suffix != ".safetensors" or out.exists() or not out.parent.is_dir():
-        exists = "; this file exists already" if out.exists() else ""
+    if out.suffix != ".safetensors" or os.path.lexists(out) or not out.parent.is_dir():
+        exists = "; this file exists already" if os.path.lexists(out) else ""
         raise UserError(f"{out}: expected a new file ending in .safetensors, in a folder that exists{exists}")
-    check_replaceable(out, "a new file", sources=[file])
     checkpoint = read_checkpoint(file)
+    stored = stored_classes(checkpoint)
     try:
-        size = classifier_size(checkpoint, recipe.model(num_classes=1))
+        check_same_form(checkpoint, recipe.model)
+        size = _num_classes(checkpoint, recipe, classes or stored)
         if size is None:
             raise UserError("no classifier, so it predicts no classes. To train from it, use --init-from")
         if classes is not None and len(classes) != size:
             raise UserError(f"the classifier has {size} classes; expected {len(classes)} as in the names")
         model = recipe.model(num_classes=size)
-        conversion = convert(checkpoint, model)
+        with reading(file):
+            conversion = convert(checkpoint, model)
+        if conversion.other_form:
+            raise UserError(conversion.other_form[0])
+        if is_for_images(conversion.source, find_state_dict(checkpoint), model):
+            raise UserError(
+                "the weights are of an image network, and the recipe is of a video network, which must be "
+                "trained first. Pass the file to `mmaction-lite train` as --init-from"
+            )
     except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-    if conversion.source == pyslowfast.NAME:
-        recipe = _with_window(recipe)
-    names = classes or stored_classes(checkpoint) or ()
+        raise UserError(f"{error}" if str(error).startswith(f"{file}: ") else f"{file}: {error}") from None
+    if not keep_protocol:
+        recipe, notes = fit_protocol(recipe, conversion)
+        conversion = replace(conversion, notes=[*conversion.notes, *notes])
+    names = classes or stored or ()
     card = ModelCard.of(recipe, tuple(names) if len(names) == size else tuple(map(str, range(size))))
-    check_replaceable(out, "a new file", sources=[file])
+    check_replaceable(out, "a new weights file")  # written since the start of the conversion?
     save_weights(out, model.state_dict(), card.starting_from(file.name, conversion.arguments))
     return conversion
 
 
-def _with_window(recipe: Recipe) -> Recipe:
-    """Return the recipe with PySlowFast's test of clips that are larger than those of the training.
+def _num_classes(checkpoint: dict, recipe: Recipe, names: Sequence[str] | None) -> int | None:
+    """Return the number of classes of a checkpoint; None if it has no classifier.
 
-    PySlowFast classifies every window of the features that has the size of the features in training. Recipes
-    that already set a window, and those with equal sizes, stay unchanged.
+    A network with several heads, as for verbs and nouns, can be built for the number of names only.
     """
-    trained, tested = min(recipe.train.crop.size), min(recipe.test.crop.size)
-    if recipe.window is not None or tested <= trained:
-        return recipe
-    return replace(recipe, window=trained // STRIDE)
+    if names:
+        model = recipe.model(num_classes=len(names))
+        with suppress(UserError):
+            if classifier_size(checkpoint, model, len(names)) == len(names):
+                return len(names)
+    return classifier_size(checkpoint, recipe.model(num_classes=1))

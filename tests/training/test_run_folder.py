@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from mmaction_lite.data.annotations.samples import Samples
+from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import tsm_r10
+from mmaction_lite.models import tsm_r10, tsn_r10
+from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.run_folder import Progress, RunFolder
+from mmaction_lite.weights.card import ModelCard, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from tests.data.test_loader import numbered
 
@@ -118,6 +121,40 @@ def test_a_run_starts_from_the_best_weights_of_another(tmp_path, recipe, samples
         assert run.card.started_from
     assert (model.get_parameter("fc.weight") == 2).all()
     assert conversion.reinitialized == []
+
+
+def start_from(file: Path, recipe, samples: Samples, model: nn.Module, out: Path):
+    with RunFolder(out, recipe, samples, seed=0, resume=False) as run:
+        return run.start_from(file, model)
+
+
+def test_initial_weights_of_another_form_are_refused_or_noted(tmp_path, recipe, samples):
+    card = ModelCard.of(recipe, samples.classes)
+    save_weights(tmp_path / "a.safetensors", network(2.0).state_dict(), card)
+    other = replace(recipe, model=Build(tsm_r10, width=8, shift_div=8))
+    with pytest.raises(UserError, match=r"a\.safetensors: .* shift_div=4, .*--set model\.shift_div=4"):
+        start_from(tmp_path / "a.safetensors", other, samples, network(), tmp_path / "run")
+    tsn = replace(recipe, model=Build(tsn_r10, width=8), normalize=Normalize(mean=(0, 0, 0)))
+    found = start_from(
+        tmp_path / "a.safetensors", tsn, samples, tsn_r10(num_classes=2, width=8), tmp_path / "run"
+    )
+    assert "note: the weights are of tsm_r10, and the training is of tsn_r10" in str(found)
+    assert "--set 'normalize.mean=(123.675,116.28,103.53)'" in str(found)
+
+
+def test_a_classifier_of_unknown_classes_is_noted(tmp_path, recipe, samples):
+    torch.save(network(2.0).state_dict(), tmp_path / "x.pth")
+    found = start_from(tmp_path / "x.pth", recipe, samples, network(), tmp_path / "run")
+    assert "note: the classifier is loaded, because it has 2 classes, too." in str(found)
+    torch.save(
+        {"state_dict": network(2.0).state_dict(), "meta": {"CLASSES": ["Up", "left"]}}, tmp_path / "y.pth"
+    )
+    found = start_from(tmp_path / "y.pth", recipe, samples, network(), tmp_path / "run")
+    assert found.reinitialized == ["fc.weight", "fc.bias"]
+    torch.save(
+        {"state_dict": network().state_dict(), "meta": {"CLASSES": ["Up", "down"]}}, tmp_path / "z.pth"
+    )
+    assert start_from(tmp_path / "z.pth", recipe, samples, network(), tmp_path / "run").classes == "permuted"
 
 
 def test_validations_are_recorded():

@@ -6,7 +6,12 @@ from torch import nn
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsn_r10
-from mmaction_lite.weights.converters.classifier import classifier_names, compare_classes, place_classifier
+from mmaction_lite.weights.converters.classifier import (
+    class_order,
+    classifier_names,
+    compare_classes,
+    place_classifier,
+)
 
 
 def test_the_classifier_is_the_last_linear_layer_of_the_head():
@@ -82,7 +87,17 @@ def test_other_classes_need_a_classifier_that_is_known():
         (("0", "1"), ("a", "b"), "unknown"),
         (("a", "b"), ("0", "1"), "unknown"),
         (("1", "0"), ("a", "b"), "different"),
+        (("U\u0308bung", "b"), ("\u00dcbung", "b"), "same"),  # NFD and NFC
+        (("U\u0308bung", "b"), ("b", "\u00dcbung"), "permuted"),
+        (("Swiping Left", "b"), ("b", "swiping_left"), "permuted"),
+        (("A", "a"), ("a", "A"), "permuted"),
+        (("A", "a"), ("a", "a "), "different"),
     ],
 )
 def test_class_names_are_compared_in_the_order_of_the_logits(source, target, expected):
     assert compare_classes(source, target) == expected
+
+
+def test_the_order_of_names_in_other_spellings():
+    assert class_order(("Pull-ups", "Run"), ("run", "pull ups")) == [1, 0]
+    assert class_order(("a", "b"), ("a", "c")) is None

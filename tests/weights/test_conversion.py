@@ -8,11 +8,15 @@ from torch import nn
 
 from mmaction_lite import weights
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import tsn_r10
+from mmaction_lite.models import slowonly_r50, tsm_r10, tsm_r50, tsn_r10
+from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.tasks.verb_noun import VerbNoun
 from mmaction_lite.weights import Conversion, convert, load
 from mmaction_lite.weights.card import ModelCard, card_of, save_weights
 from mmaction_lite.weights.conversion import convert_file
+from mmaction_lite.weights.converters.sources import IMAGENET, PYSLOWFAST
+from tests.weights.test_converters import image_weights, thin_pair
 
 
 class Own(nn.Module):
@@ -71,3 +75,90 @@ def test_classes_without_names_are_numbered_and_the_recipes_protocol_is_stored(r
     for wrong in (tmp_path / "w.pt", tmp_path / "none" / "w.safetensors"):
         with pytest.raises(UserError, match=r"expected a new file ending in \.safetensors"):
             convert_file(tmp_path / "x.pth", recipe, wrong)
+
+
+@pytest.fixture
+def slowonly(tmp_path):
+    """A recipe in the form of MMAction2, and a checkpoint of PySlowFast."""
+    recipe = get_recipe("slowonly_r50_8x8x1_256e_kinetics400_rgb")
+    torch.save({"model_state": thin_pair("pyslowfast__SLOW_8x8_R50")[1]}, tmp_path / "x.pyth")
+    return replace(recipe, model=Build(slowonly_r50, width=8)), tmp_path / "x.pyth"
+
+
+def test_weights_of_pyslowfast_keep_their_normalization_sampling_and_window(slowonly, tmp_path):
+    recipe, file = slowonly
+    conversion = convert_file(file, recipe, tmp_path / "a.safetensors")
+    card = card_of(load(tmp_path / "a.safetensors"))
+    assert card.test == get_recipe("slowonly_r50_8x8x1_196e_kinetics400_rgb").test_protocol
+    assert card.test.normalize == PYSLOWFAST
+    assert "note: the protocols are those of slowonly_r50_8x8x1_196e_kinetics400_rgb" in str(conversion)
+    convert_file(file, recipe, tmp_path / "b.safetensors", keep_protocol=True)
+    kept = card_of(load(tmp_path / "b.safetensors"))
+    assert (kept.test, kept.test.normalize) == (recipe.test_protocol, IMAGENET)
+
+
+def test_another_form_of_the_network_is_refused(recipe, tmp_path):
+    tsn, tsm = (replace(recipe, model=Build(builder)) for builder in (tsn_r10, tsm_r10))
+    card = ModelCard.of(tsm, ("a", "b"))
+    save_weights(tmp_path / "own.safetensors", card.build().state_dict(), card)
+    with pytest.raises(UserError, match=r"own\.safetensors: these are weights of tsm_r10, .* builds tsn_r10"):
+        convert_file(tmp_path / "own.safetensors", tsn, tmp_path / "x.safetensors")
+    other = replace(recipe, model=Build(tsm_r10, shift_div=8))
+    with pytest.raises(UserError, match=r"shift_div=4, and the recipe has shift_div=8"):
+        convert_file(tmp_path / "own.safetensors", other, tmp_path / "x.safetensors")
+    torch.save(thin_pair("tsm_mit__tsn_r50_8f")[1], tmp_path / "tsn.pth")
+    shifting = replace(recipe, model=Build(tsm_r50, width=8))
+    with pytest.raises(UserError, match=r"tsn\.pth: the weights are of a network without temporal shift"):
+        convert_file(tmp_path / "tsn.pth", shifting, tmp_path / "x.safetensors")
+    torch.save(image_weights(), tmp_path / "image.pth")
+    with pytest.raises(UserError, match=r"image\.pth: the weights are of an image network.*--init-from"):
+        convert_file(tmp_path / "image.pth", shifting, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+class TwoHeads(nn.Module):
+    """Separate classifiers of two verbs and of the nouns."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.ModuleDict({"verbs": nn.Linear(4, 2), "nouns": nn.Linear(4, num_classes - 2)})
+
+
+def test_the_classes_of_all_heads_are_counted(recipe, tmp_path):
+    names = ("verb: open", "verb: close", "noun: door", "noun: jar", "noun: lid")
+    recipe = replace(recipe, model=Build(TwoHeads), task=VerbNoun())
+    torch.save(TwoHeads(5).state_dict(), tmp_path / "x.pth")
+    convert_file(tmp_path / "x.pth", recipe, tmp_path / "x.safetensors", names)
+    assert card_of(load(tmp_path / "x.safetensors", recipe)).classes == names
+
+
+def test_nothing_is_overwritten(recipe, tmp_path):
+    recipe = replace(recipe, model=Build(tsn_r10))
+    torch.save(tsn_r10(num_classes=3).state_dict(), tmp_path / "x.pth")
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "x.pth")
+    (tmp_path / "dangling.safetensors").symlink_to(tmp_path / "none")
+    before = (tmp_path / "x.pth").read_bytes()
+    for name in ("folder", "link", "dangling"):
+        with pytest.raises(UserError, match=rf"{name}\.safetensors: expected a new file .* exists already"):
+            convert_file(tmp_path / "x.pth", recipe, tmp_path / f"{name}.safetensors")
+    assert (tmp_path / "x.pth").read_bytes() == before
+    assert not (tmp_path / "none").exists()
+
+
+def test_class_names_of_mmaction2_are_kept(recipe, tmp_path):
+    recipe = replace(recipe, model=Build(tsn_r10))
+    state = tsn_r10(num_classes=2).state_dict()
+    for meta in ({"CLASSES": ("b", "a")}, {"dataset_meta": {"classes": ["b", "a"]}}):
+        torch.save({"state_dict": state, "meta": meta}, tmp_path / "x.pth")
+        out = tmp_path / f"{len(meta)}{next(iter(meta))}.safetensors"
+        convert_file(tmp_path / "x.pth", recipe, out)
+        assert card_of(load(out)).classes == ("b", "a")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2_000_000_000, 0), (3, 2), (3, 64, 1)])
+def test_a_classifier_of_any_shape_is_one_line(shape, recipe, tmp_path):
+    state = tsn_r10(num_classes=3).state_dict() | {"fc.weight": torch.zeros(shape), "fc.bias": torch.ones(3)}
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"^[^\n]*x\.pth: [^\n]*classifier"):
+        convert_file(tmp_path / "x.pth", replace(recipe, model=Build(tsn_r10)), tmp_path / "x.safetensors")

@@ -20,12 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.checks import check_values, fits_dtype
 from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
 from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, place_classifier
 from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint, stored_classes
+from mmaction_lite.weights.converters.forms import differences
 from mmaction_lite.weights.converters.inflate import inflate
+from mmaction_lite.weights.converters.sources import StoredSettings, source_normalize, stored_settings
 
 __all__ = ["Conversion", "classifier_size", "convert", "read_checkpoint", "stored_classes"]
 
@@ -48,6 +51,10 @@ class Conversion:
             with the weights.
         classes: how the class names of the checkpoint relate to those of the network. "permuted": the
             classifier was loaded in the order of the network's classes.
+        other_form: differences between the network that the weights are for and the network that received
+            them, although all shapes are equal; see `forms`.
+        normalize: normalization of pixels that the weights expect; None if unknown.
+        notes: further remarks for the user.
     """
 
     source: str
@@ -56,6 +63,9 @@ class Conversion:
     unused: list[str]
     arguments: dict[str, Any] = field(default_factory=dict)
     classes: ClassMatch = "unknown"
+    other_form: list[str] = field(default_factory=list)
+    normalize: Normalize | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         permuted = "; head permuted to the order of the training classes" * (self.classes == "permuted")
@@ -65,6 +75,7 @@ class Conversion:
                 f"loaded: {len(self.loaded)} entries, from names of {self.source}{permuted}",
                 f"re-initialized: {', '.join(self.reinitialized) or 'none'}{differ}",
                 f"unused: {', '.join(self.unused) or 'none'}",
+                *(f"note: {note}" for note in [*self.other_form, *self.notes]),
             )
         )
 
@@ -98,8 +109,9 @@ def convert(
         UserError: entries without a counterpart, missing ones, other shapes or types, or values that are not
             finite.
     """
+    settings = stored_settings(state_dict)
     weights = find_state_dict(dict(state_dict), model.state_dict())
-    conversion, found = _match(weights, model, classes, source_classes)
+    conversion, found = _match(weights, model, classes, source_classes, settings)
     try:
         check_values(found, model.state_dict())
     except UserError as error:
@@ -144,6 +156,7 @@ def _match(
     model: nn.Module,
     classes: Sequence[str] | None = None,
     source_classes: Sequence[str] | None = None,
+    settings: StoredSettings | None = None,
 ) -> tuple[Conversion, dict[str, Tensor]]:
     """Return the conversion, and the weights by our names, each of the shape that the network has."""
     head = classifier_names(model, None if classes is None else len(classes))
@@ -180,7 +193,33 @@ def _match(
             f"{len(missing)} are missing{_examples(missing, strays)}, "
             f"{len(misfits)} differ in shape or type{shapes}; build the model that they are for"
         )
-    return Conversion(source, list(found), kept, unused, arguments, match), found
+    settings = settings or StoredSettings()
+    return (
+        Conversion(
+            source,
+            list(found),
+            kept,
+            unused,
+            arguments,
+            match,
+            list(differences(source, names, model, settings)) if table else [],
+            source_normalize(source, weights.keys(), settings),
+            _class_notes(kept, match, head, classes),
+        ),
+        found,
+    )
+
+
+def _class_notes(
+    kept: Sequence[str], match: ClassMatch, head: Sequence[str], classes: Sequence[str] | None
+) -> list[str]:
+    if kept or match != "unknown" or not head or classes is None:
+        return []
+    return [
+        f"the classifier is loaded, because it has {len(classes)} classes, too. The file does not name them: "
+        "if they are others, or in another order, first store their names with "
+        "`mmaction-lite convert --classes`"
+    ]
 
 
 def _recognize(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: Sequence[str]) -> Any | None:

@@ -1,5 +1,7 @@
 """The classifier of a network in its state dict, and the comparison of class names."""
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -76,7 +78,8 @@ def place_classifier(
             return weights, [], match
         assert classes is not None
         assert source_classes is not None
-        order = [list(source_classes).index(name) for name in classes]
+        order = class_order(source_classes, classes)
+        assert order is not None
         rows = _permuted(weights, names, order)
         if rows is not None:
             return weights | rows, [], match
@@ -132,10 +135,32 @@ def compare_classes(source: Sequence[str] | None, target: Sequence[str] | None) 
     """
     if source is None or target is None or _is_numbered(source) or _is_numbered(target):
         return "unknown"
-    if tuple(source) == tuple(target):
-        return "same"
-    is_permuted = sorted(source) == sorted(target) and len(set(source)) == len(source)
-    return "permuted" if is_permuted else "different"
+    order = class_order(source, target)
+    if order is None:
+        return "different"
+    return "same" if order == list(range(len(order))) else "permuted"
+
+
+def class_order(source: Sequence[str], target: Sequence[str]) -> list[int] | None:
+    """Return the position in `source` of every name in `target`; None if the names are not the same.
+
+    Names are compared exactly, otherwise in Unicode normalization form C, otherwise without regard to case,
+    spaces, hyphens and underscores. Each comparison must assign the names one to one.
+    """
+    for spelling in (str, _composed, _simplified):
+        ours, theirs = [spelling(name) for name in target], [spelling(name) for name in source]
+        places = {name: number for number, name in enumerate(theirs)}
+        if len(places) == len(theirs) and set(places) == set(ours) and len(ours) == len(theirs):
+            return [places[name] for name in ours]
+    return None
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _simplified(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", _composed(name).casefold()).strip()
 
 
 def _is_numbered(classes: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
 
 NAME = "PySlowFast"
@@ -55,7 +56,7 @@ def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
 
 
 def authors_form(lateral: Tensor | None, model: nn.Module) -> dict[str, Any]:
-    """Change SlowFast to the form of PySlowFast and PyTorchVideo, in place.
+    """Change SlowFast and C2D to the form of PySlowFast and PyTorchVideo, in place.
 
     Args:
         lateral: weight of the first lateral connection (C', C, T, 1, 1); None: not a SlowFast checkpoint.
@@ -65,6 +66,8 @@ def authors_form(lateral: Tensor | None, model: nn.Module) -> dict[str, Any]:
         The builder arguments of this form; empty for other networks.
     """
     backbone = getattr(model, "backbone", None)
+    if lateral is None and isinstance(backbone, ResNet):
+        return _padded(backbone)
     if lateral is None or not isinstance(backbone, SlowFast):
         return {}
     form: dict[str, Any] = {
@@ -75,3 +78,11 @@ def authors_form(lateral: Tensor | None, model: nn.Module) -> dict[str, Any]:
     }
     backbone.adapt(**form)
     return form
+
+
+def _padded(backbone: ResNet) -> dict[str, Any]:
+    """Pad the pooling after the stem; only C2D in the form of MMAction2 has none."""
+    if not isinstance(backbone.maxpool, MaxPool) or backbone.maxpool.padding == 1:
+        return {}
+    backbone.maxpool.padding = 1
+    return {"pool_padding": 1}

@@ -1,0 +1,144 @@
+"""Facts about the projects whose weights are converted, and the settings that their checkpoints store.
+
+| project | pixels | clips of its published tests |
+|---|---|---|
+| MMAction2 | RGB, mean and standard deviation of ImageNet | `SegmentFrames`, `DenseClips` |
+| PySlowFast, PyTorchVideo | RGB in [0, 1], mean 0.45, standard deviation 0.225 | `PySlowFastClips` |
+| MIT TSM | RGB in [0, 1], mean and standard deviation of ImageNet | `SegmentFrames` |
+| torchvision, image networks | RGB in [0, 1], mean and standard deviation of ImageNet | none |
+| torchvision, video networks | RGB in [0, 1], statistics of Kinetics-400 | `TimedClips` at 15 fps |
+
+`Normalize` is in units of 0 to 255, so values for pixels in [0, 1] are multiplied by 255. Sources: the
+configurations of MMAction2 1.2 and PySlowFast, `ops/transforms.py` and `main.py` of MIT TSM, and
+`transforms/_presets.py` of torchvision.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.errors import UserError
+from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
+
+IMAGENET = Normalize()
+PYSLOWFAST = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
+TORCHVISION_VIDEO = Normalize(
+    mean=(110.2008, 100.63983, 95.99475), std=(58.14765, 56.46975, 55.332195)
+)  # 255 · (0.43216, 0.394666, 0.37645) and 255 · (0.22803, 0.22145, 0.216989)
+NORMALIZE = {
+    mmaction2.NAME: IMAGENET,
+    pyslowfast.NAME: PYSLOWFAST,
+    pytorchvideo.NAME: PYSLOWFAST,
+    mit_tsm.NAME: IMAGENET,
+    torchvision.NAME: IMAGENET,
+}
+LONGEST_SETTINGS = 1 << 20  # characters of a stored configuration that are read
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSettings:
+    """Settings of the training that a checkpoint of another project stores as text; None where it has none.
+
+    Args:
+        normalize: normalization of pixels.
+        is_bgr: whether the channels of pixels are in the order blue, green, red.
+        backbone: class of the backbone in MMAction2, such as "ResNetTSM".
+        alpha: frames of the fast pathway of SlowFast per frame of the slow one.
+        shift_div: see `models.tsm`.
+        pool_stride: stride of the pooling after the stem of I3D in frames.
+        non_local: mode of non-local blocks.
+        style: "caffe" if the first convolution of a bottleneck has the stride, else "pytorch".
+    """
+
+    normalize: Normalize | None = None
+    is_bgr: bool = False
+    backbone: str | None = None
+    alpha: int | None = None
+    shift_div: int | None = None
+    pool_stride: int | None = None
+    non_local: str | None = None
+    style: str | None = None
+
+
+def stored_settings(checkpoint: Mapping[str, Any]) -> StoredSettings:
+    """Return the settings of the training that a checkpoint stores.
+
+    MMAction2 stores its configuration in `meta` as Python text, PySlowFast in `cfg` as YAML.
+
+    Args:
+        checkpoint: content of the file, as `read_checkpoint` returns it.
+    """
+    meta = checkpoint.get("meta")
+    texts = [meta.get("cfg"), meta.get("config")] if isinstance(meta, Mapping) else []
+    python = next((text[:LONGEST_SETTINGS] for text in texts if isinstance(text, str)), None)
+    if python is not None:
+        return StoredSettings(
+            normalize=_normalize(_python_list(python, "mean"), _python_list(python, "std"), scale=1.0),
+            is_bgr=bool(re.search(r"\bto_bgr=True", python)),
+            backbone=_word(python, r"\btype='(ResNet\w*|C2D|MobileNetV2\w*)'"),
+            alpha=_number(python, r"\bspeed_ratio=(\d{1,4})\b"),
+            shift_div=_number(python, r"\bshift_div=(\d{1,4})\b"),
+            pool_stride=_number(python, r"\bpool1_stride_t=(\d{1,4})\b"),
+            non_local=_word(python, r"\bmode='(dot_product|embedded_gaussian|gaussian)'"),
+            style=_word(python, r"\bstyle='(caffe|pytorch)'"),
+        )
+    yaml = checkpoint.get("cfg")
+    if isinstance(yaml, str):
+        yaml = yaml[:LONGEST_SETTINGS]
+        is_slowfast = re.search(r"^ {2}ARCH: slowfast\s*$", yaml, re.MULTILINE)
+        return StoredSettings(
+            normalize=_normalize(_yaml_list(yaml, "MEAN"), _yaml_list(yaml, "STD"), scale=255.0),
+            is_bgr=bool(re.search(r"^ {2}REVERSE_INPUT_CHANNEL: true\s*$", yaml, re.MULTILINE)),
+            alpha=_number(yaml, r"\n {2}ALPHA: (\d{1,4})\s") if is_slowfast else None,
+        )
+    return StoredSettings()
+
+
+def source_normalize(source: str, keys: Collection[str], settings: StoredSettings) -> Normalize | None:
+    """Return the normalization that weights expect: the stored one, otherwise that of the project.
+
+    Args:
+        source: name of the project.
+        keys: names of the weights.
+        settings: settings that the checkpoint stores.
+
+    Returns:
+        The normalization; None for weights of unknown origin.
+    """
+    if settings.normalize is not None:
+        return settings.normalize
+    if source == torchvision.NAME and "stem.0.weight" in keys:
+        return TORCHVISION_VIDEO
+    return NORMALIZE.get(source)
+
+
+def _python_list(text: str, name: str) -> list[str]:
+    found = re.search(rf"\b{name}=\[([\d., \n]{{1,200}})\]", text)
+    return [part.strip() for part in found[1].split(",") if part.strip()] if found else []
+
+
+def _yaml_list(text: str, name: str) -> list[str]:
+    found = re.search(rf"\n {{2}}{name}:((?:\n {{2}}- [\d.]{{1,20}}){{3}})\n", text)
+    return re.findall(r"- ([\d.]+)", found[1]) if found else []
+
+
+def _normalize(mean: list[str], std: list[str], scale: float) -> Normalize | None:
+    if len(mean) != 3 or len(std) != 3:
+        return None
+    try:
+        means, stds = ([round(float(value) * scale, 6) for value in values] for values in (mean, std))
+        return Normalize(mean=(means[0], means[1], means[2]), std=(stds[0], stds[1], stds[2]))
+    except (ValueError, UserError):
+        return None
+
+
+def _word(text: str, pattern: str) -> str | None:
+    found = re.search(pattern, text)
+    return found[1] if found else None
+
+
+def _number(text: str, pattern: str) -> int | None:
+    found = _word(text, pattern)
+    return int(found) if found else None

@@ -1,0 +1,123 @@
+"""Protocols for converted weights: normalization, sampling and windows of the project that trained them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
+from mmaction_lite.data.views.views import TestViews
+from mmaction_lite.errors import UserError
+from mmaction_lite.recipes import list_recipes
+from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.weights.converters import Conversion, pyslowfast
+from mmaction_lite.weights.converters.files import CARD
+from mmaction_lite.weights.converters.sources import NORMALIZE
+
+STRIDE = 32  # pixels for each position of the last feature map, in every network of PySlowFast
+
+
+def fit_protocol(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[str]]:
+    """Return the recipe with the protocols that converted weights expect, and notes about the changes.
+
+    A recipe with the normalization of the project stays unchanged, except for the window of PySlowFast's
+    test. A normalization of no known project is a choice of the user and stays, too.
+
+    Args:
+        recipe: recipe of the network.
+        conversion: result of the conversion.
+    """
+    expected = conversion.normalize
+    is_pyslowfast = conversion.source == pyslowfast.NAME
+    if expected is None or recipe.normalize == expected:
+        return _with_window(recipe) if is_pyslowfast else recipe, []
+    if recipe.normalize not in (expected, *NORMALIZE.values()):
+        return recipe, [
+            f"{conversion.source} normalizes pixels by {describe_normalize(expected)}, and the recipe, whose "
+            f"values are kept, by {describe_normalize(recipe.normalize)}"
+        ]
+    fitting = fitting_recipe(recipe, expected)
+    if fitting is not None:
+        changed = {name: getattr(fitting, name) for name in ("val", "test", "normalize", "window", "average")}
+        return replace(recipe, **changed), [
+            f"the protocols are those of {fitting.name}, which fits weights of {conversion.source}: "
+            f"{fitting.test_protocol}, pixels normalized by {describe_normalize(expected)}"
+        ]
+    changed: dict[str, Any] = {"normalize": expected}
+    if is_pyslowfast:
+        changed |= {name: _respaced(getattr(recipe, name)) for name in ("val", "test")}
+    recipe = replace(recipe, **changed)
+    return _with_window(recipe) if is_pyslowfast else recipe, [
+        f"the protocols have the normalization of {conversion.source}, {describe_normalize(expected)}"
+        f"{', and its sampling of clips' if is_pyslowfast else ''}"
+    ]
+
+
+def fitting_recipe(recipe: Recipe, normalize: Normalize) -> Recipe | None:
+    """Return the recipe of the package for the same network and clips with another normalization, if any."""
+    clips = recipe.test.clips
+    for other in list_recipes().values():
+        theirs = other.test.clips
+        if (
+            other.model.builder == recipe.model.builder
+            and other.normalize == normalize
+            and str(theirs) == str(clips)
+            and other.multigrid is None
+        ):
+            return other
+    return None
+
+
+def _respaced(views: TestViews) -> TestViews:
+    clips = views.clips
+    if not isinstance(clips, DenseClips):
+        return views
+    sizes = {name: getattr(clips, name) for name in ("clip_len", "frame_interval", "num_clips")}
+    return replace(views, clips=PySlowFastClips(**sizes))
+
+
+def describe_normalize(normalize: Normalize) -> str:
+    """Return mean and standard deviation as text."""
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (normalize.mean, normalize.std))
+    return f"mean ({mean}) and std ({std})"
+
+
+def _with_window(recipe: Recipe) -> Recipe:
+    """Return the recipe with PySlowFast's test of clips that are larger than those of the training.
+
+    PySlowFast classifies every window of the features that has the size of the features in training. Recipes
+    that already set a window, and those with equal sizes, stay unchanged.
+    """
+    trained, tested = min(recipe.train.crop.size), min(recipe.test.crop.size)
+    if recipe.window is not None or tested <= trained:
+        return recipe
+    return replace(recipe, window=trained // STRIDE)
+
+
+def normalize_notes(normalize: Normalize, conversion: Conversion, checkpoint: Mapping[str, Any]) -> list[str]:
+    """Return a note for a training that normalizes pixels differently from that of its initial weights.
+
+    Args:
+        normalize: normalization of the training.
+        conversion: result of loading the weights.
+        checkpoint: content of their file, as `read_checkpoint` returns it.
+    """
+    expected = conversion.normalize or _stored_normalize(checkpoint)
+    if expected is None or expected == normalize:
+        return []
+    mean, std = ("(" + ",".join(f"{v:g}" for v in values) + ")" for values in (expected.mean, expected.std))
+    return [
+        f"the initial weights expect pixels normalized by {describe_normalize(expected)}, and the training "
+        f"uses {describe_normalize(normalize)}; to use theirs, add "
+        f"--set 'normalize.mean={mean}' --set 'normalize.std={std}'"
+    ]
+
+
+def _stored_normalize(checkpoint: Mapping[str, Any]) -> Normalize | None:
+    """Return the normalization in the model card of a checkpoint, if it has a valid one."""
+    try:
+        fields = json.loads(checkpoint[CARD])["test"]["normalize"]
+        return Normalize(mean=tuple(fields["mean"]), std=tuple(fields["std"]))
+    except (KeyError, ValueError, TypeError, RecursionError, UserError):
+        return None

@@ -1,0 +1,89 @@
+"""Converted weights are stored with the normalization, sampling and windows of their project."""
+
+from dataclasses import replace
+
+import pytest
+
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.samplers import PySlowFastClips
+from mmaction_lite.models import r2plus1d_r34
+from mmaction_lite.recipes import get_recipe
+from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.weights.converters import Conversion
+from mmaction_lite.weights.converters.sources import IMAGENET, PYSLOWFAST, TORCHVISION_VIDEO
+from mmaction_lite.weights.fitting_protocol import describe_normalize, fit_protocol, normalize_notes
+
+MMACTION2 = "slowonly_r50_8x8x1_256e_kinetics400_rgb"
+AUTHORS = "slowonly_r50_8x8x1_196e_kinetics400_rgb"
+
+
+def converted(source: str, normalize: Normalize | None) -> Conversion:
+    return Conversion(source, [], [], [], normalize=normalize)
+
+
+@pytest.mark.parametrize(
+    ("source", "normalize", "given", "fitting"),
+    [
+        ("PySlowFast", PYSLOWFAST, MMACTION2, AUTHORS),
+        ("PyTorchVideo", PYSLOWFAST, MMACTION2, AUTHORS),
+        ("MMAction2", IMAGENET, AUTHORS, MMACTION2),
+        (
+            "PySlowFast",
+            PYSLOWFAST,
+            "slowfast_r50_4x16x1_256e_kinetics400_rgb",
+            "slowfast_r50_4x16x1_196e_kinetics400_rgb",
+        ),
+    ],
+)
+def test_the_protocols_are_those_of_the_recipe_that_fits(source, normalize, given, fitting):
+    recipe, notes = fit_protocol(get_recipe(given), converted(source, normalize))
+    assert recipe.test_protocol == get_recipe(fitting).test_protocol
+    assert recipe.val_protocol == get_recipe(fitting).val_protocol
+    assert recipe.model == get_recipe(given).model
+    (note,) = notes
+    assert f"those of {fitting}, which fits weights of {source}" in note
+
+
+@pytest.mark.parametrize(
+    ("source", "normalize", "name"),
+    [
+        ("PySlowFast", PYSLOWFAST, AUTHORS),
+        ("MMAction2", IMAGENET, MMACTION2),
+        ("MIT TSM", IMAGENET, "tsm_r50_1x1x8_50e_kinetics400_rgb"),
+        ("mmaction-lite", None, MMACTION2),
+    ],
+)
+def test_a_recipe_that_fits_stays(source, normalize, name):
+    assert fit_protocol(get_recipe(name), converted(source, normalize)) == (get_recipe(name), [])
+
+
+def test_without_a_recipe_that_fits_normalization_and_sampling_change():
+    own = replace(get_recipe(MMACTION2), model=Build(r2plus1d_r34))
+    own = replace(own, test=replace(own.test, clips=replace(own.test.clips, frame_interval=3)))
+    recipe, (note,) = fit_protocol(own, converted("PySlowFast", PYSLOWFAST))
+    assert recipe.normalize == PYSLOWFAST
+    assert recipe.test.clips == PySlowFastClips(clip_len=8, frame_interval=3, num_clips=10)
+    assert "normalization of PySlowFast, mean (114.75, 114.75, 114.75)" in note
+    assert "sampling of clips" in note
+    recipe, (note,) = fit_protocol(own, converted("torchvision", TORCHVISION_VIDEO))
+    assert (recipe.normalize, recipe.test) == (TORCHVISION_VIDEO, own.test)
+    assert "sampling" not in note
+
+
+def test_a_normalization_that_the_user_chose_stays():
+    own = replace(get_recipe(MMACTION2), normalize=Normalize(mean=(1, 2, 3)))
+    recipe, (note,) = fit_protocol(own, converted("PySlowFast", PYSLOWFAST))
+    assert recipe == own
+    assert "whose values are kept" in note
+
+
+def test_a_training_names_the_normalization_of_its_initial_weights(recipe):
+    (note,) = normalize_notes(IMAGENET, converted("PySlowFast", PYSLOWFAST), {})
+    assert (
+        "--set 'normalize.mean=(114.75,114.75,114.75)' --set 'normalize.std=(57.375,57.375,57.375)'" in note
+    )
+    assert describe_normalize(IMAGENET) in note
+    assert normalize_notes(IMAGENET, converted("MIT TSM", IMAGENET), {}) == []
+    assert normalize_notes(IMAGENET, converted("mmaction-lite", None), {"card": "[]"}) == []
+    card = '{"test": {"normalize": {"mean": [1, 2, 3], "std": [1, 1, 1]}}}'
+    assert normalize_notes(IMAGENET, converted("mmaction-lite", None), {"card": card})
