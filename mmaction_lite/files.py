@@ -56,8 +56,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def partial_files(path: Path) -> list[Path]:
-    """Return the temporary files that killed calls of `write_atomically` left beside `path`."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}")
+    """Return the temporary files that killed calls of `write_atomically` left beside `path`.
+
+    Files of editors, such as `.recipe.txt.swp`, are not among them.
+    """
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(?:[a-z0-9_]{8}|\w*\d\w*)")
     return [file for file in path.parent.glob(f".{glob.escape(path.name)}.*") if pattern.fullmatch(file.name)]
 
 

@@ -252,7 +252,7 @@ def _take_steps(loader: Iterable[Batch], session: _Session) -> None:
         log.step(progress.step, result, batch.samples, began, data_seconds)
         if training.epoch.is_integer() or is_saving:
             log.settle()
-            run.save_last(progress, *training.state.checkpoint())
+            run.save_last(progress, *training.state.checkpoint(), log.numbers)
             saved_at = perf_counter()
         if training.is_validation_due:
             _validate(session)
@@ -261,7 +261,7 @@ def _take_steps(loader: Iterable[Batch], session: _Session) -> None:
         began = perf_counter()
     log.settle()
     if not training.is_over:
-        run.save_last(progress, *training.state.checkpoint())
+        run.save_last(progress, *training.state.checkpoint(), log.numbers)
         run.settle()
         raise Interrupted(
             f"stopped at step {progress.step} of {training.last_step}, saved; "
@@ -271,15 +271,16 @@ def _take_steps(loader: Iterable[Batch], session: _Session) -> None:
 
 def _validate(session: _Session) -> None:
     """Validate, log the scores and save. After a stop signal the resumed run repeats the validation."""
-    training, run, progress = session.training, session.run, session.training.progress
+    training, run, log = session.training, session.run, session.log
+    progress = training.progress
     result = training.validate(session.clips, session.stop)
     if result is None:
         return
-    session.log.validated(progress.step, result)
+    log.validated(progress.step, result)
     metric, score = next(iter(result.metrics.items()))
     if progress.record_validation(metric, score):
         run.save_best(progress, training.state.eval_model, result)
-    run.save_last(progress, *training.state.checkpoint())
+    run.save_last(progress, *training.state.checkpoint(), log.numbers)
 
 
 def printer(console: Console) -> Callable[[str], None]:

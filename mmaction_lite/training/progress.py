@@ -1,4 +1,4 @@
-"""Progress of a training: progress bar, metrics.jsonl, TensorBoard, unreadable videos, and alarms."""
+"""Progress of a training: metrics.jsonl, TensorBoard, unreadable videos, and alarms."""
 
 import hashlib
 import json
@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 from torch import Tensor
 
@@ -19,12 +18,14 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.device import peak_memory
 from mmaction_lite.distributed import DistributedContext
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, printable
 from mmaction_lite.files import read_json_lines, write_atomically
 from mmaction_lite.inference.scores import Evaluation
+from mmaction_lite.training.progress_line import ProgressLine
 from mmaction_lite.training.training import StepResult
 
 MAX_BROKEN_SHARE = 0.05
+DIVERGED, DIVERGED_STEPS = 1000.0, 10  # a loss this many times the first one, in this many steps in a row
 
 
 class Board(Protocol):
@@ -108,25 +109,19 @@ class TrainingLog:
             str(out), purge_step=first_step + 1, write_to_disk=context.is_main_process
         )
         self.boards: list[Board] = [tensorboard]
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]:.1f}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self.task = self.progress.add_task("", total=last_step, completed=first_step, epoch=0.0, numbers="")
+        self.console = console
+        self.line = ProgressLine(console, round(batch_plan.epochs(last_step)), first_step, last_step)
+        self.lr, self.loss, self._first_loss = math.nan, math.nan, math.nan
+        self._large_losses = 0
         self._window: dict[str, float] = defaultdict(float)
         self._pending: tuple[int, float, Tensor, Tensor, Sequence[int]] | None = None
 
     def __enter__(self) -> "TrainingLog":
-        self.progress.start()
+        self.line.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+        self.line.__exit__(*exception)
         for board in self.boards:
             board.close()
 
@@ -143,7 +138,7 @@ class TrainingLog:
             data_seconds: duration of that wait, in seconds.
 
         Raises:
-            UserError: the loss of the previous step is not finite.
+            UserError: the loss of the previous step is not finite, or see `settle`.
         """
         # Reading a loss waits for the device; reading that of the previous step leaves the device work to do.
         self.settle()
@@ -156,18 +151,13 @@ class TrainingLog:
         """Read the values of the last step, and write a row if one is due.
 
         Raises:
-            UserError: its loss is not finite.
+            UserError: its loss is not finite, or the last losses are `DIVERGED` times the first one.
         """
         if self._pending is None:
             return
         step, lr, loss, correct, samples = self._pending
         self._pending = None
-        if not math.isfinite(float(loss)):
-            videos = ", ".join(self.samples.name(sample) for sample in samples)
-            raise UserError(
-                f"the loss of step {step} is {float(loss)}: stopped before the next checkpoint; lower the "
-                f"learning rate ({lr:.4g}), or check the videos of the batch: {videos}"
-            )
+        self._check_loss(step, lr, float(loss), samples)
         self._window["read"] += 1
         self._window["loss"] += float(loss)
         self._window["top1"] += float(correct)
@@ -187,12 +177,39 @@ class TrainingLog:
                 "limited_by": "data" if window["data_seconds"] > 0.1 * window["seconds"] else "network",
             }
             self._write(row, "train")
-            numbers = (
-                "loss {loss:.3f}  top-1 {top1:.0%}  lr {lr:.2g}  iteration {iteration_seconds:.3f} s "
-                "(data {data_seconds:.3f}), limited by {limited_by}  memory {memory_mib:.0f} MiB"
+            self.line.row(row)
+        self.line.step(step, epoch)
+
+    @property
+    def numbers(self) -> str:
+        """Loss and learning rate of the last step that was read, for messages."""
+        return "" if math.isnan(self.loss) else f"loss {self.loss:.4g}, learning rate {self.lr:.4g}"
+
+    def _check_loss(self, step: int, lr: float, loss: float, samples: Sequence[int]) -> None:
+        """Stop a training that has diverged, before the next checkpoint.
+
+        Raises:
+            UserError: the loss is not finite, or `DIVERGED_STEPS` losses in a row are `DIVERGED` times the
+                first one.
+        """
+        self.lr, self.loss = lr, loss
+        if not math.isfinite(loss):
+            names = [printable(self.samples.name(sample)) for sample in samples[:4]]
+            more = f" and {len(samples) - 4} more" if len(samples) > 4 else ""
+            raise UserError(
+                f"the loss of step {step} is {loss}: stopped before the next checkpoint; lower the "
+                f"learning rate ({lr:.4g}), or check the videos of the batch: {', '.join(names)}{more}"
             )
-            self.progress.update(self.task, numbers=numbers.format(**row))
-        self.progress.update(self.task, completed=step, epoch=epoch)
+        if math.isnan(self._first_loss):
+            self._first_loss = loss
+        is_large = loss > DIVERGED * max(1.0, self._first_loss)
+        self._large_losses = self._large_losses + 1 if is_large else 0
+        if self._large_losses == DIVERGED_STEPS:
+            raise UserError(
+                f"the training diverges: the loss of step {step} is {loss:.4g}, that of the first step was "
+                f"{self._first_loss:.4g}; lower the learning rate ({lr:.4g}), for example with "
+                f"--set optimizer.lr=..., or set max_grad_norm"
+            )
 
     def validated(self, step: int, result: Evaluation) -> None:
         """Write and print the results of a validation."""
@@ -209,7 +226,8 @@ class TrainingLog:
         }
         self._write(row, "val")
         numbers = f"{result.describe()}, loss {row['loss']:.3f}"
-        self.progress.console.print(f"epoch {epoch:g}: val {numbers}", highlight=False, soft_wrap=True)
+        line = f"epoch {epoch:g}: val {numbers}"
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _write(self, row: dict[str, Any], part: str) -> None:
         if not self.context.is_main_process:
@@ -255,7 +273,8 @@ class Quarantine:
         if faults and len(self.paths) > self.max_share * self.num_videos:
             raise UserError(
                 f"{len(self.paths)} of {self.num_videos} videos cannot be read, more than "
-                f"{self.max_share:.0%}; {self.file} lists them, the last: {faults[-1].reason}"
+                f"{self.max_share:.0%}; {self.file} lists them, the last: {faults[-1].reason}. Run "
+                "`mmaction-lite data validate DATA --out checked`, then continue with --data checked --resume"
             )
 
 

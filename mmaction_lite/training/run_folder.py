@@ -194,8 +194,10 @@ class RunFolder:
         progress, self._saved = Progress(**self._saved["progress"]), None
         return progress
 
-    def save_last(self, progress: Progress, model: Stateful, states: States) -> None:
+    def save_last(self, progress: Progress, model: Stateful, states: States, numbers: str = "") -> None:
         """Write `last.pt`, from which the run can be resumed, in the background and from a copy.
+
+        `numbers` describes the last step, for the error message.
 
         Raises:
             UserError: a weight is not finite.
@@ -204,8 +206,8 @@ class RunFolder:
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise UserError(
-                    f"step {progress.step}: {name} holds values that are not finite, so it was not saved; "
-                    "lower the learning rate, or set max_grad_norm"
+                    f"step {progress.step}: {name} holds values that are not finite, so it was not saved"
+                    f"{numbers and f' ({numbers})'}; lower the learning rate, or set max_grad_norm"
                 )
         state = self._state(progress, model)
         state |= {name: part.state_dict() for name, part in states.items()}
@@ -249,7 +251,7 @@ class RunFolder:
 def _is_used(file: Path) -> bool:
     """Whether a file belongs to a started run; `recipe.txt` and partial files remain of one killed before."""
     if file.name == "recipe.txt":
-        return not has_marker(b"\n# trained on ")(file)
+        return not has_marker(b"\n# trained on ")(file) and not partial_files(file.with_name("last.pt"))
     return not any(file in partial_files(file.with_name(name)) for name in ("recipe.txt", "last.pt"))
 
 

@@ -109,3 +109,21 @@ def test_broken_videos_are_listed_once_and_five_in_a_hundred_are_allowed(tmp_pat
     assert Quarantine(tmp_path, 100).paths == {line["path"] for line in lines}
     with pytest.raises(UserError, match=r"6 of 100 videos cannot be read, more than 5%.*no frames"):
         quarantine.add(faults[5:])
+
+
+def test_a_training_that_diverges_stops_within_ten_steps(tmp_path):
+    with open_log(tmp_path) as log:
+        for number in range(1, 12):
+            add_step(log, number, loss=0.7 if number == 1 else 5e3)
+        with pytest.raises(
+            UserError,
+            match=r"diverges: the loss of step 11 is 5000, that of the first step was 0\.7; .*\(0\.1\)",
+        ):
+            log.settle()
+
+
+def test_single_large_losses_do_not_stop_a_training(tmp_path):
+    with open_log(tmp_path) as log:
+        for number in range(1, 40):
+            add_step(log, number, loss=5e3 if number % 10 else 0.7)
+        log.settle()

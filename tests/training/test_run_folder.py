@@ -91,8 +91,8 @@ def test_only_the_same_run_is_continued(tmp_path, recipe, samples):
 def test_files_of_a_killed_run_do_not_prevent_a_new_run(tmp_path, recipe, samples):
     out = tmp_path / "run"
     out.mkdir()
-    (out / "recipe.txt").write_text("# tsm, seed 0\n# trained on 6 clips of 2 classes\nRecipe()\n")
-    (out / ".last.pt.x1y2z3_4").write_bytes(b"half a checkpoint")
+    (out / "recipe.txt").write_text("half a re")
+    (out / ".last.pt.x1y2").write_bytes(b"half a checkpoint")
     begin(out, recipe, samples, network())
     assert sorted(file.name for file in out.iterdir()) == ["last.pt", "recipe.txt"]
 
@@ -166,3 +166,13 @@ def test_validations_are_recorded():
     assert progress.bad_validations == 1
     assert progress.record_validation("top1", 0.6)
     assert (progress.best_step, progress.bad_validations) == (6, 0)
+
+
+def test_a_recipe_file_of_the_user_is_not_replaced(tmp_path, recipe, samples):
+    for name in ("recipe.txt", ".recipe.txt.swp"):
+        out = tmp_path / name[-3:]
+        out.mkdir()
+        (out / name).write_text("flour, sugar")
+        with pytest.raises(UserError, match="is already used"):
+            begin(out, recipe, samples, network())
+        assert (out / name).read_text() == "flour, sugar"
