@@ -145,7 +145,7 @@ def _test(run: Path, data: Path) -> Evaluation:
 
 
 def _title(console: Console, text: str) -> None:
-    console.print(f"\n[bold]{text}[/bold]")
+    console.print(f"\n[bold]{escape(printable(text))}[/bold]")
 
 
 def _print_results(

@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mmaction_lite import __version__
 from mmaction_lite.cli import benchmark, data, weights
+from mmaction_lite.cli.mistakes import check_arguments, describe_usage_error, is_help
 from mmaction_lite.cli.options import (
     Amp,
     Compile,
@@ -22,19 +24,22 @@ from mmaction_lite.cli.options import (
     Weights,
     Workers,
     console,
+    prepare_streams,
     print_json,
+    show,
     start,
     track,
     warn,
 )
-from mmaction_lite.errors import Interrupted, MissingSplitError, UserError, VideoError
+from mmaction_lite.errors import Interrupted, MissingSplitError, UserError, VideoError, describe
 
 # Base class of typer's exceptions for wrong options and arguments, which has no public name.
-UsageError: Any = typer.BadParameter.__base__
+ClickException: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     help="Video action recognition: train, test, predict, report.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -42,6 +47,22 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(weights.app, name="weights")
+
+
+def _print_version(is_given: bool) -> None:
+    if is_given:
+        print(f"mmaction-lite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Video action recognition: train, test, predict, report."""
 
 
 @app.command()
@@ -179,7 +200,7 @@ def train(
         console=console(),
     )
     best = f"best val {TITLES[done.metric]} {done.best_score:.1%} at step {done.best_step}"
-    print(f"{done.step} steps done; {best}: {out}")
+    show(f"{done.step} {'step' if done.step == 1 else 'steps'} done; {best}: {out}")
 
 
 @app.command()
@@ -225,7 +246,7 @@ def convert(
         chosen = chosen or recipe_for(entry)
     assert chosen is not None
     # The protocols of public weights are in the catalogue.
-    print(convert_file(path, chosen, out, names, keep_protocol=keep_protocol or entry is not None))
+    show(str(convert_file(path, chosen, out, names, keep_protocol=keep_protocol or entry is not None)))
 
 
 @app.command("test")
@@ -300,27 +321,35 @@ def test(
         )
     for fault in result.faults:
         warn(f"unreadable, scored as incorrect: {fault.reason}")
-    print(result.describe(digits=2))
-    print(result.protocol_line)
+    show(result.describe(digits=2))
+    show(result.protocol_line)
 
 
 @app.command()
 def predict(
     weights: Weights,
-    videos: Annotated[list[Path], typer.Argument(help="Video files or folders of JPEG frames.")],
+    videos: Annotated[
+        list[Path],
+        typer.Argument(help="Video files, folders of frames or of clips, or patterns such as 'x/*.mp4'."),
+    ],
     recipe: Annotated[
         str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Number of classes to print per video.")] = 5,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of classes to print per video [default: 5; with --json: all]."),
+    ] = None,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Predict the classes of videos."""
+    from mmaction_lite.data.tools.find import find_clips
     from mmaction_lite.inference.predict import load_for_inference, predictions
     from mmaction_lite.recipes import get_recipe
 
     model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(start(device))
+    videos = find_clips(videos)
     rows: list[dict[str, Any]] = []
     for video in videos:
         try:
@@ -332,13 +361,13 @@ def predict(
         labels = [
             {"label": label, "score": float(s)} for label, s in zip(result.labels, result.scores, strict=True)
         ]
-        rows.append({"video": str(video), "predictions": labels, "protocol": str(result.protocol)})
+        rows.append({"video": str(video), "predictions": labels[:top], "protocol": str(result.protocol)})
         if not as_json:
-            best = ", ".join(f"{row['label']} {row['score']:.3f}" for row in labels[:top])
-            print(f"{video}: {best}")
+            best = ", ".join(f"{row['label']} {row['score']:.3f}" for row in labels[: top or 5])
+            show(f"{video}: {best}")
     protocols = {row["protocol"] for row in rows if "protocol" in row}
     if protocols and not as_json:
-        print(*protocols)
+        show(" ".join(protocols))
     if as_json:
         print_json({"videos": rows})
     if any("error" in row for row in rows):
@@ -355,7 +384,7 @@ def report(
     """Write an HTML page about runs: learning curves, confusion matrix, classes and worst clips."""
     from mmaction_lite.report.page import write_report
 
-    print(write_report(runs, out))
+    show(str(write_report(runs, out)))
 
 
 def main() -> None:
@@ -366,27 +395,49 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.environ.get("RANK", "0") != "0":  # only rank 0 prints results
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    prepare_streams()
     try:
-        sys.exit(app(standalone_mode=False, prog_name="mmaction-lite"))
-    except UsageError as error:
-        # typer prefixes errors from the types of options with "Value error".
-        message = error.format_message().replace("Value error, ", "").rstrip(".")
-        command = error.ctx.command_path if error.ctx else "mmaction-lite"
-        warn(message if "\n" in message else f"error: {message} (see {command} --help)")
-        sys.exit(2)
+        check_arguments(sys.argv[1:])
+        code = app(standalone_mode=False, prog_name="mmaction-lite")
+        sys.stdout.flush()
+    except ClickException as error:
+        if is_help(error):
+            print(error.format_message(), file=sys.stderr)
+        else:
+            warn(describe_usage_error(error, sys.argv[1:]))
+        code = 2
     except typer.Abort:
-        sys.exit(130)
+        code = 130
     except Interrupted as error:
         if os.environ.get("RANK", "0") == "0":
             warn(str(error))
-        sys.exit(130)
+        code = 130
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
     except UserError as error:
         warn(f"error: {error}")
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        warn(f"error: {error.filename}: {error.strerror}")
-        sys.exit(2)
+        code = 2
+    except (OSError, MemoryError, RuntimeError) as error:
+        code = _exit_code(error)
+    sys.exit(code)
+
+
+def _exit_code(error: OSError | MemoryError | RuntimeError) -> int:
+    """Print one line about an error of the system and return the exit code; raise other errors again."""
+    if isinstance(error, BrokenPipeError):
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of a pipe ended, as in `mmaction-lite list | head`
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+            return 141
+        raise error
+    is_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    if is_memory or type(error).__name__ == "OutOfMemoryError":
+        warn(
+            f"error: the memory is too small ({describe(error)}); use smaller clips, fewer views or --workers"
+        )
+        return 2
+    if not isinstance(error, OSError):
+        raise error
+    warn(f"error: {error.filename or 'a file'}: {describe(error)}")
+    return 2

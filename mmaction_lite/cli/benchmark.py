@@ -8,7 +8,18 @@ from rich.console import Console
 from rich.table import Table
 
 from mmaction_lite.cli.data import generate_scenes_like_kinetics
-from mmaction_lite.cli.options import Amp, Compile, Device, Json, Workers, print_json, start, track, warn
+from mmaction_lite.cli.options import (
+    Amp,
+    Compile,
+    Device,
+    Json,
+    Workers,
+    print_json,
+    show,
+    start,
+    track,
+    warn,
+)
 from mmaction_lite.errors import UserError
 
 app = typer.Typer(help="Measure the speed of networks and of decoding.", rich_markup_mode=None)
@@ -132,8 +143,8 @@ def benchmark(
     if as_json:
         print_json(found)
     else:
-        print(text)
-        print(f"{out}: benchmark.json, benchmark.md, benchmark.png")
+        show(text)
+        show(f"{out}: benchmark.json, benchmark.md, benchmark.png")
     if failed:
         raise UserError(f"not all rows could be measured: {failed[0]}")
 
@@ -148,7 +159,7 @@ def benchmark_page(
     from mmaction_lite.benchmark.run import read_result
 
     write_page([(file, read_result(file)) for file in results], out)
-    print(out)
+    show(str(out))
 
 
 @app.command("scaling")
@@ -195,7 +206,7 @@ def benchmark_scaling(
     ]
     if as_json:
         return print_json({"setting": row["setting"], "predictions": [vars(made) for made in predictions]})
-    print(f"{row['setting']}, batch size {row['batch_size']} per device")
+    show(f"{row['setting']}, batch size {row['batch_size']} per device")
     table = Table(
         "devices",
         "iteration, s",
@@ -252,15 +263,15 @@ def benchmark_loader(
     )
     if as_json:
         return print_json(vars(report))
-    print(f"{report.data}, {report.recipe}: {report.clips} clips, {report.unreadable} unreadable")
+    show(f"{report.data}, {report.recipe}: {report.clips} clips, {report.unreadable} unreadable")
     table = Table("stage", "CPU ms per clip (median)", box=None)
     rows = [*report.stages.items(), ("whole path, file to pixels", report.whole)]
     rows += [(f"open and decode: {name}", value) for name, value in report.peers.items()]
     for name, value in rows:
         table.add_row(name, f"{value:.2f}")
     Console().print(table)
-    print(f"whole path / (open + decode): {report.whole_to_decode:.2f} (median over clips)")
-    print(
+    show(f"whole path / (open + decode): {report.whole_to_decode:.2f} (median over clips)")
+    show(
         f"{report.clips_per_second:.1f} clips/s from {report.workers} decoding workers; "
         f"limited by: {report.limited_by}"
     )

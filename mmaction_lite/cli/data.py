@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmaction_lite.cli.options import Data, HangSeconds, Json, Workers, console, print_json, track, warn
+from mmaction_lite.cli.options import Data, HangSeconds, Json, Workers, console, print_json, show, track, warn
 
 app = typer.Typer(help="Generate, check and convert datasets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,10 +29,10 @@ def generate(
 
     if scenes:
         generate_scenes_like_kinetics(out, scenes, keyframe_every)
-        print(f"{out}: train and val, for measurements of decoding")
+        show(f"{out}: train and val, for measurements of decoding")
         return
     generate_motions(out, "frames" if frames else "video", console())
-    print(f"{out}: train, val and test as class folders and as list files")
+    show(f"{out}: train, val and test as class folders and as list files")
 
 
 def generate_scenes_like_kinetics(out: Path, clips: int, keyframe_every: int | None) -> None:
@@ -66,11 +66,11 @@ def validate(
         print_json(vars(report))
     else:
         for name, facts in report.splits.items():
-            print(f"{name}: {describe(facts)}")
+            show(f"{name}: {describe(facts)}")
         for line in [*(f"note: {note}" for note in report.notes), *report.faults]:
             warn(line)
         if out is not None:
-            print(f"{out}: lists of the readable clips, a dataset for --data")
+            show(f"{out}: lists of the readable clips, a dataset for --data")
     if report.faults:
         raise typer.Exit(1)
 
@@ -112,7 +112,7 @@ def prepare(
     faults = prepare(data, out, form, track, workers=settings, engine=engine)
     for fault in faults:
         warn(f"unreadable, omitted: {fault}")
-    print(f"{out}: a dataset for --data, {len(faults)} unreadable videos omitted")
+    show(f"{out}: a dataset for --data, {len(faults)} unreadable videos omitted")
 
 
 @app.command()
@@ -130,7 +130,7 @@ def index(
     from mmaction_lite.data.tools.index import index
 
     count = index(shards, out, url)
-    print(f"{out}: {count} clips in {len(shards)} tar files")
+    show(f"{out}: {count} clips in {len(shards)} tar files")
 
 
 @app.command()
@@ -148,4 +148,4 @@ def browse(
 
     check_out(out)
     count = browse(read_split(data, "train"), get_recipe(recipe).train, out, clips, seed)
-    print(f"{out}: {count} views")
+    show(f"{out}: {count} views")

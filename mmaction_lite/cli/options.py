@@ -1,6 +1,7 @@
 """Options and output functions that all commands share."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+LONGEST = 4000  # characters of a printed line
 Data = Annotated[
     Path,
     typer.Option(
@@ -86,11 +88,38 @@ def track(items: Iterable[T], total: int, title: str) -> Iterable[T]:
     return rich_track(items, title, total, console=shown, transient=True, disable=not shown.is_terminal)
 
 
+def prepare_streams() -> None:
+    """Make standard output and standard error accept every text, in any locale and if they are closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def warn(line: str) -> None:
-    """Print a line on standard error."""
-    print(line, file=sys.stderr)
+    """Print one line on standard error."""
+    print(printable(line, LONGEST), file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Print the lines of a result on standard output."""
+    print("\n".join(printable(line, LONGEST) for line in text.split("\n")))
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print the JSON object of `--json` on standard output."""
-    print(json.dumps(value, ensure_ascii=False))
+    """Print the JSON object of `--json` on standard output. Numbers that are not finite become null."""
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(_finite(value), ensure_ascii=not is_unicode, allow_nan=False)
+    # Bytes of file names that are not UTF-8 (lone surrogates) become escape sequences of JSON.
+    print(text.encode("utf-8", "backslashreplace").decode())
+
+
+def _finite(value: Any) -> Any:
+    """Return a value in which None replaces numbers that are not finite, which JSON cannot express."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

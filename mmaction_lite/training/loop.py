@@ -18,7 +18,7 @@ from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.loader import Batch, Fault
 from mmaction_lite.data.loading.workers import ONE_PER_CORE, WorkerSettings
 from mmaction_lite.distributed import DistributedContext, init_distributed
-from mmaction_lite.errors import Interrupted, UserError
+from mmaction_lite.errors import Interrupted, UserError, printable
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.clips import TrainingClips, read_training_split
 from mmaction_lite.training.preflight import check_fit, check_windows, print_summary
@@ -285,7 +285,12 @@ def _validate(session: _Session) -> None:
 
 def printer(console: Console) -> Callable[[str], None]:
     """Return a function that prints a line without formatting."""
-    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def report(text: str) -> None:
+        text = "\n".join(printable(line, 4000) for line in text.split("\n"))
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    return report
 
 
 def _was_restarted(out: Path) -> bool:

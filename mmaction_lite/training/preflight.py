@@ -21,7 +21,7 @@ from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.views.crops import TenCrop
 from mmaction_lite.distributed import DistributedContext
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, printable
 from mmaction_lite.inference.scores import forward_options
 from mmaction_lite.models.network import has_layers
 from mmaction_lite.models.recognizer import Recognizer
@@ -152,6 +152,7 @@ def print_summary(
             f"multigrid: {batches[0]} first, {batches[-1]} last; {batch_plan.first_step(recipe.epochs)} steps"
         )
     lines += _notes(recipe, card, samples, val_samples, model)
+    lines = [printable(line, 4000) for line in lines]
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -227,7 +227,7 @@ class TrainingLog:
         self._write(row, "val")
         numbers = f"{result.describe()}, loss {row['loss']:.3f}"
         line = f"epoch {epoch:g}: val {numbers}"
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     def _write(self, row: dict[str, Any], part: str) -> None:
         if not self.context.is_main_process:
