@@ -11,7 +11,7 @@ GROUND = {"errors", "settings", "files", "device", "distributed"}
 ALLOWED = {
     "__main__": {"cli"},
     "cli": {"demo", "benchmark", "training", "inference", "report", "weights", "recipes", "tasks", "data"}
-    | {"models"}
+    | {"models", "__init__"}
     | GROUND,
     "demo": {"training", "inference", "report", "weights", "recipes", "tasks", "data", "models"} | GROUND,
     "benchmark": {"training", "inference", "weights", "recipes", "tasks", "optim", "data", "models"} | GROUND,

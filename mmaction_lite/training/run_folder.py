@@ -111,8 +111,7 @@ class RunFolder:
             self.card = ModelCard.from_json(self._saved["card"])  # initial weights may have changed it
         else:
             self._saved = None
-            if out.exists() and (not out.is_dir() or any(map(_is_used, out.iterdir()))):
-                raise UserError(f"{out}: is already used; pass --resume to continue it, or another --out")
+            _check_unused(out)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -246,6 +245,24 @@ class RunFolder:
                     f"{self.out}: cannot resume: the run was started with {then.strip()!r}, now it is "
                     f"{now.strip()!r}; start a new run with another --out"
                 )
+
+
+def _check_unused(out: Path) -> None:
+    """Check that a run folder is new, empty, or has only the first files of a run that was killed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is already used: it is a file; expected a folder. Pass another --out")
+    used = sorted(filter(_is_used, out.iterdir())) if out.exists() else []
+    if not used:
+        return
+    if (out / "last.pt").is_file():
+        raise UserError(f"{out}: is already used; pass --resume to continue it, or another --out")
+    raise UserError(
+        f"{out}: is already used, and not by a run: it contains {printable(used[0].name)}; pass another --out"
+    )
 
 
 def _is_used(file: Path) -> bool:

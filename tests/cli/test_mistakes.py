@@ -1,13 +1,31 @@
 """Deliberate mistakes: each is one line on standard error with a way to fix it, and exit code 2."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from mmaction_lite.cli.mistakes import describe_usage_error
 from tests.cli.conftest import SMALL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TRAIN = ["train", "RECIPE", "--data", "DATA", "--out", "OUT", *SMALL]
 PREDICT = ["predict", "RUN", "DATA/val/up/12.mp4"]
 TEST = ["test", "RUN", "--data", "DATA"]
+
+
+class Error(Exception):
+    """A usage error of typer."""
+
+    def __init__(self, command, option):
+        self.option_name = option
+        parameters = SimpleNamespace(params=[])
+        self.ctx = SimpleNamespace(command_path=f"mmaction-lite {command}", command=parameters, args=[])
+
+    def format_message(self):
+        return "No such option."
+
+
+Error.__name__ = "NoSuchOption"
 
 MISTAKES = [
     # options and commands of other programs
@@ -62,7 +80,10 @@ MISTAKES = [
     (["train", "RECIPE", "--data", "DATA/val/up/12.mp4", "--out", "OUT"], "12.mp4"),
     (["train", "RECIPE", "--data", "", "--out", "OUT"], "the value of --data is empty"),
     (["train", "RECIPE", "--data", "DATA\n\x1b[31m", "--out", "OUT"], "\\n\\x1b[31m"),
-    (["train", "RECIPE", "--data", "DATA", "--out", "DATA", *SMALL], "is not a run folder"),
+    (
+        ["train", "RECIPE", "--data", "DATA", "--out", "DATA", *SMALL],
+        "not by a run: it contains train; pass another",
+    ),
     (["train", "RECIPE", "--data", "DATA", "--out", "DATA/val/up/12.mp4", *SMALL], "is a file"),
     (["train", "RECIPE", "--data", "DATA", "--out", "RUN", "--set", "epochs=x"], "epochs is 'x'"),
     ([*TRAIN, "--resume"], "last.pt: no such file"),
@@ -93,6 +114,16 @@ MISTAKES = [
     (["benchmark", "--recipes", "TSN"], "TSN"),
     (["list", "people"], "'people' is not one of"),
 ]
+
+
+def test_what_a_wrong_option_means_depends_on_the_command():
+    for line in ("train --lr", "test --lr"):
+        command, option = line.split()
+        error = Error(command, option)
+        hint = "; use --set optimizer.lr=..." if command == "train" else ""
+        assert (
+            describe_usage_error(error) == f"error: No such option{hint} (see mmaction-lite {command} --help)"
+        )
 
 
 @pytest.mark.parametrize(
