@@ -197,10 +197,10 @@ def scanned_index(packets: Iterable[av.Packet], opened: Opened) -> tuple[PacketI
         order, keyframe = mpeg4_order(kinds), np.array([kind == MPEG4_I for kind in kinds])
     else:
         order = np.argsort(pts) if timed and one_frame_per_packet(stream) else None
-    if corrupt[:-1].any() or not keyframe[0]:
+    if corrupt.any() or not keyframe[0]:
         order = None
     numbers = np.arange(len(facts)) if order is None else order
-    shown = numbers[~(discard | corrupt)[numbers]].astype(np.int32)
+    shown = numbers[~discard[numbers]].astype(np.int32)
     keys = np.union1d([0], np.flatnonzero(keyframe)).astype(np.int32)
     sorted_pts = np.sort(pts[shown]) if timed else np.empty(0)
     index = PacketIndex(
@@ -276,10 +276,10 @@ def learned_index(index: PacketIndex, pictures: Iterable[tuple[int, av.VideoFram
             order.append(packet)
     if not decoded:
         raise ValueError("no frame decodes")
-    missing = 0
-    if order[-1] == len(index.rank) - 1 and order[-1] in faulty:
-        order.pop()
-        missing = 1
+    last = len(index.rank) - 1
+    missing = int(last in faulty)
+    if missing:
+        order.remove(last)
     rank = np.full(len(index.rank), -1, np.int32)
     rank[order] = np.arange(len(order))
     is_key = [decoded.get(key, False) and key not in faulty for key in index.keys[1:].tolist()]

@@ -354,16 +354,19 @@ class Video:
 
         Non-reference pictures outside `wanted` may be missing. With None, all pictures are decoded.
         """
+        following = self._packets_from(start, last)
+        first = next(following)
         decoder = self._opened.stream.codec_context
         decoder.flush_buffers()
-        joins = set(self._index.joins.tolist())
+        joins, final = set(self._index.joins.tolist()), len(self._index.rank) - 1
         # The None at the end flushes the frames that the decoder holds back for reordering.
-        for number, packet in chain(self._packets_from(start, last), [(last, None)]):
+        for number, packet in chain([first], following, [(last, None)]):
             needed = wanted is None or number in wanted or not self._index.skippable
             decoder.skip_frame = "DEFAULT" if needed else "NONREF"
             if packet is not None:
                 packet.pts = number
-                if packet.is_corrupt and number not in joins:
+                # An incomplete last packet is decoded: the file is truncated, and there is no frame to spoil.
+                if packet.is_corrupt and number not in joins and number < final:
                     yield number, "its data is truncated"
                     continue
             try:
@@ -374,11 +377,15 @@ class Video:
             for frame in frames:
                 if frame.pts is None or not start <= frame.pts <= last:
                     raise MispredictedError(f"{self.name}: a decoded frame belongs to no packet")
-                yield frame.pts, "its data is damaged" if frame.is_corrupt else frame
+                is_damaged = frame.is_corrupt and frame.pts < final
+                yield frame.pts, "its data is damaged" if is_damaged else frame
 
     def _packets_from(self, start: int, last: int) -> Iterator[tuple[int, av.Packet]]:
         """Yield packets `start` to `last` with their numbers; demux up to `start`, or seek to it."""
-        if not self._position <= start <= self._position + SEEK_PACKETS:
+        if self._index.is_learned and self._position > start:
+            # After a seek, some demuxers stop where joined files meet, and decoders keep older pictures.
+            self._reopen()
+        elif not self._position <= start <= self._position + SEEK_PACKETS:
             self._seek(start)
         marks = self._index.marks
         for packet in self._packets:
@@ -389,6 +396,7 @@ class Video:
                 yield number, packet
             if number >= last:
                 return
+        raise MispredictedError(f"{self.name}: the file ends before packet {last}, which it lists")
 
     def _seek(self, packet: int) -> None:
         """Move `_packets` to `packet`, a keyframe of the index, or to a packet before it."""
@@ -451,7 +459,7 @@ class Video:
 
     def _learn(self) -> PacketIndex:
         """Decode the whole file, without color conversion, to learn the packet of every frame."""
-        self._index = replace(self._index, skippable=False)
+        self._index = replace(self._index, skippable=False, is_learned=True)
         pictures = self._pictures(0, len(self._index.rank) - 1)
         try:
             return self._remember(packets.learned_index(self._index, pictures))
