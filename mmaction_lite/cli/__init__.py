@@ -292,6 +292,8 @@ def test(
     model = load(weights, get_recipe(recipe) if recipe else None)
     card = card_of(model)
     samples = read_split(data, protocol, card.classes)
+    for note in samples.notes:
+        warn(f"note: {note}")
     try:
         calibration = read_split(data, "train", card.classes) if int8 else None
     except MissingSplitError:

@@ -63,6 +63,11 @@ def check_fit(
             f"{advice}"
         )
     recipe.task.check_labels(samples.label_columns, samples.source)
+    if samples.label_columns == ("label",) and np.count_nonzero(samples.counts()) < 2:
+        raise UserError(
+            f"{samples.source}: all clips have the class '{printable(samples.class_names(0)[0], 100)}'; "
+            "training needs clips of at least two classes"
+        )
     weights, num_classes = recipe.class_weights, len(samples.classes)
     if isinstance(weights, tuple) and len(weights) != num_classes:
         raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
@@ -160,7 +165,7 @@ def _notes(
     recipe: Recipe, card: ModelCard, samples: Samples, val_samples: Samples, model: nn.Module
 ) -> list[str]:
     """Return the notes of `print_summary`."""
-    counts, notes = samples.counts(), []
+    counts, notes = samples.counts(), list(dict.fromkeys((*samples.notes, *val_samples.notes)))
     changed = {setting.partition("=")[0] for setting in recipe.modified}
     if counts.max() > 10 * max(1, counts.min()) and not recipe.class_balance and recipe.class_weights is None:
         notes.append(

@@ -2,14 +2,16 @@
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mmaction_lite.data.annotations.classes import ClassIndex, check_class_name, class_name
 from mmaction_lite.data.annotations.groups import choose_groups, groups_of_names
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
-from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.errors import UserError, printable, reading
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .avi .mkv .mov .webm .m4v .mpg .mpeg .ts .mts .gif .flv .wmv .3gp .ogv".split()  # noqa: SIM905
@@ -26,27 +28,100 @@ def read_class_folders(folder: Path, classes: Sequence[str] | None = None) -> Sa
         classes: known class names; None takes the names of the folders in alphabetical order.
 
     Raises:
-        UserError: there is no clip, or a folder with clips is none of the known classes.
+        UserError: there is no clip, a folder with clips is none of the known classes, or the name of a folder
+            cannot be the name of a class.
     """
-    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
-    names = tuple(found if classes is None else classes)
-    index = {name: number for number, name in enumerate(names)}
+    with reading(folder, advice="check the permissions of the folders"):
+        found, beside = _scan(folder)
+    names: dict[str, str] = {}
+    for entry in found:
+        name = class_name(entry.name)
+        check_class_name(name, str(folder / printable(entry.name)))
+        if name in names:
+            raise UserError(
+                f"{folder}: the folders '{printable(names[name], 60)}' and '{printable(entry.name, 60)}' "
+                "have the same class name; move the clips into one of them"
+            )
+        names[name] = entry.name
+    index = ClassIndex(sorted(names) if classes is None else classes)
     paths: list[str] = []
     labels: list[int] = []
-    for name in found:
-        clips = sorted(entry.name for entry in os.scandir(folder / name) if _is_clip(entry))
-        if clips and name not in index:
-            raise UserError(
-                f"{folder / name}: class {name!r} is not among the {len(names)} known classes; "
-                + nearest(name, names)
+    for entry in sorted(found, key=lambda entry: class_name(entry.name)):
+        if entry.clips:
+            label = index.find(
+                class_name(entry.name), lambda entry=entry: str(folder / printable(entry.name))
             )
-        paths += [f"{name}/{clip}" for clip in clips]
-        labels += [index[name]] * len(clips)
+            paths += [f"{entry.name}/{clip}" for clip in entry.clips]
+            labels += [label] * len(entry.clips)
+    notes = tuple(_folder_notes(folder, found, beside))
     if not paths:
         raise UserError(
             f"{folder}: found no clips; expected <class>/<video file> or <class>/<folder of .jpg frames>"
+            + "".join(f" ({note.removeprefix(f'{folder}: ')})" for note in notes[:1])
         )
-    return Samples(PackedStrings(paths), np.array(labels, np.int64), names, folder, str(folder))
+    return Samples(
+        PackedStrings(paths), np.array(labels, np.int64), index.names, folder, str(folder), notes=notes
+    )
+
+
+@dataclass(frozen=True)
+class _ClassFolder:
+    """Contents of a class folder.
+
+    Args:
+        name: name of the folder.
+        clips: names of the clips in it, in alphabetical order.
+        skipped: names of folders that are no clips, because they contain no image.
+        num_images: number of images directly in the folder.
+    """
+
+    name: str
+    clips: list[str]
+    skipped: list[str]
+    num_images: int
+
+
+def _scan(folder: Path) -> tuple[list[_ClassFolder], list[str]]:
+    """Return the class folders of a folder in alphabetical order, and the names of clips beside them."""
+    found, beside = [], []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            beside += [entry.name] if _is_clip(entry) else []
+            continue
+        inside = [inner for inner in os.scandir(entry.path) if not inner.name.startswith(".")]
+        clips = sorted(inner.name for inner in inside if _is_clip(inner))
+        folders = {inner.name for inner in inside if inner.is_dir()}
+        images = sum(_suffix(inner.name) in IMAGE_SUFFIXES for inner in inside)
+        found.append(_ClassFolder(entry.name, clips, sorted(folders - set(clips)), images))
+    return found, beside
+
+
+def _folder_notes(folder: Path, found: Sequence[_ClassFolder], beside: Sequence[str]) -> Iterator[str]:
+    """Yield a note for each kind of file or folder that is skipped."""
+    if beside:
+        yield (
+            f"{folder}: {len(beside)} clips beside the class folders are skipped, such as "
+            f"{printable(beside[0], 60)}; move them into the folder of their class"
+        )
+    deeper = [f"{entry.name}/{name}" for entry in found for name in entry.skipped]
+    if deeper:
+        yield (
+            f"{folder}: {len(deeper)} folders inside class folders contain no image and are skipped, such as "
+            f"{printable(deeper[0], 60)}; clips must be directly in the folder of their class"
+        )
+    with_images = [entry for entry in found if entry.num_images]
+    if with_images:
+        count = sum(entry.num_images for entry in with_images)
+        yield (
+            f"{folder}: {count} images directly in {len(with_images)} class folders are skipped, such as "
+            f"those of {printable(with_images[0].name, 60)}; each clip needs a folder for its images"
+        )
+    empty = [entry.name for entry in found if not entry.clips]
+    if empty and len(empty) < len(found):
+        shown = ", ".join(printable(name, 60) for name in empty[:5])
+        yield f"{folder}: {len(empty)} folders contain no clip: {shown}{', …' if len(empty) > 5 else ''}"
 
 
 def hold_out(samples: Samples, *, held_out: bool) -> Samples:
@@ -85,6 +160,7 @@ def hold_out(samples: Samples, *, held_out: bool) -> Samples:
         samples.classes,
         samples.root,
         f"{samples.source} ({part}{counts})",
+        notes=samples.notes,
     )
 
 
@@ -99,11 +175,21 @@ def _every_fifth_clip(samples: Samples, paths: Sequence[str]) -> np.ndarray:
     return is_outside
 
 
+def holds_clips(folder: Path) -> bool:
+    """Whether a folder contains a clip directly, as the folder of a class does."""
+    with os.scandir(folder) as entries:
+        return any(map(_is_clip, entries))
+
+
 def _is_clip(entry: os.DirEntry[str]) -> bool:
     """Whether a file or folder is a video, a folder of images, or a zip file of images."""
     if entry.name.startswith("."):
         return False
     if entry.is_dir():
         with os.scandir(entry.path) as inside:
-            return any(Path(file.name).suffix.lower() in IMAGE_SUFFIXES for file in inside)
-    return Path(entry.name).suffix.lower() in VIDEO_SUFFIXES | {".zip"}
+            return any(_suffix(file.name) in IMAGE_SUFFIXES for file in inside if file.name[0] != ".")
+    return _suffix(entry.name) in VIDEO_SUFFIXES or _suffix(entry.name) == ".zip"
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  Path.suffix takes ten times as long

@@ -1,30 +1,105 @@
-"""Class names, and the class index of each label of an annotation file."""
+"""Class names: which are valid, when two are the same, and the file `classes.txt`."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
+from mmaction_lite.data.annotations.text_files import BYTE_ORDER_MARK, read_text, split_lines
+from mmaction_lite.errors import UserError, nearest, printable
+from mmaction_lite.files import write_atomically
 
-from mmaction_lite.errors import UserError, nearest
+CLASSES_FILE = "classes.txt"
+# Control characters, line and paragraph separators, and lone surrogates.
+_INVALID_CATEGORIES = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
-MOST_CLASSES = 100_000
+
+def class_name(text: str) -> str:
+    """Return the form of a class name under which names are stored and compared: NFC, without outer spaces.
+
+    Names of folders are in NFD if they were copied through macOS, and text editors write NFC.
+    """
+    text = text.strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def read_text(file: Path) -> str:
-    """Read a UTF-8 text file.
+def check_class_name(name: str, place: str | Callable[[], str]) -> None:
+    """Check that a name can be written to `classes.txt` and to tables, and read back.
+
+    Args:
+        name: result of `class_name`.
+        place: file and line, or a function that returns them, for the message.
 
     Raises:
-        UserError: it has another encoding.
+        UserError: the name is empty, or contains control characters or bytes that are not UTF-8.
     """
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not a UTF-8 text file ({error.reason})") from None
+    if name.isascii() and name.isprintable() and name:
+        return
+    if name and not any(_is_invalid(character) for character in name):
+        return
+    place = place if isinstance(place, str) else place()
+    if not name:
+        raise UserError(f"{place}: the class name is empty; expected a name")
+    raise UserError(
+        f"{place}: the class name '{printable(name, 100)}' contains a control character or bytes that are "
+        "not UTF-8; rename the class"
+    )
+
+
+def _is_invalid(character: str) -> bool:
+    return character == BYTE_ORDER_MARK or unicodedata.category(character) in _INVALID_CATEGORIES
 
 
 def read_classes(file: Path) -> tuple[str, ...]:
-    """Read class names in index order, one per line."""
-    return tuple(name.strip() for name in read_text(file).splitlines() if name.strip())
+    """Read class names in index order, one per line.
+
+    Raises:
+        UserError: a line between two names is blank, which makes the indices ambiguous; a name is invalid; or
+            two names are the same.
+    """
+    lines = [class_name(line) for line in split_lines(read_text(file), file)]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise UserError(f"{file}: has no class names; expected one name per line")
+    first: dict[str, int] = {}
+    for number, name in enumerate(lines, 1):
+        if not name:
+            raise UserError(
+                f"{file}:{number}: is blank; the line number determines the index of a class. Delete the line"
+            )
+        check_class_name(name, f"{file}:{number}")
+        if name in first:
+            raise UserError(
+                f"{file}:{number}: class '{printable(name, 100)}' is also in line {first[name]}; every class "
+                "needs a different name"
+            )
+        first[name] = number
+    return tuple(lines)
+
+
+def class_notes(file: Path, names: Iterable[str]) -> Iterator[str]:
+    """Yield notes on class names that may be a mistake in `classes.txt`."""
+    marked = [name for name in names if name.startswith("#")]
+    if marked:
+        yield (
+            f"{file}: {len(marked)} class names begin with #, such as '{printable(marked[0], 60)}'; the file "
+            "has no comments"
+        )
+
+
+def write_classes(file: Path, names: Sequence[str]) -> None:
+    """Write class names in index order, one per line.
+
+    Raises:
+        UserError: the file cannot be written, or `read_classes` would not return the same names.
+    """
+    for name in names:
+        check_class_name(class_name(name), str(file))
+    twice = [name for name in ClassIndex(names).ambiguous if name]
+    if twice:
+        raise UserError(f"{file}: two classes have the name '{printable(twice[0], 100)}'; rename one of them")
+    content = "".join(f"{class_name(name)}\n" for name in names).encode()
+    write_atomically(file, lambda out: out.write(content))
 
 
 def class_prefix(column: str, columns: Sequence[str]) -> str:
@@ -32,104 +107,51 @@ def class_prefix(column: str, columns: Sequence[str]) -> str:
     return f"{column}: " if len(columns) > 1 else ""
 
 
-def resolve_labels(
-    file: Path,
-    columns: Sequence[str],
-    labels: Sequence[str],
-    lines: Sequence[int],
-    *,
-    classes: Sequence[str] | None,
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Convert the labels of an annotation file to class indices.
-
-    The classes of several label columns form one list, column after column, with the column before each name:
-    `verb: open`, `noun: door`.
+class ClassIndex:
+    """The index of each class name.
 
     Args:
-        file: the annotation file. A file `classes.txt` beside it names the classes.
-        columns: label columns.
-        labels: class names or 0-based numbers; with several columns, one label per column of row after row.
-        lines: line of each label, for error messages.
-        classes: known class names; None infers them.
+        names: class names, in index order.
 
-    Returns:
-        class names, and the class index of each label, int64 (len(labels),).
-
-    Raises:
-        UserError: a label is out of range, or a class is unknown.
+    Attributes:
+        names: the argument, as a tuple.
+        ambiguous: names of more than one class, in the form of `class_name`.
     """
-    listed_file = file.parent / "classes.txt"
-    listed = read_classes(listed_file) if listed_file.is_file() else None
-    names: list[str] = []
-    indices = np.empty(len(labels), np.int64)
-    for number, column in enumerate(columns):
-        of_column = slice(number, None, len(columns))
-        prefix = class_prefix(column, columns)
-        own, found = _resolve_column(
-            file,
-            labels[of_column],
-            lines[of_column],
-            listed=_without_prefix(listed, prefix),
-            classes=_without_prefix(classes, prefix),
-        )
-        indices[of_column] = found + len(names)
-        names += [prefix + name for name in own]
-    return tuple(names), indices
 
+    def __init__(self, names: Sequence[str]):
+        self.names = tuple(names)
+        self.ambiguous: set[str] = set()
+        self._index: dict[str, int] = {}
+        for number, name in enumerate(map(class_name, self.names)):
+            if self._index.setdefault(name, number) != number:
+                self.ambiguous.add(name)
 
-def _without_prefix(names: Sequence[str] | None, prefix: str) -> tuple[str, ...] | None:
-    """Return the names that begin with the prefix, without it."""
-    if names is None:
-        return None
-    return tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    def __len__(self) -> int:
+        return len(self.names)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._index
 
-def _resolve_column(
-    file: Path,
-    labels: Sequence[str],
-    lines: Sequence[int],
-    *,
-    listed: Sequence[str] | None,
-    classes: Sequence[str] | None,
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the class names of one column and the index of each of its labels, int64 (len(labels),).
+    def find(self, name: str, place: Callable[[], str]) -> int:
+        """Return the index of a name in the form of `class_name`.
 
-    `listed` are the names in `classes.txt`, which numbers refer to; None without such a file.
-    """
-    if all(label.isdecimal() for label in labels):
-        values = [int(label) for label in labels]
-        numbered = classes if listed is None else listed
-        _check_range(file, values, lines, None if numbered is None else len(numbered))
-        numbered = tuple(map(str, range(max(values) + 1))) if numbered is None else tuple(numbered)
-        if classes is None:
-            return numbered, np.array(values, np.int64)
-        # Numbers refer to classes.txt, indices to the classes of the training split or of the weights.
-        labels = [numbered[value] for value in values]
-    elif listed is not None and classes is None:
-        classes = listed
-    names = tuple(sorted(set(labels)) if classes is None else classes)
-    index = {name: i for i, name in enumerate(names)}
-    for label, line in zip(labels, lines, strict=True):
-        if label not in index:
+        Args:
+            name: the name.
+            place: returns file and line, for the message.
+
+        Raises:
+            UserError: no class or more than one class has this name.
+        """
+        index = self._index.get(name)
+        if index is None:
+            known = [printable(other, 60) for other in self._index]
             raise UserError(
-                f"{file}:{line}: class {label!r} is not among the {len(names)} known classes; "
-                + nearest(label, names)
+                f"{place()}: class '{printable(name, 100)}' is not among the {len(self)} known classes; "
+                + nearest(printable(name, 60), known)
             )
-    return names, np.array([index[label] for label in labels], np.int64)
-
-
-def _check_range(file: Path, values: Sequence[int], lines: Sequence[int], num_classes: int | None) -> None:
-    """Check that numbers are below the number of classes; None allows `MOST_CLASSES`."""
-    top, line = max((value, -number) for value, number in zip(values, lines, strict=True))
-    count = MOST_CLASSES if num_classes is None else num_classes
-    if top == count and min(values) > 0:
-        raise UserError(
-            f"{file}:{-line}: labels run from {min(values)} to {top} and there are {count} classes: they "
-            f"seem to count from 1; number them 0 to {count - 1}, or write class names"
-        )
-    if top >= count:
-        at_most = "at most " if num_classes is None else ""
-        raise UserError(
-            f"{file}:{-line}: label {top} is out of range: there are {at_most}{count} classes, numbered 0 to "
-            f"{count - 1}"
-        )
+        if name in self.ambiguous:
+            raise UserError(
+                f"{place()}: several of the {len(self)} known classes have the name "
+                f"'{printable(name, 100)}'; use numbers as labels"
+            )
+        return index

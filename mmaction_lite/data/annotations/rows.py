@@ -1,13 +1,17 @@
 """The rows of an annotation file while it is read."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mmaction_lite.data.annotations.classes import resolve_labels
+from mmaction_lite.data.annotations.labels import resolve_labels
+from mmaction_lite.data.annotations.paths import exists, find_path
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, printable
+
+MOST_CHARACTERS = 4096  # limit of Linux for a path
 
 
 class Rows:
@@ -21,6 +25,8 @@ class Rows:
         labels: class names or numbers of row after row.
         label_ends: end index in `labels` of the labels of each row, exclusive.
         label_columns: see `Samples.label_columns`.
+        are_names: whether all labels are class names, also those that are numbers.
+        notes: see `Samples.notes`.
     """
 
     def __init__(self, file: Path, root: Path | None = None):
@@ -34,6 +40,8 @@ class Rows:
         self.segments: list[tuple[float, float]] = []
         self.segments_in_frames = False
         self.weights: list[float] = []
+        self.are_names = False
+        self.notes: list[str] = []
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,22 +80,27 @@ class Rows:
             classes: known class names; None infers them from the labels and from `classes.txt`.
 
         Raises:
-            UserError: there is no label, a label is out of range, or a class is unknown.
+            UserError: there is no label, a label is out of range, a class is unknown, or a path is invalid.
         """
         if not self.labels:
             raise UserError(f"{self.file}: no clip has a class")
+        if self.weights and not 0 < sum(self.weights) < math.inf:
+            raise UserError(
+                f"{self.file}: the weights add up to {sum(self.weights):g}; expected a finite sum above 0"
+            )
         has_any_number = self.label_columns == ("labels",)
-        names, labels = resolve_labels(
+        found = resolve_labels(
             self.file,
             self.label_columns,
             self.labels,
-            np.repeat(self.lines, np.diff(self.label_ends, prepend=0)).tolist(),
+            np.repeat(self.lines, np.diff(self.label_ends, prepend=0)),
             classes=classes,
+            are_names=self.are_names,
         )
         return Samples(
-            paths=PackedStrings(self.paths),
-            labels=labels,
-            classes=names,
+            paths=PackedStrings(self._found_paths()),
+            labels=found.indices,
+            classes=found.classes,
             root=self.root,
             source=str(self.file),
             segments=np.array(self.segments) if self.segments else None,
@@ -96,4 +109,42 @@ class Rows:
             label_ends=np.array(self.label_ends, np.int64) if has_any_number else None,
             weights=np.array(self.weights) if self.weights else None,
             label_columns=self.label_columns,
+            notes=(*self.notes, *found.notes),
         )
+
+    def _found_paths(self) -> list[str]:
+        """Return the paths under which the files exist; see `find_path`.
+
+        Raises:
+            UserError: a path cannot be the name of a file.
+        """
+        paths = []
+        for path, line in zip(self.paths, self.lines, strict=True):
+            found = find_path(path, self.root)
+            if "\0" in found or not found:
+                problem = "the path is empty" if not found else "the path contains the character NUL"
+                raise UserError(f"{self.file}:{line}: {problem}; expected the path of a clip")
+            if not found.isascii():
+                self._check_encoding(found, line)
+            if len(found) > MOST_CHARACTERS:
+                raise UserError(
+                    f"{self.file}:{line}: the path '{printable(found, 60)}' has {len(found)} characters; "
+                    f"expected at most {MOST_CHARACTERS}"
+                )
+            paths.append(found)
+        return paths
+
+    def _check_encoding(self, path: str, line: int) -> None:
+        """Check a path with characters that are not ASCII.
+
+        Raises:
+            UserError: it has bytes that are not UTF-8, and no file has this name.
+        """
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            if not exists(path, self.root):
+                raise UserError(
+                    f"{self.file}:{line}: the path '{printable(path, 200)}' contains bytes that are not "
+                    "UTF-8, and no file has this name; save the list as UTF-8"
+                ) from None

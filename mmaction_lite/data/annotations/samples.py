@@ -61,6 +61,7 @@ class Samples:
         weights: relative frequency with which each clip is drawn, float64 (N,); None: all clips equally.
         label_columns: columns of the annotation file that the labels come from: `label`, `labels` (any number
             of classes), or one column per group of classes, such as `verb` and `noun`.
+        notes: how ambiguous annotations were read, what was skipped, and what may be a mistake, a line each.
     """
 
     paths: "PackedStrings"
@@ -75,6 +76,7 @@ class Samples:
     label_ends: np.ndarray | None = None
     weights: np.ndarray | None = None
     label_columns: tuple[str, ...] = ("label",)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -112,7 +114,11 @@ class Samples:
     def path(self, sample: int) -> Path:
         """Return the path or URL of a sample."""
         listed = self.paths[sample]
-        return Path(listed) if "://" in listed else self.root / listed
+        if "://" in listed:
+            return Path(listed)
+        path = self.root / listed
+        # A folder "take:" in the working folder looks like the scheme of a URL.
+        return path.absolute() if is_remote(path) else path
 
     def segment(self, sample: int) -> Segment | None:
         """Return the part of the video that a sample covers; None for the whole video."""

@@ -11,15 +11,16 @@
     some_list.txt                 a single list file or table, for testing
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mmaction_lite.data.annotations.class_folders import hold_out, read_class_folders
+from mmaction_lite.data.annotations.class_folders import hold_out, holds_clips, read_class_folders
 from mmaction_lite.data.annotations.lists import LIST_SUFFIXES, read_list
 from mmaction_lite.data.annotations.published import read_published
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.errors import MissingSplitError, UserError
+from mmaction_lite.errors import MissingSplitError, UserError, reading
 
 Split = Literal["train", "val", "test"]
 # Names under which a split is looked for, in this order. Many data sets publish no test labels.
@@ -28,6 +29,7 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "validation", "valid", "test"),
     "test": ("test", "testing", "val", "validation", "valid"),
 }
+SUFFIXES = ("", *LIST_SUFFIXES)
 
 
 def read_split(data: Path, split: Split, classes: Sequence[str] | None = None) -> Samples:
@@ -42,21 +44,24 @@ def read_split(data: Path, split: Split, classes: Sequence[str] | None = None) -
     Raises:
         UserError: there is no data, a class is unknown, a label is out of range, or a line cannot be parsed.
     """
-    if not data.exists():
-        raise UserError(f"{data}: no such file or folder; --data takes a data set folder or a list file")
-    if data.is_file():
+    with reading(data, advice="check the path and its permissions"):
+        if not data.exists():
+            raise UserError(f"{data}: no such file or folder; --data takes a data set folder or a list file")
+    if not data.is_dir():
         return read_list(data, classes)
+    with reading(data, advice="check the permissions of the folder"):
+        entries = _entries_by_name(data)
     for name in SPLIT_NAMES[split]:
         if (rows := read_published(data, name)) is not None:
             return rows.samples(classes)
     for name in SPLIT_NAMES[split]:
-        for file in (data / f"{name}{suffix}" for suffix in LIST_SUFFIXES):
-            if file.is_file():
+        for file in (entries.get(f"{name}{suffix}") for suffix in LIST_SUFFIXES):
+            if file is not None and not file.is_dir():
                 return read_list(file, classes)
-        if (folder := data / name).is_dir():
+        if (folder := entries.get(name)) is not None and folder.is_dir():
             return read_class_folders(folder, classes)
     names = {name for names in SPLIT_NAMES.values() for name in names}
-    if any((data / f"{name}{suffix}").exists() for name in names for suffix in ("", *LIST_SUFFIXES)):
+    if any(f"{name}{suffix}" in entries for name in names for suffix in SUFFIXES):
         wanted = SPLIT_NAMES[split][0]
         raise MissingSplitError(
             f"{data}: has no {wanted} split; add {data / wanted}/ or {data / wanted}.txt "
@@ -64,3 +69,15 @@ def read_split(data: Path, split: Split, classes: Sequence[str] | None = None) -
         )
     samples = read_class_folders(data, classes)
     return hold_out(samples, held_out=split != "train")
+
+
+def _entries_by_name(data: Path) -> dict[str, Path]:
+    """Return the files and folders of a folder by name in lower case, so that `Train/` is the split train.
+
+    A folder with capitals that contains clips directly is the folder of a class, such as `Train` of vehicles.
+    """
+    wanted = {f"{name}{suffix}" for names in SPLIT_NAMES.values() for name in names for suffix in SUFFIXES}
+    names = sorted(name for name in os.listdir(data) if name.lower() in wanted)  # noqa: PTH208
+    entries = {name.lower(): data / name for name in names if name != name.lower()}
+    entries = {name: path for name, path in entries.items() if not (path.is_dir() and holds_clips(path))}
+    return entries | {name: data / name for name in names if name == name.lower()}

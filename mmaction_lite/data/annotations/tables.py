@@ -2,31 +2,43 @@
 
 import csv
 import io
-import json
 import math
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmaction_lite.data.annotations.classes import class_prefix, read_text
+from mmaction_lite.data.annotations.classes import class_name, class_prefix
+from mmaction_lite.data.annotations.columns import LABEL_COLUMNS, SEGMENT_COLUMNS, check_columns
+from mmaction_lite.data.annotations.labels import is_numeric
 from mmaction_lite.data.annotations.rows import Rows
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.errors import UserError
+from mmaction_lite.data.annotations.table_rows import READERS, find_header
+from mmaction_lite.data.annotations.text_files import BYTE_ORDER_MARK, read_text
+from mmaction_lite.errors import UserError, printable, reading
 from mmaction_lite.files import write_atomically
 
 LABEL_SEPARATOR = "|"
-# Label columns, in the order in which they are looked for.
-LABEL_COLUMNS = ("labels",), ("label",), ("verb", "noun")
-SEGMENT_COLUMNS = ("start_seconds", "end_seconds"), ("start_frame", "end_frame")
+TABLE_SUFFIXES = tuple(READERS)
+MOST_FRAMES = 1e9
+
+
+def is_table(file: Path) -> bool:
+    """Whether a file with the suffix of a table is one; some projects name lists `path label` .csv.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    return file.suffix.lower() not in (".csv", ".tsv") or (
+        find_header(read_text(file, keeps_bytes=True), file) is not None
+    )
 
 
 def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
     """Read a table with a header and the columns `path` and `label`.
 
-    Other label columns take the place of `label`. `labels` holds any number of classes, including none: a
-    list in .jsonl and .parquet files, names or numbers separated by | in the others. `verb` and `noun` hold
-    one class each.
+    Other label columns take the place of `label`. `class` holds a class name, also where all names are
+    numbers. `labels` holds any number of classes, including none: a list in .jsonl and .parquet files, names
+    or numbers separated by | in the others. `verb` and `noun` hold one class each.
 
     Optional columns:
 
@@ -35,46 +47,79 @@ def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
                                        beginning or the end of the video
         start_frame, end_frame         the same in frames, counted from 0; the last one is not included
 
-    Further columns are ignored. The suffix determines the format: .csv, .tsv, .jsonl (one object per line) or
-    .parquet (needs the extra `parquet`).
+    Further columns are ignored, and `Samples.notes` names them. Column names are not case-sensitive. The
+    suffix determines the format: .csv and .tsv (cells are separated by commas, semicolons, tabs or bars; the
+    columns path and label need no header), .jsonl (one object per line) or .parquet (needs the extra
+    `parquet`).
 
     Args:
         file: the table.
         classes: known class names; None infers them.
 
     Raises:
-        UserError: a row lacks a column, a value is invalid, or a class is unknown. The message names file and
-            line.
+        UserError: a row lacks a column, a value is invalid, a column resembles a known one, or a class is
+            unknown. The message names file and line.
     """
+    with reading(file):
+        rows = _read_rows(file)
+        if not rows:
+            raise UserError(f"{file}: has no samples below its header")
+        return rows.samples(classes)
+
+
+def _read_rows(file: Path) -> Rows:
     rows = Rows(file)
+    known_keys: dict[tuple[str, ...], tuple[str, ...]] = {}
     segment_columns: tuple[str, str] | None = None
     is_weighted = False
-    for number, row in _READERS[file.suffix](file):
+    notes: dict[str, None] = {}
+    for number, row in READERS[file.suffix.lower()](file, rows.notes):
         place = f"{file}:{number}"
-        columns = next((names for names in LABEL_COLUMNS if row.keys() >= set(names)), ("label",))
-        if missing := {"path", *columns} - row.keys():
-            raise UserError(
-                f"{place}: the row has {list(row)}; expected also {' and '.join(sorted(missing))}"
-            )
-        columns, labels = _row_labels(row, columns, place)
+        keys = tuple(row)
+        if keys not in known_keys:
+            known_keys[keys] = _label_columns(row, place)
+            if file.suffix.lower() == ".jsonl":
+                notes |= dict.fromkeys(
+                    note.removeprefix(place) for note in check_columns(keys, place) if len(notes) < 3
+                )
+            pair = next((pair for pair in SEGMENT_COLUMNS if not row.keys().isdisjoint(pair)), None)
+            if pair and segment_columns not in (None, pair):
+                raise UserError(f"{place}: the row has {pair[0]}, and earlier rows have {segment_columns[0]}")
+            if pair and segment_columns is None:
+                segment_columns = pair
+                rows.segments_in_frames = pair == SEGMENT_COLUMNS[1]
+                rows.segments = [(0.0, math.inf)] * len(rows)
+            if "weight" in row and not is_weighted:
+                is_weighted = True
+                rows.weights = [1.0] * len(rows)
+        columns, labels = _row_labels(row, known_keys[keys], place)
         if not rows:
             rows.label_columns = columns
-            segment_columns = next(
-                (pair for pair in SEGMENT_COLUMNS if not row.keys().isdisjoint(pair)), None
-            )
-            rows.segments_in_frames = segment_columns == SEGMENT_COLUMNS[1]
-            is_weighted = "weight" in row
         rows.label_columns = _common_columns(rows.label_columns, columns, place)
         rows.add(
-            str(row["path"]).strip(),
+            _path(row["path"], place),
             labels,
             number,
             segment=_segment(row, segment_columns, place) if segment_columns else None,
             weight=_weight(row, place) if is_weighted else None,
         )
-    if not rows:
-        raise UserError(f"{file}: has no samples below its header")
-    return rows.samples(classes)
+    rows.notes += [f"{file}{note}" for note in notes]
+    if rows.label_columns == ("class",):
+        rows.label_columns, rows.are_names = ("label",), True
+    return rows
+
+
+def _label_columns(row: dict[str, Any], place: str) -> tuple[str, ...]:
+    """Return the label columns of a row.
+
+    Raises:
+        UserError: the row lacks a path or a label.
+    """
+    columns = next((names for names in LABEL_COLUMNS if row.keys() >= set(names)), ("label",))
+    if missing := {"path", *columns} - row.keys():
+        shown = [printable(name, 40) for name in list(row)[:20]]
+        raise UserError(f"{place}: the row has {shown}; expected also {' and '.join(sorted(missing))}")
+    return columns
 
 
 def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequence[str]) -> None:
@@ -87,11 +132,13 @@ def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequ
         paths: their paths in the new table.
 
     Raises:
-        UserError: a class name contains the separator of the column `labels`.
+        UserError: a class name or a path cannot be written so that `read_table` returns it.
     """
     label_columns = samples.label_columns
+    # In the column label, a class named 3 could be taken for class number 3.
+    are_numeric = label_columns == ("label",) and any(is_numeric(class_name(n)) for n in samples.classes)
     columns = [
-        *label_columns,
+        *(("class",) if are_numeric else label_columns),
         *(() if samples.segments is None else SEGMENT_COLUMNS[samples.segments_in_frames]),
         *(() if samples.weights is None else ("weight",)),
     ]
@@ -116,36 +163,62 @@ def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequ
 
 
 def write_rows(file: Path, rows: Sequence[Sequence[str]], columns: Sequence[str] = ("label",)) -> None:
-    """Write a `.csv` table with the column `path` and further columns."""
+    """Write a `.csv` table with the column `path` and further columns.
+
+    Raises:
+        UserError: the file cannot be written, or a cell would be read back with other contents.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([("path", *columns), *rows])
-    write_atomically(file, lambda out: out.write(text.getvalue().encode("utf-8", "surrogateescape")))
+    content = text.getvalue()
+    try:
+        back = list(csv.reader(io.StringIO(content.replace("\r\n", "\n"), newline="")))[1:]
+    except csv.Error:
+        back = []
+    for number, row in enumerate(rows):
+        is_lost = number >= len(back) or list(row) != back[number]
+        if is_lost or "\0" in row[0] or row[0].startswith(BYTE_ORDER_MARK):
+            raise UserError(
+                f"{file}: the clip '{printable(row[0], 300)}' cannot be listed, because its name contains "
+                "line breaks, NUL or a byte order mark, or is too long; rename it"
+            )
+    write_atomically(file, lambda out: out.write(content.encode("utf-8", "surrogateescape")))
 
 
 def _row_labels(
     row: dict[str, Any], columns: tuple[str, ...], place: str
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the label columns of a row and its labels; a list in the column `label` counts as `labels`."""
-    values = [row[name] for name in columns]
+    values = [row.get(name) for name in columns]
     if row["path"] in (None, "") or None in values or ("" in values and columns != ("labels",)):
-        raise UserError(f"{place}: lacks a path or a label: {list(row.values())}")
+        shown = [printable(str(value), 60) for value in list(row.values())[:20]]
+        raise UserError(f"{place}: lacks a path or a label: {shown}")
     found = [_labels(value, name, place) for value, name in zip(values, columns, strict=True)]
     if isinstance(found[0], list):
         return ("labels",), found[0]
     return columns, [label for label in found if isinstance(label, str)]
 
 
+def _path(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{place}: path is {printable(repr(value), 60)}; expected text")
+    return value
+
+
 def _labels(value: Any, column: str, place: str) -> str | list[str]:
     """Return the class in a column, or the list of classes in `labels`."""
     if column == "labels" and isinstance(value, str):
         value = [label for label in value.split(LABEL_SEPARATOR) if label.strip()]
-    is_list = isinstance(value, list) and all(isinstance(label, str | int) for label in value)
-    if is_list and column in ("label", "labels"):
+    if isinstance(value, list) and column in ("label", "labels") and all(map(_is_label, value)):
         return [str(label).strip() for label in value]
-    if column != "labels" and isinstance(value, str | int):
+    if column != "labels" and _is_label(value):
         return str(value).strip()
-    raise UserError(f"{place}: {column} is {value!r}; expected class names or numbers")
+    raise UserError(f"{place}: {column} is {printable(repr(value), 60)}; expected class names or numbers")
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _common_columns(before: tuple[str, ...], columns: tuple[str, ...], place: str) -> tuple[str, ...]:
@@ -161,69 +234,36 @@ def _common_columns(before: tuple[str, ...], columns: tuple[str, ...], place: st
 
 
 def _weight(row: dict[str, Any], place: str) -> float:
-    text = row.get("weight")
-    try:
-        weight = 1.0 if text in (None, "") else float(text)
-    except (TypeError, ValueError):
-        weight = math.nan
+    value = row.get("weight")
+    weight = _number(value, 1.0)
     if not 0 <= weight < math.inf:
-        raise UserError(f"{place}: the weight is {text!r}; expected a number, 0 or above")
+        raise UserError(f"{place}: the weight is {printable(repr(value), 60)}; expected a number, 0 or above")
     return weight
 
 
 def _segment(row: dict[str, Any], columns: tuple[str, str], place: str) -> tuple[float, float]:
     """Return start and end of the part of a video; an empty cell stands for that of the video."""
-    texts = [row.get(name) for name in columns]
-    try:
-        start, end = (
-            default if text in (None, "") else float(text)
-            for text, default in zip(texts, (0.0, float("inf")), strict=True)
-        )
-    except ValueError:
-        raise UserError(f"{place}: {' and '.join(columns)} are {texts}; expected numbers") from None
+    values = [row.get(name) for name in columns]
+    start, end = (_number(value, default) for value, default in zip(values, (0.0, math.inf), strict=True))
+    shown = printable(str(values), 100)
+    if math.isnan(start) or math.isnan(end):
+        raise UserError(f"{place}: {' and '.join(columns)} are {shown}; expected numbers")
+    if columns == SEGMENT_COLUMNS[1]:
+        bounds = [bound for bound in (start, end) if bound < math.inf]
+        if any(bound % 1 or abs(bound) > MOST_FRAMES for bound in bounds):
+            raise UserError(f"{place}: {' and '.join(columns)} are {shown}; expected integers up to 1e9")
     if not 0 <= start < end:
         raise UserError(f"{place}: the part from {start:g} to {end:g} is empty or begins before 0")
     return start, end
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    rows = csv.DictReader(read_text(file).splitlines(), delimiter="\t" if file.suffix == ".tsv" else ",")
-    names = set(rows.fieldnames or ())
-    if "path" not in names or not any(names >= set(columns) for columns in LABEL_COLUMNS):
-        raise UserError(f"{file}:1: the header names {rows.fieldnames}; expected the columns path and label")
-    for row in rows:
-        yield rows.line_num, row
-
-
-def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{file}:{number}: is not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{file}:{number}: {line[:60]!r} is not an object with path and label")
-            yield number, row
-
-
-def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield rows, counted from 1."""
+def _number(value: Any, default: float) -> float:
+    """Return a number in a cell, `default` for an empty cell, and NaN for anything else."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return default
     try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError:
-        raise UserError(f"{file}: Parquet needs pyarrow: pip install 'mmaction-lite[parquet]'") from None
-    try:
-        table = parquet.ParquetFile(file)
-    except ArrowInvalid as error:
-        raise UserError(f"{file}: is not a Parquet file ({str(error).splitlines()[0]})") from None
-    known = {"path", "weight", *chain(*LABEL_COLUMNS), *chain(*SEGMENT_COLUMNS)}
-    number = 0
-    for batch in table.iter_batches(columns=[name for name in table.schema_arrow.names if name in known]):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
-
-
-_READERS = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}
-TABLE_SUFFIXES = tuple(_READERS)
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and "_" not in str(value):
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    return math.nan

@@ -20,6 +20,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 
+from mmaction_lite.data.annotations.classes import CLASSES_FILE, write_classes
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.parallel import Engine, run_tasks
@@ -135,7 +136,7 @@ def prepare(
 
 def _outputs(splits: Iterable[str]) -> list[str]:
     """Return the names of the files that a preparation of these splits replaces."""
-    return [*(f"{name}.csv" for name in splits), "classes.txt", "quarantine.jsonl"]
+    return [*(f"{name}.csv" for name in splits), CLASSES_FILE, "quarantine.jsonl"]
 
 
 def _pack(
@@ -159,11 +160,10 @@ def _write_lists(
     for name, samples in splits.items():
         chosen = [i for i in range(len(samples)) if samples.path(i) not in faults]
         write_table(out / f"{name}.csv", samples, chosen, [sources[samples.path(i)] for i in chosen])
+    write_classes(out / CLASSES_FILE, splits["train"].classes)
     lines = [json.dumps({"path": str(file), "reason": reason}) + "\n" for file, reason in faults.items()]
-    classes = [f"{name}\n" for name in splits["train"].classes]
-    for name, text in (("quarantine.jsonl", lines), ("classes.txt", classes)):
-        content = "".join(text).encode("utf-8", "surrogateescape")
-        write_atomically(out / name, lambda stream, content=content: stream.write(content))
+    content = "".join(lines).encode()
+    write_atomically(out / "quarantine.jsonl", lambda stream: stream.write(content))
 
 
 @dataclass(frozen=True)

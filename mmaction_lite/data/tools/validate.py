@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmaction_lite.data.annotations.classes import CLASSES_FILE, write_classes
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.splits import Split, read_split
 from mmaction_lite.data.annotations.tables import write_table
@@ -91,7 +92,7 @@ def validate(
         if out:
             check_unchanged(out, _outputs(splits))
         checked = {name: _checked(samples, record, track, workers) for name, samples in splits.items()}
-    facts, faults, notes = {}, [], _duplicates(splits)
+    facts, faults, notes = {}, [], [*_annotation_notes(splits), *_duplicates(splits)]
     for name, samples in splits.items():
         facts[name] = _facts(samples, [video for video in checked[name] if not video.fault])
         faults += [video.fault for video in checked[name] if video.fault]
@@ -113,7 +114,7 @@ def scanned_folders(splits: Iterable[Samples]) -> list[Path]:
 
 def _outputs(splits: Iterable[str]) -> list[str]:
     """Return the names of the files that a validation of these splits replaces."""
-    return [*(f"{name}.csv" for name in splits), "classes.txt", QUARANTINE, SUMMARY, PICTURE]
+    return [*(f"{name}.csv" for name in splits), CLASSES_FILE, QUARANTINE, SUMMARY, PICTURE]
 
 
 def _checked(
@@ -256,6 +257,11 @@ def _state(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
+def _annotation_notes(splits: dict[str, Samples]) -> list[str]:
+    """Return the notes on the annotations of all splits, each once."""
+    return list(dict.fromkeys(note for samples in splits.values() for note in samples.notes))
+
+
 def _duplicates(splits: dict[str, Samples]) -> list[str]:
     """Return one line for each split with duplicates, and for each pair of splits that share samples."""
     lines = []
@@ -305,10 +311,10 @@ def _write(out: Path, splits: dict[str, Samples], checked: dict[str, list[Checke
             if video.fault
         ]
     # List all classes in their order, including those without a readable clip.
-    classes = "".join(f"{name}\n" for name in splits["train"].classes)
+    write_classes(out / CLASSES_FILE, splits["train"].classes)
     lines = "".join(json.dumps(row) + "\n" for row in unreadable)
     summary = json.dumps({"splits": report.splits, "notes": report.notes}, indent=1) + "\n"
-    for file, text in (("classes.txt", classes), (QUARANTINE, lines), (SUMMARY, summary)):
+    for file, text in ((QUARANTINE, lines), (SUMMARY, summary)):
         data = text.encode("utf-8", "surrogateescape")
         write_atomically(out / file, lambda stream, data=data: stream.write(data))
     picture = _histogram(splits)
