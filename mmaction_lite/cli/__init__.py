@@ -4,7 +4,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -32,9 +32,15 @@ from mmaction_lite.cli.options import (
     warn,
 )
 from mmaction_lite.errors import Interrupted, MissingSplitError, UserError, VideoError, describe
+from mmaction_lite.files import write_atomically
+
+if TYPE_CHECKING:
+    from mmaction_lite.inference.scores import Evaluation
 
 # Base class of typer's exceptions for wrong options and arguments, which has no public name.
 ClickException: Any = typer.BadParameter.__mro__[2]
+
+MOST_CONFUSED_PAIRS = 10_000  # in the JSON object of `test`
 
 app = typer.Typer(
     help="Video action recognition: train, test, predict, report.",
@@ -263,6 +269,9 @@ def test(
     dump: Annotated[
         Path | None, typer.Option(help="Write the scores of all videos to this .npz file.")
     ] = None,
+    per_class: Annotated[
+        Path | None, typer.Option(help="Write the results of every class to this .csv file.")
+    ] = None,
     amp: Amp = None,
     int8: Annotated[
         bool,
@@ -284,10 +293,13 @@ def test(
     from mmaction_lite.inference.evaluate import evaluate
     from mmaction_lite.inference.scores import check_scores_out
     from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.tasks.class_table import check_table_out, to_csv
     from mmaction_lite.weights.card import card_of, load
 
     if dump is not None:
         check_scores_out(dump)
+    if per_class is not None:
+        check_table_out(per_class)
     settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
     model = load(weights, get_recipe(recipe) if recipe else None)
     card = card_of(model)
@@ -315,15 +327,43 @@ def test(
         )
     if dump is not None and context.is_main_process:
         result.save(dump)
-    numbers = result.metrics | {"videos": len(samples), "unreadable": len(result.faults)}
+    if per_class is not None and context.is_main_process:
+        table = to_csv(result.per_class())
+        check_table_out(per_class)
+        write_atomically(per_class, lambda file: file.write(table))
+    if context.is_main_process:
+        _print_test(result, weights, as_json)
+
+
+def _print_test(result: "Evaluation", weights: str | Path, as_json: bool) -> None:
+    """Print the results of `test`."""
+    from mmaction_lite.report.run_folder import validation_source
+
+    source = validation_source(Path(weights))
+    is_chosen_here = source is not None and Path(source).absolute() == Path(result.source).absolute()
+    if is_chosen_here:
+        warn(
+            f"note: the videos of {result.source} chose these weights in training, so the accuracy is "
+            "optimistic; measure it on videos that the training did not use"
+        )
     if as_json:
-        faults = [fault._asdict() for fault in result.faults]
         return print_json(
-            {**numbers, "faults": faults, "protocol": result.protocol_line, "weights": str(weights)}
+            {
+                **result.metrics,
+                "videos": len(result.labels),
+                "unreadable": len(result.faults),
+                "intervals": result.intervals(),
+                "per_class": result.per_class(),
+                "confusion": result.confused_pairs(MOST_CONFUSED_PAIRS),
+                "chose_weights": is_chosen_here,
+                "faults": [fault._asdict() for fault in result.faults],
+                "protocol": result.protocol_line,
+                "weights": str(weights),
+            }
         )
     for fault in result.faults:
         warn(f"unreadable, scored as incorrect: {fault.reason}")
-    show(result.describe(digits=2))
+    show(result.describe(digits=2, has_intervals=True))
     show(result.protocol_line)
 
 

@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.device import CompileMode, Precision, reusing_memory
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import check_replaceable, write_atomically
-from mmaction_lite.tasks.metrics import describe
+from mmaction_lite.tasks.class_table import class_table, mistake_table
+from mmaction_lite.tasks.metrics import SHARES_OF_VIDEOS, describe, wilson_interval
 from mmaction_lite.tasks.named import task_to_json
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
@@ -60,9 +61,27 @@ class Evaluation:
         """Metrics of the scores; see `Task.metrics`."""
         return self.task.metrics(self.scores, self.labels)
 
-    def describe(self, digits: int = 1) -> str:
-        """Return the metrics as one line."""
-        return describe(self.metrics, self.task.shown_metrics(len(self.classes)), digits)
+    def describe(self, digits: int = 1, *, has_intervals: bool = False) -> str:
+        """Return the metrics as one line, with the 95 % confidence intervals of the accuracies on request."""
+        shown = self.task.shown_metrics(len(self.classes))
+        return describe(self.metrics, shown, digits, len(self.labels) if has_intervals else None)
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Return the 95 % confidence intervals of the accuracies among the metrics, by name."""
+        count, found = len(self.labels), self.metrics
+        return {
+            name: wilson_interval(found[name] * count, count) for name in found if name in SHARES_OF_VIDEOS
+        }
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return the results of every class; see `class_table`."""
+        groups = self.task.class_results(self.scores, self.labels)
+        return [row for group in groups for row in class_table(group, self.classes)]
+
+    def confused_pairs(self, most: int) -> list[dict[str, Any]]:
+        """Return the `most` most frequent mistakes of every group of classes; see `mistake_table`."""
+        groups = self.task.class_results(self.scores, self.labels)
+        return [row for group in groups for row in mistake_table(group, self.classes, most)]
 
     @property
     def loss(self) -> float:

@@ -66,6 +66,27 @@ def read_run(folder: Path) -> RunFolder:
     )
 
 
+def validation_source(weights: Path) -> str | None:
+    """Return the file or folder whose videos chose the weights of a run.
+
+    Args:
+        weights: a run folder, or a weights file in a run folder.
+
+    Returns:
+        the source of the last validation; None if `weights` are not in a run folder.
+    """
+    file = (weights if weights.is_dir() else weights.parent) / "metrics.jsonl"
+    if not weights.exists():
+        return None
+    try:
+        rows = _read_rows(file, "step", "epoch")
+    except UserError:
+        return None
+    protocols = [str(row.get("protocol", "")) for row in rows if row.get("split") == "val"]
+    match = re.search(r"\d+ videos of (.+), \d+ unreadable$", protocols[-1]) if protocols else None
+    return match[1] if match else None
+
+
 def _read_text(file: Path) -> str:
     with reading(file, advice=ADVICE):
         return file.read_text(encoding="utf-8-sig")

@@ -4,12 +4,16 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from mmaction_lite.errors import UserError
+from mmaction_lite.files import check_replaceable, has_marker
 from mmaction_lite.tasks.metrics import wilson_interval
 from mmaction_lite.tasks.task import ClassResults
 
 Row = dict[str, Any]
+HEADER = b"number,name,videos,correct,accuracy,low,high,"  # in the first line of a table of classes
 
 
 def class_names_of(group: ClassResults, classes: Sequence[str]) -> list[str]:
@@ -73,6 +77,17 @@ def mistake_table(group: ClassResults, classes: Sequence[str], most: int | None 
         title | {"true": names[true], "predicted": names[predicted], "videos": videos}
         for true, predicted, videos in group.mistakes[:most].tolist()
     ]
+
+
+def check_table_out(path: Path) -> None:
+    """Check that a table of classes can be written to `path`.
+
+    Raises:
+        UserError: the name does not end in .csv, the folder is not writable, or another file is there.
+    """
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"{path}: a table of classes is a CSV file; give a name that ends in .csv")
+    check_replaceable(path, "a table of classes of mmaction-lite", has_marker(HEADER))
 
 
 def to_csv(rows: Iterable[Row], columns: Sequence[str] | None = None) -> bytes:
