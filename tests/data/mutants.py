@@ -15,7 +15,8 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from mmaction_lite.data.sources.video import MispredictedError, Video
+from mmaction_lite.data.sources.faults import MispredictedError
+from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import VideoError
 from tests import barcode
 

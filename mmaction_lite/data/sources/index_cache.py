@@ -80,8 +80,7 @@ index_cache = IndexCache(INDEX_CACHE_BYTES)
 
 def load_index(key: Key) -> PacketIndex | None:
     """Return the index of a file from disk; None if there is none, or if it is damaged."""
-    folder = _folder()
-    if folder is None or key[2] < DISK_FILE_BYTES:
+    if key[2] < DISK_FILE_BYTES or (folder := _folder()) is None:
         return None
     path = folder / _name(key)
     try:
@@ -96,9 +95,8 @@ def load_index(key: Key) -> PacketIndex | None:
 
 def store_index(key: Key, index: PacketIndex) -> None:
     """Write the index of a long file to disk; on any error of the disk, write nothing."""
-    folder = _folder()
-    long = len(index.rank) >= DISK_PACKETS or key[2] >= LARGE_FILE_BYTES or index.is_learned
-    if folder is None or key[2] < DISK_FILE_BYTES or not long:
+    is_costly = len(index.rank) >= DISK_PACKETS or key[2] >= LARGE_FILE_BYTES or index.is_learned
+    if key[2] < DISK_FILE_BYTES or not is_costly or (folder := _folder()) is None:
         return
     temporary = None
     try:

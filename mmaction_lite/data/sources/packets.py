@@ -171,16 +171,17 @@ def listed_index(opened: Opened) -> PacketIndex | None:
 
 def scanned_index(packets: Iterable[av.Packet], opened: Opened) -> tuple[PacketIndex, bool] | None:
     """Return the index of all packets of a file and whether its order is known; None without packets."""
-    stream = opened.stream
+    stream, most = opened.stream, opened.size_bytes
+    is_mpeg4 = is_mpeg4_avi(stream)
     facts, kinds = [], []
     for packet in packets:
-        place = -1 if packet.pos is None else packet.pos, packet.size
-        times = (NO_TIME if time is None else time for time in (packet.pts, packet.dts))
+        pts, dts, position = packet.pts, packet.dts, packet.pos
+        pts, dts = NO_TIME if pts is None else pts, NO_TIME if dts is None else dts
         flags = packet.is_keyframe, packet.is_corrupt, packet.is_discard
-        facts.append((*times, *place, *flags))
-        if is_mpeg4_avi(stream):
+        facts.append((pts, dts, -1 if position is None else position, packet.size, *flags))
+        if is_mpeg4:
             kinds.append(mpeg4_picture(packet))
-        if len(facts) > opened.size_bytes:
+        if len(facts) > most:
             return None  # a damaged list that repeats the same bytes
     if not facts:
         return None
@@ -193,7 +194,7 @@ def scanned_index(packets: Iterable[av.Packet], opened: Opened) -> tuple[PacketI
     )  # holds no pts
     timed = bool((pts != NO_TIME).all()) and len(np.unique(pts)) == len(pts) and not guessed
     timed = timed and _follows_keyframes(pts, dts, keyframe, is_edited=bool(discard.any()))
-    if is_mpeg4_avi(stream):
+    if is_mpeg4:
         order, keyframe = mpeg4_order(kinds), np.array([kind == MPEG4_I for kind in kinds])
     else:
         order = np.argsort(pts) if timed and one_frame_per_packet(stream) else None

@@ -22,7 +22,7 @@ All frames have the size of frame 0. Frames of another size, which joined files 
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain
 from os import PathLike
@@ -35,11 +35,17 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from mmaction_lite.data.sources import index_cache, packets
-from mmaction_lite.data.sources.container import MAX_PIXELS, demux, open_stream, unreadable
+from mmaction_lite.data.sources.container import MAX_PIXELS, demux, open_stream
+from mmaction_lite.data.sources.faults import (
+    MispredictedError,
+    StaleIndexError,
+    UnknownSizeError,
+    reading_video,
+)
 from mmaction_lite.data.sources.orientation import display_matrix, turn_upright, upright_size
 from mmaction_lite.data.sources.packets import NO_TIME, PacketIndex, mark
 from mmaction_lite.data.sources.resample import Box, Size, check_box, collect, crop_and_resize
-from mmaction_lite.errors import VideoError, printable, reading
+from mmaction_lite.errors import VideoError, printable
 
 T = TypeVar("T")
 
@@ -49,18 +55,6 @@ SEEK_PACKETS = 8
 EARLY_SECONDS = 5e-4
 # Of files that state no frame rate; `walk` needs times.
 DEFAULT_FPS = 25.0
-
-
-class MispredictedError(VideoError):
-    """The decoder returned other frames than the packet index predicts."""
-
-
-class StaleIndexError(MispredictedError):
-    """The file holds other packets than the packet index, which belongs to an earlier content."""
-
-
-class UnknownSizeError(VideoError):
-    """The size of frame 0 is needed and not known yet."""
 
 
 class Video:
@@ -86,6 +80,9 @@ class Video:
         self._reformatter = VideoReformatter()
         self._given_size: Size | None = None  # what `size` returned: boxes are planned in it
         self._assumed_size: Size | None = None
+        # Reading the matrix of a frame takes long. It changes at keyframes only.
+        self._matrix: np.ndarray | None = None
+        self._turned: int | None = None  # rotation of the frame with this matrix; None: read it again
         with self._reading():
             self._opened = open_stream(self.path, data)
             try:
@@ -225,7 +222,7 @@ class Video:
 
     def _reading(self) -> AbstractContextManager[None]:
         """Convert any exception that the file causes to a VideoError; see `errors.reading`."""
-        return _quiet_reading(self.name)
+        return reading_video(self.name)
 
     def _retry(self, read: Callable[[], T]) -> T:
         """Return the result of `read`; learn what it needs to know about the file, and call it again."""
@@ -358,6 +355,7 @@ class Video:
         first = next(following)
         decoder = self._opened.stream.codec_context
         decoder.flush_buffers()
+        self._turned = None
         joins, final = set(self._index.joins.tolist()), len(self._index.rank) - 1
         # The None at the end flushes the frames that the decoder holds back for reordering.
         for number, packet in chain([first], following, [(last, None)]):
@@ -387,10 +385,11 @@ class Video:
             self._reopen()
         elif not self._position <= start <= self._position + SEEK_PACKETS:
             self._seek(start)
-        marks = self._index.marks
+        first = self._position
+        marks = self._index.marks[first : last + 1].tolist()
         for packet in self._packets:
             number, self._position = self._position, self._position + 1
-            if number >= len(marks) or marks[number] != mark(packet.pos, packet.size):
+            if marks[number - first] != mark(packet.pos, packet.size):
                 raise StaleIndexError(f"{self.name}: packet {number} is not as listed")
             if number >= start:
                 yield number, packet
@@ -475,20 +474,9 @@ class Video:
         plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
         pixels = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
-        matrix = display_matrix(frame)
-        return pixels if matrix is None else np.ascontiguousarray(turn_upright(pixels, matrix))
-
-
-@contextmanager
-def _quiet_reading(name: str) -> Iterator[None]:
-    """Convert exceptions as `errors.reading` does, without warnings about numbers of a damaged header."""
-    with reading(name, VideoError), np.errstate(all="ignore"):
-        try:
-            yield
-        except OSError as error:
-            if isinstance(error, FFmpegError):
-                raise
-            raise unreadable(name, error) from None
+        if self._turned is None or frame.key_frame or frame.rotation != self._turned:
+            self._turned, self._matrix = frame.rotation, display_matrix(frame)
+        return pixels if self._matrix is None else np.ascontiguousarray(turn_upright(pixels, self._matrix))
 
 
 def first_at(seconds: float, fps: float, length: int) -> int:

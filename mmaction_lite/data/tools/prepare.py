@@ -25,9 +25,10 @@ from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.parallel import Engine, run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
+from mmaction_lite.data.sources.faults import MispredictedError
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.source import Source, open_source
-from mmaction_lite.data.sources.video import MispredictedError, Video
+from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.sources.write_shards import read_faults, write_shard
 from mmaction_lite.data.tools.validate import read_splits, scanned_folders
 from mmaction_lite.errors import UserError, VideoError, printable, reading
