@@ -16,8 +16,9 @@ from rich.table import Table
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.generated.motions import Form, generate
 from mmaction_lite.data.loading.cache import Caches
+from mmaction_lite.data.loading.lifetime import require_main_guard
 from mmaction_lite.errors import Interrupted, UserError, printable
-from mmaction_lite.files import check_output_folder
+from mmaction_lite.files import LOCK, FolderLock, check_output_folder, write_atomically
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.inference.predict import predict
 from mmaction_lite.inference.scores import Evaluation
@@ -49,7 +50,14 @@ def run_demo(out: Path, data: Path, seed: int, console: Console) -> None:
         UserError: `out` contains files, but not of an earlier demo; or a step fails.
         Interrupted: a signal stopped the demo; the next run starts from the beginning.
     """
-    _prepare_folder(out)
+    require_main_guard()
+    _claim(out)
+    with FolderLock(out):
+        _remove_results(out)
+        _run(out, data, seed, console)
+
+
+def _run(out: Path, data: Path, seed: int, console: Console) -> None:
     clock = Clock()
 
     _title(console, f"1. Writing the data set `motions` to {data}")
@@ -84,7 +92,8 @@ def run_demo(out: Path, data: Path, seed: int, console: Console) -> None:
     clock.note("report")
 
     summary = {name: result.metrics for name, result in results.items()} | {"seconds": clock.seconds}
-    (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(summary, indent=2) + "\n"
+    write_atomically(out / SUMMARY, lambda file: file.write(text.encode()))
     label = f"{prediction.labels[0]} ({prediction.scores[0]:.0%})"
     _print_results(results, clip, label, page=page, out=out, data=data)
 
@@ -94,13 +103,17 @@ def _track(items: Iterable[T], total: int, title: str, console: Console) -> Iter
     return track(items, title, total, console=console, disable=not console.is_terminal)
 
 
-def _prepare_folder(out: Path) -> None:
-    """Mark `out` as the folder of a demo and remove the results of an earlier demo, but no other files."""
+def _claim(out: Path) -> None:
+    """Mark `out` as the folder of a demo."""
     check_output_folder(out)
-    if out.exists() and not (out / MARK).exists() and any(out.iterdir()):
+    if out.exists() and not (out / MARK).exists() and any(file.name != LOCK for file in out.iterdir()):
         raise UserError(f"{out}: is not empty and not the folder of a demo; pass another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
+
+
+def _remove_results(out: Path) -> None:
+    """Remove the results of an earlier demo, but no other files."""
     stale = [file for name in RECIPES for file in (out / name).glob("*")]
     for file in stale:
         if not (file.name in (*FILES, "test.npz", REPORT) or file.name.startswith((".", "events.out."))):

@@ -4,10 +4,12 @@
 """
 
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -139,7 +141,16 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
     store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     timeout = timedelta(minutes=30)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        Thread(target=_exit_without_parent, args=(os.getppid(),), name="torchrun watch", daemon=True).start()
     try:
         yield DistributedContext(rank, world_size, int(os.environ["LOCAL_WORLD_SIZE"]), target)
     finally:
         dist.destroy_process_group()
+
+
+def _exit_without_parent(parent: int) -> None:
+    """End this process when its parent `torchrun` was killed and so cannot end it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

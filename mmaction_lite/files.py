@@ -6,17 +6,26 @@ import json
 import os
 import re
 import secrets
+import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from mmaction_lite.errors import UserError, describe, printable, reading
 
 WRITTEN = ".written.json"
 """File with the checksums of the files that `rewriting` wrote to a folder."""
+LOCK = ".lock"
+"""File that a process locks while it writes to a folder; see `FolderLock`."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -53,6 +62,25 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def writing(path: Path, advice: str = "free space on the disk, or use another folder") -> Iterator[None]:
+    """Convert an OSError of the block, such as a full disk, to one line about the file that it writes.
+
+    Args:
+        path: the file, for the message.
+        advice: end of the message, which says how to fix the problem.
+
+    Raises:
+        UserError: the block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{printable(str(path))}: could not be written ({describe(error)}); {advice}"
+        ) from None
 
 
 def partial_files(path: Path) -> list[Path]:
@@ -265,3 +293,79 @@ def read_json_lines(
             raise UserError(f"{path}, line {number}: damaged ({describe(error)}); delete this line") from None
         rows.append((number, row))
     return rows
+
+
+class FolderLock:
+    """Lock that keeps other processes from writing to a folder. A context manager.
+
+    The lock belongs to the process: it ends with the process, however that ends, and forked processes do not
+    inherit it. A second lock in the same process has no effect. Nothing is locked where the file system or
+    Windows has no POSIX locks, or where the folder is not writable.
+
+    Args:
+        folder: an existing folder.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._path = folder / LOCK
+        self._file: int | None = None
+
+    def __del__(self) -> None:
+        self.release()
+
+    def __enter__(self) -> "FolderLock":
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Lock the folder, unless this object has locked it.
+
+        Raises:
+            UserError: another process has locked it.
+        """
+        while fcntl is not None and self._file is None:
+            try:
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError:
+                return  # the first write to the folder reports the reason
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                owner = os.pread(file, 200, 0).decode(errors="replace").strip()
+                os.close(file)
+                raise UserError(
+                    f"{printable(str(self.folder))}: {printable(owner) or 'another process'} writes to this "
+                    "folder; wait until it ends, or use another folder"
+                ) from None
+            except OSError:
+                os.close(file)
+                return
+            if not self._is_current(file):  # the process that held the lock has deleted the file meanwhile
+                os.close(file)
+                continue
+            self._file = file
+            with suppress(OSError):
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Unlock the folder and delete the file, if this object has locked it."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        with suppress(OSError):
+            if self._is_current(file):
+                self._path.unlink()
+        os.close(file)
+
+    def _is_current(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file), self._path.stat())
+        except OSError:
+            return False

@@ -1,6 +1,8 @@
 """Files are written atomically."""
 
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,12 +10,14 @@ import pytest
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import (
+    FolderLock,
     check_output_folder,
     check_replaceable,
     has_marker,
     partial_files,
     rewriting,
     write_atomically,
+    writing,
 )
 from mmaction_lite.weights.checkpoint import save_state
 
@@ -145,3 +149,39 @@ def test_only_our_temporary_files_count_as_partial(tmp_path):
     for name in (".recipe.txt.swp", ".recipe.txt.a1b2c3_d", "recipe.txt"):
         (tmp_path / name).write_bytes(b"")
     assert [file.name for file in partial_files(tmp_path / "recipe.txt")] == [".recipe.txt.a1b2c3_d"]
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from mmaction_lite.files import FolderLock
+with FolderLock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX locks")
+def test_a_folder_is_locked_by_one_process_until_that_process_ends(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    with holder:
+        try:
+            assert holder.stdout.readline() == "locked\n"
+            message = rf"^{tmp_path}: process {holder.pid} on .+ writes to this folder; wait until it ends"
+            with pytest.raises(UserError, match=message):
+                FolderLock(tmp_path).acquire()
+        finally:
+            holder.kill()
+    assert (tmp_path / ".lock").exists()  # of the killed process
+    with FolderLock(tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_locked_is_left_to_the_first_write(tmp_path):
+    with FolderLock(tmp_path / "none"):
+        pass
+    message = r"a\.txt: could not be written \(No space left on device\); free space"
+    with pytest.raises(UserError, match=message), writing(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,6 +34,7 @@ from mmaction_lite.cli.options import (
 )
 from mmaction_lite.errors import Interrupted, MissingSplitError, UserError, VideoError, describe
 from mmaction_lite.files import write_atomically
+from mmaction_lite.training.signals import exit_signals
 
 if TYPE_CHECKING:
     from mmaction_lite.inference.scores import Evaluation
@@ -438,9 +440,12 @@ def main() -> None:
     if os.environ.get("RANK", "0") != "0":  # only rank 0 prints results
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     prepare_streams()
+    # The other commands leave nothing to clean up, and the usual effect also ends a process that hangs.
+    is_cleaned_up = sys.argv[1:2] and sys.argv[1] in ("train", "demo", "data", "benchmark")
     try:
         check_arguments(sys.argv[1:])
-        code = app(standalone_mode=False, prog_name="mmaction-lite")
+        with exit_signals() if is_cleaned_up else nullcontext():
+            code = app(standalone_mode=False, prog_name="mmaction-lite")
         sys.stdout.flush()
     except ClickException as error:
         if is_help(error):

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LONGEST = 4000  # characters of a printed line
+
+
+def limit_workers(number: int | None) -> int | None:
+    """Reduce a number of --workers that only needs memory, with a note."""
+    if number:
+        from mmaction_lite.data.loading.workers import worker_limit
+
+        if number > worker_limit():
+            warn(f"--workers {number}: starts {worker_limit()}; more do not decode faster on this machine")
+            return worker_limit()
+    return number
+
+
 Data = Annotated[
     Path,
     typer.Option(
@@ -29,7 +42,12 @@ Data = Annotated[
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Number of decoding worker processes [default: one per core]."),
+    typer.Option(
+        "--workers",
+        min=0,
+        callback=limit_workers,
+        help="Number of decoding worker processes [default: one per core].",
+    ),
 ]
 HangSeconds = Annotated[
     float,

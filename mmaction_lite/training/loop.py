@@ -15,6 +15,7 @@ from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
+from mmaction_lite.data.loading.lifetime import require_main_guard
 from mmaction_lite.data.loading.loader import Batch, Fault
 from mmaction_lite.data.loading.workers import ONE_PER_CORE, WorkerSettings
 from mmaction_lite.distributed import DistributedContext, init_distributed
@@ -59,8 +60,8 @@ def train(
             or alias of public weights (`weights.named.locate_initial`); not used with `resume`.
         device: see `pick_device`.
         workers: decoding worker processes. By default clips that are cached in memory need none.
-        stop_on_signals: during the steps, handle Ctrl-C, SIGTERM and SIGUSR1: save after the current step and
-            raise Interrupted.
+        stop_on_signals: during the steps, handle Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: save after the current
+            step and raise Interrupted.
         save_seconds: `last.pt` is written this often, and at the end of every epoch.
         shard: divide weights and optimizer state over the processes (FSDP2).
         wandb: project of Weights & Biases to log to, besides `metrics.jsonl` and TensorBoard.
@@ -75,6 +76,7 @@ def train(
         UserError: data, folder, device or recipe are wrong, or the loss is not finite.
         Interrupted: a stop signal arrived; `last.pt` is up to date.
     """
+    require_main_guard()
     with init_distributed(device) as context:
         is_main_process = context.is_main_process
         console = (console or Console(stderr=True)) if is_main_process else Console(quiet=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.errors import UserError, printable, reading
-from mmaction_lite.files import has_marker, partial_files, write_atomically
+from mmaction_lite.files import LOCK, FolderLock, has_marker, partial_files, write_atomically
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
@@ -91,7 +91,8 @@ class RunFolder:
         writes: whether this process writes; with several processes only rank 0 does.
 
     Raises:
-        UserError: the folder is in use, or holds a run of another recipe, seed or training split.
+        UserError: the folder is in use by another process, or holds a run of another recipe, seed or training
+            split.
     """
 
     def __init__(
@@ -103,21 +104,32 @@ class RunFolder:
         self.writes = writes
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
+        self._lock = FolderLock(out)
+        if writes and out.is_dir():
+            self._lock.acquire()
+        try:
+            self._open(recipe, samples, resume)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, recipe: Recipe, samples: Samples, resume: bool) -> None:
         self.card = ModelCard.of(recipe, samples.classes)
-        self.text = f"# {recipe.name}, seed {seed}\n# {_fingerprint(samples)}\n{recipe}\n"
+        self.text = f"# {recipe.name}, seed {self.seed}\n# {_fingerprint(samples)}\n{recipe}\n"
         if resume:
-            self._saved = load_state(out / "last.pt")
+            self._saved = load_state(self.out / "last.pt")
             self._check_same(self._saved["recipe"])
             self.card = ModelCard.from_json(self._saved["card"])  # initial weights may have changed it
         else:
             self._saved = None
-            _check_unused(out)
+            _check_unused(self.out)
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._thread.shutdown()
+        self._lock.release()
 
     def settle(self) -> None:
         """Wait until the file being written is complete, and raise the error if it could not be written."""
@@ -166,10 +178,6 @@ class RunFolder:
         Raises:
             UserError: the folder cannot be created or written, or lacks one of the states.
         """
-        if self.writes:
-            for name in FILES:
-                for stale in partial_files(self.out / name):
-                    stale.unlink()
         if self._saved is None and self.writes:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -177,6 +185,12 @@ class RunFolder:
                 raise UserError(
                     f"{self.out}: cannot be created ({error.strerror}); pass another --out"
                 ) from None
+        if self.writes:
+            self._lock.acquire()
+            for name in FILES:
+                for stale in partial_files(self.out / name):
+                    stale.unlink()
+        if self._saved is None and self.writes:
             write_atomically(self.out / "recipe.txt", lambda file: file.write(self.text.encode()))
         if self._saved is None:
             progress = Progress()
@@ -266,7 +280,9 @@ def _check_unused(out: Path) -> None:
 
 
 def _is_used(file: Path) -> bool:
-    """Whether a file belongs to a started run; `recipe.txt` and partial files remain of one killed before."""
+    """Whether a file belongs to a started run. A run killed before leaves `recipe.txt` and partial files."""
+    if file.name == LOCK:
+        return False
     if file.name == "recipe.txt":
         return not has_marker(b"\n# trained on ")(file) and not partial_files(file.with_name("last.pt"))
     return not any(file in partial_files(file.with_name(name)) for name in ("recipe.txt", "last.pt"))

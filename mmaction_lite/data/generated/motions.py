@@ -9,9 +9,9 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,9 @@ import av
 import numpy as np
 from PIL import Image
 
+from mmaction_lite.data.loading.lifetime import require_main_guard, start_fork_server, start_worker
 from mmaction_lite.errors import UserError
+from mmaction_lite.files import FolderLock, writing
 
 CLASSES = (
     "move_left",
@@ -107,34 +109,36 @@ def generate(
     """
     if not 0 < contrast <= 1:
         raise UserError(f"contrast {contrast}: expected a number above 0, up to 1")
+    require_main_guard()
     out = Path(out)
     _claim(out, json.dumps({"form": form, "contrast": float(contrast)}) + "\n")
 
-    clips: list[tuple[int, Path]] = []
-    texts = {"classes.txt": "\n".join(CLASSES) + "\n"}
-    for split, numbers in splits.items():
-        names = {n: _clip_name(split, n, form) for n in numbers}
-        fields = f" {FRAMES}" if form == "frames" else ""
-        texts[f"{split}.txt"] = "".join(f"{names[n]}{fields} {n % 10}\n" for n in numbers)
-        clips += [(n, out / names[n]) for n in numbers]
-    for name, text in texts.items():
-        if (out / name).exists() and (out / name).read_bytes() != text.encode():
-            raise UserError(
-                f"{out / name}: was changed, so it is not overwritten; move it, or use a new folder"
-            )
-    for name, text in texts.items():
-        _write_text(out / name, text)
+    with FolderLock(out):
+        clips: list[tuple[int, Path]] = []
+        texts = {"classes.txt": "\n".join(CLASSES) + "\n"}
+        for split, numbers in splits.items():
+            names = {n: _clip_name(split, n, form) for n in numbers}
+            fields = f" {FRAMES}" if form == "frames" else ""
+            texts[f"{split}.txt"] = "".join(f"{names[n]}{fields} {n % 10}\n" for n in numbers)
+            clips += [(n, out / names[n]) for n in numbers]
+        for name, text in texts.items():
+            if (out / name).exists() and (out / name).read_bytes() != text.encode():
+                raise UserError(
+                    f"{out / name}: was changed, so it is not overwritten; move it, or use a new folder"
+                )
+        for name, text in texts.items():
+            _write_text(out / name, text)
 
-    missing = [(number, path) for number, path in clips if not path.exists()]
-    for folder in {path.parent for _, path in missing}:
-        folder.mkdir(parents=True, exist_ok=True)
-    write = partial(_write_clip, partial_folder=out / PARTIAL, form=form, contrast=contrast)
-    done = len(clips) - len(missing)
-    progress(done, len(clips))
-    for _ in _map(write, missing, workers):
-        done += 1
+        missing = [(number, path) for number, path in clips if not path.exists()]
+        for folder in {path.parent for _, path in missing}:
+            folder.mkdir(parents=True, exist_ok=True)
+        write = partial(_write_clip, partial_folder=out / PARTIAL, form=form, contrast=contrast)
+        done = len(clips) - len(missing)
         progress(done, len(clips))
-    shutil.rmtree(out / PARTIAL)
+        for _ in _map(write, missing, workers):
+            done += 1
+            progress(done, len(clips))
+        shutil.rmtree(out / PARTIAL)
 
 
 def _claim(out: Path, mark: str) -> None:
@@ -183,19 +187,25 @@ def _map(
         yield from map(write, clips)
         return
     start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    start_fork_server([])
     # Only this process handles Ctrl-C; the worker processes complete their clips.
-    with ProcessPoolExecutor(
-        workers, multiprocessing.get_context(start), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        yield from pool.map(write, clips, chunksize=4)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context(start), start_worker) as pool:
+        try:
+            yield from pool.map(write, clips, chunksize=4)
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that writes clips died; check the available memory. Finished clips are kept, and "
+                "the same command resumes"
+            ) from None
 
 
 def _write_clip(clip: tuple[int, Path], partial_folder: Path, form: Form, contrast: float) -> None:
     number, path = clip
     draft = partial_folder / path.name
     write = _write_video if form == "video" else _write_frames
-    write(draft, render(number, contrast))
-    draft.replace(path)
+    with writing(path, "free space on the disk. Finished clips are kept, and the same command resumes"):
+        write(draft, render(number, contrast))
+        draft.replace(path)
 
 
 def _write_video(path: Path, frames: np.ndarray) -> None:

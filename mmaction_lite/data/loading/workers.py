@@ -1,26 +1,30 @@
 """Decoding worker processes: start, the video that each one reads, recovery from hangs and deaths."""
 
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, default_collate, get_worker_info
 
-from mmaction_lite.device import default_workers
+from mmaction_lite.data.loading.lifetime import (
+    NO_GUARD,
+    NO_GUARD_ADVICE,
+    require_main_guard,
+    start_worker,
+)
+from mmaction_lite.data.loading.processes import Collate, Items, WorkerProcesses, worker_context
+from mmaction_lite.device import available_cores, default_workers
 from mmaction_lite.errors import UserError
 from mmaction_lite.settings import NonNegativeInt, PositiveFloat, check_fields
 
@@ -34,6 +38,7 @@ PREFETCH = 2
 # that process otherwise waits for a core at every wake-up, and steps of many short kernels take 40 % longer.
 NICENESS = 10
 SHARED_MEMORY = Path("/dev/shm")
+MAX_WORKERS_PER_CORE, MIN_WORKER_LIMIT = 4, 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +59,18 @@ class WorkerSettings:
         check_fields(self)
 
     def count(self, num_processes: int = 1) -> int:
-        """Return the number of workers for each of `num_processes` training processes on this machine."""
-        return default_workers(num_processes) if self.num_workers is None else self.num_workers
+        """Return the number of workers for each of `num_processes` training processes on this machine.
+
+        Larger numbers than `worker_limit` are reduced to it.
+        """
+        if self.num_workers is None:
+            return default_workers(num_processes)
+        return min(self.num_workers, worker_limit())
+
+
+def worker_limit() -> int:
+    """Return the largest number of workers of one loader. More of them need memory and decode no faster."""
+    return max(MIN_WORKER_LIMIT, MAX_WORKERS_PER_CORE * available_cores())
 
 
 IN_PROCESS = WorkerSettings(num_workers=0)
@@ -100,9 +115,17 @@ class WorkerStatus:
         now = time.time()
         return [int(s) for _, s, since in self.table.tolist() if s >= 0 and now - since > seconds]
 
-    def read_by(self, pids: set[int]) -> list[int]:
+    def forget(self) -> None:
+        """Remove all workers from the table, before others start."""
+        self.table.fill_(-1)
+
+    def has_entered(self, pids: Iterable[int]) -> bool:
+        """Return whether any of the processes `pids` has started to read."""
+        return not set(pids).isdisjoint(int(pid) for pid, _, _ in self.table.tolist())
+
+    def read_by(self, pids: Iterable[int]) -> list[int]:
         """Return the samples that the processes `pids` read, now or at the time of their death."""
-        return [int(s) for pid, s, _ in self.table.tolist() if s >= 0 and int(pid) in pids]
+        return [int(s) for pid, s, _ in self.table.tolist() if s >= 0 and int(pid) in set(pids)]
 
     def kill(self) -> None:
         """Kill all workers. SIGKILL is the only signal that stops a process blocked in a system call."""
@@ -207,7 +230,7 @@ class FaultTolerantLoader(Generic[T]):
         self._dataset = dataset
         self._remaining = remaining
         self._length = length
-        self._num_workers = workers.count()
+        self._num_workers = min(workers.count(), length)  # a worker without a batch has no work
         self._hang_seconds = workers.hang_seconds
         self._name = name
         self._report = report or (lambda line: print(line, file=sys.stderr))
@@ -218,27 +241,33 @@ class FaultTolerantLoader(Generic[T]):
         return self._length
 
     def __iter__(self) -> Iterator[T]:
+        if self._num_workers:
+            require_main_guard()
         delivered, restarts, crashes = 0, 0, Counter()
         while delivered < self._length:
-            trouble, others = "", multiprocessing.active_children()
-            batches = iter(self._start(delivered))
-            workers = [process for process in multiprocessing.active_children() if process not in others]
-            with _Watchdog(self._status, self._hang_seconds) as watchdog:
+            trouble = ""
+            with (
+                WorkerProcesses(self._num_workers, partial(self._start, delivered)) as workers,
+                _Watchdog(self._status, self._hang_seconds) as watchdog,
+            ):
                 while delivered < self._length and not trouble:
                     try:
                         with watchdog.waiting():
-                            batch = next(batches)
-                    except (RuntimeError, OSError, EOFError):
-                        # Without a dead worker the error comes from the dataset or from the `DataLoader`.
-                        dead = _dead(workers)
+                            batch = next(workers.batches)
+                    except Exception:
+                        # Without a dead worker the error comes from the dataset or from the `DataLoader`. A
+                        # worker that dies can break any connection, in the middle of a message, too.
+                        dead = workers.dead()
                         if not dead:
                             raise
                         trouble = self._trouble(watchdog, dead, crashes)
+                        workers.kill()
                     else:
+                        if isinstance(batch, UserError):
+                            raise batch
                         delivered, restarts = delivered + 1, 0
                         yield batch
             if trouble:
-                self._status.kill()
                 restarts += 1
                 if restarts > MAX_RESTARTS:
                     raise UserError(
@@ -246,31 +275,49 @@ class FaultTolerantLoader(Generic[T]):
                         f"{trouble}. Check the available memory, or use fewer --workers"
                     )
                 self._report(f"{trouble}; restarted the decoding workers, no batch is lost")
-            del batches
 
-    def _start(self, delivered: int) -> DataLoader[T]:
+    def _start(self, delivered: int) -> DataLoader[Any]:
         """Return a loader of the remaining batches, whose workers are not forked from this process."""
-        options = self._remaining(delivered) | {"pin_memory": self._pin}
-        if self._num_workers:
-            options |= {
-                "num_workers": self._num_workers,
-                "multiprocessing_context": _worker_context(),
-                "worker_init_fn": _enter,
-                "prefetch_factor": PREFETCH,
-            }
-        return DataLoader(self._dataset, **options)  # pyright: ignore[reportArgumentType]  by its shape
+        options: dict[str, Any] = self._remaining(delivered) | {"pin_memory": self._pin}
+        if not self._num_workers:
+            return DataLoader(self._dataset, **options)  # pyright: ignore[reportArgumentType]  by its shape
+        self._status.forget()
+        options |= {
+            "num_workers": self._num_workers,
+            "multiprocessing_context": worker_context(),
+            "worker_init_fn": _enter,
+            "prefetch_factor": PREFETCH,
+            "collate_fn": Collate(options.get("collate_fn") or default_collate),
+        }
+        return DataLoader(Items(self._dataset), **options)  # pyright: ignore[reportArgumentType]
 
     def _give_up(self, sample: int, reason: str) -> str:
         self._status.given_up[sample] = reason
         return f"{self._name(sample)}: {reason}"
 
-    def _trouble(self, watchdog: _Watchdog, dead: set[int], crashes: Counter[int]) -> str:
-        """Return the reason why the workers `dead` (process ids) ended, and give up the videos at fault."""
+    def _trouble(self, watchdog: _Watchdog, dead: dict[int, int], crashes: Counter[int]) -> str:
+        """Return the reason why the workers `dead` ended, and give up the videos at fault.
+
+        Args:
+            watchdog: whether it killed the workers.
+            dead: exit codes of the workers by process id.
+            crashes: number of deaths while reading a sample, which this function updates.
+
+        Raises:
+            UserError: the workers end before they read, with an error that they have printed.
+        """
         if watchdog.hung:
             reason = f"reading it took more than {self._hang_seconds:g} s"
             return "; ".join([self._give_up(sample, reason) for sample in watchdog.hung])
         if watchdog.is_stuck:
             return "the decoding workers delivered no batch"
+        if NO_GUARD in dead.values():
+            raise UserError(NO_GUARD_ADVICE)
+        if 1 in dead.values() and not self._status.has_entered(dead):
+            raise UserError(
+                "the decoding workers end while they start, with the error above. Correct it, or decode "
+                "without workers (num_workers=0)"
+            )
         samples = self._status.read_by(dead)
         crashes.update(samples)
         for sample in samples:
@@ -279,44 +326,13 @@ class FaultTolerantLoader(Generic[T]):
         return "a decoding worker died"
 
 
-def _dead(workers: list[BaseProcess]) -> set[int]:
-    """Return the ids of the processes that have ended. While batches are missing, no worker ends normally."""
-    if workers:
-        # The connections of a killed process break shortly before the end of the process is known.
-        wait([worker.sentinel for worker in workers], timeout=1.0)
-    return {worker.pid for worker in workers if worker.exitcode is not None and worker.pid is not None}
-
-
-def _worker_context() -> Any:
-    """Return the start method of workers; a fork of a process with an open threaded decoder hangs."""
-    if "forkserver" not in torch.multiprocessing.get_all_start_methods():
-        return torch.multiprocessing.get_context("spawn")
-    context = torch.multiprocessing.get_context("forkserver")
-    # The server imports PyTorch once; workers fork from it in milliseconds. SIGINT is blocked in the server,
-    # and so in new workers until they ignore it.
-    context.set_forkserver_preload(["mmaction_lite.data.loading.loader"])
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return context
-
-
-def _ignore_interrupts() -> None:
-    """Ignore Ctrl-C, which reaches every process: the parent stops between two steps and ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
 def _enter(worker: int) -> None:
+    start_worker()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    _ignore_interrupts()
     info = get_worker_info()
     assert info is not None
-    status: WorkerStatus = info.dataset.worker_status  # pyright: ignore[reportAttributeAccessIssue]
+    status: WorkerStatus = info.dataset.dataset.worker_status  # pyright: ignore[reportAttributeAccessIssue]
     status.enter(worker)
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 from mmaction_lite.data.annotations.classes import CLASSES_FILE, write_classes
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.tables import write_table
+from mmaction_lite.data.loading.lifetime import require_main_guard
 from mmaction_lite.data.loading.parallel import Engine, run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.faults import MispredictedError
@@ -32,7 +33,14 @@ from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.sources.write_shards import read_faults, write_shard
 from mmaction_lite.data.tools.validate import read_splits, scanned_folders
 from mmaction_lite.errors import UserError, VideoError, printable, reading
-from mmaction_lite.files import check_output_folder, check_unchanged, rewriting, write_atomically
+from mmaction_lite.files import (
+    LOCK,
+    FolderLock,
+    check_output_folder,
+    check_unchanged,
+    rewriting,
+    write_atomically,
+)
 from mmaction_lite.settings import NonNegativeInt, PositiveInt, at_least, at_most, check_fields
 
 Track = Callable[[Iterable["Prepared"], int, str], Iterable["Prepared"]]
@@ -105,34 +113,36 @@ def prepare(
         UserError: the annotations are invalid; `out` overlaps `data`, contains other files, or contains lists
             that were changed since an earlier call wrote them; or a file cannot be written.
     """
+    require_main_guard()
     check_output_folder(out, [data])
     splits, out = read_splits(data), out.absolute()
     check_output_folder(out, [data], scanned_folders(splits.values()))
     _claim(out, form)
-    check_unchanged(out, _outputs(splits))
-    sources: dict[Path, str] = {}
-    for samples in splits.values():
-        for sample in range(len(samples)):
-            sources.setdefault(samples.path(sample), _target(samples, sample, form))
-    files = list(sources)
-    shards = _shards(splits, sources, out, form)
-    faults = {}
-    for tar in shards:
-        if tar.exists():  # complete before an interruption; the files of its clips are deleted
-            faults |= {Path(file): reason for file, reason in read_faults(tar).items()}
-    packed = {file for tar, members in shards.items() if tar.exists() for file in members}
-    files = [file for file in files if file not in packed]
-    work = Prepare([absolute(file) for file in files], [str(out / sources[f]) for f in files], form)
-    results = run_tasks(work, list(range(len(files))), workers, engine)
-    for file, result in zip(files, track(results, len(files), f"preparing {data}"), strict=True):
-        if result.error:
-            raise UserError(f"{result.error}. Finished files are kept; the same command resumes")
-        if result.fault:
-            faults[file] = result.fault
-    _pack(shards, sources, faults, out)
-    with rewriting(out, _outputs(splits)):
-        _write_lists(splits, sources, faults, out)
-    return list(faults.values())
+    with FolderLock(out):
+        check_unchanged(out, _outputs(splits))
+        sources: dict[Path, str] = {}
+        for samples in splits.values():
+            for sample in range(len(samples)):
+                sources.setdefault(samples.path(sample), _target(samples, sample, form))
+        files = list(sources)
+        shards = _shards(splits, sources, out, form)
+        faults = {}
+        for tar in shards:
+            if tar.exists():  # complete before an interruption; the files of its clips are deleted
+                faults |= {Path(file): reason for file, reason in read_faults(tar).items()}
+        packed = {file for tar, members in shards.items() if tar.exists() for file in members}
+        files = [file for file in files if file not in packed]
+        work = Prepare([absolute(file) for file in files], [str(out / sources[f]) for f in files], form)
+        results = run_tasks(work, list(range(len(files))), workers, engine)
+        for file, result in zip(files, track(results, len(files), f"preparing {data}"), strict=True):
+            if result.error:
+                raise UserError(f"{result.error}. Finished files are kept; the same command resumes")
+            if result.fault:
+                faults[file] = result.fault
+        _pack(shards, sources, faults, out)
+        with rewriting(out, _outputs(splits)):
+            _write_lists(splits, sources, faults, out)
+        return list(faults.values())
 
 
 def _outputs(splits: Iterable[str]) -> list[str]:
@@ -231,7 +241,7 @@ def _claim(out: Path, form: Form) -> None:
             raise UserError(
                 f"{out}: holds {printable(found.strip(), 200)}; expected {form}. Use another folder"
             )
-    elif any(out.iterdir()):
+    elif any(entry.name != LOCK for entry in out.iterdir()):
         raise UserError(
             f"{out}: is not empty; expected a new folder or an interrupted preparation. Use another folder"
         )

@@ -16,12 +16,21 @@ from mmaction_lite.data.annotations.classes import CLASSES_FILE, write_classes
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.splits import Split, read_split
 from mmaction_lite.data.annotations.tables import write_table
+from mmaction_lite.data.loading.lifetime import require_main_guard
 from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import open_sample
 from mmaction_lite.errors import MissingSplitError, UserError, VideoError, reading
-from mmaction_lite.files import check_output_folder, check_unchanged, rewriting, write_atomically
+from mmaction_lite.files import (
+    LOCK,
+    FolderLock,
+    check_output_folder,
+    check_unchanged,
+    rewriting,
+    write_atomically,
+    writing,
+)
 
 Track = Callable[[Iterable["Checked"], int, str], Iterable["Checked"]]
 RECORD, QUARANTINE, SUMMARY, PICTURE = "checked.jsonl", "quarantine.jsonl", "summary.json", "classes.png"
@@ -83,6 +92,7 @@ def validate(
         UserError: the annotations are invalid; or `out` cannot be written, overlaps `data`, contains other
             files, or contains lists that were changed since an earlier validation wrote them.
     """
+    require_main_guard()
     if out:
         check_output_folder(out, [data])
     splits = read_splits(data)
@@ -92,18 +102,20 @@ def validate(
         if out:
             check_unchanged(out, _outputs(splits))
         checked = {name: _checked(samples, record, track, workers) for name, samples in splits.items()}
-    facts, faults, notes = {}, [], [*_annotation_notes(splits), *_duplicates(splits)]
-    for name, samples in splits.items():
-        facts[name] = _facts(samples, [video for video in checked[name] if not video.fault])
-        faults += [video.fault for video in checked[name] if video.fault]
-        notes += [f"{samples.place(i)}: {video.note}" for i, video in enumerate(checked[name]) if video.note]
-        empty = [samples.classes[i] for i in np.flatnonzero(samples.counts() == 0)]
-        if empty:
-            notes.append(f"{samples.source}: no clips of {len(empty)} classes: {', '.join(empty[:5])}")
-    report = Report(facts, faults, notes)
-    if out:
-        with rewriting(out, _outputs(splits)):
-            _write(out, splits, checked, report)
+        facts, faults, notes = {}, [], [*_annotation_notes(splits), *_duplicates(splits)]
+        for name, samples in splits.items():
+            facts[name] = _facts(samples, [video for video in checked[name] if not video.fault])
+            faults += [video.fault for video in checked[name] if video.fault]
+            notes += [
+                f"{samples.place(i)}: {video.note}" for i, video in enumerate(checked[name]) if video.note
+            ]
+            empty = [samples.classes[i] for i in np.flatnonzero(samples.counts() == 0)]
+            if empty:
+                notes.append(f"{samples.source}: no clips of {len(empty)} classes: {', '.join(empty[:5])}")
+        report = Report(facts, faults, notes)
+        if out:
+            with rewriting(out, _outputs(splits)):
+                _write(out, splits, checked, report)
     return report
 
 
@@ -195,10 +207,12 @@ class _Record:
         except OSError as error:
             raise UserError(f"{out}: cannot be created ({error.strerror}). Use another --out") from None
         self.file = out / RECORD
-        if not self.file.exists() and any(out.iterdir()):
+        if not self.file.exists() and any(file.name != LOCK for file in out.iterdir()):
             raise UserError(
                 f"{out}: is not empty; expected a new folder or that of an earlier check. Use another --out"
             )
+        self.lock = FolderLock(out)
+        self.lock.acquire()
         with reading(self.file, advice="move the file, or use another --out"):
             exists = self.file.exists()
             text = self.file.read_text(encoding="utf-8", errors="surrogateescape") if exists else ""
@@ -211,15 +225,18 @@ class _Record:
                 continue  # a killed process left an incomplete line
         if text and not text.startswith('["'):
             raise UserError(f"{self.file}: is no record of an earlier check. Move it, or use another --out")
-        self.lines = self.file.open("a", encoding="utf-8", errors="surrogateescape", buffering=1)
-        if text and not text.endswith("\n"):
-            self.lines.write("\n")
+        with writing(self.file):
+            self.lines = self.file.open("a", encoding="utf-8", errors="surrogateescape", buffering=1)
+            if text and not text.endswith("\n"):
+                self.lines.write("\n")
 
     def __enter__(self) -> "_Record":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.lines.close()
+        with suppress(OSError):  # on a full disk, which `add` has reported
+            self.lines.close()
+        self.lock.release()
 
     def known(self, samples: Samples) -> dict[int, Checked]:
         """Return the stored results of `samples`, by number."""
@@ -229,7 +246,10 @@ class _Record:
     def add(self, samples: Samples, sample: int, checked: Checked) -> None:
         """Append one result to the file."""
         row = [samples.name(sample), _state(samples.path(sample)), *checked]
-        self.lines.write(json.dumps(row) + "\n")
+        with writing(
+            self.file, "free space on the disk; results so far are kept, and the same command resumes"
+        ):
+            self.lines.write(json.dumps(row) + "\n")
 
 
 def _checked_row(length: Any, size: Any, fps: Any, codec: Any, fault: Any, note: Any) -> Checked:
