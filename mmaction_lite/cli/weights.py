@@ -48,6 +48,19 @@ def info(name: Name, as_json: Json = False) -> None:
     from mmaction_lite.weights.named import card_for, converted_path, original_path
 
     entry = catalogue().get(name) or find_entry(name)
+    card = card_for(entry) if entry.is_available else None
+    file = converted_path(entry) if entry.is_available else None
+    if as_json:
+        return print_json(
+            entry.as_json()
+            | {
+                "status": entry.status,
+                "classes": entry.classes if card else None,
+                "test_protocol": str(card.test) if card else None,
+                "weights_file": str(file) if file else None,
+                "is_cached": bool(file and file.exists()),
+            }
+        )
     facts: dict[str, str] = {
         "name": entry.name,
         "status": entry.status,
@@ -59,21 +72,19 @@ def info(name: Name, as_json: Json = False) -> None:
     if entry.top1 is not None:
         top5 = "" if entry.top5 is None else f" / {entry.top5:.2f}"
         facts["published accuracy"] = f"{entry.top1:.2f}{top5} ({entry.reported_by})"
-    if entry.is_available:
-        card, file = card_for(entry), converted_path(entry)
+    if card and file:
         arguments = "".join(f", {key}={value!r}" for key, value in entry.arguments.items())
+        original = original_path(entry)
         facts |= {
-            "network": f"{entry.builder}(num_classes={len(entry.classes)}{arguments}), "
+            "network": f"{entry.builder}(num_classes={len(card.classes)}{arguments}), "
             f"{entry.parameters:,} parameters",
-            "classes": f"{len(entry.classes)} of {entry.dataset}: {', '.join(entry.classes[:3])}, …",
+            "classes": f"{len(card.classes)} of {entry.dataset}: {', '.join(card.classes[:3])}, …",
             "test protocol": str(card.test),
-            "file": f"{original_path(entry)} ({'cached' if original_path(entry).exists() else 'not cached'})",
+            "file": f"{original} ({'cached' if original.exists() else 'not cached'})",
             "weights file": f"{file} ({'cached' if file.exists() else 'not cached'})",
         }
     if entry.note:
         facts["note"] = entry.note
-    if as_json:
-        return print_json({"info": entry.as_json() | facts})
     width = max(map(len, facts))
     for title, value in facts.items():
         print(f"{title:<{width}}  {value}")

@@ -104,14 +104,14 @@ def download(
             f"{without_login(address)}: the file has the wrong SHA-256: expected {sha256}, found {found}. "
             f"Nothing was kept; the server has another file, or the connection changes it. {_by_hand(target)}"
         )
-    if not sha256:
+    if len(sha256) < 64:
         write_atomically(recorded_digest(target), lambda file: file.write(f"{found}\n".encode()))
     partial.replace(target)
     _validator(partial).unlink(missing_ok=True)
 
 
 def recorded_digest(target: Path) -> Path:
-    """Return the path of the SHA-256 that is recorded for a file without a published one."""
+    """Return the path of the SHA-256 that is recorded for a file of which it is not published in full."""
     return target.with_name(f"{target.name}.sha256")
 
 

@@ -35,8 +35,8 @@ def fetch_file(
 
     Args:
         url: `https://HOST/PATH/FILE` or `hf://OWNER/NAME/FILE`.
-        expected: SHA-256 in hexadecimal, or its first digits. Empty: unknown; the hash of the first download
-            is recorded and expected later.
+        expected: SHA-256 in hexadecimal, or its first digits, or empty. If it is not complete, that of the
+            first download is recorded and expected later.
         size: length in bytes, if known.
         settings: patience of the download.
 
@@ -54,7 +54,7 @@ def fetch_file(
                 download(url, path, sha256=expected, size=size, settings=settings)
                 return path
     recorded = recorded_digest(path)
-    if not expected and recorded.is_file():
+    if len(expected) < 64 and recorded.is_file():
         _check_digest(path, recorded.read_text(encoding="utf-8").strip(), "the file at its download")
     _check_digest(path, expected, f"the file at {url}")
     return path

@@ -41,7 +41,7 @@ def test_a_file_is_downloaded_once(server, url, cache_dir, capsys):
     assert path.is_relative_to(cache_dir)
     assert fetch_file(url, HASH, settings=QUICK) == path
     assert len(server.requests) == 1
-    assert leftovers(cache_dir) == {"x.pth"}
+    assert leftovers(cache_dir) == {"x.pth", "x.pth.sha256"}
     assert f"downloading {url} to {path}" in capsys.readouterr().err
 
 
