@@ -17,6 +17,7 @@ from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint, stored_classes
+from mmaction_lite.weights.converters.folders import is_hub_folder
 from mmaction_lite.weights.fitting_protocol import normalize_notes
 from mmaction_lite.weights.same_form import check_same_form, stored_build
 
@@ -141,14 +142,14 @@ class RunFolder:
         """Load weights into `model` before a training; see `converters.convert`.
 
         Args:
-            file: a checkpoint of this network, of this package or of another project, or a run folder, whose
-                best weights are loaded.
+            file: a checkpoint of this network, of this package or of another project, a folder of the Hugging
+                Face Hub, or a run folder, whose best weights are loaded.
             model: the network.
 
         Raises:
             UserError: the file cannot be read, or does not fit the network in more than its classes.
         """
-        file = run_weights(file) if file.is_dir() else file
+        file = run_weights(file) if file.is_dir() and not is_hub_folder(file) else file
         checkpoint = read_checkpoint(file)
         notes = []
         try:

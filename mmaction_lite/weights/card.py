@@ -28,6 +28,7 @@ from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
 from mmaction_lite.weights.checkpoint import load_state
 from mmaction_lite.weights.checks import check_fit, check_values
+from mmaction_lite.weights.converters.folders import is_hub_folder, weights_file
 from mmaction_lite.weights.tensor_files import read_tensor_file
 
 BUILDERS = [name for name in models.__all__ if not name.endswith("_for_inference")]
@@ -235,7 +236,9 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
     from mmaction_lite.weights.named import locate  # which imports this module
 
     path = locate(path)
-    if path.is_dir():
+    if is_hub_folder(path):
+        path = weights_file(path)
+    elif path.is_dir():
         path = run_weights(path)
     weights, card = _read(path)
     try:

@@ -234,6 +234,8 @@ def _convert(entry: WeightsEntry, original: Path, converted: Path) -> None:
             f"{entry.name}: {original}: names of {conversion.source}, re-initialized: "
             f"{', '.join(conversion.reinitialized) or 'none'}; expected all weights under names of {expected}"
         )
+    if conversion.other_form:
+        raise UserError(f"{entry.name}: {original}: {conversion.other_form[0]}")
     card = card_for(entry).starting_from(original.name, conversion.arguments)
     save_weights(converted, model.state_dict(), card)
 

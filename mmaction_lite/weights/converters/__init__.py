@@ -14,7 +14,7 @@ Each project has a table, which is a module with
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,12 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.weights.checks import check_values, fits_dtype
 from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
 from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, place_classifier
-from mmaction_lite.weights.converters.files import find_state_dict, read_checkpoint, stored_classes
+from mmaction_lite.weights.converters.files import (
+    find_state_dict,
+    find_weights,
+    read_checkpoint,
+    stored_classes,
+)
 from mmaction_lite.weights.converters.forms import differences
 from mmaction_lite.weights.converters.inflate import inflate
 from mmaction_lite.weights.converters.sources import StoredSettings, source_normalize, stored_settings
@@ -110,8 +115,9 @@ def convert(
             finite.
     """
     settings = stored_settings(state_dict)
-    weights = find_state_dict(dict(state_dict), model.state_dict())
+    weights, notes = find_weights(dict(state_dict), model.state_dict())
     conversion, found = _match(weights, model, classes, source_classes, settings)
+    conversion = replace(conversion, notes=[*notes, *conversion.notes])
     try:
         check_values(found, model.state_dict())
     except UserError as error:

@@ -12,14 +12,20 @@ import torch
 from torch import Tensor
 
 from mmaction_lite.errors import UserError, describe, printable
+from mmaction_lite.weights.converters.folders import check_not_a_part, is_hub_folder, read_hub_folder
+from mmaction_lite.weights.converters.selection import (
+    HOLDERS,
+    choose_holder,
+    describe_other,
+    in_float,
+    plain_names,
+)
 from mmaction_lite.weights.pickles import Ignored
 from mmaction_lite.weights.tensor_files import UnknownFormatError, read_tensor_file
 
 CARD = (
     "card"  # key of the model card in checkpoints of this package, and in the metadata of its weights files
 )
-HOLDERS = ("state_dict", "model_state", "model_state_dict", "model", "module", "network", "net")
-WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile, Lightning
 CLASS_LISTS = ("classes", "CLASSES", "class_names")
 TENSOR_KINDS = ("torch._utils._rebuild", "torch._tensor._rebuild", "torch.Q", "torch.storage.")
 PYTORCHVIDEO = (
@@ -35,6 +41,8 @@ PYTORCHVIDEO = (
 def read_checkpoint(path: str | Path) -> dict:
     """Return the content of a `.pth`, `.pyth`, `.pt`, `.pkl` or `.safetensors` file, with tensors on the CPU.
 
+    A folder of the Hugging Face Hub, and the index file of a checkpoint in several parts, are read as well.
+
     No code of the file is executed, and a file never takes much more memory than its size; see
     `tensor_files`. Projects store loggers, configurations and dates beside the weights: a line on standard
     error names the classes of ignored objects. The metadata of a safetensors file is left out, except for
@@ -44,6 +52,9 @@ def read_checkpoint(path: str | Path) -> dict:
         UserError: the file does not exist, is damaged, or is not a checkpoint.
     """
     path = Path(path)
+    if is_hub_folder(path) or (path.is_file() and path.name.endswith(".index.json")):
+        return read_hub_folder(path)
+    check_not_a_part(path)
     if not path.is_file():
         kind = "a directory" if path.is_dir() else "no such file"
         raise UserError(f"{path}: {kind}; expected a checkpoint (.pth, .pyth, .pt, .pkl or .safetensors)")
@@ -109,19 +120,25 @@ def stored_classes(checkpoint: dict) -> tuple[str, ...] | None:
 
 
 def find_state_dict(checkpoint: dict, known: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return the weights in a checkpoint; see `find_weights`."""
+    return find_weights(checkpoint, known)[0]
+
+
+def find_weights(checkpoint: dict, known: Collection[str] = ()) -> tuple[dict[str, Tensor], list[str]]:
     """Return the weights in a checkpoint, without the prefix of a wrapper (`module.` …) before all names.
 
     Args:
         checkpoint: as `read_checkpoint` returns it.
         known: names in the state dict of the network; a prefix that belongs to them stays.
 
+    Returns:
+        The weights by name, and notes on choices, such as averaged weights instead of others.
+
     Raises:
         UserError: the checkpoint holds no weights, or weights of a kind that is not supported, such as sparse
             tensors.
     """
-    for holder in HOLDERS * 2:
-        if isinstance(checkpoint.get(holder), dict):
-            checkpoint = checkpoint[holder]
+    checkpoint, notes = choose_holder(checkpoint)
     others = {
         str(key): value.path.rpartition(".")[2].removeprefix("_rebuild_")
         for key, value in checkpoint.items()
@@ -140,14 +157,14 @@ def find_state_dict(checkpoint: dict, known: Collection[str] = ()) -> dict[str, 
         if isinstance(key, str) and key.isprintable() and isinstance(value, Tensor | np.ndarray)
     }
     if not weights:
+        what = describe_other(checkpoint)
         raise UserError(
             f"the checkpoint holds no weights under {', '.join(HOLDERS)}; "
-            f"it holds {', '.join(_shown(str(key)) for key in list(checkpoint)[:10]) or 'nothing'}"
+            f"it holds {what or ', '.join(_shown(str(key)) for key in list(checkpoint)[:10]) or 'nothing'}"
         )
-    for wrapper in WRAPPERS * 2:
-        if all(key.startswith(wrapper) and key not in known for key in weights):
-            weights = {key.removeprefix(wrapper): value for key, value in weights.items()}
-    return weights
+    weights, of_dtype = in_float(weights)
+    weights, of_names = plain_names(weights, known)
+    return weights, [*notes, *of_dtype, *of_names]
 
 
 def _shown(text: str) -> str:

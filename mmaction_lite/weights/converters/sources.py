@@ -21,6 +21,7 @@ from typing import Any
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
+from mmaction_lite.weights.converters.folders import PREPROCESSOR
 
 IMAGENET = Normalize()
 PYSLOWFAST = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
@@ -65,11 +66,15 @@ class StoredSettings:
 def stored_settings(checkpoint: Mapping[str, Any]) -> StoredSettings:
     """Return the settings of the training that a checkpoint stores.
 
-    MMAction2 stores its configuration in `meta` as Python text, PySlowFast in `cfg` as YAML.
+    MMAction2 stores its configuration in `meta` as Python text, PySlowFast in `cfg` as YAML. Folders of the
+    Hugging Face Hub have the statistics of the pixels in a file beside the weights.
 
     Args:
         checkpoint: content of the file, as `read_checkpoint` returns it.
     """
+    preprocessor = checkpoint.get(PREPROCESSOR)
+    if isinstance(preprocessor, Mapping):
+        return StoredSettings(normalize=_of_preprocessor(preprocessor))
     meta = checkpoint.get("meta")
     texts = [meta.get("cfg"), meta.get("config")] if isinstance(meta, Mapping) else []
     python = next((text[:LONGEST_SETTINGS] for text in texts if isinstance(text, str)), None)
@@ -112,6 +117,16 @@ def source_normalize(source: str, keys: Collection[str], settings: StoredSetting
     if source == torchvision.NAME and "stem.0.weight" in keys:
         return TORCHVISION_VIDEO
     return NORMALIZE.get(source)
+
+
+def _of_preprocessor(preprocessor: Mapping[str, Any]) -> Normalize | None:
+    """Return the normalization in the settings of a processor of Hugging Face, for pixels in [0, 1]."""
+    mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
+    if preprocessor.get("do_normalize") is False:
+        mean, std = [0.0] * 3, [1.0] * 3
+    if preprocessor.get("do_rescale") is False or not isinstance(mean, list) or not isinstance(std, list):
+        return None
+    return _normalize([str(value) for value in mean], [str(value) for value in std], scale=255.0)
 
 
 def _python_list(text: str, name: str) -> list[str]:
