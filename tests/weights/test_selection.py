@@ -68,7 +68,7 @@ def test_numbers_about_an_average_are_no_weights():
 def test_the_last_checkpoint_of_this_package_gives_its_last_weights():
     weights, notes = find_weights({"card": "{}", "model": PLAIN, "average": prefixed("module.", MEAN)})
     assert weights == PLAIN
-    assert notes == ["model, the weights of the last step, is loaded, not average; best.pt has the average"]
+    assert notes == ["model, the weights of the last step, is loaded, not average; best.pt has these"]
 
 
 def test_a_real_average_of_pytorch_fills_the_network():

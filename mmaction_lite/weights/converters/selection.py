@@ -50,7 +50,7 @@ def choose_holder(checkpoint: dict) -> tuple[dict, list[str]]:
             notes.append(f"{averaged}, the averaged weights (EMA), is loaded{instead}")
             plain = averaged
         elif plain == "model" and _has_weights(checkpoint.get("average")):  # last.pt of this package
-            notes.append("model, the weights of the last step, is loaded, not average; best.pt has the average")
+            notes.append("model, the weights of the last step, is loaded, not average; best.pt has these")
         if plain is None:
             break
         checkpoint = checkpoint[plain]
