@@ -8,6 +8,8 @@ import pytest
 from mmaction_lite.data.annotations.class_folders import hold_out
 from mmaction_lite.data.annotations.groups import choose_groups, groups_of_names, shared_groups
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.errors import UserError
 
 
@@ -166,3 +168,25 @@ def test_splits_that_share_recordings_are_noted():
     elsewhere = table(["y.mp4"], root=Path("/data/a"))
     assert len(shared_groups(table(["a/y.mp4"]), elsewhere, "val")) == 1
     assert shared_groups(table(["a/y.mp4"]), table(["y.mp4"], root=Path("/other")), "val") == []
+
+
+def test_the_column_group_of_tables_is_read_written_and_compared(tmp_path):
+    (tmp_path / "train.csv").write_text("path,label,group\na.mp4,run,one\nb.mp4,jump, two \nc.mp4,run,\n")
+    (tmp_path / "val.csv").write_text("path,label,group\nd.mp4,run,two\ne.mp4,jump,three\nf.mp4,run,\n")
+    train = read_split(tmp_path, "train")
+    val = read_split(tmp_path, "val", train.classes)
+    assert train.groups is not None
+    assert [train.groups[i] for i in range(3)] == ["one", "two", ""]
+    assert shared_groups(train, val, "val") == [
+        "1 of 3 val clips come from the same recordings as training clips, by the column group, the first at "
+        f"{tmp_path / 'val.csv'}:2; divide whole recordings between the splits"
+    ]
+    write_table(tmp_path / "new.csv", train, [1, 2], ["x.mp4", "y.mp4"])
+    text = (tmp_path / "new.csv").read_text()
+    assert text == "path,label,group\nx.mp4,jump,two\ny.mp4,run,\n"
+    (tmp_path / "rows.jsonl").write_text(
+        '{"path": "a", "label": "x"}\n{"path": "b", "label": "x", "group": 7}\n'
+    )
+    groups = read_split(tmp_path / "rows.jsonl", "test").groups
+    assert groups is not None
+    assert [groups[0], groups[1]] == ["", "7"]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.tools.validate import validate
+from mmaction_lite.data.tools.validate import _drawable, validate
 from mmaction_lite.errors import UserError
 from tests.data.test_prepare import plain
 
@@ -58,3 +58,29 @@ def test_a_frame_count_that_is_wrong_is_noted_with_its_line(tmp_path):
     (tmp_path / "train.txt").write_text("a 3 0\na 4 0\n")
     report = validate(tmp_path, plain)
     assert f"{tmp_path}/train.txt:2: lists frames up to 4, but the video has 3" in report.notes
+
+
+def test_copies_and_recordings_in_two_splits_are_noted(tiny, tmp_path):
+    clips = sorted((tiny / "train").rglob("*.mp4"))[:4]
+    rows = [f"{clip},{clip.parent.name},{n}\n" for n, clip in enumerate(clips)]
+    (tmp_path / "copy.mp4").write_bytes(clips[0].read_bytes())
+    (tmp_path / "train.csv").write_text("path,label,group\n" + "".join(rows[:3]))
+    (tmp_path / "val.csv").write_text(f"path,label,group\ncopy.mp4,{clips[0].parent.name},0\n{rows[3]}")
+    notes = validate(tmp_path, plain).notes
+    (note,) = [note for note in notes if "the same recordings" in note]
+    assert note.startswith(
+        "1 of 2 val clips come from the same recordings as training clips, by the column group"
+    )
+    (note,) = [note for note in notes if "nearly the same picture" in note]
+    assert f"such as {tmp_path / 'copy.mp4'} and {clips[0]};" in note
+
+
+def test_class_names_that_the_font_lacks_are_numbers_in_the_picture(tiny, tmp_path):
+    clip = next((tiny / "train").rglob("*.mp4"))
+    names = ("手话", "a$b$", "\N{WAVING HAND SIGN}")
+    rows = "".join(f"{clip},{name}\n" for name in names)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text("path,label\n" + rows)
+    validate(tmp_path / "data", plain, tmp_path / "out")  # a missing glyph is a warning, and here an error
+    assert (tmp_path / "out" / "classes.png").stat().st_size > 1000
+    assert [_drawable(name, 3) for name in names] == ["class 3", "a$b$", "class 3"]

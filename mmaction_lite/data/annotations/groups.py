@@ -138,20 +138,21 @@ def choose_groups(labels: np.ndarray, keys: Sequence[str], interval: int) -> np.
     return np.array([key in held for key in keys], bool)
 
 
-def shared_groups(train: Samples, other: Samples, split: str) -> list[str]:
+def shared_groups(train: Samples, other: Samples, split: str, *, with_clips: bool = True) -> list[str]:
     """Return notes on the clips of a split that share their file or their group with training clips.
 
     Args:
         train: the training split.
         other: another split.
         split: its name, for the notes.
+        with_clips: whether to note clips that are in both splits.
     """
     notes = []
     files = [_files(train), _files(other)]
     names = [_names(train, files[0]), _names(other, files[1])]
     known_names, known_files = set(names[0]), set(files[0])
     same = [i for i, name in enumerate(names[1]) if name in known_names]
-    if same:
+    if same and with_clips:
         notes.append(
             f"{len(same)} of {len(other)} {split} clips are also in the training split, the first at "
             f"{other.place(same[0])}; the accuracy on them says nothing about new clips"
@@ -162,23 +163,29 @@ def shared_groups(train: Samples, other: Samples, split: str) -> list[str]:
             f"{len(in_both)} of {len(other)} {split} clips are parts of videos of the training split, the "
             f"first at {other.place(in_both[0])}; divide whole videos between the splits"
         )
-    strata = [samples.strata() for samples in (train, other)]
-    labels = None if strata[0] is None or strata[1] is None else np.concatenate([strata[0], strata[1]])
-    groups = groups_of_names([*_listed(train), *_listed(other)], labels)
+    groups = _common_groups(train, other)
     if groups is not None:
-        trained = set(groups.keys[: len(train)])
-        shared = [
-            i
-            for i, key in enumerate(groups.keys[len(train) :])
-            if key in trained and files[1][i] not in known_files
-        ]
+        trained = set(groups.keys[: len(train)]) - {""}
+        keys = groups.keys[len(train) :]
+        shared = [i for i, key in enumerate(keys) if key in trained and files[1][i] not in known_files]
         if shared:
             notes.append(
                 f"{len(shared)} of {len(other)} {split} clips come from the same recordings as training "
-                f"clips, by their names ({groups.title}), the first at {other.place(shared[0])}; divide "
-                "whole recordings between the splits"
+                f"clips, by {groups.title}, the first at {other.place(shared[0])}; divide whole recordings "
+                "between the splits"
             )
     return notes
+
+
+def _common_groups(train: Samples, other: Samples) -> Groups | None:
+    """Return the groups of the clips of two splits: those of the column `group`, or of the file names."""
+    if train.groups is not None and other.groups is not None:
+        columns = (train.groups, other.groups)
+        return Groups([column[i] for column in columns for i in range(len(column))], "the column group")
+    strata = [samples.strata() for samples in (train, other)]
+    labels = None if strata[0] is None or strata[1] is None else np.concatenate([strata[0], strata[1]])
+    groups = groups_of_names([*_listed(train), *_listed(other)], labels)
+    return groups and groups._replace(title=f"their names ({groups.title})")
 
 
 def _divides(classes: Sequence[object], keys: Sequence[str]) -> bool:

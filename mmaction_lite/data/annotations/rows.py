@@ -40,6 +40,7 @@ class Rows:
         self.segments: list[tuple[float, float]] = []
         self.segments_in_frames = False
         self.weights: list[float] = []
+        self.groups: list[str] = []
         self.are_names = False
         self.notes: list[str] = []
 
@@ -54,6 +55,7 @@ class Rows:
         *,
         segment: tuple[float, float] | None = None,
         weight: float | None = None,
+        group: str | None = None,
     ) -> None:
         """Append a row.
 
@@ -63,6 +65,7 @@ class Rows:
             line: line number in the file.
             segment: start and end of the part of the video; given for all rows or for none.
             weight: see `Samples.weights`; given for all rows or for none.
+            group: see `Samples.groups`; given for all rows or for none.
         """
         self.paths.append(path)
         self.labels.extend([label] if isinstance(label, str) else label)
@@ -72,6 +75,8 @@ class Rows:
             self.segments.append(segment)
         if weight is not None:
             self.weights.append(weight)
+        if group is not None:
+            self.groups.append(group)
 
     def samples(self, classes: Sequence[str] | None) -> Samples:
         """Return the table of samples.
@@ -109,6 +114,7 @@ class Rows:
             label_ends=np.array(self.label_ends, np.int64) if has_any_number else None,
             weights=np.array(self.weights) if self.weights else None,
             label_columns=self.label_columns,
+            groups=PackedStrings(self.groups) if self.groups else None,
             notes=(*self.notes, *found.notes),
         )
 

@@ -61,6 +61,8 @@ class Samples:
         weights: relative frequency with which each clip is drawn, float64 (N,); None: all clips equally.
         label_columns: columns of the annotation file that the labels come from: `label`, `labels` (any number
             of classes), or one column per group of classes, such as `verb` and `noun`.
+        groups: what identifies the recording that each clip was cut from, empty where it is not known; None
+            without a column `group`. Clips of one recording belong in one split.
         notes: how ambiguous annotations were read, what was skipped, and what may be a mistake, a line each.
     """
 
@@ -76,6 +78,7 @@ class Samples:
     label_ends: np.ndarray | None = None
     weights: np.ndarray | None = None
     label_columns: tuple[str, ...] = ("label",)
+    groups: "PackedStrings | None" = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -43,6 +43,8 @@ def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
     Optional columns:
 
         weight                         0 or above: relative frequency of the clip in training
+        group                          the recording that the clip was cut from; a note counts recordings in
+                                       both splits
         start_seconds, end_seconds     the part of a long video that is the sample; an empty cell is the
                                        beginning or the end of the video
         start_frame, end_frame         the same in frames, counted from 0; the last one is not included
@@ -71,7 +73,7 @@ def _read_rows(file: Path) -> Rows:
     rows = Rows(file)
     known_keys: dict[tuple[str, ...], tuple[str, ...]] = {}
     segment_columns: tuple[str, str] | None = None
-    is_weighted = False
+    is_weighted = is_grouped = False
     notes: dict[str, None] = {}
     for number, row in READERS[file.suffix.lower()](file, rows.notes):
         place = f"{file}:{number}"
@@ -92,6 +94,9 @@ def _read_rows(file: Path) -> Rows:
             if "weight" in row and not is_weighted:
                 is_weighted = True
                 rows.weights = [1.0] * len(rows)
+            if "group" in row and not is_grouped:
+                is_grouped = True
+                rows.groups = [""] * len(rows)
         columns, labels = _row_labels(row, known_keys[keys], place)
         if not rows:
             rows.label_columns = columns
@@ -102,6 +107,7 @@ def _read_rows(file: Path) -> Rows:
             number,
             segment=_segment(row, segment_columns, place) if segment_columns else None,
             weight=_weight(row, place) if is_weighted else None,
+            group=_group(row) if is_grouped else None,
         )
     rows.notes += [f"{file}{note}" for note in notes]
     if rows.label_columns == ("class",):
@@ -141,6 +147,7 @@ def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequ
         *(("class",) if are_numeric else label_columns),
         *(() if samples.segments is None else SEGMENT_COLUMNS[samples.segments_in_frames]),
         *(() if samples.weights is None else ("weight",)),
+        *(() if samples.groups is None else ("group",)),
     ]
     if samples.label_ends is not None and (split := [n for n in samples.classes if LABEL_SEPARATOR in n]):
         raise UserError(
@@ -158,7 +165,8 @@ def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequ
         segment = samples.segment(sample)
         ends = () if segment is None else ("" if math.isinf(end) else f"{end:.12g}" for end in segment[:2])
         weight = () if samples.weights is None else (f"{samples.weights[sample]:.12g}",)
-        rows.append((path, *labels, *ends, *weight))
+        group = () if samples.groups is None else (samples.groups[sample],)
+        rows.append((path, *labels, *ends, *weight, *group))
     write_rows(file, rows, columns)
 
 
@@ -231,6 +239,11 @@ def _common_columns(before: tuple[str, ...], columns: tuple[str, ...], place: st
         f"{place}: the row has its labels in {' and '.join(columns)}, the rows before it in "
         f"{' and '.join(before)}; use the same columns in all rows"
     )
+
+
+def _group(row: dict[str, Any]) -> str:
+    group = row.get("group")
+    return "" if group is None else str(group).strip()
 
 
 def _weight(row: dict[str, Any], place: str) -> float:

@@ -10,7 +10,7 @@ from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import TrainBatchSampler, VideoDataset
 from mmaction_lite.data.views.views import TrainViews
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, printable
 from mmaction_lite.files import check_replaceable, has_marker, write_atomically
 
 MARKER = "mmaction-lite data browse"  # in the field Software of the picture
@@ -72,5 +72,7 @@ def _strip(view: np.ndarray, caption: str) -> np.ndarray:
     chosen = np.linspace(0, len(view) - 1, min(len(view), MOST_FRAMES)).round().astype(int)
     row = np.concatenate(list(view[chosen]), axis=1)
     head = Image.new("RGB", (row.shape[1], CAPTION_PIXELS), "white")
-    ImageDraw.Draw(head).text((2, 1), caption, fill="black")
+    # The font of Pillow has Latin letters only; other characters would all be the same empty box.
+    letters = (c if ord(c) < 0x250 else c.encode("unicode_escape").decode() for c in printable(caption))
+    ImageDraw.Draw(head).text((2, 1), "".join(letters), fill="black")
     return np.concatenate([np.asarray(head), row])

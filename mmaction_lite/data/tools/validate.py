@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmaction_lite.data.annotations.classes import CLASSES_FILE, write_classes
+from mmaction_lite.data.annotations.groups import shared_groups
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.annotations.splits import Split, read_split
 from mmaction_lite.data.annotations.tables import write_table
@@ -21,7 +22,8 @@ from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import open_sample
-from mmaction_lite.errors import MissingSplitError, UserError, VideoError, reading
+from mmaction_lite.data.tools.fingerprints import fingerprint, similar_pairs
+from mmaction_lite.errors import MissingSplitError, UserError, VideoError, printable, reading
 from mmaction_lite.files import (
     LOCK,
     FolderLock,
@@ -46,6 +48,7 @@ class Checked(NamedTuple):
         codec: name of the codec.
         fault: why the sample cannot be read; empty if it can.
         note: an unusual property of a readable sample; empty if there is none.
+        fingerprint: of the first frame; see `fingerprints`.
     """
 
     length: int = 0
@@ -54,6 +57,7 @@ class Checked(NamedTuple):
     codec: str = ""
     fault: str = ""
     note: str = ""
+    fingerprint: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,9 @@ def validate(
             empty = [samples.classes[i] for i in np.flatnonzero(samples.counts() == 0)]
             if empty:
                 notes.append(f"{samples.source}: no clips of {len(empty)} classes: {', '.join(empty[:5])}")
+            if name != "train":
+                notes += shared_groups(splits["train"], samples, name, with_clips=False)
+                notes += _look_alikes(splits["train"], samples, checked["train"], checked[name])
         report = Report(facts, faults, notes)
         if out:
             with rewriting(out, _outputs(splits)):
@@ -187,9 +194,11 @@ class Check:
         try:
             with open_sample(self.samples, number) as source:
                 last = len(source) - 1
-                source.frames(sorted({0, last // 2, last}))
+                first = source.frames(sorted({0, last // 2, last}))[0]
                 note = getattr(source, "note", "")
-                return Checked(len(source), source.size, source.fps, source.codec, note=note)
+                return Checked(
+                    len(source), source.size, source.fps, source.codec, "", note, fingerprint(first)
+                )
         except VideoError as error:
             return Checked(fault=str(error))
 
@@ -252,19 +261,21 @@ class _Record:
             self.lines.write(json.dumps(row) + "\n")
 
 
-def _checked_row(length: Any, size: Any, fps: Any, codec: Any, fault: Any, note: Any) -> Checked:
+def _checked_row(length: Any, size: Any, *rest: Any) -> Checked:
     """Return the result in a row of the record.
 
     Raises:
         TypeError, ValueError: a value has another type; the file was edited.
     """
     height, width = size
-    texts = (codec, fault, note)
-    if not all(isinstance(x, int) for x in (length, height, width)) or not all(
-        isinstance(x, str) for x in texts
-    ):
+    fps, codec, fault, note, *number = rest  # earlier versions wrote no fingerprint
+    checked = Checked(length, (height, width), float(fps), codec, fault, note, *number)
+    numbers, texts = (length, height, width, checked.fingerprint), (codec, fault, note)
+    if not all(isinstance(x, int) for x in numbers) or not all(isinstance(x, str) for x in texts):
         raise TypeError("not a row of the record")
-    return Checked(length, (height, width), float(fps), *texts)
+    if not 0 <= checked.fingerprint < 1 << 64:
+        raise ValueError("not a fingerprint")
+    return checked
 
 
 def _state(path: Path) -> str:
@@ -301,6 +312,22 @@ def _duplicates(splits: dict[str, Samples]) -> list[str]:
                     f"{len(shared)} samples are both in {one} and in {other}, the first at {' and '.join(at)}"
                 )
     return lines
+
+
+def _look_alikes(
+    train: Samples, other: Samples, checked_train: list[Checked], checked: list[Checked]
+) -> list[str]:
+    """Return a note on the clips of a split that begin with nearly the same picture as training clips."""
+    known, own = ([clip.fingerprint for clip in clips] for clips in (checked_train, checked))
+    pairs = [(i, j) for i, j in similar_pairs(known, own) if train.path(i) != other.path(j)]
+    if not pairs:
+        return []
+    names = printable(other.name(pairs[0][1])), printable(train.name(pairs[0][0]))
+    return [
+        f"{len(pairs)} of {len(other)} clips of {other.source} begin with nearly the same picture as a "
+        f"training clip, such as {names[0]} and {names[1]}; check that they are not copies or parts of the "
+        "same recording"
+    ]
 
 
 def _facts(samples: Samples, readable: list[Checked]) -> dict[str, Any]:
@@ -359,13 +386,24 @@ def _histogram(splits: dict[str, Samples]) -> bytes:
     axes.set_ylabel("clips")
     axes.margins(x=0.01)
     if len(classes) <= 60:
-        axes.set_xticks(range(len(classes)), [classes[i] for i in order], rotation=90, fontsize=8)
+        names = [_drawable(classes[i], i) for i in order.tolist()]
+        axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8, parse_math=False)
     else:
         axes.set_xlabel(f"{len(classes)} classes, by the number of training clips")
-    axes.legend(frameon=False)
+    if len(splits) > 1:  # beside the axes: inside, the legend would cover bars
+        figure.legend(loc="outside right upper", frameon=False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110)
     return stream.getvalue()
+
+
+def _drawable(name: str, number: int) -> str:
+    """Return a class name that the font of the picture contains, or the number of the class."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    characters = get_font(findfont(FontProperties())).get_charmap()
+    name = printable(name, 40)
+    return name if all(ord(character) in characters for character in name) else f"class {number}"
 
 
 def _most_common(counted: Counter[str]) -> str:
