@@ -140,6 +140,17 @@ def test_names_without_groups_are_held_out_clip_by_clip(paths):
         assert listed(val) == [f"a/{i}.mp4" for i in (14, 17, 18, 19)] + [f"b/{i}.mp4" for i in (3, 5, 9, 14)]
 
 
+def test_published_names_count_among_others():
+    others = [f"Archery/own {i}.mp4" for i in range(200)]
+    train, val = parts([*others, *UCF101, *HMDB51])
+    assert "UCF101" in val.source
+    assert "HMDB51" in val.source
+    assert {path[:-8] for path in listed(train) if "_g" in path}.isdisjoint(
+        {path[:-8] for path in listed(val) if "_g" in path}
+    )
+    assert 30 < sum("own" in path for path in listed(val)) < 50
+
+
 def test_a_class_keeps_a_group_for_the_training():
     keys = ["a", "a", "b", "b", "a", "a", "c"]
     held = choose_groups(np.array([0, 0, 0, 0, 1, 1, 2]), keys, 5)

@@ -183,6 +183,7 @@ def test_published_gestures_are_reversed_as_written_by_hand():
         *(("Clockwise", "Anticlockwise"), ("CLOCKWISE", "COUNTER-CLOCKWISE"), ("cw", "anti clockwise")),
         *(("lefthand", "righthand"), ("look leftwards", "look rightward"), ("swipeleft", "swiperight")),
         *(("wave left-to-right", "wave right-to-left"), ("left2right", "right2left"), ("upleft", "upright")),
+        *(("swipe LtoR", "swipe RtoL"), ("spin clock-wise", "spin counter clock wise")),
         *(("01_left_hook", "02_right_hook"), ("Übung links", "Übung rechts"), ("左转", "右转")),
         *(("U\N{COMBINING DIAERESIS}ben left", "Üben right"), ("bras gauche", "bras droit")),
     ],

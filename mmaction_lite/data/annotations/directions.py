@@ -39,7 +39,7 @@ Parts = list[str | Term]
 # Runs of letters, split at changes of case; every other character is a part of its own. LEFT, RIGHT and
 # CLOCKWISE may be followed by a word in lower case.
 _PARTS = re.compile(
-    r"(?:LEFT|RIGHT|CLOCKWISE)(?=[a-z]{3})|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+"
+    r"(?:LEFT|RIGHT|CLOCKWISE)(?=[a-z]{3})|[LR](?=to[LR](?![a-z]))|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+"
     r"|[^\W\d_A-Za-z]+|[^A-Za-z]"
 )
 _GAP = re.compile(r"[\s_\-]*")
@@ -176,11 +176,12 @@ def _split(name: str) -> list[str]:
     """Split a name into words and other characters; `counter`, a separator and `clockwise` are one word."""
     texts: list[str] = []
     for text in _PARTS.findall(normalize("NFC", name)):
-        if text.lower() == "clockwise" and texts:
-            gap = 1 if _GAP.fullmatch(texts[-1]) and len(texts) > 1 else 0
-            if texts[-1 - gap].lower() in ("counter", "anti", "contra"):
-                text = "".join([*texts[-1 - gap :], text])
-                del texts[-1 - gap :]
+        for last, first in (("wise", ("clock",)), ("clockwise", ("counter", "anti", "contra"))):
+            if _words([text]) == last and texts:
+                gap = 1 if _GAP.fullmatch(texts[-1]) and len(texts) > 1 else 0
+                if texts[-1 - gap].lower() in first:
+                    text = "".join([*texts[-1 - gap :], text])
+                    del texts[-1 - gap :]
         texts.append(text)
     return texts
 

@@ -9,7 +9,7 @@ import os
 import re
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from mmaction_lite.data.annotations.samples import Samples
 
 _SUFFIXES = re.compile(r"(\.[A-Za-z]\w{1,4})+$")
-SMALLEST_MATCH = 0.9  # share of the names of a data set that must have a pattern
+LEAST_MATCH = 0.9  # share of the names of a data set that must have a general pattern
 
 
 class Pattern(NamedTuple):
@@ -26,7 +26,7 @@ class Pattern(NamedTuple):
     Args:
         title: data set and an example, for messages.
         names: matches the whole name without suffix; its group 1 identifies the recording. Groups 2 and 3, if
-            any, are the beginning and the end of the clip in the recording.
+            any, are the beginning and the end of the clip in the recording; the beginning must be smaller.
         has_class: whether the class of the clip follows the recording in group 1.
     """
 
@@ -35,7 +35,8 @@ class Pattern(NamedTuple):
     has_class: bool = False
 
 
-PATTERNS = (
+# Names of these forms are chosen by no user: they count wherever they occur.
+PUBLISHED = (
     Pattern("UCF101, v_Class_g01_c01", re.compile(r"(v_\w+_g\d+)_c\d+")),
     Pattern(
         "HMDB51, source_class_u_nm_np1_fr_med_3",
@@ -45,6 +46,9 @@ PATTERNS = (
     Pattern("NTU RGB+D, S001C001P001R001A001", re.compile(r"S\d{3}C\d{3}(P\d{3})R\d{3}A\d{3}.*")),
     Pattern("KTH, person01_class_d1", re.compile(r"(person\d+)_.+_d\d.*")),
     Pattern("Kinetics, a YouTube id of 11 characters and times", re.compile(r"([\w-]{11})_\d{6}_\d{6}")),
+)
+# Names of these forms count if nearly all names of a data set have the form.
+GENERAL = (
     Pattern("ActivityNet, v_ and a YouTube id", re.compile(r"v_([\w-]{11})(?:[_-].*)?")),
     Pattern("a YouTube id and the number of a clip", re.compile(r"([\w-]{11})_\d{4,6}")),
     Pattern(
@@ -55,6 +59,7 @@ PATTERNS = (
         re.compile(r"(.+?)[-_ ]+(?:scene|part|chunk|segment|seg|shot|clip)[-_ ]*\d+", re.IGNORECASE),
     ),
 )
+_IS_PUBLISHED = re.compile("|".join(f"(?:{pattern.names.pattern})" for pattern in PUBLISHED)).fullmatch
 
 
 class Groups(NamedTuple):
@@ -77,31 +82,44 @@ def groups_of_names(paths: Sequence[str], labels: np.ndarray | None) -> Groups |
         labels: number of the class of each clip, int64 (N,); None where a clip may have several classes.
 
     Returns:
-        the groups of the first pattern that fits; None if no pattern fits nearly all names, if no two clips
-        have the same group, or if most classes have only one group, as where names begin with the class.
+        the groups; None if the names have no pattern, if no two clips have the same group, or if most classes
+        have only one group, as where names begin with the class.
     """
     folders, stems = [], []
     for path in paths:
         folder, _, name = path.replace("\\", "/").rstrip("/").rpartition("/")
         folders.append(folder.rpartition("/")[2])
         stems.append(_SUFFIXES.sub("", name))
+    classes = folders if labels is None else labels.tolist()
     probed = stems[:: max(1, len(stems) // 1000)]
-    for pattern in PATTERNS:
-        if 2 * sum(pattern.names.fullmatch(stem) is not None for stem in probed) < len(probed):
+    for patterns in (PUBLISHED, *((pattern,) for pattern in GENERAL)):
+        if patterns is PUBLISHED:
+            candidates = [index for index, stem in enumerate(stems) if _IS_PUBLISHED(stem)]
+        elif sum(patterns[0].names.fullmatch(stem) is not None for stem in probed) > len(probed) / 2:
+            candidates = range(len(stems))
+        else:
             continue
-        found = [pattern.names.fullmatch(stem) for stem in stems]
-        matches = [match for match in found if match]
-        if len(matches) < SMALLEST_MATCH * len(stems) or not matches:
+        keys, titles = list(paths), Counter[str]()
+        for index in candidates:
+            key, title = _recording(stems[index], folders[index], patterns)
+            if key is not None:
+                keys[index] = key
+                titles[title] += 1
+        if patterns is not PUBLISHED and titles.total() < LEAST_MATCH * len(paths):
             continue
-        if pattern.names.groups == 3 and not all(float(match[2]) < float(match[3]) for match in matches):
-            continue
-        keys = []
-        for path, folder, match in zip(paths, folders, found, strict=True):
-            key = match[1] if match else path
-            keys.append(key.removesuffix(f"_{folder}") if match and pattern.has_class else key)
-        if len(set(keys)) < len(keys) and _divides(folders if labels is None else labels.tolist(), keys):
-            return Groups(keys, pattern.title)
+        if len(set(keys)) < len(keys) and _divides(classes, keys):
+            return Groups(keys, " and ".join(title for title, _ in titles.most_common()))
     return None
+
+
+def _recording(stem: str, folder: str, patterns: Iterable[Pattern]) -> tuple[str | None, str]:
+    """Return the recording of a clip by the first pattern that fits, and the title of the pattern."""
+    for pattern in patterns:
+        if match := pattern.names.fullmatch(stem):
+            if match.re.groups == 3 and float(match[2]) >= float(match[3]):
+                continue
+            return match[1].removesuffix(f"_{folder}") if pattern.has_class else match[1], pattern.title
+    return None, ""
 
 
 def choose_groups(labels: np.ndarray, keys: Sequence[str], interval: int) -> np.ndarray:
