@@ -20,10 +20,12 @@ from mmaction_lite.data.loading.loader import Batch, Fault
 from mmaction_lite.data.loading.workers import ONE_PER_CORE, WorkerSettings
 from mmaction_lite.distributed import DistributedContext, init_distributed
 from mmaction_lite.errors import Interrupted, UserError, printable
+from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.clips import TrainingClips, read_training_split
-from mmaction_lite.training.preflight import check_fit, check_windows, print_summary
+from mmaction_lite.training.preflight import check_files, check_fit, check_windows, print_summary
 from mmaction_lite.training.progress import Quarantine, TrainingLog, WandbBoard, import_wandb
+from mmaction_lite.training.resume import adapt_files, step_at
 from mmaction_lite.training.run_folder import Progress, RunFolder
 from mmaction_lite.training.signals import stop_signals, until_stopped
 from mmaction_lite.training.state import build_state
@@ -32,9 +34,9 @@ from mmaction_lite.weights.named import locate_initial
 
 
 def train(
-    recipe: Recipe,
-    data: Path,
-    out: Path,
+    recipe: Recipe | str,
+    data: str | Path,
+    out: str | Path,
     *,
     resume: bool = False,
     init_from: str | Path | None = None,
@@ -51,7 +53,7 @@ def train(
     """Train a recipe on the train split of a data set, validate on its val split, and write a run folder.
 
     Args:
-        recipe: the recipe.
+        recipe: the recipe, or its name as for `get_recipe`.
         data: folder of the data set, see `data.annotations`.
         out: run folder: new or empty, or, to `resume`, that of an interrupted run.
         resume: continue after the last checkpoint. The result equals that of an uninterrupted run; on a CPU
@@ -77,6 +79,8 @@ def train(
         Interrupted: a stop signal arrived; `last.pt` is up to date.
     """
     require_main_guard()
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    data, out = Path(data), Path(out)
     with init_distributed(device) as context:
         is_main_process = context.is_main_process
         console = (console or Console(stderr=True)) if is_main_process else Console(quiet=True)
@@ -86,6 +90,10 @@ def train(
             import_wandb()  # raises before anything is written
         samples = read_training_split(data)
         val_samples = read_split(data, "val", samples.classes)
+        batch_plan = BatchPlan(len(samples), recipe.batch_size, recipe.multigrid)
+        check_fit(recipe, samples, batch_plan, context, shard)
+        for split in (samples, val_samples):
+            check_files(split, report)
         run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=is_main_process)
         initial = None if resume or init_from is None else locate_initial(init_from, recipe)
         context.barrier()  # no process writes before all have checked the folder
@@ -93,6 +101,7 @@ def train(
             training = _build(
                 recipe,
                 samples,
+                batch_plan,
                 run,
                 context,
                 init_from=initial,
@@ -118,6 +127,7 @@ def train(
 def _build(
     recipe: Recipe,
     samples: Samples,
+    batch_plan: BatchPlan,
     run: RunFolder,
     context: DistributedContext,
     *,
@@ -128,10 +138,8 @@ def _build(
     """Build the network, load its initial weights or the checkpoint, and return the training of the run.
 
     Raises:
-        UserError: recipe, data and processes do not fit together, or the weights do not fit the network.
+        UserError: the network does not fit the recipe's protocols, or the weights do not fit the network.
     """
-    batch_plan = BatchPlan(len(samples), recipe.batch_size, recipe.multigrid)
-    check_fit(recipe, samples, batch_plan, context, shard)
     torch.manual_seed(run.seed)
     model = run.card.build(recipe)
     check_windows(recipe, model)
@@ -141,7 +149,7 @@ def _build(
     unsharded = (lambda: run.card.build(recipe)) if is_sharded else None
     state = build_state(recipe, model, context, report=report, unsharded=unsharded)
     progress = run.begin(*state.checkpoint())
-    return Training(
+    training = Training(
         recipe,
         state,
         progress,
@@ -154,6 +162,35 @@ def _build(
         # Other processes would wait for the gradients of this one.
         may_shrink=context.world_size == 1,
         report=report,
+    )
+    if run.changes.lines:
+        _continue_changed(training, run, samples, report)
+    return training
+
+
+def _continue_changed(
+    training: Training, run: RunFolder, samples: Samples, report: Callable[[str], None]
+) -> None:
+    """Adapt the progress of a resumed run to a changed length or to a split without its unreadable clips.
+
+    Raises:
+        UserError: more epochs are done than the recipe has.
+    """
+    progress, batch_plan, recipe = training.progress, training.batch_plan, training.recipe
+    if run.changes.old_clips is not None:
+        old = BatchPlan(run.changes.old_clips, recipe.batch_size, recipe.multigrid)
+        for name in ("step", "validated_step", "best_step"):
+            setattr(progress, name, step_at(batch_plan, old.epochs(getattr(progress, name))))
+        if run.writes:
+            adapt_files(run.out, batch_plan, samples)
+    if progress.step > training.last_step:
+        raise UserError(
+            f"{run.out}: {training.epoch:g} epochs are done; expected at least as many with --set epochs=..."
+        )
+    factor = recipe.schedule.factor(training.epoch, recipe.epochs)
+    report(
+        f"resumed at epoch {training.epoch:g} of {recipe.epochs}, with learning rate "
+        f"{recipe.optimizer.lr * factor:.3g}: {'; '.join(run.changes.lines)}"
     )
 
 

@@ -1,6 +1,6 @@
 """Checks before a training: whether recipe, data and processes fit together; and the printed summary."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mmaction_lite.data.annotations.label_flips import (
 )
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
+from mmaction_lite.data.sources.shards import is_packed
 from mmaction_lite.data.views.crops import TenCrop
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError, printable
@@ -26,7 +27,10 @@ from mmaction_lite.inference.scores import forward_options
 from mmaction_lite.models.network import has_layers
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.training.progress import MAX_BROKEN_SHARE
 from mmaction_lite.weights.card import ModelCard
+
+CHECKED_FILES = 1000
 
 
 def check_fit(
@@ -85,6 +89,32 @@ def check_fit(
         )
 
 
+def check_files(samples: Samples, report: Callable[[str], None]) -> None:
+    """Check that the files of a split exist: of all clips, or of `CHECKED_FILES` spread over the list.
+
+    Remote files and members of tar files are not checked.
+
+    Args:
+        samples: the split.
+        report: called with a line if few files are missing.
+
+    Raises:
+        UserError: a larger share of the files is missing than a training accepts.
+    """
+    chosen = np.linspace(0, len(samples) - 1, min(len(samples), CHECKED_FILES)).round().astype(int)
+    files = [path for path in map(samples.path, chosen.tolist()) if not is_packed(path)]
+    missing = [path for path in files if not path.exists()]
+    if not missing:
+        return
+    line = (
+        f"{samples.source}: {len(missing):,} of {len(files):,} checked files are missing, for example "
+        f"{missing[0]}"
+    )
+    if len(missing) > MAX_BROKEN_SHARE * len(files):
+        raise UserError(f"{line}. Paths are relative to {samples.root}; correct the list, or copy the files")
+    report(f"note: {line}")
+
+
 def check_windows(recipe: Recipe, model: nn.Module) -> None:
     """Check that the network can classify the windows of the recipe's protocols, before it is trained.
 
@@ -141,11 +171,10 @@ def print_summary(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     lines = [
         f"{recipe.name}{' (modified: ' + ', '.join(recipe.modified) + ')' if recipe.modified else ''}",
-        f"on {context}, {num_workers} decoding workers each; {trained / 1e6:.2f} M trained parameters, "
+        f"on {context}, {_workers(num_workers)}; {trained / 1e6:.2f} M trained parameters, "
         f"{recipe.precision}; batch {_batch(recipe, context)}, lr {recipe.optimizer.lr:g}{lr_note}, "
-        f"{recipe.epochs} epochs",
-        f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with "
-        f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})",
+        f"{recipe.epochs} {'epoch' if recipe.epochs == 1 else 'epochs'}",
+        f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with {_spread(counts)}",
         f"val: {val_samples.source}: {len(val_samples)} clips; {recipe.val_protocol}",
     ]
     if recipe.multigrid is not None:
@@ -209,6 +238,20 @@ def _flip_notes(recipe: Recipe, classes: Sequence[str]) -> list[str]:
             "side; use a recipe whose test has a ThreeCrop or a CenterCrop"
         )
     return notes
+
+
+def _workers(number: int) -> str:
+    """Describe the decoding workers of each process."""
+    if number == 0:
+        return "decoding without worker processes"
+    return f"{number} decoding workers each"
+
+
+def _spread(counts: np.ndarray) -> str:
+    """Describe the number of clips per class."""
+    if counts.min() == counts.max():
+        return f"{counts.min()} clips each"
+    return f"{counts.min()} to {counts.max()} clips (median {np.median(counts):g})"
 
 
 def _batch(recipe: Recipe, context: DistributedContext) -> str:

@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from mmaction_lite.data.annotations.samples import Samples
+from mmaction_lite.data.tools.cleaned import split_checksum
 from mmaction_lite.errors import UserError, printable, reading
 from mmaction_lite.files import LOCK, FolderLock, has_marker, partial_files, write_atomically
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.training.resume import Changes, find_changes
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint, stored_classes
@@ -85,8 +86,8 @@ class RunFolder:
 
     Args:
         out: the folder: new or empty, or with a `last.pt` to `resume` from.
-        recipe: the recipe; a resumed run must have the same.
-        samples: the training split; a resumed run must have the same.
+        recipe: the recipe; a resumed run must have the same, except for the fields `resume.CHANGEABLE`.
+        samples: the training split; a resumed run must have the same, or its readable clips.
         seed: seed of all random numbers; a resumed run must have the same.
         resume: whether to continue the run in the folder.
         writes: whether this process writes; with several processes only rank 0 does.
@@ -116,11 +117,15 @@ class RunFolder:
 
     def _open(self, recipe: Recipe, samples: Samples, resume: bool) -> None:
         self.card = ModelCard.of(recipe, samples.classes)
-        self.text = f"# {recipe.name}, seed {self.seed}\n# {_fingerprint(samples)}\n{recipe}\n"
+        self.changes = Changes([])
+        self.text = f"# {recipe.name}, seed {self.seed}\n# trained on {split_checksum(samples)}\n{recipe}\n"
         if resume:
             self._saved = load_state(self.out / "last.pt")
-            self._check_same(self._saved["recipe"])
-            self.card = ModelCard.from_json(self._saved["card"])  # initial weights may have changed it
+            saved = ModelCard.from_json(self._saved["card"])  # initial weights may have changed it
+            self.changes = find_changes(
+                self.out, self._saved["recipe"], self.text, recipe, samples, saved.classes
+            )
+            self.card = replace(saved, recipe=self.card.recipe)
         else:
             self._saved = None
             _check_unused(self.out)
@@ -191,7 +196,7 @@ class RunFolder:
             for name in FILES:
                 for stale in partial_files(self.out / name):
                     stale.unlink()
-        if self._saved is None and self.writes:
+        if self.writes and (self._saved is None or self.changes.lines):
             write_atomically(self.out / "recipe.txt", lambda file: file.write(self.text.encode()))
         if self._saved is None:
             progress = Progress()
@@ -253,14 +258,6 @@ class RunFolder:
             "model": model.state_dict(),
         }
 
-    def _check_same(self, recipe: str) -> None:
-        for then, now in zip_longest(recipe.splitlines(), self.text.splitlines(), fillvalue=""):
-            if then != now:
-                raise UserError(
-                    f"{self.out}: cannot resume: the run was started with {then.strip()!r}, now it is "
-                    f"{now.strip()!r}; start a new run with another --out"
-                )
-
 
 def _check_unused(out: Path) -> None:
     """Check that a run folder is new, empty, or has only the first files of a run that was killed.
@@ -298,9 +295,3 @@ def _copied(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(map(_copied, state))
     return state
-
-
-def _fingerprint(samples: Samples) -> str:
-    """Return a line with a checksum of the paths, labels and classes of the training split."""
-    number = samples.checksum()
-    return f"trained on {len(samples)} clips of {len(samples.classes)} classes, checksum {number:08x}"

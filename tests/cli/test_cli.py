@@ -27,7 +27,7 @@ def test_main_job_from_the_command_line(run, tiny, tmp_path, motions_recipe):
     assert "3 steps done" in output
     assert "modified: batch_size=4, epochs=1, model.width=8" in error
     assert "note: lr 0.02 belongs to the recipe's batch size" in error
-    assert "12 clips, 2 classes with 6 to 6 clips" in error
+    assert "12 clips, 2 classes with 6 clips each" in error
     code, output, error = run("test", out, "--data", tiny, "--dump", out / "test.npz", "--workers", 0)
     assert code == 0, error
     assert f"6 videos of {tiny}/val, 0 unreadable" in output

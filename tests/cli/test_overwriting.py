@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from tests.cli.conftest import SMALL
 from tests.cli.test_benchmark import RESULT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,7 +44,7 @@ def commands(trained, tiny, tmp_path, motions_recipe):
         "scenes": (["data", "generate", tmp_path / "v", "--scenes", "1"], tmp_path / "v" / "train" / "a"),
         "demo": (["demo", "--out", tmp_path / "v"], tmp_path / "v" / "summary.json"),
         "train": (
-            ["train", motions_recipe, "--data", tiny, "--out", tmp_path / "v"],
+            ["train", motions_recipe, "--data", tiny, "--out", tmp_path / "v", *SMALL],
             tmp_path / "v" / "recipe.txt",
         ),
         "benchmark": (

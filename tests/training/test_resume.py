@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -9,12 +11,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.workers import WorkerSettings
+from mmaction_lite.data.tools.validate import validate
 from mmaction_lite.errors import Interrupted, UserError
+from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.training import run_folder as run_module
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import TrainingLog
+from mmaction_lite.training.resume import step_at
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from tests.training.test_loop import die_after, rows
 
@@ -151,3 +157,50 @@ def test_a_resumed_run_deletes_partial_files_of_a_killed_process(tiny, recipe, t
         path.write_text("half")
     train(recipe, tiny, tmp_path / "run", resume=True)
     assert not any(path.exists() for path in partial)
+
+
+def test_a_finished_run_is_extended_with_one_line(tiny, recipe, tmp_path, capsys):
+    first = apply_overrides(recipe, ["epochs=1"])
+    train(first, tiny, tmp_path / "run")
+    capsys.readouterr()
+    done = train(apply_overrides(recipe, ["epochs=3"]), tiny, tmp_path / "run", resume=True)
+    assert done.step == 9
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("resumed")]
+    assert re.fullmatch(
+        r"resumed at epoch 1 of 3, with learning rate 0\.00\d+: epochs changes from 1 to 3", line
+    )
+    assert [row["epoch"] for row in rows(tmp_path / "run") if row.get("split") == "val"] == [1, 2, 3]
+    assert "epochs=3" in (tmp_path / "run" / "recipe.txt").read_text()
+    with pytest.raises(UserError, match="3 epochs are done; expected at least as many"):
+        train(apply_overrides(recipe, ["epochs=2"]), tiny, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match=r"cannot resume: .*lr=0\.004.*lr=0\.1"):
+        train(apply_overrides(recipe, ["epochs=3", "optimizer.lr=0.1"]), tiny, tmp_path / "run", resume=True)
+
+
+def test_a_run_continues_without_the_unreadable_clips(tiny, recipe, tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(tiny, data)
+    for number in (0, 2, 4):
+        (data / "train" / "up" / f"{number}.mp4").write_bytes(b"broken")
+    with pytest.raises(
+        UserError, match=r"data validate DATA --out checked`, then continue with --data checked"
+    ):
+        train(replace(recipe, epochs=3), data, out)
+    validate(data, lambda items, total, title: items, tmp_path / "checked")
+    other = tmp_path / "other"
+    validate(tmp_path / "checked", lambda items, total, title: items, other)
+    with pytest.raises(UserError, match="cannot resume: the run was started with '# trained on 12 clips"):
+        train(replace(recipe, epochs=3), other, out, resume=True)
+    capsys.readouterr()
+    done = train(replace(recipe, epochs=3), tmp_path / "checked", out, resume=True)
+    assert done.step == 6  # two steps in an epoch instead of three
+    assert "the training split changes from 12 to 9 readable clips" in capsys.readouterr().err
+    assert (out / "quarantine.jsonl").read_text() == ""
+    assert train(replace(recipe, epochs=3), tmp_path / "checked", out, resume=True).step == 6
+
+
+def test_steps_keep_their_epochs_when_the_number_of_clips_changes():
+    old, new = BatchPlan(100, 4), BatchPlan(91, 4)
+    for epoch in (0, 1, 7):
+        assert step_at(new, old.epochs(old.first_step(epoch))) == new.first_step(epoch)
+    assert step_at(new, 1.5) == 33

@@ -32,7 +32,7 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 SUFFIXES = ("", *LIST_SUFFIXES)
 
 
-def read_split(data: Path, split: Split, classes: Sequence[str] | None = None) -> Samples:
+def read_split(data: str | Path, split: Split, classes: Sequence[str] | None = None) -> Samples:
     """Read one split of a data set.
 
     Args:
@@ -45,8 +45,9 @@ def read_split(data: Path, split: Split, classes: Sequence[str] | None = None) -
         UserError: there is no data, a class is unknown, a label is out of range, or a line cannot be parsed.
     """
     with reading(data, advice="check the path and its permissions"):
-        if not data.exists():
-            raise UserError(f"{data}: no such file or folder; --data takes a data set folder or a list file")
+        data = Path(data)
+    if not data.exists():
+        raise UserError(f"{data}: no such file or folder; --data takes a data set folder or a list file")
     if not data.is_dir():
         return read_list(data, classes)
     with reading(data, advice="check the permissions of the folder"):

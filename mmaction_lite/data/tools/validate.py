@@ -22,6 +22,7 @@ from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import open_sample
+from mmaction_lite.data.tools.cleaned import KEY, SUMMARY, split_checksum
 from mmaction_lite.data.tools.fingerprints import fingerprint, similar_pairs
 from mmaction_lite.errors import MissingSplitError, UserError, VideoError, printable, reading
 from mmaction_lite.files import (
@@ -35,7 +36,7 @@ from mmaction_lite.files import (
 )
 
 Track = Callable[[Iterable["Checked"], int, str], Iterable["Checked"]]
-RECORD, QUARANTINE, SUMMARY, PICTURE = "checked.jsonl", "quarantine.jsonl", "summary.json", "classes.png"
+RECORD, QUARANTINE, PICTURE = "checked.jsonl", "quarantine.jsonl", "classes.png"
 
 
 class Checked(NamedTuple):
@@ -360,7 +361,9 @@ def _write(out: Path, splits: dict[str, Samples], checked: dict[str, list[Checke
     # List all classes in their order, including those without a readable clip.
     write_classes(out / CLASSES_FILE, splits["train"].classes)
     lines = "".join(json.dumps(row) + "\n" for row in unreadable)
-    summary = json.dumps({"splits": report.splits, "notes": report.notes}, indent=1) + "\n"
+    originals = {name: split_checksum(samples) for name, samples in splits.items()}
+    facts = {"splits": report.splits, "notes": report.notes, KEY: originals}
+    summary = json.dumps(facts, indent=1) + "\n"
     for file, text in ((QUARANTINE, lines), (SUMMARY, summary)):
         data = text.encode("utf-8", "surrogateescape")
         write_atomically(out / file, lambda stream, data=data: stream.write(data))

@@ -1,0 +1,111 @@
+"""What may change when a run is resumed: its length, its validations, and unreadable clips."""
+
+import json
+import re
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmaction_lite.data.annotations.samples import Samples, absolute
+from mmaction_lite.data.loading.batch_plan import BatchPlan
+from mmaction_lite.data.tools.cleaned import is_cleaned_from
+from mmaction_lite.errors import UserError
+from mmaction_lite.files import read_json_lines, write_atomically
+from mmaction_lite.recipes.recipe import Recipe
+
+CHANGEABLE = ("epochs", "val_every", "patience")
+_FIELD = re.compile(rf"(?m)^       ({'|'.join(CHANGEABLE)})=([^,]*),$")  # in the text of a recipe
+_DATA = re.compile(r"# trained on ((\d+) clips of (\d+) classes, checksum \w+)")
+
+
+class Changes(NamedTuple):
+    """Differences between a run and its continuation.
+
+    Args:
+        lines: one line for each change.
+        old_clips: number of training clips before unreadable ones were removed; None if the data are equal.
+    """
+
+    lines: list[str]
+    old_clips: int | None = None
+
+
+def find_changes(
+    out: Path, saved: str, text: str, recipe: Recipe, samples: Samples, classes: tuple[str, ...]
+) -> Changes:
+    """Compare the description of a run with that of its continuation.
+
+    Args:
+        out: run folder.
+        saved: recipe, seed and data of the run, as in `recipe.txt`.
+        text: those of the continuation.
+        recipe: recipe of the continuation. Fields of `CHANGEABLE` may differ if `--set` set them.
+        samples: the training split of the continuation.
+        classes: class names of the run.
+
+    Raises:
+        UserError: something else differs, or the training split is another one
+            and not the result of `data validate` for that of the run.
+    """
+    given = {setting.partition("=")[0] for setting in recipe.modified} & set(CHANGEABLE)
+    lines = [
+        f"{name} changes from {then} to {now}"
+        for (name, then), (_, now) in zip(_FIELD.findall(saved), _FIELD.findall(text), strict=False)
+        if then != now and name in given
+    ]
+    old_clips = None
+    for then, now in zip_longest(_fixed(saved, given), _fixed(text, given), fillvalue=""):
+        if then == now:
+            continue
+        before = _DATA.fullmatch(then)
+        same_classes = classes == samples.classes and _DATA.fullmatch(now)
+        if before and same_classes and is_cleaned_from(samples, "train", before[1]):
+            old_clips = int(before[2])
+            lines.append(f"the training split changes from {old_clips} to {len(samples)} readable clips")
+            continue
+        raise UserError(
+            f"{out}: cannot resume: the run was started with {then.strip()!r}, now it is "
+            f"{now.strip()!r}; start a new run with another --out"
+        )
+    return Changes(lines, old_clips)
+
+
+def _fixed(text: str, given: set[str]) -> list[str]:
+    """Return the lines of a description without the values of the fields `given`."""
+    if not given:
+        return text.splitlines()
+    first, _, rest = text.partition("\n")
+    rest = rest.partition("\n       modified=")[0]
+    rest = _FIELD.sub(lambda match: f"       {match[1]}=" if match[1] in given else match[0], rest)
+    return [re.sub(r"_\d+e_", "_e_", first) if "epochs" in given else first, *rest.splitlines()]
+
+
+def step_at(batch_plan: BatchPlan, epoch: float) -> int:
+    """Return the number of steps that make `epoch` epochs, rounded."""
+    first, end = batch_plan.first_step(int(epoch)), batch_plan.first_step(int(epoch) + 1)
+    return first + round((epoch - int(epoch)) * (end - first))
+
+
+def adapt_files(out: Path, batch_plan: BatchPlan, samples: Samples) -> None:
+    """Adapt the files of a run to a training split without its unreadable clips.
+
+    Rows of `metrics.jsonl` get the steps of their epochs, and `quarantine.jsonl` loses the removed clips.
+
+    Args:
+        out: run folder.
+        batch_plan: batch sizes of the continuation.
+        samples: the training split of the continuation.
+    """
+    metrics, quarantine = out / "metrics.jsonl", out / "quarantine.jsonl"
+    if metrics.exists():
+        rows = [row for _, row in read_json_lines(metrics, "epoch")]
+        _write(metrics, [row | {"step": step_at(batch_plan, row["epoch"])} for row in rows])
+    if quarantine.exists():
+        names = {absolute(samples.name(sample)) for sample in range(len(samples))}
+        rows = [row for _, row in read_json_lines(quarantine, "path")]
+        _write(quarantine, [row for row in rows if absolute(row["path"]) in names])
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomically(file, lambda stream: stream.write(text.encode()))
