@@ -1,7 +1,7 @@
 """Lists that are known to be cleaned from another list."""
 
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.tools.cleaned import split_checksum, is_cleaned_from
+from mmaction_lite.data.tools.cleaned import is_cleaned_from, split_checksum
 from mmaction_lite.data.tools.validate import validate
 
 
