@@ -104,7 +104,7 @@ def _confusion(group: ClassResults, names: list[str], mistakes: list[Row]) -> Ro
     head = "true \\ predicted"
     stream = io.StringIO(newline="")
     rows = ([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
-    csv.writer(stream, lineterminator="\n").writerows([[head, *names], *rows])
+    csv.writer(stream).writerows([[head, *names], *rows])
     content = stream.getvalue().encode("utf-8", "surrogateescape")
     return found | {"csv": _csv(content), "file": "confusion_matrix.csv"}
 

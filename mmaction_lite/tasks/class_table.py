@@ -93,7 +93,8 @@ def check_table_out(path: Path) -> None:
 def to_csv(rows: Iterable[Row], columns: Sequence[str] | None = None) -> bytes:
     """Return rows as a CSV table with a header, UTF-8. Undefined values are empty cells.
 
-    Names with commas, quotes or line breaks are quoted, and bytes of names that are not UTF-8 are kept.
+    Names with commas, quotes or line breaks are quoted, and bytes of names that are not UTF-8 are kept. Lines
+    end in a carriage return and a line feed (RFC 4180), so that both are quoted in names.
 
     Args:
         rows: the rows, with equal keys.
@@ -101,7 +102,7 @@ def to_csv(rows: Iterable[Row], columns: Sequence[str] | None = None) -> bytes:
     """
     rows = list(rows)
     stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, columns or (list(rows[0]) if rows else []), lineterminator="\n")
+    writer = csv.DictWriter(stream, columns or (list(rows[0]) if rows else []))
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue().encode("utf-8", "surrogateescape")

@@ -10,7 +10,7 @@ from mmaction_lite.tasks.multi_label import MultiLabel
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.verb_noun import VerbNoun
 
-NAMES = ("run, jump", 'the "end"', "two\nlines\r", "<b>&\u202e", "=1+1", "\udcff", "empty")
+NAMES = ("run, jump", 'the "end"', "two\nlines", "one\rline", "<b>&\u202e", "\udcff", "empty")
 
 
 def results(task, labels, scores):
@@ -48,7 +48,7 @@ def test_names_round_trip_through_csv():
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [row["name"] for row in rows] == list(NAMES)
     assert rows[6]["accuracy"] == ""
-    assert to_csv([], ["true", "predicted"]) == b"true,predicted\n"
+    assert to_csv([], ["true", "predicted"]) == b"true,predicted\r\n"
 
 
 def test_groups_and_several_labels():
