@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmaction_lite.data.annotations.splits import read_split
-from mmaction_lite.data.sources.source import open_sample
-from mmaction_lite.data.tools.prepare import Form, prepare
+from mmaction_lite.data.sources.source import open_sample, open_source
+from mmaction_lite.data.tools.prepare import Form, _targets, prepare
+from mmaction_lite.data.tools.validate import read_splits
 from mmaction_lite.errors import UserError
+from tests.conftest import write_video
 
 
 def plain(items, total, title):
@@ -146,3 +150,114 @@ def test_a_ray_cluster_gives_the_same_result(damaged, tmp_path):
         assert done.returncode == 0, done.stderr
         assert "1 unreadable videos omitted" in done.stdout
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+NAMES = [
+    "a.mp4",
+    "a.avi",
+    "A.mp4",
+    "#b: 50%, c.mp4",
+    "line\nbreak\ttab.mp4",
+    "not utf-8 \udcff.mp4",
+    "\u00dcbung.mp4",
+    "U\u0308bung.mp4",
+    f"{'n' * 251}.mp4",
+    "\u00fc" * 125 + ".mp4",
+    "quote's \"d.mp4",
+    "star*.mp4",
+    "c.tar.mp4",
+    "d.tar",
+    " space .mp4",
+    "-option.mp4",
+    "PaxHeaders.mp4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd_names(tmp_path_factory):
+    """Class folders of clips of one gray value each, with the names `NAMES` in both classes."""
+    root = tmp_path_factory.mktemp("odd")
+    for number in range(2 * len(NAMES)):
+        clip = root / ("up", "down.tar")[number % 2] / NAMES[number // 2]
+        clip.parent.mkdir(exist_ok=True)
+        value = 20 + 6 * number
+        if clip.suffix == ".tar":
+            clip.mkdir()
+            for name in ("img_1.png", "flow_x_1.png"):
+                Image.new("RGB", (16, 16), (value if "img" in name else 0,) * 3).save(clip / name)
+            continue
+        write_video(root / "clip.mp4", np.full((1, 16, 16, 3), value, np.uint8))
+        (root / "clip.mp4").rename(clip)
+    return root
+
+
+def grays(samples):
+    """The class and the gray value of every clip, in order."""
+    pairs = []
+    for sample in range(len(samples)):
+        with open_sample(samples, sample) as source:
+            pairs.append((samples.class_names(sample), round(float(source.frames([0]).mean()))))
+    return sorted(pairs)
+
+
+@pytest.mark.parametrize(("kind", "shard"), [("video", 0), ("video", 7), ("frames", 7)])
+def test_clips_of_any_name_keep_their_class_and_their_frames(odd_names, tmp_path, kind, shard):
+    """Clips with equal stems are not merged; what is written is read back."""
+    assert prepare(odd_names, tmp_path / "out", Form(kind=kind, shard=shard), plain) == []
+    for split in ("train", "val"):
+        before, after = (grays(read_split(data, split)) for data in (odd_names, tmp_path / "out"))
+        assert [label for label, _ in before] == [label for label, _ in after]
+        assert np.abs(np.array([b for _, b in before]) - [a for _, a in after]).max() <= 2
+
+
+def test_equal_checksums_give_different_files(odd_names, monkeypatch):
+    """Of 240,000 clips that are all called clip.mp4, a few have the same checksum."""
+    monkeypatch.setattr(zlib, "crc32", lambda data: 7)
+    splits = read_splits(odd_names)
+    targets = _targets(splits.values(), Form())
+    assert len(targets) == len(set(targets.values())) == sum(map(len, splits.values()))
+    assert targets == _targets(splits.values(), Form())
+
+
+def test_an_interrupted_preparation_of_other_clips_is_not_resumed(tiny, tmp_path):
+    """The tar files of the first call do not contain the clips that the second one lists."""
+    clips = sorted((tiny / "train").rglob("*.mp4"))
+    (tmp_path / "in").mkdir()
+    lines = [f'"{clip}" {clip.parent.name}\n' for clip in clips]
+    (tmp_path / "in" / "train.txt").write_text("".join(lines[:6]))
+    form = Form(kind="frames", short_side=24, shard=3)
+    prepare(tmp_path / "in", tmp_path / "out", form, plain)
+    (tmp_path / "out" / "train.csv").unlink()
+    (tmp_path / "in" / "train.txt").write_text("".join(lines[1:7]))
+    with pytest.raises(UserError, match=r"train-00000\.tar: contains other clips than the data set"):
+        prepare(tmp_path / "in", tmp_path / "out", form, plain)
+
+
+@pytest.mark.parametrize("kind", ["video", "frames"])
+def test_a_source_that_changes_while_it_is_read_is_not_converted(tiny, tmp_path, kind, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name, clip in zip("ab", sorted(tiny.rglob("*.mp4"))[:2], strict=True):
+        (tmp_path / "in" / f"{name}.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "in" / "train.txt").write_text("a.mp4 x\nb.mp4 y\n")
+
+    def open_and_append(path):
+        source = open_source(path)
+        if path.name == "a.mp4":
+            with path.open("ab") as file:
+                file.write(b"more")
+        return source
+
+    monkeypatch.setattr("mmaction_lite.data.tools.prepare.open_source", open_and_append)
+    (fault,) = prepare(tmp_path / "in", tmp_path / "out", Form(kind=kind), plain)
+    assert "a.mp4: was changed while it was read" in fault
+    assert len(read_split(tmp_path / "out", "train")) == 1
+
+
+def test_an_unexpected_fault_of_one_video_does_not_end_a_preparation(tiny, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError("a size of 0")
+
+    monkeypatch.setattr("mmaction_lite.data.tools.prepare._write_video", fail)
+    faults = prepare(tiny, tmp_path / "out", Form(), plain)
+    assert len(faults) == 18
+    assert faults[0].endswith("mp4: cannot be converted (ZeroDivisionError: a size of 0)")

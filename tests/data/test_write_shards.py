@@ -11,7 +11,7 @@ import pytest
 
 from mmaction_lite.data.annotations.class_folders import VIDEO_SUFFIXES
 from mmaction_lite.data.sources.shards import read_packed
-from mmaction_lite.data.sources.write_shards import index_shards, places_in, read_faults, write_shard
+from mmaction_lite.data.sources.write_shards import index_shards, places_in, read_contents, write_shard
 from mmaction_lite.errors import UserError
 
 NAMES = [
@@ -172,11 +172,13 @@ def test_a_byte_order_mark_of_a_label_file_is_ignored(tmp_path) -> None:
     assert index_shards([tar], VIDEO_SUFFIXES) == [(str(tar), "1.mp4", "going up")]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"faults": []}', '{"faults": {"a": 1}}', "[" * 100000])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"faults": {}}', '{"members": {}, "faults": {"a": 1}}', "[" * 100000]
+)
 def test_a_damaged_index_of_a_prepared_tar_file_is_one_line(tmp_path, text) -> None:
     (tmp_path / "0.tar.index.json").write_text(text)
     with pytest.raises(UserError, match=r"0\.tar\.index\.json: cannot be read [^\n]*delete [^\n]*0\.tar"):
-        read_faults(tmp_path / "0.tar")
+        read_contents(tmp_path / "0.tar")
 
 
 def test_places_are_those_of_the_contents(tmp_path) -> None:

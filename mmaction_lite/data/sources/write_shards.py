@@ -74,18 +74,21 @@ def write_index(tar: Path, members: Places, facts: dict[str, Any]) -> None:
     write_atomically(index, lambda stream: stream.write(content))
 
 
-def read_faults(tar: Path) -> dict[str, str]:
-    """Return the unreadable videos that `write_shard` noted in the index of a tar file, with the reasons.
+def read_contents(tar: Path) -> tuple[set[str], dict[str, str]]:
+    """Return what `write_shard` noted in the index of a tar file.
+
+    Returns:
+        the members, and the unreadable videos with the reasons.
 
     Raises:
         UserError: the index is missing or damaged.
     """
     file = tar.with_name(tar.name + INDEX_SUFFIX)
     with reading(file, advice=f"delete {tar}, and call the same command again"):
-        faults = json.loads(file.read_text(encoding="utf-8"))["faults"]
-        if not all(isinstance(reason, str) for reason in faults.values()):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(reason, str) for reason in content["faults"].values()):
             raise ValueError("not an index")
-        return faults
+        return set(content["members"].keys()), content["faults"]
 
 
 class _Headers(io.RawIOBase):

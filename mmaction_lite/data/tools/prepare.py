@@ -30,9 +30,9 @@ from mmaction_lite.data.sources.faults import MispredictedError
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.source import Source, open_source
 from mmaction_lite.data.sources.video import Video
-from mmaction_lite.data.sources.write_shards import read_faults, write_shard
+from mmaction_lite.data.sources.write_shards import read_contents, write_shard
 from mmaction_lite.data.tools.validate import read_splits, scanned_folders
-from mmaction_lite.errors import UserError, VideoError, printable, reading
+from mmaction_lite.errors import UserError, VideoError, describe, printable, reading
 from mmaction_lite.files import (
     LOCK,
     FolderLock,
@@ -47,6 +47,7 @@ Track = Callable[[Iterable["Prepared"], int, str], Iterable["Prepared"]]
 TIME_BASE = Fraction(1, 90_000)
 FRAME_RATE_OF_FOLDERS = 25.0
 JPEG_QUALITY = 90
+MAX_STEM_BYTES = 200  # the names of most file systems have at most 255, with checksum and suffix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +121,13 @@ def prepare(
     _claim(out, form)
     with FolderLock(out):
         check_unchanged(out, _outputs(splits))
-        sources: dict[Path, str] = {}
-        for samples in splits.values():
-            for sample in range(len(samples)):
-                sources.setdefault(samples.path(sample), _target(samples, sample, form))
+        sources = _targets(splits.values(), form)
         files = list(sources)
         shards = _shards(splits, sources, out, form)
         faults = {}
-        for tar in shards:
+        for tar, clips in shards.items():
             if tar.exists():  # complete before an interruption; the files of its clips are deleted
-                faults |= {Path(file): reason for file, reason in read_faults(tar).items()}
+                faults |= _faults_in(tar, clips, sources)
         packed = {file for tar, members in shards.items() if tar.exists() for file in members}
         files = [file for file in files if file not in packed]
         work = Prepare([absolute(file) for file in files], [str(out / sources[f]) for f in files], form)
@@ -148,6 +146,22 @@ def prepare(
 def _outputs(splits: Iterable[str]) -> list[str]:
     """Return the names of the files that a preparation of these splits replaces."""
     return [*(f"{name}.csv" for name in splits), CLASSES_FILE, "quarantine.jsonl"]
+
+
+def _faults_in(tar: Path, clips: list[Path], sources: dict[Path, str]) -> dict[Path, str]:
+    """Return the unreadable videos among the clips of a complete tar file, with the reasons.
+
+    Raises:
+        UserError: the tar file contains other clips, because the data set has changed since it was written.
+    """
+    members, noted = read_contents(tar)
+    faults = {Path(file): reason for file, reason in noted.items()}
+    if faults.keys() - set(clips) or members != {sources[clip] for clip in clips if clip not in faults}:
+        raise UserError(
+            f"{tar}: contains other clips than the data set, which has changed since the preparation was "
+            "interrupted. Use another folder"
+        )
+    return faults
 
 
 def _pack(
@@ -209,14 +223,21 @@ class Prepare:
             return Prepared()
         except VideoError as error:
             return Prepared(fault=str(error))
+        except UserError:
+            raise
         except (OSError, FFmpegError) as error:
             return Prepared(error=f"{target}: could not be written ({error.strerror or error})")
+        except Exception as error:
+            return Prepared(fault=f"{source}: cannot be converted ({describe(error)})")
         finally:
             _remove(part)
 
     def _write(self, source: Path, part: Path) -> None:
+        before = _state(source)
         with open_source(source) as video:
             (_write_video if self.form.kind == "video" else _write_frames)(video, part, self.form)
+        if _state(source) != before:
+            raise VideoError(f"{source}: was changed while it was read; call the same command again")
 
     def failed(self, number: int, reason: str) -> Prepared:
         """Return the result of a video that exceeded the time limit or crashed its process."""
@@ -266,8 +287,27 @@ def _shards(
     return shards
 
 
-def _target(samples: Samples, sample: int, form: Form) -> str:
-    """Return the path of a converted video relative to the new folder; unique and the same on every run."""
+def _targets(splits: Iterable[Samples], form: Form) -> dict[Path, str]:
+    """Return the path of every converted video relative to the new folder, the same on every run.
+
+    Two videos never have the same path, whatever the names of their files and folders have in common.
+    """
+    targets: dict[Path, str] = {}
+    taken: dict[str, str] = {}
+    for samples in splits:
+        for sample in range(len(samples)):
+            file = samples.path(sample)
+            if file in targets:
+                continue
+            source, number = os.path.normpath(absolute(file)), 0
+            while taken.setdefault(target := _target(samples, sample, form, number), source) != source:
+                number += 1  # equal checksums
+            targets[file] = target
+    return targets
+
+
+def _target(samples: Samples, sample: int, form: Form, number: int) -> str:
+    """Return a path of a converted video; `number` tells videos with equal paths apart."""
     listed = Path(samples.paths[sample])
     path = Path(os.path.normpath(samples.path(sample)))
     try:
@@ -275,9 +315,22 @@ def _target(samples: Samples, sample: int, form: Form) -> str:
     except ValueError:
         inside = Path(listed.name)
     # The names of two files may differ only in the folder or the suffix, such as clip.avi and clip.mp4.
-    mark = f"{zlib.crc32(os.fsencode(str(path.absolute()))):08x}"
-    name = f"{inside.stem if inside.suffix else inside.name}_{mark}"
-    return str(Path("videos") / inside.with_name(name + (".mp4" if form.kind == "video" else "")))
+    mark = f"{zlib.crc32(os.fsencode(str(path.absolute()))):08x}{f'-{number}' if number else ''}"
+    stem = (inside.stem if inside.suffix else inside.name).replace("*", "")
+    while len(os.fsencode(stem)) > MAX_STEM_BYTES:
+        stem = stem[:-1]
+    target = inside.with_name(f"{stem}_{mark}{'.mp4' if form.kind == 'video' else ''}")
+    # Lists of the new data set are UTF-8 text with one clip per line, whatever the old names contain.
+    return "".join(c if c.isprintable() else "_" for c in str(Path("videos") / target))
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return a value that changes when a file or directory does; None for members of archives and URLs."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _sized(size: Size, form: Form) -> Size:

@@ -20,6 +20,7 @@ from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.lifetime import require_main_guard
 from mmaction_lite.data.loading.parallel import run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
+from mmaction_lite.data.sources.frames import split_pattern
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import open_sample
 from mmaction_lite.data.tools.cleaned import KEY, SUMMARY, split_checksum
@@ -282,8 +283,9 @@ def _checked_row(length: Any, size: Any, *rest: Any) -> Checked:
 def _state(path: Path) -> str:
     """Return a text that changes when the file changes, or the tar file that contains it."""
     tar = next((folder for folder in path.parents if folder.suffix == ".tar"), None)
+    file = tar or split_pattern(path)[0]
     try:
-        status = (path if tar is None else tar).stat()
+        status = file.stat()
     except OSError:
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
