@@ -18,6 +18,8 @@ from mmaction_lite.data.sources.frames import Frames
 from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.source import open_sample, open_source
 from mmaction_lite.data.sources.write_shards import index_shards
+from mmaction_lite.data.tools.find import find_clips
+from mmaction_lite.data.tools.validate import validate
 from mmaction_lite.errors import VideoError
 from tests import barcode
 
@@ -208,15 +210,41 @@ def test_rgb_frames_are_read_beside_other_images(tmp_path, kind) -> None:
         open_source(path / "depth_*.png")
 
 
-def test_a_pattern_is_a_path_of_a_list(tmp_path) -> None:
-    save(tmp_path / "v1", "left_{}.png", [1, 2])
-    save(tmp_path / "v1", "right_{}.png", [3, 4])
-    (tmp_path / "train.csv").write_text("path,label\nv1/right_*.png,x\n")
+@pytest.mark.parametrize(
+    ("name", "text", "count"),
+    [
+        ("train.csv", "path,label\nv1/right_*.png,x\n", 3),
+        ("train.txt", "v1/right_*.png x\n", 3),
+        ("train.txt", "v1/right_*.png 2 0\n", 2),
+        ("train.txt", '"v1/right_*.png" 2 0\n', 2),
+        ("train.txt", "v1/right_*.png 1 2 0\n", 2),
+    ],
+)
+def test_a_pattern_is_a_path_of_a_list(tmp_path, name, text, count) -> None:
+    save(tmp_path / "v1", "left_{}.png", [1, 2, 3])
+    save(tmp_path / "v1", "right_{}.png", [4, 5, 6])
+    (tmp_path / name).write_text(text)
     samples = read_split(tmp_path, "train")
     with open_sample(samples, 0) as source:
-        assert source.frames([0, 1])[:, 0, 0, 0].tolist() == [3, 4]
+        values = [5, 6] if "1 2 0" in text else [4, 5, 6][:count]
+        assert source.frames(range(len(source)))[:, 0, 0, 0].tolist() == values
+    assert find_clips([tmp_path / "v1" / "right_*.png"]) == [tmp_path / "v1" / "right_*.png"]
+    report = validate(tmp_path, lambda items, total, title: items)
+    assert report.faults == []
     save(tmp_path / "v1", "right_*.png", [7])  # a file of this name is that file
-    assert reds(samples.path(0)) == [7]
+    assert reds(tmp_path / "v1" / "right_*.png") == [7]
+
+
+def test_notes_about_other_images_are_counted(tmp_path) -> None:
+    for clip in range(5):
+        for template in ("img_{}.png", "flow_x_{}.png"):
+            save(tmp_path / "train" / "ab"[clip % 2] / f"v{clip}", template, [1, 2])
+    notes = validate(tmp_path, lambda items, total, title: items).notes
+    (note,) = notes
+    assert note == (
+        f"{tmp_path}/train/a/v0: contains other images, which are not read: 2 flow_x_*.png "
+        "(and 4 other clips)"
+    )
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "png", "bmp", "webp", "tif", "tiff"])

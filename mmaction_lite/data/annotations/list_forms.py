@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from mmaction_lite.data.annotations.paths import exists, find_path
+from mmaction_lite.data.annotations.paths import exists, find_path, is_frame_pattern
 from mmaction_lite.errors import UserError, printable
 
 PROBED_LINES = 2000
@@ -201,7 +201,8 @@ def _is_folder(path: str, root: Path) -> bool | None:
     """Whether a path is a folder; None if it does not exist."""
     if not is_there(path, root):
         return None
-    return (root / find_path(path, root)).is_dir()
+    found = root / find_path(path, root)
+    return found.is_dir() or is_frame_pattern(str(found))
 
 
 def _is_video(line: Line) -> bool:

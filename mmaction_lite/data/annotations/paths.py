@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 _TAR = ".tar/"
@@ -34,7 +35,20 @@ def exists(path: str, root: Path) -> bool:
     if os.path.exists(full):  # noqa: PTH110  Path.exists raises an exception for names that are too long
         return True
     head, mark, _ = full.partition(_TAR)
-    return bool(mark) and os.path.isfile(head + _TAR[:-1])  # noqa: PTH113
+    return is_frame_pattern(full) or (bool(mark) and os.path.isfile(head + _TAR[:-1]))  # noqa: PTH113
+
+
+def is_frame_pattern(path: str) -> bool:
+    """Whether a path is a pattern of images in an existing folder or zip file, such as `clip/left_*.jpg`."""
+    folder, _, name = path.rpartition("/")
+    if "*" not in name or os.path.exists(path):  # noqa: PTH110
+        return False
+    if folder.endswith(".zip") and os.path.isfile(folder):  # noqa: PTH113
+        return not name[-1].isdigit()  # rather than frame numbers after the pattern
+    try:
+        return any(fnmatch(other, name) for other in os.listdir(folder or "."))  # noqa: PTH208
+    except OSError:
+        return False
 
 
 def _is_normal(path: str) -> bool:

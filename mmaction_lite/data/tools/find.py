@@ -15,8 +15,9 @@ def find_clips(paths: Iterable[Path]) -> list[Path]:
     """Return the clips that paths stand for, in the order of the paths, without duplicates.
 
     A path is a video file, a folder of frames, a folder that contains such clips at any depth, or a pattern
-    such as `clips/*.mp4`. Clips of a folder or a pattern are in alphabetical order. Hidden files, and files
-    in a folder that have no suffix of a video, are not clips.
+    such as `clips/*.mp4`. A pattern of images, such as `clip/left_*.jpg`, is one clip. Clips of a folder or a
+    pattern are in alphabetical order. Hidden files, and files in a folder that have no suffix of a video, are
+    not clips.
 
     Raises:
         UserError: a folder contains no clip, or a pattern matches nothing.
@@ -29,7 +30,7 @@ def find_clips(paths: Iterable[Path]) -> list[Path]:
                 raise UserError(
                     f"{printable(str(path))}: found no clips; expected video files, or folders of frames"
                 )
-        elif not os.path.lexists(path) and not is_remote(path) and glob.has_magic(str(path)):
+        elif path.suffix.lower() not in IMAGES and not os.path.lexists(path) and _is_pattern(path):
             matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
             clips = [clip for match in matches for clip in _each(match)]
             if not clips:
@@ -38,6 +39,10 @@ def find_clips(paths: Iterable[Path]) -> list[Path]:
             clips = [path]
         found |= dict.fromkeys(clips)
     return list(found)
+
+
+def _is_pattern(path: Path) -> bool:
+    return not is_remote(path) and glob.has_magic(str(path))
 
 
 def _each(match: str) -> Iterator[Path]:

@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,9 +112,7 @@ def validate(
         for name, samples in splits.items():
             facts[name] = _facts(samples, [video for video in checked[name] if not video.fault])
             faults += [video.fault for video in checked[name] if video.fault]
-            notes += [
-                f"{samples.place(i)}: {video.note}" for i, video in enumerate(checked[name]) if video.note
-            ]
+            notes += _clip_notes(samples, checked[name])
             empty = [samples.classes[i] for i in np.flatnonzero(samples.counts() == 0)]
             if empty:
                 notes.append(f"{samples.source}: no clips of {len(empty)} classes: {', '.join(empty[:5])}")
@@ -126,6 +124,18 @@ def validate(
             with rewriting(out, _outputs(splits)):
                 _write(out, splits, checked, report)
     return report
+
+
+def _clip_notes(samples: Samples, checked: Sequence[Checked]) -> list[str]:
+    """Return one line for each distinct note; all frame folders of a data set often have the same."""
+    clips: dict[str, list[int]] = {}
+    for sample, video in enumerate(checked):
+        if video.note:
+            clips.setdefault(video.note, []).append(sample)
+    return [
+        f"{samples.place(first)}: {note}" + (f" (and {len(others)} other clips)" if others else "")
+        for note, (first, *others) in clips.items()
+    ]
 
 
 def scanned_folders(splits: Iterable[Samples]) -> list[Path]:
