@@ -3,10 +3,11 @@
 from mmaction_lite.models.inflated import inflated_resnet
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import MaxPool
+from mmaction_lite.settings import PositiveInt, Probability
 
 
 def c2d_r50(
-    num_classes: int = 400, dropout: float = 0.5, width: int = 64, pool_padding: int = 1
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64, pool_padding: int = 1
 ) -> Recognizer:
     """Build C2D on ResNet-50: (B, 3, T, H, W) to logits (B, num_classes).
 

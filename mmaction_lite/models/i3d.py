@@ -7,6 +7,7 @@ from mmaction_lite.models.inflated import inflated_resnet
 from mmaction_lite.models.non_local import Mode, add_non_local
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import MaxPool, ResNet
+from mmaction_lite.settings import PositiveInt, Probability
 
 # Blocks with a 3×1×1 convolution: all of stage 1, every second one of the other stages.
 INFLATE = (1, (1, 0), (1, 0), (0, 1))
@@ -19,7 +20,7 @@ def _i3d(backbone: ResNet, num_classes: int, dropout: float, non_local: Mode | N
 
 
 def i3d_r50(
-    num_classes: int = 400, dropout: float = 0.5, width: int = 64, non_local: Mode | None = None
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64, non_local: Mode | None = None
 ) -> Recognizer:
     """Build MMAction2's I3D, for clips of 32 frames: stem and first pooling have stride 2 in time.
 
@@ -43,7 +44,7 @@ def i3d_r50(
 
 
 def i3d_r50_heavy(
-    num_classes: int = 400, dropout: float = 0.5, width: int = 64, non_local: Mode | None = None
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64, non_local: Mode | None = None
 ) -> Recognizer:
     """Build PySlowFast's I3D, for clips of 8 frames: stem and first pooling have stride 1 in time.
 

@@ -11,7 +11,7 @@ Layer-wise learning-rate decay, freezing, sharding, recomputation and the conver
 and `head` below, which also accept networks defined elsewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -28,10 +28,32 @@ def layers(model: nn.Module) -> list[nn.Module]:
     """Return the layers of a network from the stem to the head.
 
     A network without a method `layers` is one layer.
+
+    Raises:
+        UserError: the method returns something else than a list of modules.
     """
     if not has_layers(model):
         return [model]
-    return list(model.layers())  # pyright: ignore[reportCallIssue]
+    kind = type(model).__name__
+    found = model.layers()  # pyright: ignore[reportCallIssue]
+    if not isinstance(found, Iterable) or isinstance(found, nn.Module):
+        raise UserError(
+            f"{kind}: layers() returned a {type(found).__name__}; expected a list of modules from the stem "
+            "to the head"
+        )
+    found = list(found)
+    for number, layer in enumerate(found):
+        if not isinstance(layer, nn.Module):
+            raise UserError(
+                f"{kind}: item {number} of layers() is a {type(layer).__name__}; expected an nn.Module. Put "
+                "several modules of one layer into an nn.ModuleList"
+            )
+    if not found:
+        raise UserError(
+            f"{kind}: layers() returned no layer; expected its modules from the stem to the head. Remove the "
+            "method to treat the network as one layer"
+        )
+    return found
 
 
 def has_layers(model: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 from mmaction_lite.models.convolution import Conv2plus1d, Conv3d, Unit, conv3d
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import MaxPool, ResNet
+from mmaction_lite.settings import PositiveInt, Probability
 
 
 def middle_channels(in_channels: int, out_channels: int, kernel: int) -> int:
@@ -65,7 +66,7 @@ def _recognizer(backbone: ResNet, num_classes: int, dropout: float) -> Recognize
     return Recognizer(backbone, backbone.features, num_classes, dropout)
 
 
-def r2plus1d_r18(num_classes: int = 400, dropout: float = 0.0, width: int = 64) -> Recognizer:
+def r2plus1d_r18(num_classes: int = 400, dropout: Probability = 0.0, width: PositiveInt = 64) -> Recognizer:
     """Build torchvision's R(2+1)D on ResNet-18, for clips of 16x112x112."""
 
     def units(stage: int, block: int) -> Sequence[Unit]:
@@ -79,7 +80,7 @@ def r2plus1d_r18(num_classes: int = 400, dropout: float = 0.0, width: int = 64) 
     return _recognizer(ResNet(18, width, stem, units, None), num_classes, dropout)
 
 
-def r2plus1d_r34(num_classes: int = 400, dropout: float = 0.5, width: int = 64) -> Recognizer:
+def r2plus1d_r34(num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64) -> Recognizer:
     """Build MMAction2's R(2+1)D on ResNet-34, for clips 8x8 and 32x2 (frames x interval)."""
 
     def units(stage: int, block: int) -> Sequence[Unit]:
@@ -90,7 +91,7 @@ def r2plus1d_r34(num_classes: int = 400, dropout: float = 0.5, width: int = 64) 
     return _recognizer(backbone, num_classes, dropout)
 
 
-def r2plus1d_r50(num_classes: int = 400, dropout: float = 0.5, width: int = 64) -> Recognizer:
+def r2plus1d_r50(num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64) -> Recognizer:
     """Build PyTorchVideo's R(2+1)D on ResNet-50, for clips 16x4 (frames x interval)."""
 
     def units(stage: int, block: int) -> Sequence[Unit]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mmaction_lite.models.convolution import Unit, conv3d
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
+from mmaction_lite.settings import PositiveInt, Probability
 
 
 def _r3d(stages_in_time: int, num_classes: int, dropout: float, width: int) -> Recognizer:
@@ -20,11 +21,11 @@ def _r3d(stages_in_time: int, num_classes: int, dropout: float, width: int) -> R
     return Recognizer(backbone, backbone.features, num_classes, dropout)
 
 
-def r3d_r18(num_classes: int = 400, dropout: float = 0.0, width: int = 64) -> Recognizer:
+def r3d_r18(num_classes: int = 400, dropout: Probability = 0.0, width: PositiveInt = 64) -> Recognizer:
     """Build R3D-18: ResNet-18 with 3×3×3 convolutions."""
     return _r3d(4, num_classes, dropout, width)
 
 
-def mc3_r18(num_classes: int = 400, dropout: float = 0.0, width: int = 64) -> Recognizer:
+def mc3_r18(num_classes: int = 400, dropout: Probability = 0.0, width: PositiveInt = 64) -> Recognizer:
     """Build MC3-18: ResNet-18 with 3×3×3 convolutions in the first stage and 1×3×3 in the others."""
     return _r3d(1, num_classes, dropout, width)

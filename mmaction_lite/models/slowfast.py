@@ -15,6 +15,7 @@ from mmaction_lite.models.convolution import Conv3d
 from mmaction_lite.models.inflated import inflated_resnet
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import initialize
+from mmaction_lite.settings import PositiveInt, Probability
 
 SlowFrames = Literal["linspace", "strided"]
 BETA = 8  # ratio of the channels of the slow pathway to those of the fast one; the paper's beta is 1/8
@@ -124,8 +125,8 @@ class SlowFast(nn.Module):
 
 def slowfast_r50_4x16(
     num_classes: int = 400,
-    dropout: float = 0.5,
-    width: int = 64,
+    dropout: Probability = 0.5,
+    width: PositiveInt = 64,
     lateral_kernel: int = 5,
     lateral_norm: bool = True,
     slow_frames: SlowFrames = "linspace",
@@ -138,8 +139,8 @@ def slowfast_r50_4x16(
 
 def slowfast_r50_8x8(
     num_classes: int = 400,
-    dropout: float = 0.5,
-    width: int = 64,
+    dropout: Probability = 0.5,
+    width: PositiveInt = 64,
     lateral_kernel: int = 7,
     lateral_norm: bool = True,
     slow_frames: SlowFrames = "linspace",
@@ -152,8 +153,8 @@ def slowfast_r50_8x8(
 
 def slowfast_r101_8x8(
     num_classes: int = 400,
-    dropout: float = 0.5,
-    width: int = 64,
+    dropout: Probability = 0.5,
+    width: PositiveInt = 64,
     lateral_kernel: int = 5,
     lateral_norm: bool = True,
     slow_frames: SlowFrames = "linspace",

@@ -6,6 +6,7 @@ to logits (B, num_classes).
 
 from mmaction_lite.models.inflated import inflated_resnet
 from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.settings import PositiveInt, Probability
 
 # Temporal convolutions in stages 3 and 4 only, whose feature maps are small (table 1 of the paper).
 INFLATE = (0, 0, 1, 1)
@@ -16,11 +17,11 @@ def _slowonly(depth: int, num_classes: int, dropout: float, width: int) -> Recog
     return Recognizer(backbone, backbone.features, num_classes, dropout)
 
 
-def slowonly_r50(num_classes: int = 400, dropout: float = 0.5, width: int = 64) -> Recognizer:
+def slowonly_r50(num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64) -> Recognizer:
     """Build SlowOnly on ResNet-50."""
     return _slowonly(50, num_classes, dropout, width)
 
 
-def slowonly_r101(num_classes: int = 400, dropout: float = 0.5, width: int = 64) -> Recognizer:
+def slowonly_r101(num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64) -> Recognizer:
     """Build SlowOnly on ResNet-101."""
     return _slowonly(101, num_classes, dropout, width)

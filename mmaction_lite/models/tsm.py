@@ -10,32 +10,39 @@ from mmaction_lite.models.non_local import Mode, add_non_local
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
 from mmaction_lite.models.tsn import image_resnet
+from mmaction_lite.settings import NonNegativeInt, PositiveInt, Probability
 
 
 def _tsm(backbone: ResNet | MobileNetV2, num_classes: int, dropout: float) -> Recognizer:
     return Recognizer(backbone, backbone.features, num_classes, dropout, init_std=0.001, per_frame=True)
 
 
-def tsm_r10(num_classes: int = 10, dropout: float = 0.1, width: int = 8, shift_div: int = 4) -> Recognizer:
+def tsm_r10(
+    num_classes: int = 10, dropout: Probability = 0.1, width: PositiveInt = 8, shift_div: NonNegativeInt = 4
+) -> Recognizer:
     """Build TSM on a ResNet of ten layers, for frames of about 50 pixels."""
     return _tsm(image_resnet(10, width, shift_div=shift_div, small=True), num_classes, dropout)
 
 
-def tsm_r18(num_classes: int = 400, dropout: float = 0.5, width: int = 64, shift_div: int = 8) -> Recognizer:
+def tsm_r18(
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64, shift_div: NonNegativeInt = 8
+) -> Recognizer:
     """Build TSM on ResNet-18."""
     return _tsm(image_resnet(18, width, shift_div=shift_div), num_classes, dropout)
 
 
-def tsm_r34(num_classes: int = 400, dropout: float = 0.5, width: int = 64, shift_div: int = 8) -> Recognizer:
+def tsm_r34(
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64, shift_div: NonNegativeInt = 8
+) -> Recognizer:
     """Build TSM on ResNet-34."""
     return _tsm(image_resnet(34, width, shift_div=shift_div), num_classes, dropout)
 
 
 def tsm_r50(
     num_classes: int = 400,
-    dropout: float = 0.5,
-    width: int = 64,
-    shift_div: int = 8,
+    dropout: Probability = 0.5,
+    width: PositiveInt = 64,
+    shift_div: NonNegativeInt = 8,
     non_local: Mode | None = None,
 ) -> Recognizer:
     """Build TSM on ResNet-50.
@@ -53,13 +60,15 @@ def tsm_r50(
     return _tsm(backbone, num_classes, dropout)
 
 
-def tsm_r101(num_classes: int = 400, dropout: float = 0.5, width: int = 64, shift_div: int = 8) -> Recognizer:
+def tsm_r101(
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64, shift_div: NonNegativeInt = 8
+) -> Recognizer:
     """Build TSM on ResNet-101, with the shift in every second block, as in the authors' implementation."""
     return _tsm(image_resnet(101, width, shift_div=shift_div, step=2), num_classes, dropout)
 
 
 def tsm_mobilenetv2(
-    num_classes: int = 400, dropout: float = 0.5, width: int = 32, shift_div: int = 8
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 32, shift_div: NonNegativeInt = 8
 ) -> Recognizer:
     """Build TSM on MobileNetV2."""
     return _tsm(MobileNetV2(width, shift_div), num_classes, dropout)

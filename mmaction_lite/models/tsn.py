@@ -9,6 +9,7 @@ from mmaction_lite.models.convolution import conv2d
 from mmaction_lite.models.network import layers
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import MaxPool, ResNet
+from mmaction_lite.settings import PositiveInt, Probability
 
 
 class EachFrame(nn.Module):
@@ -53,7 +54,7 @@ def image_resnet(depth: int, width: int, *, shift_div: int = 0, step: int = 1, s
     return ResNet(depth, width, conv2d(7), units, MaxPool())
 
 
-def tsn(backbone: nn.Module, features: int, num_classes: int = 400, dropout: float = 0.4) -> Recognizer:
+def tsn(backbone: nn.Module, features: int, num_classes: int = 400, dropout: Probability = 0.4) -> Recognizer:
     """Build TSN on any image network, such as one of timm.
 
     Args:
@@ -70,26 +71,26 @@ def _tsn(backbone: ResNet, num_classes: int, dropout: float) -> Recognizer:
     return Recognizer(backbone, backbone.features, num_classes, dropout, per_frame=True)
 
 
-def tsn_r10(num_classes: int = 10, dropout: float = 0.1, width: int = 8) -> Recognizer:
+def tsn_r10(num_classes: int = 10, dropout: Probability = 0.1, width: PositiveInt = 8) -> Recognizer:
     """Build TSN on a ResNet of ten layers, for frames of about 50 pixels."""
     return _tsn(image_resnet(10, width, small=True), num_classes, dropout)
 
 
-def tsn_r18(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
+def tsn_r18(num_classes: int = 400, dropout: Probability = 0.4, width: PositiveInt = 64) -> Recognizer:
     """Build TSN on ResNet-18."""
     return _tsn(image_resnet(18, width), num_classes, dropout)
 
 
-def tsn_r34(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
+def tsn_r34(num_classes: int = 400, dropout: Probability = 0.4, width: PositiveInt = 64) -> Recognizer:
     """Build TSN on ResNet-34."""
     return _tsn(image_resnet(34, width), num_classes, dropout)
 
 
-def tsn_r50(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
+def tsn_r50(num_classes: int = 400, dropout: Probability = 0.4, width: PositiveInt = 64) -> Recognizer:
     """Build TSN on ResNet-50."""
     return _tsn(image_resnet(50, width), num_classes, dropout)
 
 
-def tsn_r101(num_classes: int = 400, dropout: float = 0.4, width: int = 64) -> Recognizer:
+def tsn_r101(num_classes: int = 400, dropout: Probability = 0.4, width: PositiveInt = 64) -> Recognizer:
     """Build TSN on ResNet-101."""
     return _tsn(image_resnet(101, width), num_classes, dropout)

@@ -23,7 +23,13 @@ from mmaction_lite.errors import Interrupted, UserError, printable
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.clips import TrainingClips, read_training_split
-from mmaction_lite.training.preflight import check_files, check_fit, check_windows, print_summary
+from mmaction_lite.training.preflight import (
+    check_files,
+    check_fit,
+    check_forward,
+    check_windows,
+    print_summary,
+)
 from mmaction_lite.training.progress import Quarantine, TrainingLog, WandbBoard, import_wandb
 from mmaction_lite.training.resume import adapt_files, step_at
 from mmaction_lite.training.run_folder import Progress, RunFolder
@@ -143,6 +149,7 @@ def _build(
     torch.manual_seed(run.seed)
     model = run.card.build(recipe)
     check_windows(recipe, model)
+    check_forward(recipe, model, run.card.task.num_logits(len(samples.classes)))
     if init_from is not None:
         report(str(run.start_from(init_from, model)))
     is_sharded = shard and context.world_size > 1

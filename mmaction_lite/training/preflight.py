@@ -1,5 +1,6 @@
 """Checks before a training: whether recipe, data and processes fit together; and the printed summary."""
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,7 +23,7 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.sources.shards import is_packed
 from mmaction_lite.data.views.crops import TenCrop
 from mmaction_lite.distributed import DistributedContext
-from mmaction_lite.errors import UserError, printable
+from mmaction_lite.errors import UserError, describe, printable
 from mmaction_lite.inference.scores import forward_options
 from mmaction_lite.models.network import has_layers
 from mmaction_lite.models.recognizer import Recognizer
@@ -138,6 +139,47 @@ def check_windows(recipe: Recipe, model: nn.Module) -> None:
             clip = torch.empty(1, channels, frames, height, width, device="meta")
             with torch.no_grad():
                 torch.func.functional_call(model, tensors, (clip,), options)
+
+
+def check_forward(recipe: Recipe, model: nn.Module, num_logits: int) -> None:
+    """Check that the network computes logits for the clips of training, validation and test.
+
+    The forward passes run in evaluation mode on the meta device, without data. If they fail, a copy of a
+    network from outside of the package classifies a clip of zeros, because an operation may lack the meta
+    device.
+
+    Args:
+        recipe: the recipe.
+        model: the network; it does not change.
+        num_logits: number of logits that the classes need.
+
+    Raises:
+        UserError: the forward pass raises an exception, or returns something else than the logits.
+    """
+    views = [recipe.train] if recipe.window else [recipe.train, recipe.val, recipe.test]
+    for frames, height, width, channels in dict.fromkeys(view.view_shape for view in views):
+        shape = (1, channels, frames, height, width)
+        logits = error = None
+        for device in ("meta",) if isinstance(model, Recognizer) else ("meta", "cpu"):
+            try:
+                # A copy, because a model may keep tensors that depend on the device of its input.
+                copied = copy.deepcopy(model).to(device).eval()
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    logits, error = copied(torch.zeros(shape, device=device)), None
+                break
+            except Exception as cause:  # a model of the user can raise any exception
+                error = cause
+        if error is not None:
+            raise UserError(
+                f"{type(model).__name__}: the forward pass fails for clips of shape {shape}, (B, C, T, H, W)"
+                f": {describe(error)}. Correct the model, or the views of the recipe"
+            )
+        if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_logits):
+            found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+            raise UserError(
+                f"{type(model).__name__}: the forward pass returns {found} for clips of shape {shape}; "
+                f"expected logits of shape (1, {num_logits})"
+            )
 
 
 def print_summary(

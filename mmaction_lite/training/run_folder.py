@@ -15,6 +15,13 @@ from mmaction_lite.files import LOCK, FolderLock, has_marker, partial_files, wri
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.resume import Changes, find_changes
+from mmaction_lite.training.saved_state import (
+    check_card,
+    read_progress,
+    read_saved,
+    restore_state,
+    restore_weights,
+)
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint, stored_classes
@@ -120,11 +127,13 @@ class RunFolder:
         self.changes = Changes([])
         self.text = f"# {recipe.name}, seed {self.seed}\n# trained on {split_checksum(samples)}\n{recipe}\n"
         if resume:
-            self._saved = load_state(self.out / "last.pt")
-            saved = ModelCard.from_json(self._saved["card"])  # initial weights may have changed it
+            path = self.out / "last.pt"
+            self._saved, saved = read_saved(path)  # initial weights may have changed the card
             self.changes = find_changes(
                 self.out, self._saved["recipe"], self.text, recipe, samples, saved.classes
             )
+            if self.changes.old_clips is None:
+                check_card(path, saved, self.card)
             self.card = replace(saved, recipe=self.card.recipe)
         else:
             self._saved = None
@@ -203,14 +212,16 @@ class RunFolder:
             self.save_last(progress, model, states)  # makes the run resumable from its start
             self.settle()
             return progress
-        model.load_state_dict(self._saved["model"])
+        path = self.out / "last.pt"
+        progress = read_progress(path, self._saved["progress"], Progress)
+        restore_weights(path, self._saved["model"], model)
         for name, state in states.items():
             if name not in self._saved:
                 raise UserError(
                     f"{self.out}: cannot resume: the run has saved no {name!r}; pass --shard as it was"
                 )
-            state.load_state_dict(self._saved[name])
-        progress, self._saved = Progress(**self._saved["progress"]), None
+            restore_state(path, name, self._saved[name], state)
+        self._saved = None
         return progress
 
     def save_last(self, progress: Progress, model: Stateful, states: States, numbers: str = "") -> None:

@@ -209,12 +209,20 @@ def _check_cost(protocol: Protocol, name: str) -> None:
 
 def save_weights(path: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
     """Write a `.safetensors` file with a card, which `load` reads."""
-    data = safetensors.torch.save(
-        # Clone: safetensors refuses tensors that share memory, as those that a model uses twice do.
-        {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()},
-        {"card": card.to_json()},
-    )
+    data = safetensors.torch.save(_separate(weights), {"card": card.to_json()})
     write_atomically(path, lambda file: file.write(data))
+
+
+def _separate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy the tensors that are not contiguous or share memory, which safetensors refuses to write."""
+    separate, seen = {}, set()
+    for name, tensor in weights.items():
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes or not tensor.is_contiguous():
+            tensor = tensor.clone(memory_format=torch.contiguous_format)
+        seen.add(storage.data_ptr())
+        separate[name] = tensor
+    return separate
 
 
 def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:

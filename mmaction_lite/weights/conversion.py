@@ -79,6 +79,7 @@ def convert_file(
     if not keep_protocol:
         recipe, notes = fit_protocol(recipe, conversion)
         conversion = replace(conversion, notes=[*conversion.notes, *notes])
+    del checkpoint  # its weights are in the model
     names = classes or stored or ()
     card = ModelCard.of(recipe, tuple(names) if len(names) == size else tuple(map(str, range(size))))
     check_replaceable(out, "a new weights file")  # written since the start of the conversion?

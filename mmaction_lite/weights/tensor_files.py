@@ -6,7 +6,6 @@ reader compares the sizes that a file states with the size of the file before it
 """
 
 import io
-import mmap
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +137,7 @@ def _read_stream(path: Path) -> TensorFile:
             return tensors[key][offset : offset + length]
         return tensors[key]
 
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with path.open("rb") as data:
         reader = Unpickler(data, storage, size)
         content = reader.load()
         if isinstance(content, int) and content == LEGACY:
@@ -153,7 +152,7 @@ def _read_stream(path: Path) -> TensorFile:
                 count = int.from_bytes(data.read(8), "little")
                 if count != len(tensor):
                     raise ValueError(f"storage of {count} numbers, expected {len(tensor)}")
-                _fill(tensor.view(torch.uint8), data)  # pyright: ignore[reportArgumentType]
+                _fill(tensor.view(torch.uint8), data)
         elif tensors:
             raise ValueError("storages without numbers")
         return TensorFile(content, reader.ignored)

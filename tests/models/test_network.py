@@ -89,6 +89,25 @@ class Deep(nn.Module):
         return [*self.blocks, self.head]
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, "returned a NoneType; expected a list of modules"),
+        (nn.Sequential(nn.ReLU()), "returned a Sequential"),
+        ([], "returned no layer"),
+        ([nn.ReLU(), "head"], "item 1 of layers.* is a str; expected an nn.Module"),
+        ([[nn.ReLU()]], "item 0 of layers.* is a list.* nn.ModuleList"),
+    ],
+)
+def test_layers_of_a_user_that_are_no_modules_are_one_line(returned, message):
+    class Own(nn.Module):
+        def layers(self):
+            return returned
+
+    with pytest.raises(UserError, match=f"Own: .*{message}"):
+        network.layers(Own())
+
+
 def test_recomputed_layers_change_no_number():
     results, calls = [], []
     for recompute in (False, True):

@@ -41,7 +41,12 @@ def test_set_changes_scalars_and_is_recorded():
         ("epochs=0", r"Recipe: epochs is 0; expected an integer, at least 1$"),
         ("epochs.x=1", r"epochs is a single value and has no field 'x'"),
         ("average=max", r"Recipe: average is 'max'; expected one of 'probability', 'score'$"),
-        ("model.dropout=yes", r"tsm_r50: dropout is 'yes'; expected a number$"),
+        (
+            "model.dropout=yes",
+            r"tsm_r50: dropout is 'yes'; expected a probability, at least 0 and at most 1$",
+        ),
+        ("model.dropout=2", r"tsm_r50: dropout is 2; expected a probability, at least 0 and at most 1$"),
+        ("model.shift_div=-1", r"tsm_r50: shift_div is -1; expected an integer, at least 0$"),
         ("lr", r"expected FIELD=VALUE"),
         (
             "train.crop.size=224",

@@ -16,8 +16,9 @@ from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10
+from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.loop import train
-from mmaction_lite.training.preflight import check_fit, check_windows, print_summary
+from mmaction_lite.training.preflight import check_fit, check_forward, check_windows, print_summary
 from mmaction_lite.weights.card import ModelCard
 
 CPU = DistributedContext(0, 1, 1, torch.device("cpu"))
@@ -136,6 +137,58 @@ def test_a_training_with_a_window_that_does_not_fit_takes_no_step(tiny, recipe, 
     with pytest.raises(UserError, match="window is 9; expected at most the feature map"):
         train(replace(recipe, window=9), tiny, tmp_path / "run")
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+class Own(nn.Module):
+    """A network of a user with a mistake of the given kind."""
+
+    def __init__(self, kind: str = "") -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor) -> object:
+        if self.kind == "item":  # has no value on the meta device
+            assert x.sum().item() == 0
+        pooled = x.mean((2, 3) if self.kind == "axes" else (2, 3, 4))
+        return {"tuple": (pooled,), "features": pooled}.get(self.kind, self.head(pooled))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "axes",
+            r"Own: the forward pass fails for clips of shape \(1, 3, 4, 20, 28\), .*RuntimeError: .*\. Cor",
+        ),
+        ("tuple", r"Own: the forward pass returns a tuple .*; expected logits of shape \(1, 2\)"),
+        ("features", r"Own: the forward pass returns \(1, 3\) for clips"),
+    ],
+)
+def test_a_model_that_does_not_compute_logits_is_found_before_the_run_folder_is_used(kind, message, recipe):
+    with pytest.raises(UserError, match=message):
+        check_forward(recipe, Own(kind), 2)
+
+
+def test_the_check_of_the_forward_pass_changes_nothing(recipe):
+    models = Own(), Own("item"), tsm_r10(num_classes=2, width=8)
+    state = torch.get_rng_state()
+    for model in models:
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        check_forward(recipe, model, 2)
+        assert model.training
+        torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def failing(num_classes: int) -> nn.Module:
+    return Own("axes")
+
+
+def test_a_training_of_a_model_that_fails_takes_no_folder(tiny, recipe, tmp_path):
+    with pytest.raises(UserError, match="Own: the forward pass fails"):
+        train(replace(recipe, model=Build(failing)), tiny, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_layer_decay_without_layers_is_noted(recipe):

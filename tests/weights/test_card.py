@@ -128,7 +128,10 @@ def own_model(num_classes: int, norm: object = None) -> torch.nn.Module:
         ({"classes": []}, r"ModelCard: classes is \(\); expected .*not empty"),
         ({"recipe": None}, "ModelCard: recipe is None; expected a string"),
         ({"arguments": []}, "has no model card"),
-        ({"arguments": {"dropout": "x", "num_classes": 2}}, "tsm_r10: dropout is 'x'; expected a number"),
+        (
+            {"arguments": {"dropout": "x", "num_classes": 2}},
+            "tsm_r10: dropout is 'x'; expected a probability, at least 0",
+        ),
         ({"arguments": {"depth": 3}}, "tsm_r10 cannot be built with"),
         ({"test.views.clips": {"type": "DenseClips"}}, "has no model card"),
     ],
