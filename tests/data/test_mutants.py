@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -14,11 +15,16 @@ import pytest
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.loader import VideoDataset
 from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.video import Video
+from mmaction_lite.data.tools.validate import validate
+from mmaction_lite.data.views.samplers import TimedClips
 from mmaction_lite.errors import VideoError
 from tests import barcode
-from tests.data.mutants import linear_decode, write_bases
+from tests.conftest import small_recipe
+from tests.data.mutants import linear_decode, mutant, write_bases
 
 ROOT = Path(__file__).parents[2]
 SECONDS_PER_MUTANT = 20.0
@@ -308,3 +314,32 @@ def test_mutants_of_many_formats_raise_nothing_but_video_errors(tmp_path: Path) 
     assert [result for result in results if result["problem"]] == []
     assert max(result["seconds"] for result in results) < SECONDS_PER_MUTANT
     assert max(result["peak_mb"] for result in results) < PEAK_MB
+
+
+@pytest.mark.slow
+def test_mutants_in_validation_training_and_prediction(tmp_path: Path) -> None:
+    """Every mutant gives a clip, or is reported as unreadable and replaced by another one."""
+    bases = write_bases(tmp_path / "bases")
+    for number in range(2000, 2000 + MUTANTS // 4):
+        name, content = mutant(number, bases)
+        path = tmp_path / "data" / "train" / ("even", "odd")[number % 2] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    data = tmp_path / "data"
+    report = validate(data, lambda items, total, title: items)
+    samples = read_split(data, "train")
+    unreadable = {fault.partition(": ")[0] for fault in report.faults}
+    assert 0 < len(unreadable) < len(samples)
+    recipe = small_recipe()
+    timed = TimedClips(clip_len=4, target_fps=10)
+    for views in (recipe.train, replace(recipe.train, clips=timed)):
+        dataset = VideoDataset(samples, views, seed=0)
+        for sample in range(len(samples)):
+            clip = dataset[sample, sample]
+            assert clip.pixels is not None
+            assert all(fault.reason.startswith(f"{data}/") for fault in clip.faults)
+    for views in (recipe.test, replace(recipe.test, clips=timed)):
+        dataset = VideoDataset(samples, views)
+        for sample in range(len(samples)):
+            clip = dataset[sample]
+            assert clip.pixels is not None or clip.faults
