@@ -145,9 +145,6 @@ def _best_stream(name: str, container: InputContainer) -> VideoStream:
     # Several decoding threads per worker take 1.6 times the CPU time for the same frames.
     decoder.thread_count = 1
     decoder.options = {"max_pixels": str(MAX_PIXELS)}
-    if decoder.name == "ffv1":
-        # Otherwise damaged slices silently show the frame that was decoded before, whichever that is.
-        decoder.options |= {"err_detect": "crccheck+explode"}
     return stream
 
 
