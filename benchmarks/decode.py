@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from mmaction_lite.benchmark.loader import Read, installed_readers, read_linear, read_planned
 from mmaction_lite.data.sources import index_cache
+from mmaction_lite.data.sources.container import open_stream
 from mmaction_lite.data.sources.index_cache import IndexCache
 from mmaction_lite.data.sources.video import Video
 
@@ -79,11 +80,9 @@ def floor_of(path: str) -> Read:
         for start, packet in zip(starts.tolist(), numbers.tolist(), strict=True):
             needed.update(range(start, packet + 1))
         count, end = 0, max(needed)
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            decoder = stream.codec_context
-            decoder.thread_count = 1
-            for number, packet in enumerate(container.demux(stream)):
+        with open_stream(path) as opened:
+            decoder = opened.stream.codec_context
+            for number, packet in enumerate(opened.container.demux(opened.stream)):
                 if number in needed:
                     decoder.skip_frame = "DEFAULT" if number in wanted else "NONREF"
                     count += len(decoder.decode(packet))
@@ -95,13 +94,13 @@ def floor_of(path: str) -> Read:
 
 def encode(source: Path, path: Path, distance: int) -> str:
     """Re-encode the video of `source` with x264's defaults and a keyframe every `distance` frames."""
-    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+    with open_stream(str(source)) as old, av.open(str(path), "w") as new:
         stream = new.add_stream("libx264", rate=30, options={"g": str(distance)})
         assert isinstance(stream, VideoStream)
-        shape = old.streams.video[0]
+        shape = old.stream
         stream.width, stream.height, stream.pix_fmt = shape.width, shape.height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 30)
-        for number, frame in enumerate(old.decode(video=0)):
+        for number, frame in enumerate(old.container.decode(old.stream)):
             frame.pts, frame.time_base = number, Fraction(1, 30)
             new.mux(stream.encode(frame))
         new.mux(stream.encode())

@@ -1,5 +1,6 @@
 """Opening a video reads the given bytes and nothing else, and every fault is one VideoError."""
 
+import ast
 import os
 import socket
 import stat
@@ -217,3 +218,14 @@ def test_unknown_codecs_and_streams_without_frames(clip: Path, tmp_path: Path) -
     (tmp_path / "cut.mkv").write_bytes(whole[: whole.index(b"\x1f\x43\xb6\x75")])  # before the first cluster
     with pytest.raises(VideoError, match="it is not a video or is truncated"):
         Video(tmp_path / "cut.mkv")
+
+
+def test_ffmpeg_opens_paths_in_one_place_only() -> None:
+    """Elsewhere, `av.open` only writes, to a path that FFmpeg cannot take for an address."""
+    root = Path(__file__).parents[2] / "mmaction_lite"
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "av.open":
+                call = ast.unparse(node)
+                writes = call.startswith("av.open(f'file:{") and "'w'" in call
+                assert writes or path.name == "container.py", f"{path}: {call}"

@@ -211,7 +211,7 @@ def _write_clip(clip: tuple[int, Path], partial_folder: Path, form: Form, contra
 def _write_video(path: Path, frames: np.ndarray) -> None:
     # A keyframe every 16 frames with B-frames in between: even short clips exercise frame-accurate seeking.
     options = {"crf": "26", "g": "16", "preset": "veryfast"}
-    with av.open(path, "w", format="mp4") as container:
+    with av.open(f"file:{path}", "w", format="mp4") as container:
         stream = container.add_stream("libx264", FPS, options, width=WIDTH, height=HEIGHT, pix_fmt="yuv420p")
         stream.thread_count = 1
         for frame in frames:

@@ -104,7 +104,7 @@ def write_scene(file: Path, seed: int, keyframe_every: int | None = None) -> Non
     noise = rng.normal(0, GRAIN_LEVELS, (2 * HEIGHT, 2 * WIDTH, 3)).astype(np.float32)
     options = {} if keyframe_every is None else {"g": str(keyframe_every), "crf": str(DENSE_CRF)}
     reformatter = VideoReformatter()
-    with av.open(str(file), "w", format="mp4") as container:
+    with av.open(f"file:{file}", "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"

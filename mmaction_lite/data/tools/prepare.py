@@ -360,7 +360,8 @@ def _write_video(video: Source, target: Path, form: Form) -> None:
     height, width = _sized(video.size, form)
     rate = Fraction(_rate(video))
     reformatter = VideoReformatter()
-    with av.open(str(target), "w", format="mp4") as container:
+    # The prefix keeps FFmpeg from taking a colon in the path for a protocol.
+    with av.open(f"file:{target}", "w", format="mp4") as container:
         options = {"crf": str(form.crf), "g": str(form.keyframe_every), "sc_threshold": "0"}
         if torch.backends.cpu.get_cpu_capability() == "AVX512":
             # The AVX-512 code of x264 reads uninitialized memory, so that small frames differ between runs.
