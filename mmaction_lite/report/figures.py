@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 Row = dict[str, Any]
 
 LEGEND_COLUMNS = 3
+LARGEST_VALUE = 1e100  # of a curve; sums of larger values overflow
 MOST_POINTS = 1000  # of a training curve
 TRAINING, VALIDATION, SECOND, THIRD = "#3f7df0", "#e8772e", "#2fa37c", "#a05bc4"
 RUNS = (
@@ -48,10 +49,10 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 def column(rows: list[Row], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return epochs and values, float (N,) each, of the rows with a finite value of `key`."""
+    """Return epochs and values, float (N,) each, of the rows with a finite value of `key`, below 1e100."""
     pairs = [(row["epoch"], row[key]) for row in rows if key in row]
     table = np.array(pairs, dtype=float).reshape(-1, 2)
-    table = table[np.isfinite(table).all(axis=1)]
+    table = table[(np.abs(table) < LARGEST_VALUE).all(axis=1)]  # false for NaN
     return table[:, 0], table[:, 1]
 
 

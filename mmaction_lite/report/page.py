@@ -148,8 +148,16 @@ def _last_validation(run: RunFolder) -> Row:
     row = run.validation[-1] if run.validation else {}
     source = f"last validation, epoch {row['epoch']:.4g}, in metrics.jsonl" if row else "nothing tested yet"
     keys = ("videos", "unreadable", "protocol")
-    metrics = {name: row[name] for name in TITLES if name in row and (name != "top5" or _has_top5(run))}
-    summary = {"source": source, "metrics": metrics, "intervals": intervals_of(metrics, row.get("videos"))}
+    metrics = {
+        name: float(row[name])
+        for name in TITLES
+        if isinstance(row.get(name), float | int)
+        and 0 <= row[name] <= 1  # not NaN, and nothing that was edited by hand
+        and (name != "top5" or _has_top5(run))
+    }
+    videos = row.get("videos")
+    videos = videos if isinstance(videos, int) and 0 < videos < 1 << 53 else None
+    summary = {"source": source, "metrics": metrics, "intervals": intervals_of(metrics, videos)}
     return summary | {key: row.get(key) for key in keys}
 
 

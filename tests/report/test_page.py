@@ -391,3 +391,18 @@ def test_a_browser_shows_every_picture_and_sorts_the_classes(tmp_path):
     assert min(seen["widths"]) > 0
     assert seen["recall"] == sorted(seen["recall"])
     assert len(set(seen["recall"])) > 1
+
+
+@pytest.mark.parametrize("value", ["x", None, [], float("nan"), 1e308, -1])
+def test_a_metric_edited_by_hand_is_left_out(tmp_path, value):
+    run = make_run(tmp_path / "run")
+    row = VALIDATION_ROW | {"step": 31, "epoch": 3.1, "mean_average_precision": value, "videos": value}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    try:
+        page = write_report([run]).read_text(encoding="utf-8")
+    except UserError as error:
+        assert "metrics.jsonl" in str(error)
+    else:
+        assert "mean average precision</span>" not in page
+        assert "<b>62.50 %</b><span>top-1 accuracy</span>" in page
