@@ -117,9 +117,10 @@ def zoo() -> str:
     entries = list(catalogue().values())
     available = [entry for entry in entries if entry.is_available]
     verified = sum(bool(entry.verified) for entry in available)
+    logits = sum(entry.proof.startswith("logits") for entry in available)
     parts = [
         f"{len(available)} of {len(entries)} known files can be loaded; {verified} of them are verified with "
-        "the real file."
+        f"the real file. For {logits}, the logits of the reference implementation are compared."
     ]
     for source, title in SOURCES.items():
         rows = [_zoo_row(entry) for entry in available if entry.source == source]
@@ -130,7 +131,7 @@ def zoo() -> str:
                 "top-1 / top-5",
                 "parameters",
                 "license",
-                "reference output",
+                "compared",
                 "status",
             )
             parts += [f"## {title}", _table(head, rows)]
@@ -148,9 +149,8 @@ def zoo() -> str:
 
 def _zoo_row(entry: WeightsEntry) -> tuple[str, ...]:
     accuracy = " / ".join(f"{x:.2f}" for x in (entry.top1, entry.top5) if x is not None)
-    golden = f"`{entry.golden}`" if entry.golden else "names and shapes"
     size = f"{entry.parameters:,}"
-    return f"`{entry.name}`", entry.dataset, accuracy, size, _terms(entry), golden, entry.status
+    return f"`{entry.name}`", entry.dataset, accuracy, size, _terms(entry), entry.proof, entry.status
 
 
 def _terms(entry: WeightsEntry) -> str:

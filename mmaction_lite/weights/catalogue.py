@@ -50,7 +50,9 @@ class WeightsEntry:
         are_classes_sorted: whether the classes are those of the data set in alphabetical order.
         parameters: number of trainable values of the network.
         published_parameters: number of parameters that the project publishes, if it does.
-        golden: name of the reference output, in `tests/goldens`, that proves the conversion.
+        golden: name of the reference, in `tests/goldens`, that the conversion is tested with.
+        proof: what of the reference is compared: "logits" or "names and shapes"; and whether it is of another
+            depth, or has the names of another project.
         is_image_network: whether the weights are an image network's, for `--init-from`.
         note: differences between the published test and the protocol here.
         unavailable: why the weights cannot be loaded; empty if they can.
@@ -78,6 +80,7 @@ class WeightsEntry:
     parameters: int | None = None
     published_parameters: int | None = None
     golden: str | None = None
+    proof: str = ""
     is_image_network: bool = False
     note: str = ""
     unavailable: str = ""

@@ -1,5 +1,6 @@
 """The catalogue of public weights: complete, consistent, and of networks that exist."""
 
+import gzip
 import json
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,9 @@ from mmaction_lite.weights.named import card_for
 
 PACKAGE = Path(mmaction_lite.__file__).parent
 GOLDENS = Path(__file__).parents[1] / "goldens"
+SOURCES_OF_GOLDENS = {"tsm_mit": "mit"} | {
+    name: name for name in ("mmaction2", "pyslowfast", "pytorchvideo", "torchvision")
+}
 AVAILABLE = list_weights()
 # The public weights that the catalogue was made from, as (URL, digits of SHA-256, top-1) of each source.
 PUBLIC = json.loads((Path(__file__).parent / "public_weights.json").read_text(encoding="utf-8"))
@@ -97,7 +101,13 @@ def test_every_available_entry_has_card_classes_and_proof():
         assert len(set(card.classes)) == len(card.classes)
         assert bool(entry.recipe) != bool(entry.protocol)
         assert entry.golden is None or (GOLDENS / f"{entry.golden}.json.gz").is_file(), entry.name
-        assert entry.golden or "mobilenet" in entry.builder
+        assert (entry.proof == "none") == (entry.golden is None) == ("mobilenet" in entry.builder)
+        if entry.golden:
+            content = json.loads(gzip.decompress((GOLDENS / f"{entry.golden}.json.gz").read_bytes()))
+            assert entry.proof.startswith("logits") == ("logits" in content), entry.name
+            assert ("another project" in entry.proof) == (
+                SOURCES_OF_GOLDENS[entry.golden.split("__")[0]] != entry.source
+            )
         assert entry.status == "converted by form only" or entry.verified
         assert entry.url.startswith("https://")
     for entry in catalogue().values():
