@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from rich.console import Console
-from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from mmaction_lite.data.annotations.samples import Samples
@@ -19,9 +18,10 @@ from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.device import peak_memory
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError, printable
-from mmaction_lite.files import read_json_lines, write_atomically
+from mmaction_lite.files import read_json_lines, write_atomically, writing
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.training.progress_line import ProgressLine
+from mmaction_lite.training.tensorboard import RESUMABLE, TensorBoard
 from mmaction_lite.training.training import StepResult
 
 MAX_BROKEN_SHARE = 0.05
@@ -105,9 +105,7 @@ class TrainingLog:
         # Rows that an interrupted run wrote after its last checkpoint will be written again.
         if context.is_main_process:
             _rewrite(self.file, "step", int, lambda step: step <= first_step)
-        tensorboard = SummaryWriter(
-            str(out), purge_step=first_step + 1, write_to_disk=context.is_main_process
-        )
+        tensorboard = TensorBoard(out, first_step + 1, context.is_main_process)
         self.boards: list[Board] = [tensorboard]
         self.console = console
         self.line = ProgressLine(console, round(batch_plan.epochs(last_step)), first_step, last_step)
@@ -123,7 +121,11 @@ class TrainingLog:
     def __exit__(self, *exception: object) -> None:
         self.line.__exit__(*exception)
         for board in self.boards:
-            board.close()
+            try:
+                board.close()
+            except UserError:
+                if exception[0] is None:  # otherwise the first error is reported
+                    raise
 
     def step(
         self, step: int, result: StepResult, samples: Sequence[int], began: float, data_seconds: float
@@ -232,7 +234,7 @@ class TrainingLog:
     def _write(self, row: dict[str, Any], part: str) -> None:
         if not self.context.is_main_process:
             return
-        with self.file.open("a", encoding="utf-8") as file:
+        with writing(self.file, RESUMABLE), self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in row.items():
             if isinstance(value, float) and name != "epoch":
@@ -268,7 +270,7 @@ class Quarantine:
             if fault.path not in self.paths:
                 self.paths.add(fault.path)
                 if self.writes:
-                    with self.file.open("a", encoding="utf-8") as file:
+                    with writing(self.file, RESUMABLE), self.file.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(fault._asdict()) + "\n")
         if faults and len(self.paths) > self.max_share * self.num_videos:
             raise UserError(

@@ -158,6 +158,21 @@ def test_a_process_without_parent_process_is_left_alone(monkeypatch):
     lifetime.require_main_guard()
 
 
+LARGE = """
+import sys
+import numpy as np
+from mmaction_lite.data.loading.parallel import run_tasks
+from mmaction_lite.data.loading.workers import WorkerSettings
+from mmaction_lite.errors import UserError
+from tests.data.test_parallel import Square
+
+work = Square()
+work.table = np.zeros(10_000_000)
+try:
+    list(run_tasks(work, [1, 2], WorkerSettings(num_workers=1)))
+except UserError as error:
+    print("user error:", error)
+"""
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -166,6 +181,11 @@ from mmaction_lite.data.tools.validate import validate
 from mmaction_lite.errors import UserError
 
 try:
+    if sys.argv[2] == "train":
+        from mmaction_lite.training.loop import train
+        from tests.conftest import small_recipe
+
+        train(small_recipe(), Path(sys.argv[1]), Path(sys.argv[3]), workers=WorkerSettings(num_workers=1))
     validate(Path(sys.argv[1]), lambda items, total, title: items, workers=WorkerSettings(num_workers=2))
 except UserError as error:
     print("user error:", error)
@@ -173,10 +193,11 @@ except UserError as error:
 
 
 @pytest.mark.slow
-def test_a_script_without_the_main_guard_gets_one_sentence(tiny, tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
+@pytest.mark.parametrize("function", ["train", "validate", "large"])
+def test_a_script_without_the_main_guard_gets_one_sentence(tiny, tmp_path, function):
+    (tmp_path / "script.py").write_text(LARGE if function == "large" else SCRIPT)
     done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", tiny],
+        [sys.executable, tmp_path / "script.py", tiny, function, tmp_path / "run"],
         capture_output=True,
         text=True,
         check=False,
@@ -184,4 +205,4 @@ def test_a_script_without_the_main_guard_gets_one_sentence(tiny, tmp_path):
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.stdout == f"user error: {lifetime.NO_GUARD_ADVICE}\n"
-    assert done.stderr == ""
+    assert "Traceback" not in done.stderr

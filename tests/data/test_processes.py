@@ -94,6 +94,7 @@ class Unknown:
         raise AssertionError(reason)
 
 
+@pytest.mark.slow
 def test_workers_that_end_while_they_start_are_one_error():
     with pytest.raises(UserError, match="the decoding workers end while they start, with the error above"):
         list(run_tasks(Unknown(), [1, 2], WorkerSettings(num_workers=1)))

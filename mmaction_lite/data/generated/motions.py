@@ -44,6 +44,7 @@ REACH = 10  # largest distance of the camera from its middle position, in pixels
 DARKNESS = 70  # mean level of the background
 
 MARK = "motions.json"  # file that identifies a motions data set and holds its form and contrast
+RESUMABLE = "free space on the disk. Finished clips are kept, and the same command resumes"
 PARTIAL = ".partial"  # directory of incomplete clips
 
 Form = Literal["video", "frames"]
@@ -127,7 +128,8 @@ def generate(
                     f"{out / name}: was changed, so it is not overwritten; move it, or use a new folder"
                 )
         for name, text in texts.items():
-            _write_text(out / name, text)
+            with writing(out / name, RESUMABLE):
+                _write_text(out / name, text)
 
         missing = [(number, path) for number, path in clips if not path.exists()]
         for folder in {path.parent for _, path in missing}:
@@ -203,7 +205,7 @@ def _write_clip(clip: tuple[int, Path], partial_folder: Path, form: Form, contra
     number, path = clip
     draft = partial_folder / path.name
     write = _write_video if form == "video" else _write_frames
-    with writing(path, "free space on the disk. Finished clips are kept, and the same command resumes"):
+    with writing(path, RESUMABLE):
         write(draft, render(number, contrast))
         draft.replace(path)
 

@@ -5,6 +5,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import wait
+from multiprocessing.popen_fork import Popen
 from multiprocessing.process import BaseProcess
 from pickle import PicklingError
 from typing import Any, NamedTuple
@@ -13,7 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from mmaction_lite.data.loading.lifetime import end_with_fork_server, start_fork_server
+from mmaction_lite.data.loading.lifetime import (
+    NO_GUARD,
+    NO_GUARD_ADVICE,
+    end_with_fork_server,
+    start_fork_server,
+)
 from mmaction_lite.errors import UserError, describe
 
 
@@ -78,8 +84,10 @@ class WorkerProcesses:
         self._processes = [each for each in multiprocessing.active_children() if each not in others]
         if error is None:
             return self
-        _abandon(error)
+        code = _abandon(error)
         self.kill()
+        if code is not None:
+            check_start(code)
         # A fork server that has no memory left, or may start no more processes, ends and breaks connections.
         if self._number and isinstance(error, OSError | EOFError | MemoryError | RuntimeError):
             raise UserError(
@@ -115,12 +123,40 @@ class WorkerProcesses:
         return {pid: code for pid, code in codes.items() if pid is not None and code is not None}
 
 
-def _abandon(error: BaseException) -> None:
-    """Mark the incomplete iterator of a `DataLoader` as ended, whose deletion would print a traceback."""
+def check_start(code: int) -> None:
+    """Check the exit code of a worker that ended before it read anything.
+
+    Raises:
+        UserError: the worker ended because of an error of the user's code.
+    """
+    if code == NO_GUARD:
+        raise UserError(NO_GUARD_ADVICE)
+    if code == 1:
+        raise UserError(
+            "the decoding workers end while they start, with the error above. Correct it, or decode "
+            "without workers (num_workers=0)"
+        )
+
+
+def _abandon(error: BaseException) -> int | None:
+    """Clean up after a start of workers that failed.
+
+    The incomplete iterator of the `DataLoader` would print a traceback when it is deleted.
+
+    Returns:
+        The exit code of the worker whose start failed, if it ended while it received the dataset.
+    """
+    code = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        batches = frame.f_locals.get("self")
-        if isinstance(batches, _MultiProcessingDataLoaderIter):
-            batches._shutdown = True
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, _MultiProcessingDataLoaderIter):
+            owner._shutdown = True
+        elif isinstance(owner, Popen) and isinstance(error, BrokenPipeError) and code is None:
+            if getattr(owner, "pid", None) is None:  # the fork server sends the process id first
+                owner.wait(timeout=5.0)
+                owner.returncode = None
+            code = owner.wait(timeout=5.0)
+    return code
 
 
 def worker_context() -> Any:

@@ -18,12 +18,16 @@ import torch
 from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from mmaction_lite.data.loading.lifetime import (
-    NO_GUARD,
-    NO_GUARD_ADVICE,
     require_main_guard,
     start_worker,
 )
-from mmaction_lite.data.loading.processes import Collate, Items, WorkerProcesses, worker_context
+from mmaction_lite.data.loading.processes import (
+    Collate,
+    Items,
+    WorkerProcesses,
+    check_start,
+    worker_context,
+)
 from mmaction_lite.device import available_cores, default_workers
 from mmaction_lite.errors import UserError
 from mmaction_lite.settings import NonNegativeInt, PositiveFloat, check_fields
@@ -311,13 +315,9 @@ class FaultTolerantLoader(Generic[T]):
             return "; ".join([self._give_up(sample, reason) for sample in watchdog.hung])
         if watchdog.is_stuck:
             return "the decoding workers delivered no batch"
-        if NO_GUARD in dead.values():
-            raise UserError(NO_GUARD_ADVICE)
-        if 1 in dead.values() and not self._status.has_entered(dead):
-            raise UserError(
-                "the decoding workers end while they start, with the error above. Correct it, or decode "
-                "without workers (num_workers=0)"
-            )
+        if not self._status.has_entered(dead):
+            for code in dead.values():
+                check_start(code)
         samples = self._status.read_by(dead)
         crashes.update(samples)
         for sample in samples:
