@@ -15,6 +15,7 @@ from mmaction_lite.files import (
     check_replaceable,
     has_marker,
     partial_files,
+    read_json_lines,
     rewriting,
     write_atomically,
     writing,
@@ -185,3 +186,22 @@ def test_a_folder_that_cannot_be_locked_is_left_to_the_first_write(tmp_path):
     message = r"a\.txt: could not be written \(No space left on device\); free space"
     with pytest.raises(UserError, match=message), writing(tmp_path / "a.txt"):
         raise OSError(28, "No space left on device")
+
+
+def test_lines_of_json_are_read_with_their_numbers(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n{"a": "\xe2\x80\xa8"}\n{"a": 3')
+    assert read_json_lines(path, "a") == [(1, {"a": 1}), (3, {"a": "\u2028"})]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", "3", '{"a": 1' + "0" * 5000 + "}", "[" * 10**5, "\x1b"])
+def test_a_damaged_line_is_named_and_kept(line, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"a": 1}}\n{line}\n{{"a": 2}}\n')
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"^[^\n]*a\.jsonl, line 2: damaged [^\n\x1b]*; delete this line$"):
+        read_json_lines(path, "a")
+    assert path.read_bytes() == before
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"a\.jsonl: cannot be read .*restore the file"):
+        read_json_lines(path)

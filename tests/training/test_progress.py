@@ -127,3 +127,20 @@ def test_single_large_losses_do_not_stop_a_training(tmp_path):
         for number in range(1, 40):
             add_step(log, number, loss=5e3 if number % 10 else 0.7)
         log.settle()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("edited", "line 2: damaged"),
+        ('{"reason": "b"}', "line 2: damaged .*expected an object with path"),
+        ('{"path": 3}', "line 2: path is 3; expected a str"),
+    ],
+)
+def test_an_edited_list_of_unreadable_videos_is_named_and_kept(line, message, tmp_path):
+    file = tmp_path / "quarantine.jsonl"
+    file.write_text(f'{{"path": "a", "reason": "b"}}\n{line}\n{{"path": "c", "reason": "d"}}\n')
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=rf"quarantine\.jsonl, {message}"):
+        Quarantine(tmp_path, 100)
+    assert file.read_bytes() == before

@@ -11,6 +11,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10, tsn_r10
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.weights.card import ModelCard, card_of, save_weights
+from mmaction_lite.weights.checkpoint import save_state
 
 
 @pytest.fixture
@@ -134,6 +135,20 @@ def own_model(num_classes: int, norm: object = None) -> torch.nn.Module:
         ),
         ({"arguments": {"depth": 3}}, "tsm_r10 cannot be built with"),
         ({"test.views.clips": {"type": "DenseClips"}}, "has no model card"),
+        ({"arguments.width": 3000}, r"tensors do not fit Recognizer; .* in the model"),
+        ({"arguments.width": 10**12}, "tsm_r10 cannot be built with"),
+        ({"arguments.width": 0}, "tsm_r10: width is 0; expected an integer, at least 1"),
+        ({"classes": ["up", "up"]}, "two classes are named 'up'"),
+        ({"classes": ["up"]}, "num_classes is 2, and there are 1 class names"),
+        ({"classes": ["a", "b", "c"], "arguments.num_classes": 3}, "tensors do not fit"),
+        ({"builder": "quantize_for_inference"}, "no model of the package is named"),
+        ({"builder": "tsn"}, "tsn cannot be built with|tsn: "),
+        ({"builder": 3}, "ModelCard: builder is 3"),
+        ({"future": 1}, "unknown field 'future': a newer version of mmaction-lite wrote the file"),
+        ({"test.future": 1}, "unknown field 'future': a newer version"),
+        ({"test.views.clips.num_segments": 10**9}, "the test protocol, .* reads .* GB .* expected at most"),
+        ({"val.views.crop.size": [60000, 60000]}, "the val protocol, .* GB"),
+        ({"test.views.short_side": 10**9}, "the test protocol"),
     ],
 )
 def test_an_invalid_card_is_a_one_line_error(weights, card, tmp_path, change, message):
@@ -155,3 +170,43 @@ def test_loading_leaves_the_generator_of_the_caller_alone(weights):
     state = torch.get_rng_state()
     load(weights)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_damaged_weights_are_refused_with_their_names(card, tmp_path):
+    state = card.build().state_dict()
+    for change, message in (
+        (
+            {"fc.bias": torch.tensor([1.0, float("nan")])},
+            r"fc\.bias \(1 of 2 values\): 1 .* not finite",
+        ),
+        ({"backbone.bn1.running_var": torch.full((8,), -1.0)}, r"running_var \(8 of 8 values\).* negative"),
+        ({"fc.bias": torch.ones(2, dtype=torch.int64)}, r"fc\.bias: int64 \(2,\) in the file"),
+        ({"fc.bias": torch.ones(2).to(torch.float8_e4m3fn)}, r"fc\.bias: float8_e4m3fn"),
+        ({"fc.bias": torch.ones(())}, r"fc\.bias: \(\) in the file"),
+    ):
+        save_weights(tmp_path / "a.safetensors", state | change, card)
+        save_state(tmp_path / "a.pt", {"card": card.to_json(), "model": state | change})
+        for name in ("a.safetensors", "a.pt"):
+            with pytest.raises(UserError, match=rf"{name}: .*{message}"):
+                load(tmp_path / name)
+    for model in (3, {"a": 1}, {"a": torch.ones(2, device="meta")}, {"a": torch.eye(2).to_sparse()}):
+        save_state(tmp_path / "a.pt", {"card": card.to_json(), "model": model})
+        with pytest.raises(UserError, match=r"^[^\n]*a\.pt: [^\n]*$"):
+            load(tmp_path / "a.pt")
+
+
+def test_memory_is_taken_after_shapes_are_compared(card, tmp_path, monkeypatch):
+    save_weights(tmp_path / "a.safetensors", card.build().state_dict(), card)
+    wide = replace(card, arguments={**card.arguments, "width": 3000})
+    save_weights(tmp_path / "b.safetensors", card.build().state_dict(), wide)
+    built = []
+    build = ModelCard.build
+    monkeypatch.setattr(ModelCard, "build", lambda *a: built.append(a[2:]) or build(*a))
+    with pytest.raises(UserError, match="do not fit"):
+        load(tmp_path / "b.safetensors")
+    assert built == [("meta",)]
+
+
+def test_a_card_with_numbers_that_json_does_not_have_is_refused(recipe):
+    with pytest.raises(UserError, match="cannot store the arguments"):
+        ModelCard.of(replace(recipe, model=Build(own_model, norm=float("nan"))), ("a", "b"))
