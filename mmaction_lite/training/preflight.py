@@ -18,7 +18,7 @@ from mmaction_lite.data.annotations.label_flips import (
     reverse_labels,
     reversed_classes,
 )
-from mmaction_lite.data.annotations.samples import Samples
+from mmaction_lite.data.annotations.samples import Samples, absolute, is_remote
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.sources.shards import is_packed
 from mmaction_lite.data.views.crops import TenCrop
@@ -97,13 +97,16 @@ def check_files(samples: Samples, report: Callable[[str], None]) -> None:
 
     Args:
         samples: the split.
-        report: called with a line if few files are missing.
+        report: called with a line if few files are missing, or if clips are on servers.
 
     Raises:
         UserError: a larger share of the files is missing than a training accepts.
     """
     chosen = np.linspace(0, len(samples) - 1, min(len(samples), CHECKED_FILES)).round().astype(int)
-    files = [path for path in map(samples.path, chosen.tolist()) if not is_packed(path)]
+    paths = [samples.path(sample) for sample in chosen.tolist()]
+    if remote := [absolute(path) for path in paths if is_remote(path)]:
+        report(f"note: {samples.source}: lists addresses, which are opened, such as {remote[0]}")
+    files = [path for path in paths if not is_packed(path)]
     missing = [path for path in files if not path.exists()]
     if not missing:
         return

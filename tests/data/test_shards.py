@@ -374,3 +374,9 @@ def test_a_faulty_server_is_one_line(tmp_path, fault, monkeypatch):
     with pytest.raises(VideoError, match=rf"^http://x/0\.tar[^\n]*{message[fault]}[^\n]*$"):
         read_packed("http://x/0.tar/a/1.mp4")
     _members.cache_clear()
+
+
+@pytest.mark.parametrize("path", ["file:///etc/a.mp4", "ssh://host/a.mp4", "https://a/b::file:///etc/a.mp4"])
+def test_addresses_of_other_protocols_are_not_opened(path):
+    with pytest.raises(VideoError, match="expected an address of http, https"):
+        read_packed(path)

@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from mmaction_lite.data.annotations.samples import PackedStrings, Samples
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.distributed import DistributedContext
@@ -18,7 +19,13 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.loop import train
-from mmaction_lite.training.preflight import check_fit, check_forward, check_windows, print_summary
+from mmaction_lite.training.preflight import (
+    check_files,
+    check_fit,
+    check_forward,
+    check_windows,
+    print_summary,
+)
 from mmaction_lite.weights.card import ModelCard
 
 CPU = DistributedContext(0, 1, 1, torch.device("cpu"))
@@ -199,3 +206,27 @@ def test_a_layer_decay_without_layers_is_noted(recipe):
     )
     assert "layer_decay" not in printed(recipe, samples_with(2, 2), model=foreign)
     assert "layer_decay has no effect" not in printed(decayed, samples_with(2, 2))
+
+
+def test_missing_files_are_counted_before_the_run_folder_is_created(tiny, recipe, tmp_path):
+    clip = tiny / "train" / "up" / "0.mp4"
+    for split in ("train", "val"):
+        lines = [f"{clip if number % 2 else 'gone.mp4'} {number % 3}\n" for number in range(3000)]
+        (tmp_path / f"{split}.txt").write_text("".join(lines))
+    message = r"train\.txt: [45]\d\d of 1,000 checked files are missing, for example .*gone"
+    with pytest.raises(UserError, match=message):
+        train(recipe, tmp_path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_few_missing_files_and_addresses_are_notes(tiny, tmp_path):
+    clip = tiny / "train" / "up" / "0.mp4"
+    paths = [str(clip)] * 98 + ["gone.mp4", "https://example.org/a.mp4"]
+    (tmp_path / "train.txt").write_text(
+        "".join(f"{path} {number % 2}\n" for number, path in enumerate(paths))
+    )
+    lines = []
+    check_files(read_split(tmp_path, "train"), lines.append)
+    assert len(lines) == 2
+    assert "lists addresses, which are opened, such as https://example.org/a.mp4" in lines[0]
+    assert "1 of 99 checked files are missing" in lines[1]

@@ -24,6 +24,7 @@ from mmaction_lite.data.annotations.samples import absolute, is_remote
 from mmaction_lite.errors import UserError, VideoError, describe, reading
 
 INDEX_SUFFIX = ".index.json"
+PROTOCOLS = ("http", "https", "s3", "gs", "gcs", "az", "abfs")
 INDICES_IN_MEMORY = 64
 MAX_INDEX_BYTES = 2**28
 GAP_BYTES = 2**16  # parts of a tar file with a smaller distance are read together
@@ -226,6 +227,9 @@ def _read(path: str, first: int = 0, size: int | None = None) -> bytes:
     """Return `size` bytes from `first` on; None for everything after it."""
     if not is_remote(path):
         return _read_local(Path(path), first, size)
+    protocol = absolute(path).partition("://")[0].lower()
+    if protocol not in PROTOCOLS or "::" in path:
+        raise VideoError(f"{path}: cannot be read; expected an address of {', '.join(PROTOCOLS)}")
     try:
         import fsspec
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmaction_lite.data.annotations.classes import CLASSES_FILE, write_classes
 from mmaction_lite.data.annotations.groups import shared_groups
-from mmaction_lite.data.annotations.samples import Samples, absolute
+from mmaction_lite.data.annotations.samples import Samples, absolute, is_remote
 from mmaction_lite.data.annotations.splits import Split, read_split
 from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.lifetime import require_main_guard
@@ -303,7 +303,12 @@ def _state(path: Path) -> str:
 
 def _annotation_notes(splits: dict[str, Samples]) -> list[str]:
     """Return the notes on the annotations of all splits, each once."""
-    return list(dict.fromkeys(note for samples in splits.values() for note in samples.notes))
+    notes = [note for samples in splits.values() for note in samples.notes]
+    for samples in splits.values():
+        paths = map(samples.path, range(len(samples)))
+        if remote := [absolute(path) for path in paths if is_remote(path)]:
+            notes.append(f"{samples.source}: {len(remote)} clips are on servers, such as {remote[0]}")
+    return list(dict.fromkeys(notes))
 
 
 def _duplicates(splits: dict[str, Samples]) -> list[str]:
