@@ -252,10 +252,21 @@ def mode_pictures() -> dict[str, tuple[bytes, np.ndarray]]:
 
 
 @pytest.mark.filterwarnings("ignore:'mode' parameter:DeprecationWarning")
-def test_every_mode_gives_its_pixels() -> None:
+def test_every_mode_gives_its_pixels(tmp_path: Path) -> None:
+    """As single images, and as frames of a folder with box and size."""
     for name, (data, expected) in mode_pictures().items():
         assert np.array_equal(decode_image(data, name), expected), name
         assert image_size(data, name) == expected.shape[:2]
+        folder = tmp_path / name
+        folder.mkdir()
+        for number in range(2):
+            (folder / f"{number}.{name.split()[0].lower()}").write_bytes(data)
+        box, size, whole = (8, 16, 64, 72), (32, 40), np.stack([expected, expected])
+        with Frames(folder) as video:
+            assert np.array_equal(video.frames([1, 0]), whole), name
+            assert np.array_equal(video.frames([0, 1], box, size), crop_and_resize(whole, box, size)), name
+            small = video.frames([0, 1], None, size, antialias=False)
+            assert np.array_equal(small, crop_and_resize(whole, None, size, antialias=False)), name
 
 
 @pytest.mark.parametrize("kind", ["L", "RGB"])

@@ -20,7 +20,7 @@ except ImportError:  # optional (extra `jpeg`): decodes the same pixels in half 
 # Pillow's readers of other formats are not needed, and some of them start other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 PNG = b"\x89PNG\r\n\x1a\n"
-MAX_PIXELS = 89_478_485  # the limit of Pillow, 256 MiB of RGB
+MAX_PIXELS = 2**26  # 256 MiB in the four bytes that Pillow uses; some decoders take six times as much
 MAX_BYTES = 2**29
 MAX_SCANS = 500  # a progressive JPEG has about ten; every further scan costs the time of a whole picture
 ORIENTATION = 0x0112  # TIFF tags, also of EXIF

@@ -293,10 +293,9 @@ def _checked_row(length: Any, size: Any, *rest: Any) -> Checked:
 def _state(path: Path) -> str:
     """Return a text that changes when the file changes, or the tar file that contains it."""
     tar = next((folder for folder in path.parents if folder.suffix == ".tar"), None)
-    file = tar or split_pattern(path)[0]
     try:
-        status = file.stat()
-    except OSError:
+        status = (tar or split_pattern(path)[0]).stat()
+    except (OSError, ValueError):  # ValueError: the path contains a null character
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
 
