@@ -1,12 +1,12 @@
 """Facts about the projects whose weights are converted, and the settings that their checkpoints store.
 
-| project | pixels | clips of its published tests |
-|---|---|---|
-| MMAction2 | RGB, mean and standard deviation of ImageNet | `SegmentFrames`, `DenseClips` |
-| PySlowFast, PyTorchVideo | RGB in [0, 1], mean 0.45, standard deviation 0.225 | `PySlowFastClips` |
-| MIT TSM | RGB in [0, 1], mean and standard deviation of ImageNet | `SegmentFrames` |
-| torchvision, image networks | RGB in [0, 1], mean and standard deviation of ImageNet | none |
-| torchvision, video networks | RGB in [0, 1], statistics of Kinetics-400 | `TimedClips` at 15 fps |
+Pixels, and clips of the published tests:
+
+* MMAction2: RGB, mean and standard deviation of ImageNet; `SegmentFrames`, `DenseClips`
+* PySlowFast, PyTorchVideo: RGB in [0, 1], mean 0.45, standard deviation 0.225; `PySlowFastClips`
+* MIT TSM: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentFrames`
+* torchvision, image networks: RGB in [0, 1], mean and standard deviation of ImageNet; none
+* torchvision, video networks: RGB in [0, 1], statistics of Kinetics-400; `TimedClips` at 15 fps
 
 `Normalize` is in units of 0 to 255, so values for pixels in [0, 1] are multiplied by 255. Sources: the
 configurations of MMAction2 1.2 and PySlowFast, `ops/transforms.py` and `main.py` of MIT TSM, and
