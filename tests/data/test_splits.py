@@ -115,6 +115,23 @@ def test_labels_that_count_from_1_are_an_error(tmp_path):
     assert read_split(tmp_path, "train").counts().tolist() == [0, 1, 1]
 
 
+@pytest.mark.parametrize("names", [("Train", "Val"), ("TRAIN", "Validation"), ("Training", "Testing")])
+def test_names_of_splits_may_have_capitals(tmp_path, names):
+    touch(tmp_path, f"{names[0]}/run/a.mp4", f"{names[1]}/run/b.mp4")
+    (tmp_path / "lists").mkdir()
+    for name in names:
+        (tmp_path / "lists" / f"{name}.TXT").write_text(f"{name}.mp4 run\n")
+    assert read_split(tmp_path, "train").root == tmp_path / names[0]
+    assert read_split(tmp_path, "test").root == tmp_path / names[1]
+    assert read_split(tmp_path / "lists", "train").paths[0] == f"{names[0]}.mp4"
+    assert read_split(tmp_path / "lists", "test").paths[0] == f"{names[1]}.mp4"
+
+
+def test_a_class_may_be_named_train_with_a_capital(tmp_path):
+    touch(tmp_path, *(f"{name}/{i}.mp4" for name in ("Train", "Plane") for i in range(3)))
+    assert read_split(tmp_path, "train").classes == ("Plane", "Train")
+
+
 @pytest.mark.slow
 def test_a_list_as_long_as_kinetics_is_read_quickly_and_kept_small(tmp_path):
     lines = (f"train/class {i % 400}/video_{i:011}_000001_000011.mp4 {i % 400}\n" for i in range(240_000))

@@ -121,6 +121,17 @@ def test_recipe_data_and_device_that_do_not_fit(recipe):
         check(replace(recipe, ema_decay=0.9), samples, shard=True)
 
 
+def test_one_class_only_is_an_error(recipe):
+    for counts in ((8,), (0, 8)):
+        with pytest.raises(UserError, match=r"train\.txt: all clips have the class '[ab]'; training needs"):
+            check_fit(recipe, samples_with(*counts), BatchPlan(8, 4), CPU, shard=False)
+
+
+def test_notes_on_annotations_are_printed(recipe):
+    samples = replace(samples_with(4, 4), notes=("train.csv: 1 columns are ignored: fps",))
+    assert "note: train.csv: 1 columns are ignored: fps" in printed(recipe, samples)
+
+
 def test_a_missing_opposite_class_is_found_before_the_run_folder_is_used(recipe):
     samples = replace(samples_with(4, 4), classes=("swipe_left", "stay"))
     check(replace(recipe, train=replace(recipe.train, flip=0.0, reverse=0.0)), samples)

@@ -243,8 +243,8 @@ def _check_words(column: _Column, numbers: Sequence[str], numbering: ClassIndex 
 
 
 def _value(label: str) -> int:
-    """Return the value of a number; `MOST_CLASSES` for one that is far out of range."""
-    return int(label) if len(label) <= 20 else MOST_CLASSES
+    """Return the value of a number; 10 ** 20 for one of more than 20 digits, which is out of range."""
+    return int(label) if len(label) <= 20 else 10**20
 
 
 def _number_notes(values: dict[str, int]) -> Iterator[str]:
@@ -261,7 +261,7 @@ def _check_range(column: _Column, values: dict[str, int], num_classes: int | Non
     label = max(values, key=lambda label: values[label])
     top, least = values[label], min(values.values())
     count = MOST_CLASSES if num_classes is None else num_classes
-    if top == count and least > 0:
+    if num_classes is not None and top == count and least > 0:
         raise UserError(
             f"{column.place_of(label)}: labels run from {least} to {top} and there are {count} classes: they "
             f"seem to count from 1; number them 0 to {count - 1}, or write class names"
