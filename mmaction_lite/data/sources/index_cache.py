@@ -9,7 +9,6 @@ arrays with a checksum; an entry that is damaged or does not fit together is ign
 import hashlib
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from platformdirs import user_cache_path
 
 from mmaction_lite.data.sources.packets import PacketIndex
 
@@ -80,10 +80,10 @@ index_cache = IndexCache(INDEX_CACHE_BYTES)
 
 def load_index(key: Key) -> PacketIndex | None:
     """Return the index of a file from disk; None if there is none, or if it is damaged."""
-    if key[2] < DISK_FILE_BYTES or (folder := _folder()) is None:
+    if key[2] < DISK_FILE_BYTES:
         return None
-    path = folder / _name(key)
     try:
+        path = _folder() / _name(key)
         content = bytearray(path.read_bytes())
         index = _unpack(content, key)
     except Exception:  # any damage has the same effect: the index is made again
@@ -96,37 +96,28 @@ def load_index(key: Key) -> PacketIndex | None:
 def store_index(key: Key, index: PacketIndex) -> None:
     """Write the index of a long file to disk; on any error of the disk, write nothing."""
     is_costly = len(index.rank) >= DISK_PACKETS or key[2] >= LARGE_FILE_BYTES or index.is_learned
-    if key[2] < DISK_FILE_BYTES or not is_costly or (folder := _folder()) is None:
+    if key[2] < DISK_FILE_BYTES or not is_costly:
         return
     temporary = None
     try:
+        folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
             temporary = Path(file.name)
             file.write(_pack(key, index))
         temporary.replace(folder / _name(key))
         _evict(folder)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         with suppress(OSError):
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 
 
-def _folder() -> Path | None:
-    """Return the folder of the entries; None if the user turned the cache off or has no home folder."""
+def _folder() -> Path:
+    """Return the folder of the entries, in the cache folder that also holds downloaded weights."""
     chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen is not None:
-        return Path(chosen) / "indexes" if chosen else None
-    try:
-        if sys.platform == "darwin":
-            base = Path.home() / "Library" / "Caches"
-        elif os.name == "nt":
-            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        else:
-            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        return None
-    return base / "mmaction-lite" / "indexes"
+    base = Path(chosen).expanduser() if chosen else user_cache_path("mmaction-lite", appauthor=False)
+    return base / "indexes"
 
 
 def _name(key: Key) -> str:
