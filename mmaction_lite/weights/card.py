@@ -5,7 +5,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import mmaction_lite.models as models
 from mmaction_lite.data.views import crops as transforms
@@ -269,9 +269,24 @@ def _check_shapes(weights: dict[str, Tensor], model: nn.Module) -> None:
     check_fit(weights, model.state_dict(), type(model).__name__)
 
 
+class _Uninitialized(TorchFunctionMode):
+    """Skip the initialization of tensors, whose first use on the meta device takes more than a second."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        is_initializer = getattr(func, "__module__", "") == "torch.nn.init"
+        if is_initializer or getattr(func, "__name__", "") in ("normal_", "uniform_", "fill_", "zero_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _built(builder: Callable[..., nn.Module], arguments: dict[str, Any], device: str) -> nn.Module:
     try:
-        with torch.device(device) if device != "cpu" else nullcontext():
+        if device != "meta":
+            return Build(builder, **arguments)()
+        with _Uninitialized(), torch.device(device):
             return Build(builder, **arguments)()
     except UserError:
         raise

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmaction_lite import load
 from mmaction_lite.data.views.crops import RandomCrop
@@ -210,3 +211,24 @@ def test_memory_is_taken_after_shapes_are_compared(card, tmp_path, monkeypatch):
 def test_a_card_with_numbers_that_json_does_not_have_is_refused(recipe):
     with pytest.raises(UserError, match="cannot store the arguments"):
         ModelCard.of(replace(recipe, model=Build(own_model, norm=float("nan"))), ("a", "b"))
+
+
+class Operations(TorchDispatchMode):
+    """Records the names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_model_without_memory_is_not_initialized(card):
+    """The first initialization on the meta device takes more than a second."""
+    with Operations() as operations:
+        model = card.build(device="meta")
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+    assert "empty" in operations.names
+    assert not any("normal" in name or "uniform" in name for name in operations.names)
