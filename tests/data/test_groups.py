@@ -201,3 +201,7 @@ def test_the_column_group_of_tables_is_read_written_and_compared(tmp_path):
     groups = read_split(tmp_path / "rows.jsonl", "test").groups
     assert groups is not None
     assert [groups[0], groups[1]] == ["", "7"]
+
+
+def test_a_clip_that_is_listed_twice_is_no_group():
+    assert groups_of_names(["a/x.mp4", "a/y.mp4", "b/z.mp4", "a/x.mp4"], np.array([0, 0, 1, 0])) is None

@@ -105,7 +105,8 @@ def groups_of_names(paths: Sequence[str], labels: np.ndarray | None) -> Groups |
             if key is not None:
                 keys[index] = key
                 titles[title] += 1
-        if patterns is not PUBLISHED and titles.total() < LEAST_MATCH * len(paths):
+        least = 1 if patterns is PUBLISHED else LEAST_MATCH * len(paths)
+        if titles.total() < least:
             continue
         if len(set(keys)) < len(keys) and _divides(classes, keys):
             return Groups(keys, " and ".join(title for title, _ in titles.most_common()))

@@ -192,7 +192,9 @@ def _members(tar: str, mtime_ns: int, size: int) -> TarIndex:
             }
         )
     except Exception:
-        raise VideoError(f"{file}: is damaged; write it again with mmaction-lite data index") from None
+        raise VideoError(
+            f"{file}: is damaged; delete it and write it again with mmaction-lite data index"
+        ) from None
 
 
 def _place(member: str, entry: list) -> Place:
