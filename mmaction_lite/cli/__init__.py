@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mmaction_lite import __version__
 from mmaction_lite.cli import benchmark, data, weights
-from mmaction_lite.cli.mistakes import check_arguments, describe_usage_error, is_help
+from mmaction_lite.cli.mistakes import check_arguments, describe_usage_error, is_help, system_exit_code
 from mmaction_lite.cli.options import (
     Amp,
     Compile,
@@ -32,7 +32,7 @@ from mmaction_lite.cli.options import (
     track,
     warn,
 )
-from mmaction_lite.errors import Interrupted, MissingSplitError, UserError, VideoError, describe
+from mmaction_lite.errors import Interrupted, MissingSplitError, UserError, VideoError
 from mmaction_lite.files import write_atomically
 from mmaction_lite.training.signals import exit_signals
 
@@ -465,26 +465,5 @@ def main() -> None:
         warn(f"error: {error}")
         code = 2
     except (OSError, MemoryError, RuntimeError) as error:
-        code = _exit_code(error)
+        code = system_exit_code(error)
     sys.exit(code)
-
-
-def _exit_code(error: OSError | MemoryError | RuntimeError) -> int:
-    """Print one line about an error of the system and return the exit code; raise other errors again."""
-    if isinstance(error, BrokenPipeError):
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader of a pipe ended, as in `mmaction-lite list | head`
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-            return 141
-        raise error
-    is_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-    if is_memory or type(error).__name__ == "OutOfMemoryError":
-        warn(
-            f"error: the memory is too small ({describe(error)}); use smaller clips, fewer views or --workers"
-        )
-        return 2
-    if not isinstance(error, OSError):
-        raise error
-    warn(f"error: {error.filename or 'a file'}: {describe(error)}")
-    return 2

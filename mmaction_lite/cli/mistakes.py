@@ -1,11 +1,14 @@
-"""Messages for options and commands that do not exist or are used in a wrong way."""
+"""Messages for wrong options and commands, and for errors of the system."""
 
 import os
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from mmaction_lite.errors import UserError, nearest, printable
+from mmaction_lite.cli.options import warn
+from mmaction_lite.errors import UserError, describe, nearest, printable
 
 # Options of other projects, and fields of the recipe, in the command `train`.
 TRAIN_OPTIONS = {
@@ -91,7 +94,8 @@ def describe_usage_error(error: Any, arguments: Sequence[str] = ()) -> str:
         arguments: the arguments of the command line.
     """
     # typer prefixes errors from the types of options with "Value error".
-    message = printable(error.format_message().replace("Value error, ", "")).rstrip(".")
+    message = _without_suggestion(error.format_message().replace("Value error, ", ""))
+    message = printable(message).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "mmaction-lite"
     hint = _hint(error, context, path) or _given_value(error, message, arguments)
@@ -128,3 +132,27 @@ def _command_hint(typed: str, names: dict[str, Any], path: str) -> str:
         if typed in getattr(group, "commands", {}):
             return f"use {path} {name} {typed}"
     return "" if not typed or os.sep in typed else nearest(typed, names)
+
+
+def _without_suggestion(message: str) -> str:
+    """Return a message without the suggestion of newer versions of typer, which differs between them."""
+    return message.partition(" Did you mean ")[0]
+
+
+def system_exit_code(error: OSError | MemoryError | RuntimeError) -> int:
+    """Print one line about an error of the system and return the exit code; raise other errors again."""
+    if isinstance(error, BrokenPipeError):
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of a pipe ended, as in `mmaction-lite list | head`
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+            return 141
+        raise error
+    is_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    if is_memory or type(error).__name__ == "OutOfMemoryError":
+        warn(f"error: the memory is too small ({describe(error)}); use a smaller batch or fewer --workers")
+        return 2
+    if not isinstance(error, OSError):
+        raise error
+    warn(f"error: {error.filename or 'a file'}: {describe(error)}")
+    return 2

@@ -100,8 +100,10 @@ def train(
         check_fit(recipe, samples, batch_plan, context, shard)
         for split in (samples, val_samples):
             check_files(split, report)
-        run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=is_main_process)
         initial = None if resume or init_from is None else locate_initial(init_from, recipe)
+        if initial is not None and not initial.exists():
+            raise UserError(f"{initial}: no such file or run folder; --init-from takes trained weights")
+        run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=is_main_process)
         context.barrier()  # no process writes before all have checked the folder
         with run:
             training = _build(

@@ -181,7 +181,10 @@ def mistakes(trained, tiny, tmp_path, recipe):
         (["train", recipe, "--data", tiny, *run, "--set", "train.flip=7"], "flip is 7"),
         (["train", recipe, "--data", tiny, *run, "--set", "optimizer.betas=(2,2)"], "betas is (2, 2)"),
         (["train", recipe, "--data", tiny, *run, "--set", "model.width.x=2"], "has no field 'x'"),
-        (["train", recipe, "--data", tiny, *run, *SMALL, "--set", "model.width=-3"], "width is -3; expected an integer, at least 1"),
+        (
+            ["train", recipe, "--data", tiny, *run, *SMALL, "--set", "model.width=-3"],
+            "width is -3; expected an integer, at least 1",
+        ),
         (
             ["train", recipe, "--data", tiny, *run, "--set", "normalize.std=(0,1,1)"],
             "std is (0, 1, 1); expected a tuple of 3 values",

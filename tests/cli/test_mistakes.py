@@ -45,7 +45,7 @@ MISTAKES = [
     (["val", "RUN"], "use mmaction-lite test --protocol val"),
     (["prepare", "DATA"], "use mmaction-lite data prepare"),
     (["data", "validat", "DATA"], "nearest: validate"),
-    (["tran"], "nearest: train"),
+    (["tran"], "No such command 'tran'; nearest: train"),
     (["a\nb"], "No such command"),
     # recipes and settings
     (
@@ -89,6 +89,7 @@ MISTAKES = [
     ([*TRAIN, "--resume"], "last.pt: no such file"),
     ([*TRAIN, "--finetune"], "pass them as --init-from"),
     ([*TRAIN, "--init-from", "DATA"], "has no best.pt"),
+    (["train", "RECIPE", "--data", "DATA", "--out", "RUN", *SMALL, "--init-from", "gone.pth"], "gone.pth"),
     # numbers and choices
     ([*TRAIN, "--seed", "1e3"], "got '1e3'"),
     ([*TRAIN, "--seed", "-1"], "'--seed'"),
