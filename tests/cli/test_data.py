@@ -17,8 +17,8 @@ def test_validate_lists_what_is_broken(run, tiny, tmp_path):
     (tmp_path / "test" / "up" / "broken.mp4").write_bytes(b"nothing")
     code, output, error = run("data", "validate", tmp_path)
     assert code == 1
-    assert f"train: 12 videos of {tmp_path}/train, 0 unreadable; 2 classes of 6 to 6 videos" in output
-    assert f"test: 1 videos of {tmp_path}/test, 1 unreadable" in output
+    assert f"train: 12 videos of {tmp_path}/train, 0 unreadable; 2 classes of 6 videos each" in output
+    assert f"test: 1 video of {tmp_path}/test, 1 unreadable" in output
     assert "sizes 64x48 (12), fps 25 (12)" in output
     assert "broken.mp4" in error
 

@@ -183,11 +183,13 @@ def read_splits(data: Path) -> dict[str, Samples]:
 def describe(facts: dict[str, Any]) -> str:
     """Return the statistics of one split as one line."""
     sides = [f"{name} {_most_common(facts[name])}" for name in ("sizes", "fps", "codecs") if facts[name]]
-    counts = "{min} to {max}".format(**facts["videos_per_class"])
-    frames = "{min} to {max} frames (median {median:g})".format(**facts["frames"])
+    counts, length = facts["videos_per_class"], facts["frames"]
+    videos = "{min} to {max} videos" if counts["min"] < counts["max"] else "{min} videos each"
+    frames = "{min} to {max} frames (median {median:g})" if length["min"] < length["max"] else "{min} frames"
     return (
-        f"{facts['videos']} videos of {facts['source']}, {facts['unreadable']} unreadable; "
-        f"{facts['classes']} classes of {counts} videos; {', '.join([frames, *sides])}"
+        f"{facts['videos']} {'video' if facts['videos'] == 1 else 'videos'} of {facts['source']}, "
+        f"{facts['unreadable']} unreadable; {facts['classes']} classes of {videos.format(**counts)}; "
+        f"{', '.join([frames.format(**length), *sides])}"
     )
 
 
