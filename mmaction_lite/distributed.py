@@ -142,15 +142,24 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
     timeout = timedelta(minutes=30)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        Thread(target=_exit_without_parent, args=(os.getppid(),), name="torchrun watch", daemon=True).start()
+        end_with_process(os.getppid())
     try:
         yield DistributedContext(rank, world_size, int(os.environ["LOCAL_WORLD_SIZE"]), target)
     finally:
         dist.destroy_process_group()
 
 
-def _exit_without_parent(parent: int) -> None:
-    """End this process when its parent `torchrun` was killed and so cannot end it."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+def end_with_process(parent: int) -> None:
+    """End this process within about a second when its parent process has ended, which may have been killed.
+
+    Args:
+        parent: id of the parent process.
+    """
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.name == "posix":  # elsewhere the id of the parent never changes
+        Thread(target=wait, name="parent watch", daemon=True).start()

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmaction_lite import distributed
 from mmaction_lite.distributed import DistributedContext, init_distributed, no_sync
 from mmaction_lite.errors import UserError
 
@@ -143,3 +145,18 @@ def test_several_processes_are_not_for_mps(monkeypatch):
     monkeypatch.setattr("mmaction_lite.distributed.pick_device", torch.device)
     with pytest.raises(UserError, match="--device mps supports a single process"), init_distributed("mps"):
         pass
+
+
+def test_a_process_ends_with_its_parent(monkeypatch):
+    """The id of the parent changes when the parent ends."""
+    ended = threading.Event()
+
+    def end(code):
+        ended.set()
+        raise SystemExit  # of the thread
+
+    monkeypatch.setattr(distributed.os, "_exit", end)
+    distributed.end_with_process(os.getppid())
+    assert not ended.wait(0.1)
+    distributed.end_with_process(os.getppid() + 1)
+    assert ended.wait(5)

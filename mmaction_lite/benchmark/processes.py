@@ -17,6 +17,9 @@ from typing import Any, NamedTuple, TextIO
 
 from mmaction_lite.settings import NonNegativeInt, PositiveInt, check_fields
 
+PARENT = "MMACTION_LITE_BENCHMARK_PID"
+"""Environment variable with the process id of the benchmark, with which its workers end."""
+
 
 @dataclass(frozen=True)
 class WorkerConfig:
@@ -112,7 +115,7 @@ class Worker:
             stderr=log,
             text=True,
             cwd=folder,
-            env={**os.environ, **variables},
+            env={**os.environ, PARENT: str(os.getpid()), **variables},
             # All processes and their children form one group. If this process is killed, the system resumes
             # the orphaned group and ends it (SIGHUP).
             process_group=self.processes[0].pid if self.processes else 0,

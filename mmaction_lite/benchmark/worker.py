@@ -26,6 +26,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from mmaction_lite.benchmark.comparison import INT8
+from mmaction_lite.benchmark.processes import PARENT
 from mmaction_lite.benchmark.settings import find_setting
 from mmaction_lite.data.annotations.samples import PackedStrings
 from mmaction_lite.data.annotations.splits import read_split
@@ -33,7 +34,7 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
 from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.device import configure_process, peak_memory, reusing_memory, synchronize
-from mmaction_lite.distributed import DistributedContext, init_distributed, no_sync
+from mmaction_lite.distributed import DistributedContext, end_with_process, init_distributed, no_sync
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
 from mmaction_lite.models.fast.quantized import can_quantize
@@ -323,6 +324,7 @@ def main() -> None:
     def answer(value: dict[str, Any]) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
+    end_with_process(int(os.environ.get(PARENT, os.getppid())))
     options = json.loads(sys.argv[1])
     torch.set_num_threads(options["threads"])
     with contextlib.suppress(KeyboardInterrupt), init_distributed(options["device"]) as context:
