@@ -1,5 +1,8 @@
 """Packet indexes, which locate the frames of a file, and their cache."""
 
+import os
+import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from mmaction_lite.data.sources import index_cache
 from mmaction_lite.data.sources.container import demux, open_stream
 from mmaction_lite.data.sources.index_cache import IndexCache
-from mmaction_lite.data.sources.packets import PacketIndex, listed_index, scanned_index
+from mmaction_lite.data.sources.packets import MAX_BOX_BYTES, PacketIndex, listed_index, scanned_index
 from mmaction_lite.data.sources.video import Video
 from tests import barcode
 
@@ -85,3 +88,16 @@ def test_the_containers_list_and_a_scan_give_the_same_index(clips: Path, name: s
         assert listed.read_run(0, 60, enumerate(demux(opened.container, opened.stream)))
     np.testing.assert_array_equal(listed.order, complete.order)
     assert listed.unread(np.arange(60)) == []
+
+
+def test_padding_after_the_boxes_of_a_file_takes_no_memory(clips: Path, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    content = (clips / "three_frames.mp4").read_bytes()
+    padding = 10 * MAX_BOX_BYTES
+    path.write_bytes(content + struct.pack(">I4sQ", 1, b"free", padding))
+    os.truncate(path, len(content) + padding)
+    tracemalloc.start()
+    with Video(path) as video, Video(clips / "three_frames.mp4") as plain:
+        assert tracemalloc.get_traced_memory()[1] < MAX_BOX_BYTES
+        assert np.array_equal(video.frames(range(3)), plain.frames(range(3)))
+    tracemalloc.stop()

@@ -30,6 +30,7 @@ MPEG4_VOP = b"\x00\x00\x01\xb6"
 MPEG4_I, MPEG4_B = 0, 2
 MPEG4_EMPTY_BYTES = 19  # a picture of at most this size may be "not coded", and then gives no frame
 UPRIGHT = b"".join(value.to_bytes(4) for value in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
+MAX_BOX_BYTES = 2**26  # outside of the video data of an MP4 file; more may be another stream or padding
 JOIN_PACKETS = 3
 NO_TIME = -(2**63)  # in place of a missing time, as in FFmpeg
 
@@ -146,7 +147,8 @@ def listed_index(opened: Opened) -> PacketIndex | None:
     begin, end = int(positions.min()), int((positions + sizes).max())
     if begin < 0 or end > opened.size_bytes:
         return None
-    boxes = opened.read(0, begin) + opened.read(end, opened.size_bytes - end)
+    around = begin + opened.size_bytes - end
+    boxes = opened.read(0, begin) + opened.read(end, around - begin) if around <= MAX_BOX_BYTES else b""
     # If all matrices of the movie and its tracks are the identity, the rotation is known without decoding.
     upright = boxes.count(UPRIGHT) == boxes.count(b"mvhd") + boxes.count(b"tkhd") > 0
     decoder = stream.codec_context
