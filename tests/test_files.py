@@ -144,6 +144,9 @@ def test_changed_files_are_not_rewritten(tmp_path):
     (tmp_path / "b.csv").write_text("mine")
     with pytest.raises(UserError, match=r"b\.csv: was changed"):
         write("fourth")
+    (tmp_path / ".written.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"a\.csv: was changed"):
+        write("fifth")
 
 
 def test_only_our_temporary_files_count_as_partial(tmp_path):

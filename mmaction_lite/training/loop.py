@@ -68,8 +68,7 @@ def train(
             or alias of public weights (`weights.named.locate_initial`); not used with `resume`.
         device: see `pick_device`.
         workers: decoding worker processes. By default clips that are cached in memory need none.
-        stop_on_signals: during the steps, handle Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: save after the current
-            step and raise Interrupted.
+        stop_on_signals: on Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, save after the step and raise Interrupted.
         save_seconds: `last.pt` is written this often, and at the end of every epoch.
         shard: divide weights and optimizer state over the processes (FSDP2).
         wandb: project of Weights & Biases to log to, besides `metrics.jsonl` and TensorBoard.
@@ -88,8 +87,7 @@ def train(
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     data, out = Path(data), Path(out)
     with init_distributed(device) as context:
-        is_main_process = context.is_main_process
-        console = (console or Console(stderr=True)) if is_main_process else Console(quiet=True)
+        console = (console or Console(stderr=True)) if context.is_main_process else Console(quiet=True)
         report = printer(console)
         resume = resume or _was_restarted(out)
         if wandb is not None:
@@ -103,18 +101,11 @@ def train(
         initial = None if resume or init_from is None else locate_initial(init_from, recipe)
         if initial is not None and not initial.exists():
             raise UserError(f"{initial}: no such file or run folder; --init-from takes trained weights")
-        run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=is_main_process)
+        run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=context.is_main_process)
         context.barrier()  # no process writes before all have checked the folder
         with run:
             training = _build(
-                recipe,
-                samples,
-                batch_plan,
-                run,
-                context,
-                init_from=initial,
-                shard=shard,
-                report=report,
+                recipe, samples, batch_plan, run, context, init_from=initial, shard=shard, report=report
             )
             clips = TrainingClips(
                 recipe,

@@ -1,6 +1,7 @@
 """Checks before a training: whether recipe, data and processes fit together; and the printed summary."""
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -107,7 +108,7 @@ def check_files(samples: Samples, report: Callable[[str], None]) -> None:
     if remote := [absolute(path) for path in paths if is_remote(path)]:
         report(f"note: {samples.source}: lists addresses, which are opened, such as {remote[0]}")
     files = [path for path in paths if not is_packed(path)]
-    missing = [path for path in files if not path.exists()]
+    missing = [path for path in files if not os.path.exists(path)]  # noqa: PTH110  Path raises for long names
     if not missing:
         return
     line = (

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.tools.cleaned import is_cleaned_from
-from mmaction_lite.errors import UserError
+from mmaction_lite.errors import UserError, reading
 from mmaction_lite.files import read_json_lines, write_atomically
 from mmaction_lite.recipes.recipe import Recipe
 
@@ -95,15 +95,21 @@ def adapt_files(out: Path, batch_plan: BatchPlan, samples: Samples) -> None:
         out: run folder.
         batch_plan: batch sizes of the continuation.
         samples: the training split of the continuation.
+
+    Raises:
+        UserError: a row of `metrics.jsonl` has an epoch that is not a number.
     """
     metrics, quarantine = out / "metrics.jsonl", out / "quarantine.jsonl"
     if metrics.exists():
-        rows = [row for _, row in read_json_lines(metrics, "epoch")]
-        _write(metrics, [row | {"step": step_at(batch_plan, row["epoch"])} for row in rows])
+        rows = read_json_lines(metrics, "epoch")
+        for line, row in rows:
+            with reading(f"{metrics}, line {line}", advice="delete this line"):
+                row["step"] = step_at(batch_plan, row["epoch"])
+        _write(metrics, [row for _, row in rows])
     if quarantine.exists():
         names = {absolute(samples.name(sample)) for sample in range(len(samples))}
         rows = [row for _, row in read_json_lines(quarantine, "path")]
-        _write(quarantine, [row for row in rows if absolute(row["path"]) in names])
+        _write(quarantine, [row for row in rows if absolute(str(row["path"])) in names])
 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> None:

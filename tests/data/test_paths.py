@@ -47,6 +47,8 @@ def test_existence_never_raises(tmp_path):
     assert exists("a.tar/clips/c.mp4", tmp_path)
     assert not exists("x" * 10_000, tmp_path)
     assert not exists("a\0b", tmp_path)
+    assert not exists("a\0b/*.jpg", tmp_path)
+    assert not exists("\ud800/*.jpg", tmp_path)
     assert not exists("\ud800", tmp_path)
     assert find_path("https://host/a\\b.mp4", tmp_path) == "https://host/a\\b.mp4"
 

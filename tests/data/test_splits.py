@@ -101,6 +101,8 @@ def test_no_clip_to_hold_out_is_an_error(tmp_path):
 def test_missing_data_is_an_error(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         read_split(tmp_path / "nowhere", "train")
+    with pytest.raises(UserError, match=r"cannot be read|no such file"):
+        read_split(tmp_path / ("n" * 300), "train")
     (tmp_path / "video.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is not a UTF-8 text file"):
         read_split(tmp_path / "video.txt", "train")

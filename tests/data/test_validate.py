@@ -32,7 +32,10 @@ def test_validate_resumes_and_checks_changed_files_again(damaged, tmp_path, monk
     validate(damaged, plain, tmp_path / "out")
     record = tmp_path / "out" / "checked.jsonl"
     lines = record.read_text().splitlines(keepends=True)
-    record.write_text("".join(lines[:5]) + lines[5][:20])  # killed while it wrote the sixth
+    edited = lines[6].replace("25.0", "9" * 400)
+    assert edited != lines[6]
+    # Killed while it wrote the sixth.
+    record.write_text("".join(lines[:5]) + edited + lines[5][:20])
     sizes = []
     again = validate(damaged, lambda items, total, title: (sizes.append(total), items)[1], tmp_path / "out")
     assert sizes == [13 - 5, 7 - 1]  # one of val is known from train

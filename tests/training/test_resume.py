@@ -7,10 +7,13 @@ import shutil
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from mmaction_lite.data.annotations.samples import PackedStrings, Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.workers import WorkerSettings
@@ -20,7 +23,7 @@ from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.training import run_folder as run_module
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import TrainingLog
-from mmaction_lite.training.resume import step_at
+from mmaction_lite.training.resume import adapt_files, step_at
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from tests.training.test_loop import die_after, rows
 
@@ -204,3 +207,18 @@ def test_steps_keep_their_epochs_when_the_number_of_clips_changes():
     for epoch in (0, 1, 7):
         assert step_at(new, old.epochs(old.first_step(epoch))) == new.first_step(epoch)
     assert step_at(new, 1.5) == 33
+
+
+@pytest.mark.parametrize("epoch", ['"two"', "1e999", "NaN", "[1]"])
+def test_a_row_whose_epoch_was_edited_is_named_when_the_clips_change(tmp_path, epoch):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "epoch": 1}}\n{{"step": 2, "epoch": {epoch}}}\n\n')
+    samples = Samples(PackedStrings(["a.mp4"]), np.zeros(1, np.int64), ("run",), tmp_path, "list")
+    with pytest.raises(UserError, match=r"metrics.jsonl, line 2: .*; delete this line"):
+        adapt_files(tmp_path, BatchPlan(2, 2), samples)
+
+
+def test_a_quarantined_path_that_is_no_text_is_left_out_when_the_clips_change(tmp_path):
+    (tmp_path / "quarantine.jsonl").write_text('{"path": 5}\n{"path": "/clips/a.mp4"}\n')
+    samples = Samples(PackedStrings(["a.mp4"]), np.zeros(1, np.int64), ("run",), Path("/clips"), "list")
+    adapt_files(tmp_path, BatchPlan(2, 2), samples)
+    assert (tmp_path / "quarantine.jsonl").read_text() == '{"path": "/clips/a.mp4"}\n'

@@ -42,8 +42,7 @@ def locate(rows: Rows, layouts: Sequence[str], suffix: str) -> Rows:
 
 
 def _files_by_key(folder: Path) -> dict[str, str]:
-    """Return the names of the files and folders in a folder, by name, and by name without suffix of a "
-    "video."""
+    """Return the files and folders in a folder, by name, and by name without the suffix of a video."""
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208  Path.iterdir takes twice as long
     except (OSError, ValueError):

@@ -47,7 +47,7 @@ def is_frame_pattern(path: str) -> bool:
         return not name[-1].isdigit()  # rather than frame numbers after the pattern
     try:
         return any(fnmatch(other, name) for other in os.listdir(folder or "."))  # noqa: PTH208
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file can have this name
         return False
 
 

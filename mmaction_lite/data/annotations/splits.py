@@ -46,7 +46,8 @@ def read_split(data: str | Path, split: Split, classes: Sequence[str] | None = N
     """
     with reading(data, advice="check the path and its permissions"):
         data = Path(data)
-    if not data.exists():
+        is_missing = not data.exists()
+    if is_missing:
         raise UserError(f"{data}: no such file or folder; --data takes a data set folder or a list file")
     if not data.is_dir():
         return read_list(data, classes)

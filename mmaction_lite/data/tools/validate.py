@@ -244,8 +244,8 @@ class _Record:
             try:
                 name, state, length, size, *rest = json.loads(line)
                 self.rows[name, state] = _checked_row(length, size, *rest)
-            except (ValueError, TypeError, RecursionError):
-                continue  # a killed process left an incomplete line
+            except Exception:  # a killed process left an incomplete line, or the file was edited
+                continue
         if text and not text.startswith('["'):
             raise UserError(f"{self.file}: is no record of an earlier check. Move it, or use another --out")
         with writing(self.file):
@@ -279,7 +279,7 @@ def _checked_row(length: Any, size: Any, *rest: Any) -> Checked:
     """Return the result in a row of the record.
 
     Raises:
-        TypeError, ValueError: a value has another type; the file was edited.
+        TypeError, ValueError, OverflowError: a value has another type or is too large; the file was edited.
     """
     height, width = size
     fps, codec, fault, note, *number = rest  # earlier versions wrote no fingerprint
