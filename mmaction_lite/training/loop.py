@@ -98,9 +98,7 @@ def train(
         check_fit(recipe, samples, batch_plan, context, shard)
         for split in (samples, val_samples):
             check_files(split, report)
-        initial = None if resume or init_from is None else locate_initial(init_from, recipe)
-        if initial is not None and not initial.exists():
-            raise UserError(f"{initial}: no such file or run folder; --init-from takes trained weights")
+        initial = None if resume or init_from is None else _find_initial(init_from, recipe)
         run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=context.is_main_process)
         context.barrier()  # no process writes before all have checked the folder
         with run:
@@ -121,6 +119,18 @@ def train(
             signals = stop_signals(console) if stop_on_signals else nullcontext(Event())
             _fit(training, clips, run, console, wandb=wandb, signals=signals, save_seconds=save_seconds)
         return training.progress
+
+
+def _find_initial(init_from: str | Path, recipe: Recipe) -> Path:
+    """Return the path of the initial weights; see `locate_initial`.
+
+    Raises:
+        UserError: there are none.
+    """
+    initial = locate_initial(init_from, recipe)
+    if not initial.exists():
+        raise UserError(f"{initial}: no such file or run folder; --init-from takes trained weights")
+    return initial
 
 
 def _build(
