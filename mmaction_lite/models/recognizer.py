@@ -61,9 +61,16 @@ class Recognizer(nn.Module):
         return self.head(self.dropout(self.features(x))).mean(1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Map (B, 3, T, H, W) to the input of the classifier (B, T', D): T' = T if `per_frame`, else 1."""
-        batch_size = x.shape[0]
-        x = self.backbone(fold_time(x), batch_size).mean((2, 3)).unflatten(0, (batch_size, -1))
+        """Map (B, 3, T, H, W) to the input of the classifier (B, T', D): T' = T if `per_frame`, else 1.
+
+        Raises:
+            UserError: the network pools the clip to no frame.
+        """
+        batch_size, num_frames = x.shape[0], x.shape[2]
+        x = self.backbone(fold_time(x), batch_size)
+        if not x.shape[0] and batch_size:  # the mean over no frame would be NaN
+            raise UserError(f"the network pools a clip of {num_frames} frames to none; use longer clips")
+        x = x.mean((2, 3)).unflatten(0, (batch_size, -1))
         return x if self.per_frame else x.mean(1, keepdim=True)
 
     @property

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmaction_lite.errors import UserError
 from mmaction_lite.models.i3d import i3d_r50, i3d_r50_heavy
 from mmaction_lite.models.resnet import Block
 
@@ -28,3 +29,17 @@ def test_only_pyslowfasts_blocks_start_as_the_identity():
     for model, starts in ((i3d_r50(width=8), False), (i3d_r50_heavy(width=8), True)):
         blocks = [module for module in model.modules() if isinstance(module, Block)]
         assert all(not block.last_norm.weight.any() for block in blocks) == starts  # pyright: ignore
+
+
+@pytest.mark.parametrize("builder", [i3d_r50, i3d_r50_heavy])
+def test_clips_that_are_pooled_to_no_frame_are_refused(builder):
+    model = builder(num_classes=3, width=4).eval()
+    logits = {}
+    for frames in (1, 2, 4, 8):
+        try:
+            logits[frames] = model(torch.zeros(1, 3, frames, 32, 32))
+        except UserError as error:
+            assert f"a clip of {frames} frames to none" in str(error)  # noqa: PT017
+    assert logits
+    assert all(found.isfinite().all() for found in logits.values())
+    assert len(logits) < 4
