@@ -42,17 +42,18 @@ def test_json_is_valid_for_any_number_and_name(capsys):
 
 @pytest.mark.slow
 def test_any_class_name_is_printed_in_a_locale_without_unicode(tmp_path):
-    names = ("跑步 [red]", "b\x1b[31mé")
+    names = ("跑步 [red]", "bé")
     for number in range(4):
         write_video(tmp_path / "data" / names[number % 2] / f"{number}.mp4", brightening(number, 4))
-    (tmp_path / "data" / names[0] / "broken.mp4").write_bytes(b"")
+    (tmp_path / "data" / names[0] / "\x1b[31mé.mp4").write_bytes(b"")
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     text = start("data", "validate", tmp_path / "data", env=environment)
     assert (text.returncode, b"Traceback" in text.stderr) == (1, False), text.stderr
     assert b"\x1b" not in text.stdout + text.stderr
     found = start("data", "validate", tmp_path / "data", "--json", env=environment)
     fault = json.loads(found.stdout.decode("ascii"))["faults"][0]
-    assert names[0] in fault.encode("utf-8", "surrogateescape").decode()
+    assert "[red]" in fault
+    assert fault.isprintable()
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def read_class_folders(folder: Path, classes: Sequence[str] | None = None) -> Sa
         found, beside = _scan(folder)
     names: dict[str, str] = {}
     for entry in found:
-        name = class_name(entry.name)
+        name = entry.class_name
         check_class_name(name, str(folder / printable(entry.name)))
         if name in names:
             raise UserError(
@@ -46,11 +46,9 @@ def read_class_folders(folder: Path, classes: Sequence[str] | None = None) -> Sa
     index = ClassIndex(sorted(names) if classes is None else classes)
     paths: list[str] = []
     labels: list[int] = []
-    for entry in sorted(found, key=lambda entry: class_name(entry.name)):
+    for entry in sorted(found, key=lambda entry: entry.class_name):
         if entry.clips:
-            label = index.find(
-                class_name(entry.name), lambda entry=entry: str(folder / printable(entry.name))
-            )
+            label = index.find(entry.class_name, lambda entry=entry: str(folder / printable(entry.name)))
             paths += [f"{entry.name}/{clip}" for clip in entry.clips]
             labels += [label] * len(entry.clips)
     notes = tuple(_folder_notes(folder, found, beside))
@@ -79,6 +77,11 @@ class _ClassFolder:
     clips: list[str]
     skipped: list[str]
     num_images: int
+
+    @property
+    def class_name(self) -> str:
+        """The name of the class: the bytes of the folder's name as UTF-8, whatever the locale is."""
+        return class_name(os.fsencode(self.name).decode("utf-8", "surrogateescape"))
 
 
 def _scan(folder: Path) -> tuple[list[_ClassFolder], list[str]]:
