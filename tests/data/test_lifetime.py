@@ -152,6 +152,14 @@ def test_no_command_leaves_processes_after_any_signal(many, tiny, tmp_path):
             command.close()
 
 
+def test_only_connections_that_are_cut_are_not_reported(capsys):
+    for error in (BrokenPipeError(), ConnectionResetError(), EOFError()):
+        lifetime._report_unless_cut(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    lifetime._report_unless_cut(ValueError, ValueError("damaged"), None)
+    assert "ValueError: damaged" in capsys.readouterr().err
+
+
 def test_a_process_without_parent_process_is_left_alone(monkeypatch):
     monkeypatch.setattr(lifetime.os, "_exit", pytest.fail)
     lifetime.end_with_parent()

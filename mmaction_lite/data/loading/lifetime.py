@@ -9,6 +9,7 @@ from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from threading import Thread
+from types import TracebackType
 
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 NO_GUARD = 87  # exit code of a worker in which the main module starts workers itself
@@ -44,6 +45,8 @@ def start_worker() -> None:
     """Prepare a worker process: it ends with its parent, which handles the signals of the terminal."""
     end_with_parent()
     ignore_group_signals()
+    # The thread that sends shared memory to the parent reports with this function that the parent was killed.
+    sys.excepthook = _report_unless_cut
 
 
 def end_with_parent() -> None:
@@ -94,6 +97,12 @@ def ignore_group_signals() -> None:
 def _exit_after(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
+
+
+def _report_unless_cut(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception, unless a connection was cut: then the parent has ended, or reports it."""
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def require_main_guard() -> None:
