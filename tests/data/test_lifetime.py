@@ -35,6 +35,8 @@ class Command:
                 stdout=subprocess.DEVNULL,
                 stderr=output,
                 start_new_session=True,
+                # SIGHUP is ignored if the tests run under nohup.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
 
     def members(self) -> list[int]:

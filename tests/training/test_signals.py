@@ -6,6 +6,7 @@ import pty
 import signal
 import sys
 import threading
+import time
 from threading import Event
 
 import pytest
@@ -79,11 +80,17 @@ with stop_signals() as stop:
 def test_output_to_a_closed_terminal_is_discarded(tmp_path):
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under nohup
         os.execv(sys.executable, [sys.executable, "-c", CLOSING, str(tmp_path / "done")])
     try:
         assert os.read(terminal, 100).startswith(b"ready")
     finally:
         os.close(terminal)
+    end = time.monotonic() + 60
+    while not (tmp_path / "done").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    if time.monotonic() >= end:
+        os.kill(pid, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert (tmp_path / "done").exists()
 
