@@ -1,4 +1,4 @@
-"""Write files atomically, and never replace a file that the user made."""
+"""Write files atomically, never replace a file that the user made, and find the cache folder."""
 
 import glob
 import hashlib
@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from platformdirs import user_cache_path
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -22,10 +24,22 @@ except ImportError:  # Windows
 
 from mmaction_lite.errors import UserError, describe, printable, reading
 
+CACHE = "MMACTION_LITE_CACHE"
+"""Environment variable that names the cache folder."""
 WRITTEN = ".written.json"
 """File with the checksums of the files that `rewriting` wrote to a folder."""
 LOCK = ".lock"
 """File that a process locks while it writes to a folder; see `FolderLock`."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of downloaded weights and of packet indexes, which may not exist yet.
+
+    Raises:
+        RuntimeError: its path begins with `~`, and the user has no home folder.
+    """
+    chosen = os.environ.get(CACHE)
+    return Path(chosen).expanduser() if chosen else user_cache_path("mmaction-lite", appauthor=False)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:

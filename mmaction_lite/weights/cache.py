@@ -18,20 +18,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 
 from mmaction_lite.errors import UserError, describe, printable
+from mmaction_lite.files import CACHE, cache_folder
 
-CACHE = "MMACTION_LITE_CACHE"
 MIRROR = "MMACTION_LITE_MIRROR"
 OFFLINE = "MMACTION_LITE_OFFLINE"
 ALLOW_HTTP = "MMACTION_LITE_ALLOW_HTTP"
-
-
-def cache_folder() -> Path:
-    """Return the cache folder, which may not exist yet."""
-    chosen = os.environ.get(CACHE)
-    return Path(chosen).expanduser() if chosen else user_cache_path("mmaction-lite", appauthor=False)
 
 
 def is_offline() -> bool:

@@ -32,12 +32,12 @@ PERMANENT = {400, 401, 403, 404, 405, 410, 451}  # status codes that another att
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadSettings:
-    """Patience of a download.
+    """Retries and timeouts of a download.
 
     Args:
         retries: attempts in a row that receive nothing before the download fails.
         backoff_seconds: pause before the second attempt; doubled before each further one.
-        longest_pause_seconds: upper bound of a pause, also of one that the server asks for.
+        longest_pause_seconds: upper bound of a pause, also of the Retry-After header.
         timeout_seconds: time limit for a connection, and for the arrival of more bytes.
         stall_seconds: an attempt that receives less than `stall_bytes` in this time is repeated.
         stall_bytes: see `stall_seconds`.
@@ -78,7 +78,7 @@ def download(
         target: path of the file; its folder is created.
         sha256: SHA-256 in hexadecimal, or its first digits; empty if unknown.
         size: length in bytes, if known.
-        settings: patience; None: the default.
+        settings: retries and timeouts; None: the defaults.
 
     Raises:
         UserError: the server does not deliver the file, its hash is wrong, downloads are forbidden, or the

@@ -38,7 +38,7 @@ def fetch_file(
         expected: SHA-256 in hexadecimal, or its first digits, or empty. If it is not complete, that of the
             first download is recorded and expected later.
         size: length in bytes, if known.
-        settings: patience of the download.
+        settings: retries and timeouts of the download.
 
     Raises:
         UserError: the file cannot be downloaded, or its hash is wrong.

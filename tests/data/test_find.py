@@ -1,5 +1,7 @@
 """Clips that a path stands for."""
 
+from pathlib import Path
+
 import pytest
 
 from mmaction_lite.data.tools.find import find_clips
@@ -35,3 +37,35 @@ def test_nothing_found_is_an_error_and_missing_files_are_reported_when_they_are_
     assert find_clips([tmp_path / "gone.mp4"]) == [tmp_path / "gone.mp4"]
     (tmp_path / "a[1].mp4").write_bytes(b"")
     assert find_clips([tmp_path / "a[1].mp4"]) == [tmp_path / "a[1].mp4"]
+
+
+def test_a_pattern_that_matches_images_only_is_one_clip(tmp_path):
+    for name in ("a.mp4", "b.mp4", "cover.jpg", "frames/img_1.jpg", "frames/img_2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert find_clips([tmp_path / "frames" / "img_*.*"]) == [tmp_path / "frames" / "img_*.*"]
+    # Images beside the matched clips are not clips.
+    assert find_clips([tmp_path / "*"]) == [tmp_path / name for name in ("a.mp4", "b.mp4", "frames")]
+
+
+def test_a_member_of_a_tar_file_is_no_pattern(tmp_path):
+    assert find_clips([tmp_path / "clips.tar" / "a[1].mp4"]) == [tmp_path / "clips.tar" / "a[1].mp4"]
+
+
+def test_a_folder_of_videos_and_as_many_images_is_ambiguous(tmp_path):
+    for name in ("a.mp4", "b.mp4", "img_1.jpg", "img_2.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"contains 2 videos and 2 images; .* Pass a pattern"):
+        find_clips([tmp_path])
+    (tmp_path / "img_3.jpg").write_bytes(b"")  # frames, beside the videos that they come from
+    assert find_clips([tmp_path]) == [tmp_path]
+
+
+def test_a_name_that_is_too_long_is_one_line():
+    assert all("too long" in str(error) for error in [_error_of("n" * 300), _error_of("n" * 300 + "*.mp4")])
+
+
+def _error_of(name):
+    with pytest.raises(UserError) as caught:
+        find_clips([Path(name)])
+    return caught.value

@@ -108,3 +108,19 @@ def test_values_of_other_types_are_one_line(tmp_path, row, message):
     (tmp_path / "train.jsonl").write_text(row)
     with pytest.raises(UserError, match=message):
         read_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("second", ["label", "Label", " label"])
+def test_a_column_that_a_jsonl_row_has_twice_is_an_error(tmp_path, second):
+    rows = ['{"path": "a.mp4", "label": "run"}', f'{{"path": "b.mp4", "label": "run", "{second}": "jump"}}']
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"train\.jsonl:2: .*'label' occurs twice"):
+        read_split(tmp_path, "train")
+
+
+def test_a_column_that_a_parquet_file_has_twice_is_an_error(tmp_path):
+    columns = [["a.mp4", "b.mp4"], ["run", "jump"], ["jump", "run"]]
+    table = pytest.importorskip("pyarrow").table(columns, names=["path", "label", "label"])
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=r"train\.parquet: the column 'label' occurs twice"):
+        read_split(tmp_path, "train")

@@ -36,7 +36,7 @@ class Term(NamedTuple):
 
 Parts = list[str | Term]
 
-# Runs of letters, split at changes of case; every other character is a part of its own. LEFT, RIGHT and
+# Runs of letters, split at changes of case; every other character is a separate part. LEFT, RIGHT and
 # CLOCKWISE may be followed by a word in lower case.
 _PARTS = re.compile(
     r"(?:LEFT|RIGHT|CLOCKWISE)(?=[a-z]{3})|[LR](?=to[LR](?![a-z]))|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+"

@@ -35,7 +35,7 @@ class Pattern(NamedTuple):
     has_class: bool = False
 
 
-# Names of these forms are chosen by no user: they count wherever they occur.
+# Users do not choose names of these forms, so they count wherever they occur.
 PUBLISHED = (
     Pattern("UCF101, v_Class_g01_c01", re.compile(r"(v_\w+_g\d+)_c\d+")),
     Pattern(

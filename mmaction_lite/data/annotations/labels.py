@@ -227,7 +227,7 @@ def _check_words(column: _Column, numbers: Sequence[str], numbering: ClassIndex 
     """Check labels that are not all numbers, and return endings of notes on them.
 
     Raises:
-        UserError: a label is like a number, but is none, and no known class has this name.
+        UserError: a label resembles a number but is not one, and no known class has this name.
     """
     for label in column.unique:
         if is_numeric(label) and label not in numbers and (numbering is None or label not in numbering):

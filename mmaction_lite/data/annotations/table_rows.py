@@ -147,11 +147,14 @@ def read_jsonl(file: Path, notes: list[str]) -> Iterator[TableRow]:
     """
     for number, line in enumerate(split_lines(read_text(file), file), 1):
         if line.strip():
-            row = parse_json(line, f"{file}:{number}")
+            row = parse_json(line, f"{file}:{number}", has_unique_keys=True)
             if not isinstance(row, dict):
                 shown = printable(line[:60], 60)
                 raise UserError(f"{file}:{number}: {shown!r} is not an object with path and label")
-            yield TableRow(number, {column_name(name): value for name, value in row.items()})
+            cells = {column_name(name): value for name, value in row.items()}
+            if len(cells) < len(row):  # names that differ in case
+                list(check_columns([column_name(name) for name in row], f"{file}:{number}"))
+            yield TableRow(number, cells)
 
 
 def read_parquet(file: Path, notes: list[str]) -> Iterator[TableRow]:
@@ -177,7 +180,7 @@ def read_parquet(file: Path, notes: list[str]) -> Iterator[TableRow]:
         raise UserError(
             f"{file}: has {size >> 20} MiB without compression; expected at most {MAX_PARQUET_BYTES >> 20}"
         )
-    notes += check_columns(list(columns.values()), str(file))
+    notes += check_columns([column_name(name) for name in table.schema_arrow.names], str(file))
     # A long text may be stored once and occur in every row: keep it once until its length is checked.
     stored = [table.schema.column(number) for number in range(len(table.schema))]
     texts = [column.path for column in stored if column.physical_type == "BYTE_ARRAY"]

@@ -131,21 +131,34 @@ def load_json(file: Path) -> Any:
     return parse_json(text, str(file))
 
 
-def parse_json(text: str, place: str) -> Any:
+def parse_json(text: str, place: str, *, has_unique_keys: bool = False) -> Any:
     """Parse JSON text.
 
     Args:
         text: the text.
         place: file, or file and line, for the message.
+        has_unique_keys: whether an object with two equal keys is an error; otherwise the last one counts.
 
     Raises:
-        UserError: it is not JSON, or is nested too deeply.
+        UserError: it is not JSON, is nested too deeply, or has two equal keys.
     """
     try:
-        return json.loads(text)
+        return _UNIQUE.decode(text) if has_unique_keys else json.loads(text)
     except (ValueError, RecursionError) as error:  # a number of more than 4,300 digits is a ValueError
         reason = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error), 200)
         raise UserError(f"{place}: is not JSON ({reason})") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} occurs twice")
+        found[key] = value
+    return found
+
+
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_unique_keys)
 
 
 def _open_without_blocking(file: str, flags: int) -> int:

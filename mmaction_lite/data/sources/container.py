@@ -41,7 +41,7 @@ class Opened:
     """A container opened by `open_stream`; close it, or use it in a `with` statement.
 
     Attributes:
-        file: the open file, or its bytes. Who moves its position must restore it.
+        file: the open file, or its bytes. FFmpeg reads at its position: restore it after a change.
         container: the container.
         stream: the best video stream.
     """

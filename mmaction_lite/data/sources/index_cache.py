@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from mmaction_lite.data.sources.packets import PacketIndex
+from mmaction_lite.files import cache_folder
 
 INDEX_CACHE_BYTES = 16 * 2**20
 # Files from this size on are looked up on disk, and stored if they have many packets, are large, or took a
@@ -31,7 +31,6 @@ DISK_PACKETS = 4096
 LARGE_FILE_BYTES = 64 * 2**20
 DISK_CACHE_BYTES = 2**30
 STALE_SECONDS = 3600.0
-FOLDER_VARIABLE = "MMACTION_LITE_CACHE"
 MAGIC = b"mmaction-lite packet index 1\n"
 ARRAYS = {
     "order": "i4",
@@ -115,9 +114,7 @@ def store_index(key: Key, index: PacketIndex) -> None:
 
 def _folder() -> Path:
     """Return the folder of the entries, in the cache folder that also holds downloaded weights."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    base = Path(chosen).expanduser() if chosen else user_cache_path("mmaction-lite", appauthor=False)
-    return base / "indexes"
+    return cache_folder() / "indexes"
 
 
 def _name(key: Key) -> str:

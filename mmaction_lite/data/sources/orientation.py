@@ -58,7 +58,7 @@ def _is_transposed(matrix: np.ndarray) -> bool:
 def may_differ_from_header(codec: str, extradata: bytes, packet: bytes) -> bool:
     """Whether the first frame may have another size or orientation than the container's header states.
 
-    The first packet of H.264 and HEVC may hold an own sequence parameter set or a display orientation.
+    The first packet of H.264 and HEVC may hold its own sequence parameter set or a display orientation.
 
     Args:
         codec: FFmpeg's name of the codec.

@@ -242,7 +242,7 @@ def _read(path: str, first: int = 0, size: int | None = None) -> bytes:
     except FileNotFoundError:
         hint = "; write it with mmaction-lite data index" if path.endswith(INDEX_SUFFIX) else ""
         raise VideoError(f"{path}: no such file{hint}") from None
-    except Exception as error:  # each protocol raises exceptions of its own
+    except Exception as error:  # each protocol raises other exceptions
         raise VideoError(f"{path}: cannot be read ({describe(error)})") from None
     if size is not None and len(data) > size:
         raise VideoError(f"{path}: the server sends whole files only; expected one that supports HTTP ranges")

@@ -15,7 +15,7 @@ from torch import Tensor
 from mmaction_lite.errors import UserError, printable
 
 HOLDERS = ("state_dict", "model_state", "model_state_dict", "model", "module", "network", "net")
-# State dicts of averaged weights: of timm and VideoMAE, and of trainings of their own.
+# State dicts of averaged weights: in timm, in VideoMAE, and in training scripts of users.
 AVERAGED = ("state_dict_ema", "model_ema", "model_ema_state_dict", "ema_state_dict", "ema_model", "ema")
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile, Lightning
 AVERAGED_PREFIXES = ("ema_model.", "model_ema.", "ema.", "averaged_model.")
