@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmaction_lite.data.annotations.paths import exists
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.report.figures import data_uri, matrix_image
 from mmaction_lite.report.scores import Scores
@@ -117,7 +118,7 @@ def thumbnail(path: str) -> Row:
     """Return first, middle and last frame side by side: `{"uri": JPEG, ...}` or `{"reason": ...}`."""
     path = re.sub(r"#(t|frames)=[^#]*$", "", path)  # a part of a video is shown as the whole video
     try:
-        if not Path(path).exists():
+        if not exists(path, Path()):
             return {"reason": "not found; paths are relative to the folder where the report is made"}
         with open_source(Path(path)) as video:
             height, width = video.size

@@ -1,7 +1,6 @@
 """Checks before a training: whether recipe, data and processes fit together; and the printed summary."""
 
 import copy
-import os
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -19,6 +18,7 @@ from mmaction_lite.data.annotations.label_flips import (
     reverse_labels,
     reversed_classes,
 )
+from mmaction_lite.data.annotations.paths import exists
 from mmaction_lite.data.annotations.samples import Samples, absolute, is_remote
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.sources.shards import is_packed
@@ -108,7 +108,7 @@ def check_files(samples: Samples, report: Callable[[str], None]) -> None:
     if remote := [absolute(path) for path in paths if is_remote(path)]:
         report(f"note: {samples.source}: lists addresses, which are opened, such as {remote[0]}")
     files = [path for path in paths if not is_packed(path)]
-    missing = [path for path in files if not os.path.exists(path)]  # noqa: PTH110  Path raises for long names
+    missing = [path for path in files if not exists(str(path), Path())]
     if not missing:
         return
     line = (

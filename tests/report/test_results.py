@@ -30,6 +30,12 @@ def test_a_thumbnail_shows_first_middle_and_last_frame(tmp_path):
     assert [int(strip[24, x].argmax()) for x in (32, 100, 168)] == [0, 1, 2]
 
 
+def test_the_frames_of_a_pattern_have_a_thumbnail(tmp_path):
+    for name in ("left_1.jpg", "left_2.jpg", "right_1.jpg", "right_2.jpg"):
+        Image.new("RGB", (32, 24), "red" if name.startswith("left") else "blue").save(tmp_path / name)
+    assert "uri" in thumbnail(str(tmp_path / "left_*.jpg"))
+
+
 def test_a_broken_video_gives_the_reason_instead_of_a_thumbnail(tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video")

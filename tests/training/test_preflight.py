@@ -241,3 +241,15 @@ def test_few_missing_files_and_addresses_are_notes(tiny, tmp_path):
     assert len(lines) == 2
     assert "lists addresses, which are opened, such as https://example.org/a.mp4" in lines[0]
     assert "1 of 99 checked files are missing" in lines[1]
+
+
+def test_patterns_of_frames_are_files_that_exist_and_long_names_are_missing(tmp_path):
+    paths = [*(f"{clip}/left_*.jpg" for clip in "abcdefghi"), *("n" * 300 + ".mp4" for _ in range(1))]
+    for path in paths[:9]:
+        (tmp_path / path).parent.mkdir()
+        for side in ("left", "right"):
+            (tmp_path / path).with_name(f"{side}_1.jpg").write_bytes(b"")
+    text = "".join(f"{path} {number % 2}\n" for number, path in enumerate(paths))
+    (tmp_path / "train.txt").write_text(text)
+    with pytest.raises(UserError, match=r"1 of 10 checked files are missing, for example .*nnn"):
+        check_files(read_split(tmp_path, "train"), print)
