@@ -108,7 +108,7 @@ the command printed above its table. A test fails if the page and the files diff
 
 The benchmark compares complete training steps: each framework runs its own training step with its own
 optimizer and preprocessing, on the same batch size, clip shape and number of threads. Each framework
-runs in a process of its own. The frameworks take turns; while one of them is measured, the processes of
+runs in its own process. The frameworks take turns; while one of them is measured, the processes of
 the others are stopped. Ratios are computed per round. Compare numbers only within one table, not between
 tables.
 
@@ -132,7 +132,7 @@ In tables with bfloat16, MMAction2 runs under float16 autocast: its heads conver
 has no bfloat16. The machines are shared. Single numbers vary by 10 % and more, ratios vary less. A `+`
 after a commit means that files of the package had uncommitted changes.
 
-`make peers` installs each of the other frameworks into an environment of its own. `mmaction-lite
+`make peers` installs each of the other frameworks into its own environment. `mmaction-lite
 benchmark` then measures them, too. MIT TSM and PySlowFast are not published as packages. To add results
 for them, pass `--peer-result FILE`; the page names who measured them."""
 

@@ -96,6 +96,7 @@ def test_several_labels_per_video_are_noted(tmp_path):
         ("x.avi 12 0\na.mp4 3 1\na.mp4 1\n", r"train\.txt:1: is a folder with several numbers, and line 2"),
         ("f 99999999999 0\n", r"train\.txt:1: frame number 99999999999 has 11 digits"),
         ("x.avi 1 2 3 0\n", r"train\.txt:1: has more than two numbers before the label"),
+        ("x.avi 12 0\nx.avi 2 10 1\n", r"train\.txt:2: has 3 numbers, and other lines are 'folder total"),
     ],
 )
 def test_lines_that_contradict_each_other_are_an_error(tmp_path, text, message):

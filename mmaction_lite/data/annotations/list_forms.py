@@ -64,7 +64,7 @@ class Forms:
         """Return the meaning of a line.
 
         Raises:
-            UserError: the line lacks a frame number of the form.
+            UserError: the line lacks a frame number of the form, or has more numbers.
         """
         if not line.is_exact:
             return self._clip_of_loose(line, file)
@@ -74,6 +74,11 @@ class Forms:
             count = self.exact_frame_numbers
             if numbers < count:
                 raise _lacks_count(line, count, file)
+            if numbers > count and _NUMBER.fullmatch(words[-1]) and len(words) == numbers + 1:
+                raise UserError(
+                    f"{file}:{line.number}: has {len(words)} numbers, and other lines are {FORMS[count]!r}; "
+                    "use one form. For several classes per folder of frames, use a table"
+                )
             return Clip(line.path, line.rest.split(maxsplit=count)[count], _frames(words[:count], line, file))
         if numbers and len(words) == numbers + 1 and _NUMBER.fullmatch(words[-1]):
             return Clip(line.path, words)
