@@ -1,6 +1,7 @@
 """Groups of clips from one recording, in the hold-out of class folders and between splits."""
 
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -205,3 +206,10 @@ def test_the_column_group_of_tables_is_read_written_and_compared(tmp_path):
 
 def test_a_clip_that_is_listed_twice_is_no_group():
     assert groups_of_names(["a/x.mp4", "a/y.mp4", "b/z.mp4", "a/x.mp4"], np.array([0, 0, 1, 0])) is None
+
+
+def test_long_names_take_no_long_time():
+    paths = [f"run/{'.aaaa' * 700}{number}-" for number in range(200)]
+    began = perf_counter()
+    assert groups_of_names(paths, np.zeros(200, int)) is None
+    assert perf_counter() - began < 5

@@ -1,5 +1,7 @@
 """Classes of mirrored and of reversed clips."""
 
+from time import perf_counter
+
 import numpy as np
 import pytest
 
@@ -214,6 +216,12 @@ def test_letters_of_an_alphabet_are_no_sides():
     assert mirrored_classes("ABCDEFGHIJKLMNOPQRSTUVWXYZ").tolist() == list(range(26))
     assert mirrored_classes(("sign L", "sign R", "sign K")).tolist() == [0, 1, 2]
     assert mirrored_classes("LRUD").tolist() == [1, 0, 2, 3]
+
+
+def test_a_name_of_many_letters_takes_no_long_time():
+    began = perf_counter()
+    assert mirrored_classes(("l " * 5000 + "z", "jump")).tolist() == [0, 1]
+    assert perf_counter() - began < 5
 
 
 def test_classes_that_differ_only_in_spelling_are_refused():

@@ -17,6 +17,7 @@ import numpy as np
 from mmaction_lite.data.annotations.samples import Samples
 
 _SUFFIXES = re.compile(r"(\.[A-Za-z]\w{1,4})+$")
+LONGEST_NAME = 255  # characters of a file name; the search for suffixes in longer text takes long
 LEAST_MATCH = 0.9  # share of the names of a data set that must have a general pattern
 
 
@@ -89,7 +90,7 @@ def groups_of_names(paths: Sequence[str], labels: np.ndarray | None) -> Groups |
     for path in paths:
         folder, _, name = path.replace("\\", "/").rstrip("/").rpartition("/")
         folders.append(folder.rpartition("/")[2])
-        stems.append(_SUFFIXES.sub("", name))
+        stems.append(_SUFFIXES.sub("", name[-LONGEST_NAME:]))
     classes = folders if labels is None else labels.tolist()
     probed = stems[:: max(1, len(stems) // 1000)]
     for patterns in (PUBLISHED, *((pattern,) for pattern in GENERAL)):

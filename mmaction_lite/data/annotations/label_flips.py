@@ -62,6 +62,7 @@ _CHOICES: tuple[frozenset[Certainty], ...] = (
 )
 # Letters that are directions, as in "turn_L" beside "turn_U". Others beside L and R make them an alphabet.
 _DIRECTION_LETTERS = frozenset("lrudfbcmnsew")
+MOST_LETTERS = 20
 
 
 class LabelFlips(NamedTuple):
@@ -208,8 +209,11 @@ def _without_alphabets(parts: Sequence[Parts]) -> list[Parts]:
 
 
 def _single_letters(parts: Parts) -> Iterable[tuple[tuple[str, ...], str]]:
-    """Yield each word of one letter of a name, and the name with a placeholder in its place."""
-    for at, part in enumerate(parts):
-        text = part.text if isinstance(part, Term) else part
-        if len(text) == 1 and text.isascii() and text.isalpha():
-            yield key([*parts[:at], "*", *parts[at + 1 :]]), text.lower()
+    """Yield each word of one letter of a name, and the name with a placeholder in its place.
+
+    A name with more than `MOST_LETTERS` such words is no letter of an alphabet, and yields nothing.
+    """
+    texts = [part.text if isinstance(part, Term) else part for part in parts]
+    places = [at for at, text in enumerate(texts) if len(text) == 1 and text.isascii() and text.isalpha()]
+    for at in places if len(places) <= MOST_LETTERS else ():
+        yield key([*parts[:at], "*", *parts[at + 1 :]]), texts[at].lower()
