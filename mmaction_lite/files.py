@@ -71,11 +71,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         with suppress(OSError):  # it was renamed, or its folder does not exist
             temporary.unlink()
     if os.name == "posix":  # flush the renaming, too, so that it survives a power failure
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with suppress(OSError):  # the folder may not be readable, and some file systems flush no folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 @contextmanager

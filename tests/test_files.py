@@ -1,6 +1,8 @@
 """Files are written atomically."""
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 from contextlib import suppress
@@ -147,6 +149,19 @@ def test_changed_files_are_not_rewritten(tmp_path):
     (tmp_path / ".written.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match=r"a\.csv: was changed"):
         write("fifth")
+
+
+def test_a_file_system_that_flushes_no_folders_keeps_the_file(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def fail(number):
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(number)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    write_atomically(tmp_path / "a.txt", lambda file: file.write(b"text"))
+    assert (tmp_path / "a.txt").read_bytes() == b"text"
 
 
 def test_only_our_temporary_files_count_as_partial(tmp_path):

@@ -50,7 +50,7 @@ def cached_path(url: str) -> Path:
     parts = urlsplit(url)
     names = [unquote(name) for name in parts.path.split("/") if name]
     if not parts.hostname or not names or any(name in (".", "..") for name in names):
-        raise UserError(f"{url}: not the address of a file; expected https://HOST/PATH/FILE")
+        raise UserError(f"{without_login(url)}: not the address of a file; expected https://HOST/PATH/FILE")
     if parts.query:  # another query may be another file
         names[-1] = f"{sha256(parts.query.encode()).hexdigest()[:8]}-{names[-1]}"
     host = parts.hostname if parts.port is None else f"{parts.hostname}_{parts.port}"

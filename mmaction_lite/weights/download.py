@@ -87,7 +87,10 @@ def download(
     address, settings = mirrored(url), settings or DownloadSettings()
     check_address(address)
     if is_offline():
-        raise UserError(f"{url}: not in the cache, and {cache.OFFLINE} forbids downloads. {_by_hand(target)}")
+        raise UserError(
+            f"{without_login(url)}: not in the cache, and {cache.OFFLINE} forbids downloads. "
+            f"{_by_hand(target)}"
+        )
     make_folder(target.parent)
     partial = target.with_name(f"{target.name}.partial")
     was_partial = partial.exists()

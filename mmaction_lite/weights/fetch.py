@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from mmaction_lite.errors import UserError
-from mmaction_lite.weights.cache import cached_path, digest_of, locked
+from mmaction_lite.errors import UserError, printable
+from mmaction_lite.weights.cache import cached_path, digest_of, locked, without_login
 from mmaction_lite.weights.download import DownloadSettings, download, recorded_digest
 from mmaction_lite.weights.hub import download_from_hub
 
@@ -22,7 +22,10 @@ def fetch_address(url: str) -> Path:
     address, _, fragment = url.partition("#")
     expected = fragment.removeprefix("sha256=").lower()
     if fragment and not re.fullmatch(r"[0-9a-f]{8,64}", expected):
-        raise UserError(f"{url}: the end is #{fragment}; expected #sha256= and 8 to 64 hexadecimal digits")
+        raise UserError(
+            f"{without_login(address)}: the end is #{printable(fragment, 100)}; expected #sha256= and 8 to "
+            "64 hexadecimal digits"
+        )
     return fetch_file(address, expected)
 
 
@@ -56,7 +59,7 @@ def fetch_file(
     recorded = recorded_digest(path)
     if len(expected) < 64 and recorded.is_file():
         _check_digest(path, recorded.read_text(encoding="utf-8").strip(), "the file at its download")
-    _check_digest(path, expected, f"the file at {url}")
+    _check_digest(path, expected, f"the file at {without_login(url)}")
     return path
 
 

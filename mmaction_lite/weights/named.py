@@ -6,6 +6,7 @@ The downloaded file and the converted one lie side by side in the cache; see `we
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,10 +18,10 @@ import torch
 import mmaction_lite.models as models
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.data.views.samplers import ClipSampler
-from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.errors import UserError, nearest, reading
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build, Recipe
-from mmaction_lite.weights.cache import cached_path, locked
+from mmaction_lite.weights.cache import cached_path, locked, without_login
 from mmaction_lite.weights.card import ModelCard, save_weights
 from mmaction_lite.weights.catalogue import (
     SOURCES,
@@ -47,16 +48,17 @@ def locate(given: str | Path) -> Path:
         UserError: there are no such weights, or they cannot be downloaded or converted.
     """
     text = _text(given)
-    if _is_local(text):
-        return Path(given)
-    if _is_address(text):
-        return fetch_address(text)
-    if text in ALIASES:
-        raise UserError(
-            f"{text}: an alias of --init-from, which picks the weights for a recipe; expected a name from "
-            f"`mmaction-lite weights list`, {nearest(text, list_weights())}"
-        )
-    return fetch(find_entry(text)) if _is_name(text) else Path(given)
+    with _reading(text):
+        if _is_local(text):
+            return Path(given)
+        if _is_address(text):
+            return fetch_address(text)
+        if text in ALIASES:
+            raise UserError(
+                f"{text}: an alias of --init-from, which picks the weights for a recipe; expected a name "
+                f"from `mmaction-lite weights list`, {nearest(text, list_weights())}"
+            )
+        return fetch(find_entry(text)) if _is_name(text) else Path(given)
 
 
 def locate_initial(given: str | Path, recipe: Recipe) -> Path:
@@ -72,11 +74,12 @@ def locate_initial(given: str | Path, recipe: Recipe) -> Path:
         UserError: as in `locate`; or no public weights fit the recipe.
     """
     text = _text(given)
-    if _is_local(text) or _is_address(text) or not (text in ALIASES or _is_name(text)):
-        return locate(given)
-    entry = entry_for(text, recipe) if text in ALIASES else find_entry(text)
-    # The converter inflates image networks for 3-D convolutions only under the names of their project.
-    return fetch_original(entry) if entry.is_image_network else fetch(entry)
+    with _reading(text):
+        if _is_local(text) or _is_address(text) or not (text in ALIASES or _is_name(text)):
+            return locate(given)
+        entry = entry_for(text, recipe) if text in ALIASES else find_entry(text)
+        # The converter inflates image networks for 3-D convolutions only under the names of their project.
+        return fetch_original(entry) if entry.is_image_network else fetch(entry)
 
 
 def locate_checkpoint(given: str | Path) -> tuple[Path, WeightsEntry | None]:
@@ -86,10 +89,11 @@ def locate_checkpoint(given: str | Path) -> tuple[Path, WeightsEntry | None]:
         UserError: as in `locate`.
     """
     text = _text(given)
-    if _is_local(text) or _is_address(text) or not _is_name(text):
-        return locate(given), None
-    entry = find_entry(text)
-    return fetch_original(entry), entry
+    with _reading(text):
+        if _is_local(text) or _is_address(text) or not _is_name(text):
+            return locate(given), None
+        entry = find_entry(text)
+        return fetch_original(entry), entry
 
 
 def entry_for(alias: str, recipe: Recipe) -> WeightsEntry:
@@ -238,6 +242,11 @@ def _convert(entry: WeightsEntry, original: Path, converted: Path) -> None:
         raise UserError(f"{entry.name}: {original}: {conversion.other_form[0]}")
     card = card_for(entry).starting_from(original.name, conversion.arguments)
     save_weights(converted, model.state_dict(), card)
+
+
+def _reading(text: str) -> AbstractContextManager[None]:
+    """Convert exceptions about what the user typed, such as a name that is too long, to one line."""
+    return reading(without_login(text), advice="check the path, name or address")
 
 
 def _text(given: str | Path) -> str:

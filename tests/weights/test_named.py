@@ -139,6 +139,28 @@ def test_addresses_are_downloaded(server, cache_dir, recipe, tmp_path, as_path):
     assert locate_checkpoint(url)[1] is None
 
 
+@pytest.mark.parametrize(
+    "given", ["https://[host/x.pth", "https://host:99999/x.pth", "n" * 300, "https://h/" + "n" * 300]
+)
+def test_addresses_and_names_that_nothing_can_have_are_one_line(given, cache_dir):
+    for find in (
+        locate,
+        locate_checkpoint,
+        lambda text: locate_initial(text, get_recipe("tsm_r10_1x1x8_12e_motions_rgb")),
+    ):
+        with pytest.raises(UserError, match=r"check the path, name or address$"):
+            find(given)
+
+
+def test_messages_hide_the_password_of_an_address(cache_dir, monkeypatch):
+    monkeypatch.setenv("MMACTION_LITE_OFFLINE", "1")
+    for end in ("/x.pth", "/x.pth#sha256=no", "/"):
+        with pytest.raises(UserError) as caught:
+            locate(f"https://user:secret@host{end}")
+        assert "secret" not in str(caught.value)
+        assert "https://host/" in str(caught.value)
+
+
 def test_image_networks_start_trainings_as_their_project_publishes_them(publish):
     entry = publish(IMAGE, image_weights(), arguments={"width": 8})
     recipe = get_recipe("i3d_r50_32x2x1_100e_kinetics400_rgb")
