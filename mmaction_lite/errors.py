@@ -23,7 +23,7 @@ class MissingSplitError(UserError):
 
 
 class Interrupted(UserError):
-    """A signal stopped a run. Its state is saved, and the message says how to resume."""
+    """A signal stopped a run. Its state is saved, and the message describes how to resume."""
 
 
 def nearest(name: str, valid: Iterable[str], most: int = 3) -> str:
@@ -55,7 +55,7 @@ def reading(
     Args:
         path: the file, for the message.
         error: class of the error to raise.
-        advice: end of the message, which says how to fix the problem.
+        advice: end of the message: how to fix the problem.
 
     Raises:
         UserError: the body raised an exception. A `UserError` passes unchanged.

@@ -85,7 +85,7 @@ def writing(path: Path, advice: str = "free space on the disk, or use another fo
 
     Args:
         path: the file, for the message.
-        advice: end of the message, which says how to fix the problem.
+        advice: end of the message: how to fix the problem.
 
     Raises:
         UserError: the block raised an OSError.

@@ -214,7 +214,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], card: ModelCard) -> Non
 
 
 def _separate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy the tensors that are not contiguous or share memory, which safetensors refuses to write."""
+    """Copy the tensors that are not contiguous or share memory, which safetensors cannot write."""
     separate, seen = {}, set()
     for name, tensor in weights.items():
         storage = tensor.untyped_storage()

@@ -1,7 +1,7 @@
 """Catalogue of public weights: where they are, which network they are for, and how they are tested.
 
 `catalogue.json` holds one entry for each public file. An entry is available if this package has the network
-and a reference output proves the conversion of the file's form; the other entries say what is missing.
+and a reference output proves the conversion of the file's form; the other entries state what is missing.
 """
 
 import dataclasses

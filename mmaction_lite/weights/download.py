@@ -181,7 +181,7 @@ def _attempt(
     """Request the missing bytes and append them to `partial`; return when the file is complete."""
     have = partial.stat().st_size if partial.exists() else 0
     validator = _read_validator(partial, address) if have else ""
-    if not validator:  # without it, the server cannot say whether the file is still the same
+    if not validator:  # without it, a change of the file on the server is not detected
         have = 0
     headers = {"Accept-Encoding": "identity"}
     if have:
@@ -264,7 +264,7 @@ def _validator(partial: Path) -> Path:
 def _write_validator(partial: Path, address: str, response: httpx.Response) -> None:
     """Store what identifies this version of the file on the server: its entity tag or its date."""
     tag = response.headers.get("ETag", "")
-    if tag.startswith("W/"):  # weak tags do not promise equal bytes
+    if tag.startswith("W/"):  # the bytes may differ under an equal weak tag
         tag = ""
     tag = tag or response.headers.get("Last-Modified", "")
     text = f"{address}\n{tag}\n".encode()

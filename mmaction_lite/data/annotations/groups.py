@@ -175,7 +175,7 @@ def shared_groups(train: Samples, other: Samples, split: str, *, with_clips: boo
     if same and with_clips:
         notes.append(
             f"{len(same)} of {len(other)} {split} clips are also in the training split, the first at "
-            f"{other.place(same[0])}; the accuracy on them says nothing about new clips"
+            f"{other.place(same[0])}; the accuracy on them is not that on new clips"
         )
     in_both = [i for i, file in enumerate(files[1]) if file in known_files and names[1][i] not in known_names]
     if in_both:

@@ -271,7 +271,7 @@ def _translate(
             weights = table.prepare(weights)
         arguments = table.adapt(weights, model) if hasattr(table, "adapt") else {}
         return weights, table.rename(weights), arguments
-    except (LookupError, ValueError, RuntimeError) as error:  # a table trusts the names and shapes it knows
+    except (LookupError, ValueError, RuntimeError) as error:  # tables do not check names and shapes
         raise UserError(
             f"{table.NAME}'s weights have names or shapes that are not known: {error!r:.80}"
         ) from None
