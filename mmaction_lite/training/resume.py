@@ -31,7 +31,7 @@ class Changes(NamedTuple):
 
 
 def find_changes(
-    out: Path, saved: str, text: str, recipe: Recipe, samples: Samples, classes: tuple[str, ...]
+    out: Path, saved: str, text: str, recipe: Recipe, samples: Samples, *, classes: tuple[str, ...]
 ) -> Changes:
     """Compare the description of a run with that of its continuation.
 

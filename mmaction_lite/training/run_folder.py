@@ -130,7 +130,7 @@ class RunFolder:
             path = self.out / "last.pt"
             self._saved, saved = read_saved(path)  # initial weights may have changed the card
             self.changes = find_changes(
-                self.out, self._saved["recipe"], self.text, recipe, samples, saved.classes
+                self.out, self._saved["recipe"], self.text, recipe, samples, classes=saved.classes
             )
             if self.changes.old_clips is None:
                 check_card(path, saved, self.card)

@@ -147,7 +147,7 @@ def _transfer(
         while True:
             before = partial.stat().st_size if partial.exists() else 0
             try:
-                return _attempt(client, address, partial, size, settings, progress)
+                return _attempt(client, address, partial, size, settings, progress=progress)
             except httpx.InvalidURL as error:
                 raise UserError(f"{without_login(address)}: not an address ({describe(error)})") from None
             except (httpx.HTTPError, httpx.StreamError, _Retry) as error:
@@ -176,6 +176,7 @@ def _attempt(
     partial: Path,
     size: int | None,
     settings: DownloadSettings,
+    *,
     progress: Progress,
 ) -> None:
     """Request the missing bytes and append them to `partial`; return when the file is complete."""

@@ -182,7 +182,7 @@ def _count_frames(lines: Sequence[Line], num_classes: int | None) -> bool:
 
 
 def _add_note(
-    forms: Forms, count: int, lines: Sequence[Line], found: int, file: Path, otherwise: str = FORMS[0]
+    forms: Forms, count: int, lines: Sequence[Line], found: int, file: Path, *, otherwise: str = FORMS[0]
 ) -> None:
     form = FORMS[count] if count else otherwise
     evidence = "files of this form exist" if found else "none of the files exists, so this is uncertain"
