@@ -374,3 +374,15 @@ def test_what_macos_and_other_programs_add_to_a_zip_file_is_no_frame(tmp_path) -
         archive.writestr("clip/Thumbs.db", b"")
         archive.write(one, "../../3.png")  # never extracted, so that its name does no harm
     assert reds(tmp_path / "clip.zip") == [5, 6]
+
+
+def test_thumbnails_beside_videos_are_not_the_frames_of_a_clip(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "img_1.jpg")
+    (tmp_path / "._img_1.mp4").write_bytes(b"")  # hidden
+    assert len(Frames(tmp_path)) == 1
+    (tmp_path / "a.mp4").write_bytes(b"")
+    with pytest.raises(VideoError, match=r"contains 1 videos and 1 images; .*append the pattern"):
+        Frames(tmp_path)
+    assert len(Frames(tmp_path, pattern="*.jpg")) == 1
+    Image.new("RGB", (8, 8)).save(tmp_path / "img_2.jpg")  # frames, beside the video that they come from
+    assert len(Frames(tmp_path)) == 2

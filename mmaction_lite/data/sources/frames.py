@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 
-from mmaction_lite.data.annotations.class_folders import IMAGE_SUFFIXES
+from mmaction_lite.data.annotations.class_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from mmaction_lite.data.sources.frame_names import Selection, select_frames
 from mmaction_lite.data.sources.images import MAX_BYTES, decode_image, image_size
 from mmaction_lite.data.sources.resample import Box, Size, collect
@@ -37,7 +37,7 @@ class Frames:
 
     Raises:
         VideoError: the directory does not exist, the file is not a zip file, there is no image in it, or it
-            is ambiguous which images are the frames.
+            is ambiguous which images are the frames or whether the videos in it are the clips.
     """
 
     codec = "image"
@@ -79,6 +79,8 @@ class Frames:
         images = [name for name in names if is_image(name)]
         if not images:
             raise VideoError(f"{path}: contains no image; expected files named {', '.join(IMAGES)}")
+        if pattern is None and len(images) < len(names):
+            _check_videos(names, len(images), self.path)
         if self._zip and len(set(images)) < len(images):
             raise VideoError(f"{path}: contains two files of one name; expected one image per frame")
         return select_frames(images, self.path, pattern)
@@ -167,6 +169,21 @@ class Frames:
             step = max(1, info.file_size) if info.compress_type in (ZIP_STORED, ZIP_DEFLATED) else STEP_BYTES
             with self._zip.open(info) as member:
                 return b"".join(iter(lambda: member.read(step), b""))
+
+
+def _check_videos(names: Sequence[str], num_images: int, path: str) -> None:
+    """Check that a directory with images is not one of videos, with thumbnails beside them.
+
+    Raises:
+        VideoError: it contains at least as many videos as images.
+    """
+    visible = (name for name in names if not os.path.basename(name).startswith("."))  # noqa: PTH119
+    num_videos = sum(os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES for name in visible)  # noqa: PTH122
+    if num_videos >= num_images:
+        raise VideoError(
+            f"{path}: contains {num_videos} videos and {num_images} images; expected the frames of one "
+            f"video. Move the videos, or append the pattern of the frames to the path: {path}/*.jpg"
+        )
 
 
 def read_image_file(path: str) -> bytes:
