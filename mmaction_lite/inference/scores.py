@@ -17,7 +17,7 @@ from mmaction_lite.device import CompileMode, Precision, reusing_memory
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import check_replaceable, write_atomically
 from mmaction_lite.tasks.class_table import class_table, mistake_table
-from mmaction_lite.tasks.metrics import SHARES_OF_VIDEOS, describe, wilson_interval
+from mmaction_lite.tasks.metrics import describe, intervals_of
 from mmaction_lite.tasks.named import task_to_json
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
@@ -68,10 +68,7 @@ class Evaluation:
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Return the 95 % confidence intervals of the accuracies among the metrics, by name."""
-        count, found = len(self.labels), self.metrics
-        return {
-            name: wilson_interval(found[name] * count, count) for name in found if name in SHARES_OF_VIDEOS
-        }
+        return intervals_of(self.metrics, len(self.labels))
 
     def per_class(self) -> list[dict[str, Any]]:
         """Return the results of every class; see `class_table`."""

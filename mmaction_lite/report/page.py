@@ -17,9 +17,9 @@ from markupsafe import Markup
 from mmaction_lite.errors import UserError, printable
 from mmaction_lite.files import check_replaceable, has_marker, write_atomically
 from mmaction_lite.report.figures import column, curves, overlaid_curves
-from mmaction_lite.report.results import MOST_WORST_VIDEOS, intervals_of, results_of
+from mmaction_lite.report.results import MOST_WORST_VIDEOS, results_of
 from mmaction_lite.report.run_folder import RunFolder, read_run
-from mmaction_lite.tasks.metrics import LONG_TITLES, TITLES
+from mmaction_lite.tasks.metrics import LONG_TITLES, TITLES, intervals_of
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.report.figures import data_uri, matrix_image
 from mmaction_lite.report.scores import Scores
 from mmaction_lite.tasks.class_table import class_names_of, class_table, mistake_table, to_csv
-from mmaction_lite.tasks.metrics import SHARES_OF_VIDEOS, readable_videos, wilson_interval
+from mmaction_lite.tasks.metrics import intervals_of, readable_videos
 from mmaction_lite.tasks.task import ClassResults
 
 Row = dict[str, Any]
@@ -53,12 +53,6 @@ def results_of(table: Scores) -> Row:
         ],
         "unreadable": [{"path": table.paths[n], "reason": ""} for n in np.flatnonzero(~readable).tolist()],
     }
-
-
-def intervals_of(metrics: dict[str, float], videos: int | None) -> dict[str, tuple[float, float]]:
-    """Return the 95 % confidence intervals of the accuracies among `metrics`, by name."""
-    shares = SHARES_OF_VIDEOS & metrics.keys() if videos else ()
-    return {name: wilson_interval(metrics[name] * (videos or 0), videos or 0) for name in shares}
 
 
 def _group(group: ClassResults, classes: list[str]) -> Row:

@@ -82,6 +82,20 @@ def wilson_interval(correct: Any, videos: Any) -> tuple[Any, Any]:
     return float(low), float(high)
 
 
+def intervals_of(metrics: dict[str, float], videos: int | None) -> dict[str, tuple[float, float]]:
+    """Return the 95 % confidence intervals of the accuracies among `metrics`, by name.
+
+    Args:
+        metrics: metrics by name.
+        videos: number of videos; None or 0 gives no interval.
+    """
+    if not videos:
+        return {}
+    return {
+        name: wilson_interval(metrics[name] * videos, videos) for name in metrics if name in SHARES_OF_VIDEOS
+    }
+
+
 def row_blocks(scores: np.ndarray) -> Iterator[slice]:
     """Yield slices of the rows of (N, K) scores, small enough for temporary arrays of their size."""
     rows = max(1, BLOCK_BYTES // max(1, scores[:1].nbytes))
