@@ -104,8 +104,8 @@ def _read_rows(file: Path, *keys: str) -> list[Row]:
             is_number = isinstance(value, int | float) and not abs(value) > sys.float_info.max
             if not (isinstance(value, str) if key in TEXTS else is_number or key not in NUMBERS | {*keys}):
                 raise UserError(
-                    f"{file}, line {number}: {key} is {value!r:.60}; expected a "
-                    f"{'text' if key in TEXTS else 'number'}. Delete this line"
+                    f"{file}, line {number}: {key} is {value!r:.60}; expected "
+                    f"{'text' if key in TEXTS else 'a number'}. Delete this line"
                 )
     return [row for _, row in rows]
 

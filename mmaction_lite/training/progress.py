@@ -286,7 +286,7 @@ def _rewrite(file: Path, key: str, kind: type, keep: Callable[[Any], bool]) -> l
     Args:
         file: the file; it may be missing.
         key: a key of every row.
-        kind: type of its values.
+        kind: type of its values, `int` or `str`.
         keep: whether to keep a row with this value.
 
     Raises:
@@ -297,7 +297,7 @@ def _rewrite(file: Path, key: str, kind: type, keep: Callable[[Any], bool]) -> l
     rows = read_json_lines(file, key)
     for number, row in rows:
         if not isinstance(row[key], kind):
-            expected = f"expected a {kind.__name__}. Delete this line"
+            expected = f"expected {'text' if kind is str else 'an integer'}. Delete this line"
             raise UserError(f"{file}, line {number}: {key} is {row[key]!r:.60}; {expected}")
     kept = [row for _, row in rows if keep(row[key])]
     text = "".join(json.dumps(row) + "\n" for row in kept)

@@ -134,7 +134,7 @@ def test_single_large_losses_do_not_stop_a_training(tmp_path):
     [
         ("edited", "line 2: damaged"),
         ('{"reason": "b"}', "line 2: damaged .*expected an object with path"),
-        ('{"path": 3}', "line 2: path is 3; expected a str"),
+        ('{"path": 3}', "line 2: path is 3; expected text"),
     ],
 )
 def test_an_edited_list_of_unreadable_videos_is_named_and_kept(line, message, tmp_path):
