@@ -69,7 +69,8 @@ def check_fit(
             f"{advice}"
         )
     recipe.task.check_labels(samples.label_columns, samples.source)
-    if samples.label_columns == ("label",) and np.count_nonzero(samples.counts()) < 2:
+    strata = samples.strata()
+    if strata is not None and len(np.unique(strata)) < 2:
         raise UserError(
             f"{samples.source}: all clips have the class '{printable(samples.class_names(0)[0], 100)}'; "
             "training needs clips of at least two classes"
