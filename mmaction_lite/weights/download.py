@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from mmaction_lite.errors import UserError, describe, printable
 from mmaction_lite.files import write_atomically
+from mmaction_lite.settings import NonNegativeInt, above, at_least, check_fields
 from mmaction_lite.weights import cache
 from mmaction_lite.weights.cache import (
     check_space,
@@ -35,7 +36,7 @@ class DownloadSettings:
     """Retries and timeouts of a download.
 
     Args:
-        retries: attempts in a row that receive nothing before the download fails.
+        retries: attempts in a row that receive nothing before the download fails; -1 permits one attempt.
         backoff_seconds: pause before the second attempt; doubled before each further one.
         longest_pause_seconds: upper bound of a pause, also of the Retry-After header.
         timeout_seconds: time limit for a connection, and for the arrival of more bytes.
@@ -43,12 +44,15 @@ class DownloadSettings:
         stall_bytes: see `stall_seconds`.
     """
 
-    retries: int = 5
-    backoff_seconds: float = 1.0
-    longest_pause_seconds: float = 60.0
-    timeout_seconds: float = 30.0
-    stall_seconds: float = 60.0
-    stall_bytes: int = 64 * 1024
+    retries: Annotated[int, at_least(-1)] = 5
+    backoff_seconds: Annotated[float, at_least(0)] = 1.0
+    longest_pause_seconds: Annotated[float, at_least(0)] = 60.0
+    timeout_seconds: Annotated[float, above(0)] = 30.0
+    stall_seconds: Annotated[float, above(0)] = 60.0
+    stall_bytes: NonNegativeInt = 64 * 1024
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class _Retry(Exception):

@@ -5,7 +5,7 @@ import pytest
 from tests.weights.public import public_weights
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def weights_by_name(tmp_path_factory):
     """Names of public weights in the pages are downloaded from this machine."""
     with public_weights(tmp_path_factory.mktemp("weights")):

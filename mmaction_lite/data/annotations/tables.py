@@ -186,7 +186,7 @@ def write_rows(file: Path, rows: Sequence[Sequence[str]], columns: Sequence[str]
         back = []
     for number, row in enumerate(rows):
         is_lost = number >= len(back) or list(row) != back[number]
-        if is_lost or "\0" in row[0] or row[0].startswith(BYTE_ORDER_MARK):
+        if is_lost or "\0" in row[0] or f"\n{BYTE_ORDER_MARK}" in f"\n{row[0]}":
             raise UserError(
                 f"{file}: the clip '{printable(row[0], 300)}' cannot be listed, because its name contains "
                 "line breaks, NUL or a byte order mark, or is too long; rename it"
