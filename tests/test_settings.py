@@ -282,7 +282,7 @@ def wrong_values(hint: Any) -> list[Any]:
     """Return values of other types, none of the choices, and outside of each limit of a type hint."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        candidates = (-1, 0, 1, 10**6) if arguments[0] in (int, float) else ((), (0.9, 0.1), (9, 1))
+        candidates = (-2, -1, 0, 1, 10**6) if arguments[0] in (int, float) else ((), (0.9, 0.1), (9, 1))
         limits = [limit for limit in hint.__metadata__ if isinstance(limit, Limit)]
         outside = [[value for value in candidates if not limit.holds(value)] for limit in limits]
         assert all(outside), f"no value tested is outside of {limits}"
