@@ -1,7 +1,8 @@
-"""Write files atomically, never replace a file that the user made, and find the cache folder."""
+"""Read regular files only, write files atomically, never replace a file of the user, and find the cache."""
 
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -40,6 +42,30 @@ def cache_folder() -> Path:
     """
     chosen = os.environ.get(CACHE)
     return Path(chosen).expanduser() if chosen else user_cache_path("mmaction-lite", appauthor=False)
+
+
+def open_regular(path: str | PathLike[str], otherwise: UserError) -> io.FileIO:
+    """Open a regular file for reading. Opening a named pipe would block, and a device may have no end.
+
+    Args:
+        path: the file.
+        otherwise: raised if `path` is something else, such as a folder, a pipe or a device.
+
+    Returns:
+        The file, whose `name` is a number: libraries that receive it cannot open the path themselves.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: `path` is not a valid file name.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise otherwise
+        return io.FileIO(number)
+    except BaseException:
+        os.close(number)
+        raise
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -272,6 +298,12 @@ def _checksum(file: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return "unreadable"
+
+
+def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a JSON Lines file, one object per line; see `write_atomically`."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def read_json_lines(

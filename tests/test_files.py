@@ -16,6 +16,7 @@ from mmaction_lite.files import (
     check_output_folder,
     check_replaceable,
     has_marker,
+    open_regular,
     partial_files,
     read_json_lines,
     rewriting,
@@ -223,3 +224,14 @@ def test_a_damaged_line_is_named_and_kept(line, tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"a\.jsonl: cannot be read .*restore the file"):
         read_json_lines(path)
+
+
+def test_only_regular_files_are_opened_and_their_path_is_hidden(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"text")
+    with open_regular(tmp_path / "a.txt", UserError("irregular")) as file:
+        assert file.read() == b"text"
+        assert isinstance(file.name, int)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(UserError, match="irregular"):
+            open_regular(tmp_path / name, UserError("irregular"))

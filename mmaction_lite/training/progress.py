@@ -18,7 +18,7 @@ from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.device import peak_memory
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError, printable
-from mmaction_lite.files import read_json_lines, write_atomically, writing
+from mmaction_lite.files import read_json_lines, write_json_lines, writing
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.training.progress_line import ProgressLine
 from mmaction_lite.training.tensorboard import RESUMABLE, TensorBoard
@@ -300,6 +300,5 @@ def _rewrite(file: Path, key: str, kind: type, keep: Callable[[Any], bool]) -> l
             expected = f"expected {'text' if kind is str else 'an integer'}. Delete this line"
             raise UserError(f"{file}, line {number}: {key} is {row[key]!r:.60}; {expected}")
     kept = [row for _, row in rows if keep(row[key])]
-    text = "".join(json.dumps(row) + "\n" for row in kept)
-    write_atomically(file, lambda output: output.write(text.encode()))
+    write_json_lines(file, kept)
     return kept

@@ -1,16 +1,15 @@
 """What may change when a run is resumed: its length, its validations, and unreadable clips."""
 
-import json
 import re
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.tools.cleaned import is_cleaned_from
 from mmaction_lite.errors import UserError, reading
-from mmaction_lite.files import read_json_lines, write_atomically
+from mmaction_lite.files import read_json_lines, write_json_lines
 from mmaction_lite.recipes.recipe import Recipe
 
 CHANGEABLE = ("epochs", "val_every", "patience")
@@ -105,13 +104,8 @@ def adapt_files(out: Path, batch_plan: BatchPlan, samples: Samples) -> None:
         for line, row in rows:
             with reading(f"{metrics}, line {line}", advice="delete this line"):
                 row["step"] = step_at(batch_plan, row["epoch"])
-        _write(metrics, [row for _, row in rows])
+        write_json_lines(metrics, [row for _, row in rows])
     if quarantine.exists():
         names = {absolute(samples.name(sample)) for sample in range(len(samples))}
         rows = [row for _, row in read_json_lines(quarantine, "path")]
-        _write(quarantine, [row for row in rows if absolute(str(row["path"])) in names])
-
-
-def _write(file: Path, rows: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(file, lambda stream: stream.write(text.encode()))
+        write_json_lines(quarantine, [row for row in rows if absolute(str(row["path"])) in names])

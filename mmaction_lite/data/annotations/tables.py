@@ -167,14 +167,20 @@ def write_table(file: Path, samples: Samples, chosen: Sequence[int], paths: Sequ
         weight = () if samples.weights is None else (f"{samples.weights[sample]:.12g}",)
         group = () if samples.groups is None else (samples.groups[sample],)
         rows.append((path, *labels, *ends, *weight, *group))
-    write_rows(file, rows, columns)
+    content = format_rows(file, rows, columns)
+    write_atomically(file, lambda out: out.write(content))
 
 
-def write_rows(file: Path, rows: Sequence[Sequence[str]], columns: Sequence[str] = ("label",)) -> None:
-    """Write a `.csv` table with the column `path` and further columns.
+def format_rows(file: Path, rows: Sequence[Sequence[str]], columns: Sequence[str] = ("label",)) -> bytes:
+    """Return the contents of a `.csv` table with the column `path` and further columns.
+
+    Args:
+        file: the file that will be written, for messages.
+        rows: path and further cells of each clip.
+        columns: names of the further columns.
 
     Raises:
-        UserError: the file cannot be written, or a cell would be read back with other contents.
+        UserError: a cell would be read back with other contents.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -191,7 +197,7 @@ def write_rows(file: Path, rows: Sequence[Sequence[str]], columns: Sequence[str]
                 f"{file}: the clip '{printable(row[0], 300)}' cannot be listed, because its name contains "
                 "line breaks, NUL or a byte order mark, or is too long; rename it"
             )
-    write_atomically(file, lambda out: out.write(content.encode("utf-8", "surrogateescape")))
+    return content.encode("utf-8", "surrogateescape")
 
 
 def _row_labels(

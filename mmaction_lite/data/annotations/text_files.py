@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaction_lite.errors import UserError, printable, reading
+from mmaction_lite.files import open_regular
 
 MAX_BYTES = 512 << 20
 MAX_ROWS = 5_000_000
@@ -30,10 +31,8 @@ def read_bytes(file: Path, most: int = MAX_BYTES) -> bytes:
     Raises:
         UserError: it is no regular file, is too large, or cannot be read.
     """
-    # Opening a named pipe for reading would block; a device may have no end.
-    with reading(file), open(file, "rb", opener=_open_without_blocking) as stream:
-        status = os.fstat(stream.fileno())
-        check_regular(file, status, most)
+    with reading(file), open_regular(file, _not_regular(file)) as stream:
+        _check_size(file, os.fstat(stream.fileno()).st_size, most)
         return stream.read()
 
 
@@ -44,11 +43,19 @@ def check_regular(file: Path, status: os.stat_result, most: int = MAX_BYTES) -> 
         UserError: it is a folder, a named pipe or a device, or is too large.
     """
     if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{file}: is not a regular file; expected an annotation file")
-    if status.st_size > most:
+        raise _not_regular(file)
+    _check_size(file, status.st_size, most)
+
+
+def _not_regular(file: Path) -> UserError:
+    return UserError(f"{file}: is not a regular file; expected an annotation file")
+
+
+def _check_size(file: Path, size: int, most: int) -> None:
+    if size > most:
         raise UserError(
-            f"{file}: has {status.st_size >> 20} MiB; an annotation file of this kind has at most "
-            f"{most >> 20} MiB. Divide it"
+            f"{file}: has {size >> 20} MiB; an annotation file of this kind has at most {most >> 20} MiB. "
+            "Divide it"
         )
 
 
@@ -159,7 +166,3 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _UNIQUE = json.JSONDecoder(object_pairs_hook=_unique_keys)
-
-
-def _open_without_blocking(file: str, flags: int) -> int:
-    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))

@@ -9,7 +9,6 @@ hold all data in one file are accepted. And no protocol is allowed, so that FFmp
 
 import io
 import os
-import stat
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from mmaction_lite.errors import VideoError, printable
+from mmaction_lite.files import open_regular
 
 # FFmpeg's names of the accepted formats: each holds a whole video (or one picture) in a single file.
 FORMATS = (
@@ -115,19 +115,10 @@ def open_stream(path: str, data: bytes | None = None) -> Opened:
 
 
 def _open_file(path: str) -> io.FileIO:
-    """Open a regular file for reading; a named pipe or a device would block or never end."""
-    # O_NONBLOCK: opening a named pipe returns at once. FFmpeg sees the number of the file, not its name.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    """Open a regular file; FFmpeg sees the number of the file, not its name."""
     if os.path.isdir(path):  # noqa: PTH112  Windows cannot open a directory
         raise VideoError(f"{printable(path)}: is a directory, not a video file")
-    number = os.open(path, flags)
-    try:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise VideoError(f"{printable(path)}: is not a regular file (a pipe or a device)")
-        return io.FileIO(number)
-    except BaseException:
-        os.close(number)
-        raise
+    return open_regular(path, VideoError(f"{printable(path)}: is not a regular file (a pipe or a device)"))
 
 
 def _best_stream(name: str, container: InputContainer) -> VideoStream:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmaction_lite.data.sources.images import MAX_BYTES, decode_image, image_siz
 from mmaction_lite.data.sources.resample import Box, Size, collect
 from mmaction_lite.data.sources.video import first_at
 from mmaction_lite.errors import VideoError, describe, reading
+from mmaction_lite.files import open_regular
 
 IMAGES = tuple(sorted(IMAGE_SUFFIXES))
 STEP_BYTES = 2**12  # of compressed data
@@ -193,17 +193,11 @@ def read_image_file(path: str) -> bytes:
         OSError: the file cannot be opened or read.
         VideoError: it is not a regular file, or is too large.
     """
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise VideoError(f"{path}: is not a file; expected an image")
-        if status.st_size > MAX_BYTES:
-            raise VideoError(f"{path}: has {status.st_size} bytes; expected an image of at most {MAX_BYTES}")
-        with os.fdopen(file, "rb", 0, closefd=False) as stream:
-            return stream.read()
-    finally:
-        os.close(file)
+    with open_regular(path, VideoError(f"{path}: is not a file; expected an image")) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise VideoError(f"{path}: has {size} bytes; expected an image of at most {MAX_BYTES}")
+        return file.read()
 
 
 def is_image(name: str) -> bool:

@@ -9,9 +9,10 @@ The header of a member, the 512 bytes before its contents, is compared with the 
 used. An index of an earlier version of a tar file is therefore an error and never gives another clip.
 """
 
+import io
 import json
+import os
 import re
-import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 from mmaction_lite.data.annotations.samples import absolute, is_remote
 from mmaction_lite.errors import UserError, VideoError, describe, reading
+from mmaction_lite.files import open_regular
 
 INDEX_SUFFIX = ".index.json"
 PROTOCOLS = ("http", "https", "s3", "gs", "gcs", "az", "abfs")
@@ -250,12 +252,10 @@ def _read(path: str, first: int = 0, size: int | None = None) -> bytes:
 
 
 def _read_local(path: Path, first: int, size: int | None) -> bytes:
-    with reading(path, VideoError):
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise VideoError(f"{path}: is not a file")
+    irregular = VideoError(f"{path}: is not a file")
+    with reading(path, VideoError), io.BufferedReader(open_regular(path, irregular)) as file:
         # Numbers of an index are compared with the file before they determine the memory to allocate.
-        available = max(0, status.st_size - first)
-        with path.open("rb") as file:
-            file.seek(min(first, status.st_size))
-            return file.read(available if size is None else min(size, available))
+        length = os.fstat(file.fileno()).st_size
+        available = max(0, length - first)
+        file.seek(min(first, length))
+        return file.read(available if size is None else min(size, available))

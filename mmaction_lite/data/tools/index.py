@@ -1,15 +1,14 @@
 """Index tar files of clips, and list their clips in a table."""
 
 import csv
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmaction_lite.data.annotations.class_folders import VIDEO_SUFFIXES
-from mmaction_lite.data.annotations.tables import write_rows
+from mmaction_lite.data.annotations.tables import format_rows
 from mmaction_lite.data.sources.write_shards import index_shards
 from mmaction_lite.errors import UserError, reading
-from mmaction_lite.files import check_replaceable
+from mmaction_lite.files import check_replaceable, write_atomically
 
 
 def index(shards: Sequence[Path], out: Path, url: str | None = None) -> int:
@@ -40,13 +39,10 @@ def index(shards: Sequence[Path], out: Path, url: str | None = None) -> int:
             raise UserError(f"{shard}: no such file; expected an uncompressed tar file")
     found = index_shards(list(shards), VIDEO_SUFFIXES)
     rows = [(f"{at[tar]}/{member}", label) for tar, member, label in found]
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "table.csv"
-        write_rows(draft, rows)
-        content = draft.read_bytes()
+    content = format_rows(out, rows)
     if out.exists() and out.read_bytes() != content:
         raise UserError(f"{out}: exists with other contents; delete the file, or choose another name")
-    write_rows(out, rows)
+    write_atomically(out, lambda file: file.write(content))
     return len(rows)
 
 
