@@ -159,3 +159,21 @@ print(seconds, grown, (samples.paths.bytes.nbytes + samples.paths.ends.nbytes) /
     assert seconds < 3
     assert 0 < peak < 150
     assert kept < 20
+
+
+def test_a_second_list_or_folder_of_a_split_is_noted(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 run\nb.mp4 walk\n")
+    assert read_split(tmp_path, "train").notes == ()
+    (tmp_path / "train.csv").write_text("path,label\nc.mp4,run\n")
+    (note,) = read_split(tmp_path, "train").notes
+    assert note == f"{tmp_path}: train.txt is read, and not train.csv, which names the same split"
+
+
+def test_a_folder_of_a_split_with_a_capital_beside_another_is_noted(tmp_path):
+    for folder in ("train/run", "Train/run"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.mp4").touch()
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("the file system does not distinguish capitals")
+    (note,) = read_split(tmp_path, "train").notes
+    assert "train is read, and not Train" in note

@@ -13,6 +13,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -57,11 +58,15 @@ def read_split(data: str | Path, split: Split, classes: Sequence[str] | None = N
         if (rows := read_published(data, name)) is not None:
             return rows.samples(classes)
     for name in SPLIT_NAMES[split]:
-        for file in (entries.get(f"{name}{suffix}") for suffix in LIST_SUFFIXES):
-            if file is not None and not file.is_dir():
-                return read_list(file, classes)
-        if (folder := entries.get(name)) is not None and folder.is_dir():
-            return read_class_folders(folder, classes)
+        lists = [path for suffix in LIST_SUFFIXES for path in entries.get(f"{name}{suffix}", ())]
+        for found, read in (
+            ([path for path in lists if not path.is_dir()], read_list),
+            ([path for path in entries.get(name, ()) if path.is_dir()], read_class_folders),
+        ):
+            if found:
+                samples, others = read(found[0], classes), ", ".join(path.name for path in found[1:])
+                note = f"{data}: {found[0].name} is read, and not {others}, which names the same split"
+                return replace(samples, notes=(*samples.notes, note)) if others else samples
     names = {name for names in SPLIT_NAMES.values() for name in names}
     if any(f"{name}{suffix}" in entries for name in names for suffix in SUFFIXES):
         wanted = SPLIT_NAMES[split][0]
@@ -73,13 +78,17 @@ def read_split(data: str | Path, split: Split, classes: Sequence[str] | None = N
     return hold_out(samples, held_out=split != "train")
 
 
-def _entries_by_name(data: Path) -> dict[str, Path]:
+def _entries_by_name(data: Path) -> dict[str, list[Path]]:
     """Return the files and folders of a folder by name in lower case, so that `Train/` is the split train.
 
     A folder with capitals that contains clips directly is the folder of a class, such as `Train` of vehicles.
+    Of several entries of a name, the one in lower case comes first.
     """
     wanted = {f"{name}{suffix}" for names in SPLIT_NAMES.values() for name in names for suffix in SUFFIXES}
     names = sorted(name for name in os.listdir(data) if name.lower() in wanted)  # noqa: PTH208
-    entries = {name.lower(): data / name for name in names if name != name.lower()}
-    entries = {name: path for name, path in entries.items() if not (path.is_dir() and holds_clips(path))}
-    return entries | {name: data / name for name in names if name == name.lower()}
+    entries: dict[str, list[Path]] = {}
+    for name in sorted(names, key=lambda name: name != name.lower()):
+        path = data / name
+        if name == name.lower() or not (path.is_dir() and holds_clips(path)):
+            entries.setdefault(name.lower(), []).append(path)
+    return entries
