@@ -3,26 +3,22 @@
 import os
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from mmaction_lite import __version__
-from mmaction_lite.cli import benchmark, data, weights
+from mmaction_lite.cli import benchmark, data, predict, scores, weights
 from mmaction_lite.cli.mistakes import check_arguments, describe_usage_error, is_help, system_exit_code
 from mmaction_lite.cli.options import (
-    Amp,
-    Compile,
     Data,
     Device,
     HangSeconds,
     Json,
     Offline,
-    Weights,
     Workers,
     console,
     prepare_streams,
@@ -32,17 +28,11 @@ from mmaction_lite.cli.options import (
     track,
     warn,
 )
-from mmaction_lite.errors import Interrupted, MissingSplitError, UserError, VideoError
-from mmaction_lite.files import write_atomically
+from mmaction_lite.errors import Interrupted, UserError
 from mmaction_lite.training.signals import exit_signals
-
-if TYPE_CHECKING:
-    from mmaction_lite.inference.scores import Evaluation
 
 # Base class of typer's exceptions for wrong options and arguments, which has no public name.
 ClickException: Any = typer.BadParameter.__mro__[2]
-
-MOST_CONFUSED_PAIRS = 10_000  # in the JSON object of `test`
 
 app = typer.Typer(
     help="Video action recognition: train, test, predict, report.",
@@ -257,165 +247,8 @@ def convert(
     show(str(convert_file(path, chosen, out, names, keep_protocol=keep_protocol or entry is not None)))
 
 
-@app.command("test")
-def test(
-    weights: Weights,
-    data: Data,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
-    ] = None,
-    protocol: Annotated[
-        Literal["val", "test"],
-        typer.Option(help="Protocol and split: those of validation or those of the test."),
-    ] = "test",
-    dump: Annotated[
-        Path | None, typer.Option(help="Write the scores of all videos to this .npz file.")
-    ] = None,
-    per_class: Annotated[
-        Path | None, typer.Option(help="Write the results of every class to this .csv file.")
-    ] = None,
-    amp: Amp = None,
-    int8: Annotated[
-        bool,
-        typer.Option(
-            "--int8", help="Quantize the model to 8 bits, on a CPU; takes about a quarter of the time."
-        ),
-    ] = False,
-    compile: Compile = None,
-    device: Device = "auto",
-    workers: Workers = None,
-    hang_seconds: HangSeconds = 120.0,
-    offline: Offline = False,
-    as_json: Json = False,
-) -> None:
-    """Test weights on the test split, or on the val split if the data set has no test split."""
-    from mmaction_lite.data.annotations.splits import read_split
-    from mmaction_lite.data.loading.workers import WorkerSettings
-    from mmaction_lite.distributed import init_distributed
-    from mmaction_lite.inference.evaluate import evaluate
-    from mmaction_lite.inference.scores import check_scores_out
-    from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.tasks.class_table import check_table_out, to_csv
-    from mmaction_lite.weights.card import card_of, load
-
-    if dump is not None:
-        check_scores_out(dump)
-    if per_class is not None:
-        check_table_out(per_class)
-    settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
-    model = load(weights, get_recipe(recipe) if recipe else None)
-    card = card_of(model)
-    samples = read_split(data, protocol, card.classes)
-    for note in samples.notes:
-        warn(f"note: {note}")
-    try:
-        calibration = read_split(data, "train", card.classes) if int8 else None
-    except MissingSplitError:
-        calibration = samples
-    device = "cpu" if int8 and device == "auto" else device
-    start(device)
-    with init_distributed(device) as context:
-        result = evaluate(
-            model.to(context.device),
-            samples,
-            card.val if protocol == "val" else card.test,
-            task=card.task,
-            precision=amp or "float32",
-            compile=compile,
-            calibration=calibration,
-            workers=replace(settings, num_workers=settings.count(context.local_world_size)),
-            track=track if context.is_main_process else None,
-            context=context,
-        )
-    if dump is not None and context.is_main_process:
-        result.save(dump)
-    if per_class is not None and context.is_main_process:
-        table = to_csv(result.per_class())
-        check_table_out(per_class)
-        write_atomically(per_class, lambda file: file.write(table))
-    if context.is_main_process:
-        _print_test(result, weights, as_json)
-
-
-def _print_test(result: "Evaluation", weights: str | Path, as_json: bool) -> None:
-    """Print the results of `test`."""
-    from mmaction_lite.report.run_folder import validation_source
-
-    source = validation_source(Path(weights))
-    is_chosen_here = source is not None and Path(source).absolute() == Path(result.source).absolute()
-    if is_chosen_here:
-        warn(
-            f"note: the videos of {result.source} chose these weights in training, so the accuracy is "
-            "optimistic; measure it on videos that the training did not use"
-        )
-    if as_json:
-        return print_json(
-            {
-                **result.metrics,
-                "videos": len(result.labels),
-                "unreadable": len(result.faults),
-                "intervals": result.intervals(),
-                "per_class": result.per_class(),
-                "confusion": result.confused_pairs(MOST_CONFUSED_PAIRS),
-                "chose_weights": is_chosen_here,
-                "faults": [fault._asdict() for fault in result.faults],
-                "protocol": result.protocol_line,
-                "weights": str(weights),
-            }
-        )
-    for fault in result.faults:
-        warn(f"unreadable, scored as incorrect: {fault.reason}")
-    show(result.describe(digits=2, has_intervals=True))
-    show(result.protocol_line)
-
-
-@app.command()
-def predict(
-    weights: Weights,
-    videos: Annotated[
-        list[Path],
-        typer.Argument(help="Video files, folders of frames or of clips, or patterns such as 'x/*.mp4'."),
-    ],
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of classes to print per video [default: 5; with --json: all]."),
-    ] = None,
-    device: Device = "auto",
-    offline: Offline = False,
-    as_json: Json = False,
-) -> None:
-    """Predict the classes of videos."""
-    from mmaction_lite.data.tools.find import find_clips
-    from mmaction_lite.inference.predict import load_for_inference, predictions
-    from mmaction_lite.recipes import get_recipe
-
-    model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(start(device))
-    videos = find_clips(videos)
-    rows: list[dict[str, Any]] = []
-    for video in videos:
-        try:
-            result = next(predictions(model, [video]))
-        except VideoError as error:  # continue with the other videos
-            rows.append({"video": str(video), "error": str(error)})
-            warn(str(error))
-            continue
-        labels = [
-            {"label": label, "score": float(s)} for label, s in zip(result.labels, result.scores, strict=True)
-        ]
-        rows.append({"video": str(video), "predictions": labels[:top], "protocol": str(result.protocol)})
-        if not as_json:
-            best = ", ".join(f"{row['label']} {row['score']:.3f}" for row in labels[: top or 5])
-            show(f"{video}: {best}")
-    protocols = {row["protocol"] for row in rows if "protocol" in row}
-    if protocols and not as_json:
-        show(" ".join(protocols))
-    if as_json:
-        print_json({"videos": rows})
-    if any("error" in row for row in rows):
-        raise typer.Exit(2)
+app.command()(scores.test)
+app.command()(predict.predict)
 
 
 @app.command()

@@ -1,16 +1,10 @@
-import csv
 import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -60,75 +54,6 @@ def test_json_is_one_object_on_standard_output(run, trained, tiny):
     facts = json.loads(output)["splits"]["train"]
     assert (facts["source"], facts["videos"], facts["unreadable"]) == (f"{tiny}/train", 12, 0)
     assert facts["videos_per_class"] == {"min": 6, "max": 6}
-
-
-def test_int8_on_the_command_line_and_in_the_documentation(run, trained, tiny, tmp_path, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-    (block,) = re.findall(r"^```python\n([^`]*quantize[^`]*)^```", page, re.MULTILINE)
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "mine").symlink_to(trained)
-    monkeypatch.chdir(tmp_path)
-    found: dict[str, Any] = {"clips": [torch.rand(2, 3, 8, 42, 56)]}
-    exec(block, found)
-    with torch.no_grad():
-        assert found["fast"](found["clips"][0]).shape == (2, 2)
-    code, output, error = run("test", trained, "--data", tiny, "--int8", "--workers", 0, "--json")
-    assert code == 0, error
-    assert "; int8; 6 videos" in json.loads(output)["protocol"]
-
-
-def test_predict_continues_after_a_broken_video(run, trained, tiny, tmp_path):
-    (tmp_path / "broken.mp4").write_bytes(b"")
-    clip = tiny / "val" / "up" / "12.mp4"
-    code, output, error = run("predict", trained, tmp_path / "broken.mp4", clip)
-    assert code == 2
-    assert output.startswith(f"{clip}: ")
-    assert output.splitlines()[-1].startswith(
-        "1x1x8 frames: 1 clip × 1 crop (CenterCrop 42x56 of short side 48"
-    )
-    assert "broken.mp4" in error
-
-
-def test_dumped_scores_are_the_printed_ones(run, trained, tiny, tmp_path):
-    code, output, _ = run(
-        "test", trained, "--data", tiny, "--dump", tmp_path / "s.npz", "--workers", 0, "--json"
-    )
-    assert code == 0
-    with np.load(tmp_path / "s.npz") as saved:
-        assert (saved["scores"].argmax(1) == saved["labels"]).mean() == json.loads(output)["top1"]
-
-
-def test_test_lists_every_class_with_intervals(run, trained, tiny, tmp_path):
-    table = tmp_path / "classes.csv"
-    arguments = ("test", trained, "--data", tiny, "--workers", 0, "--per-class", table)
-    code, output, error = run(*arguments)
-    assert code == 0, error
-    assert re.search(r"^top-1 [\d.]+% \(95% interval [\d.]+ to [\d.]+%\), mean class [\d.]+%$", output, re.M)
-    assert f"note: the videos of {tiny}/val chose these weights in training" in error
-    rows = list(csv.DictReader(table.read_text().splitlines()))
-    code, output, _ = run(*arguments, "--json")  # the table is ours, and may be replaced
-    assert code == 0
-    found = json.loads(output)
-    assert [(row["name"], int(row["videos"])) for row in rows] == [("down", 3), ("up", 3)]
-    assert [(row["name"], row["videos"]) for row in found["per_class"]] == [("down", 3), ("up", 3)]
-    correct = sum(row["correct"] for row in found["per_class"])
-    assert correct / 6 == found["top1"]
-    assert sum(pair["videos"] for pair in found["confusion"]) == 6 - correct
-    assert found["intervals"]["top1"][0] <= found["top1"] <= found["intervals"]["top1"][1]
-    assert found["chose_weights"] is True
-    table.write_text("my own\n")
-    for name in ("classes.csv", "classes.txt"):
-        code, _, error = run(*arguments[:-1], tmp_path / name)
-        assert code == 2
-    assert table.read_text() == "my own\n"
-
-
-def test_the_note_on_the_split_that_chose_the_weights_needs_a_run_folder(run, trained, tiny, tmp_path):
-    (tmp_path / "mine.safetensors").write_bytes((trained / "weights.safetensors").read_bytes())
-    shutil.copytree(tiny / "val", tmp_path / "data" / "test")
-    for weights, data in ((tmp_path / "mine.safetensors", tiny), (trained, tmp_path / "data")):
-        code, _, error = run("test", weights, "--data", data, "--workers", 0)
-        assert (code, "chose these weights" in error) == (0, False)
 
 
 def test_weights_start_another_training_with_other_classes(run, trained, tiny, tmp_path, motions_recipe):

@@ -1,0 +1,142 @@
+"""Commands that compute and use the scores of a split: `test`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mmaction_lite.cli.options import (
+    Amp,
+    Compile,
+    Data,
+    Device,
+    HangSeconds,
+    Json,
+    Offline,
+    Weights,
+    Workers,
+    print_json,
+    show,
+    start,
+    track,
+    warn,
+)
+from mmaction_lite.errors import MissingSplitError
+from mmaction_lite.files import write_atomically
+
+if TYPE_CHECKING:
+    from mmaction_lite.inference.scores import Evaluation
+
+MOST_CONFUSED_PAIRS = 10_000  # in the JSON object of `test`
+
+
+def test(
+    weights: Weights,
+    data: Data,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
+    ] = None,
+    protocol: Annotated[
+        Literal["val", "test"],
+        typer.Option(help="Protocol and split: those of validation or those of the test."),
+    ] = "test",
+    dump: Annotated[
+        Path | None, typer.Option(help="Write the scores of all videos to this .npz file.")
+    ] = None,
+    per_class: Annotated[
+        Path | None, typer.Option(help="Write the results of every class to this .csv file.")
+    ] = None,
+    amp: Amp = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="Quantize the model to 8 bits, on a CPU; takes about a quarter of the time."
+        ),
+    ] = False,
+    compile: Compile = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    hang_seconds: HangSeconds = 120.0,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Test weights on the test split, or on the val split if the data set has no test split."""
+    from mmaction_lite.data.annotations.splits import read_split
+    from mmaction_lite.data.loading.workers import WorkerSettings
+    from mmaction_lite.distributed import init_distributed
+    from mmaction_lite.inference.evaluate import evaluate
+    from mmaction_lite.inference.scores import check_scores_out
+    from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.tasks.class_table import check_table_out, to_csv
+    from mmaction_lite.weights.card import card_of, load
+
+    if dump is not None:
+        check_scores_out(dump)
+    if per_class is not None:
+        check_table_out(per_class)
+    settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
+    model = load(weights, get_recipe(recipe) if recipe else None)
+    card = card_of(model)
+    samples = read_split(data, protocol, card.classes)
+    for note in samples.notes:
+        warn(f"note: {note}")
+    try:
+        calibration = read_split(data, "train", card.classes) if int8 else None
+    except MissingSplitError:
+        calibration = samples
+    device = "cpu" if int8 and device == "auto" else device
+    start(device)
+    with init_distributed(device) as context:
+        result = evaluate(
+            model.to(context.device),
+            samples,
+            card.val if protocol == "val" else card.test,
+            task=card.task,
+            precision=amp or "float32",
+            compile=compile,
+            calibration=calibration,
+            workers=replace(settings, num_workers=settings.count(context.local_world_size)),
+            track=track if context.is_main_process else None,
+            context=context,
+        )
+    if dump is not None and context.is_main_process:
+        result.save(dump)
+    if per_class is not None and context.is_main_process:
+        table = to_csv(result.per_class())
+        check_table_out(per_class)
+        write_atomically(per_class, lambda file: file.write(table))
+    if context.is_main_process:
+        _print_test(result, weights, as_json)
+
+
+def _print_test(result: "Evaluation", weights: str | Path, as_json: bool) -> None:
+    """Print the results of `test`."""
+    from mmaction_lite.report.run_folder import validation_source
+
+    source = validation_source(Path(weights))
+    is_chosen_here = source is not None and Path(source).absolute() == Path(result.source).absolute()
+    if is_chosen_here:
+        warn(
+            f"note: the videos of {result.source} chose these weights in training, so the accuracy is "
+            "optimistic; measure it on videos that the training did not use"
+        )
+    if as_json:
+        return print_json(
+            {
+                **result.metrics,
+                "videos": len(result.labels),
+                "unreadable": len(result.faults),
+                "intervals": result.intervals(),
+                "per_class": result.per_class(),
+                "confusion": result.confused_pairs(MOST_CONFUSED_PAIRS),
+                "chose_weights": is_chosen_here,
+                "faults": [fault._asdict() for fault in result.faults],
+                "protocol": result.protocol_line,
+                "weights": str(weights),
+            }
+        )
+    for fault in result.faults:
+        warn(f"unreadable, scored as incorrect: {fault.reason}")
+    show(result.describe(digits=2, has_intervals=True))
+    show(result.protocol_line)
