@@ -25,6 +25,7 @@ from mmaction_lite.data.views.crops import RandomCrop
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.samplers import TimedClips
 from mmaction_lite.errors import UserError
+from mmaction_lite.inference.windows import Windows
 from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
@@ -209,7 +210,7 @@ NO_SETTINGS = {
     *("Ignored", "LoaderReport", "Mistake", "Name", "PacketIndex", "Prediction", "Prepare", "Ratio"),
     *("Report", "RunFolder", "Samples", "Scores", "TrainingState"),
     *("_ClassFolder", "_Column", "_Resolved", "Labels", "StoredSettings", "TarIndex", "TensorFile"),
-    *("WeightsEntry",),
+    *("WeightsEntry", "WindowPlan"),
 }
 
 
@@ -243,6 +244,7 @@ EXAMPLES = {
             list(SETTINGS),
             ModelCard.of(get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb"), ("a", "b")),
             TimedClips(clip_len=8, target_fps=4.0),
+            Windows(seconds=2.0, stride=0.5),
             RandomCrop(size=(8, 8)),
             ColorJitter(),
             RandAugment(),

@@ -114,6 +114,8 @@ class SegmentOf:
         name: for messages.
 
     Attributes:
+        whole: the whole video.
+        first: number of the first frame of the segment in the whole video.
         note: the warning of the source, if any, and one if the segment ends after the end of the video.
 
     Raises:
@@ -121,15 +123,15 @@ class SegmentOf:
     """
 
     def __init__(self, source: Source, segment: Segment, name: str):
-        self._source = source
+        self.whole = source
         whole = len(source)
         first, end = (
             segment[:2]
             if segment.in_frames
             else (source.index_at(segment.start), source.index_at(segment.end))
         )
-        self._first, self._end = int(first), int(min(end, whole))
-        if self._first >= self._end:
+        self.first, self._end = int(first), int(min(end, whole))
+        if self.first >= self._end:
             unit = "" if segment.in_frames else f" at {source.fps:g} frames per second"
             raise VideoError(f"{name}: the segment contains no frame; the video has {whole} frames{unit}")
         self.fps, self.size, self.codec = source.fps, source.size, source.codec
@@ -139,7 +141,7 @@ class SegmentOf:
         self.note = "; ".join(filter(None, [getattr(source, "note", ""), short]))
 
     def __len__(self) -> int:
-        return self._end - self._first
+        return self._end - self.first
 
     def index_at(self, seconds: float) -> int:
         """See `Source`; time 0 is the start of the segment."""
@@ -149,7 +151,7 @@ class SegmentOf:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._source.__exit__(*exception)
+        self.whole.__exit__(*exception)
 
     def frames(
         self,
@@ -163,7 +165,7 @@ class SegmentOf:
         if wanted.min() < 0 or wanted.max() >= len(self):
             found = f"{wanted.min()} to {wanted.max()}"
             raise IndexError(f"frames {found} of a segment: out of range; expected 0 to {len(self) - 1}")
-        return self._source.frames(wanted + self._first, box, size, antialias)
+        return self.whole.frames(wanted + self.first, box, size, antialias)
 
 
 def open_sample(samples: Samples, sample: int) -> Source:

@@ -229,15 +229,27 @@ class Video:
         for _ in range(3):
             try:
                 return read()
-            except UnknownSizeError:
-                self._measure()
-            except StaleIndexError:
-                self._renew()
-            except MispredictedError:
-                if self._index.is_learned:
-                    break
-                self._relearn()
-        raise VideoError(f"{self.name}: the decoder returns other frames each time; re-encode the file")
+            except (UnknownSizeError, MispredictedError) as error:
+                self.learn_from(error)
+        raise self._unsteady()
+
+    def learn_from(self, error: VideoError) -> None:
+        """Learn what reading the file again requires, after it raised `error`.
+
+        Raises:
+            VideoError: reading again cannot succeed.
+        """
+        if isinstance(error, UnknownSizeError):
+            self._measure()
+        elif isinstance(error, StaleIndexError):
+            self._renew()
+        elif self._index.is_learned:
+            raise self._unsteady()
+        else:
+            self._relearn()
+
+    def _unsteady(self) -> VideoError:
+        return VideoError(f"{self.name}: the decoder returns other frames each time; re-encode the file")
 
     def _renew(self) -> None:
         """Make the index again.
