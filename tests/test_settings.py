@@ -24,6 +24,7 @@ from mmaction_lite.data.views.augment import ColorJitter, RandAugment, RandomEra
 from mmaction_lite.data.views.crops import RandomCrop
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.samplers import TimedClips
+from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.windows import Windows
 from mmaction_lite.recipes import get_recipe, list_recipes
@@ -245,6 +246,7 @@ EXAMPLES = {
             ModelCard.of(get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb"), ("a", "b")),
             TimedClips(clip_len=8, target_fps=4.0),
             Windows(seconds=2.0, stride=0.5),
+            Temperature(value=1.5),
             RandomCrop(size=(8, 8)),
             ColorJitter(),
             RandAugment(),

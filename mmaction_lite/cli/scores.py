@@ -22,7 +22,7 @@ from mmaction_lite.cli.options import (
     track,
     warn,
 )
-from mmaction_lite.errors import MissingSplitError
+from mmaction_lite.errors import MissingSplitError, UserError
 from mmaction_lite.files import write_atomically
 
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ def test(
         typer.Option(help="Protocol and split: those of validation or those of the test."),
     ] = "test",
     dump: Annotated[
-        Path | None, typer.Option(help="Write the scores of all videos to this .npz file.")
+        Path | None, typer.Option(help="Write the scores of all videos to this .npz or .parquet file.")
     ] = None,
+    dump_views: Annotated[
+        bool, typer.Option("--dump-views", help="Store the logits of every view as well; needs --dump.")
+    ] = False,
     per_class: Annotated[
         Path | None, typer.Option(help="Write the results of every class to this .csv file.")
     ] = None,
@@ -66,11 +69,14 @@ def test(
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.distributed import init_distributed
     from mmaction_lite.inference.evaluate import evaluate
-    from mmaction_lite.inference.scores import check_scores_out
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.tasks.class_table import check_table_out, to_csv
+    from mmaction_lite.tasks.score_files import check_scores_out
     from mmaction_lite.weights.card import card_of, load
+    from mmaction_lite.weights.fingerprint import fingerprint_of_weights
 
+    if dump_views and dump is None:
+        raise UserError("--dump-views adds logits to a score file; pass the file as --dump")
     if dump is not None:
         check_scores_out(dump)
     if per_class is not None:
@@ -78,6 +84,7 @@ def test(
     settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
     model = load(weights, get_recipe(recipe) if recipe else None)
     card = card_of(model)
+    checksum = fingerprint_of_weights(model) if dump is not None else None
     samples = read_split(data, protocol, card.classes)
     for note in samples.notes:
         warn(f"note: {note}")
@@ -97,11 +104,12 @@ def test(
             compile=compile,
             calibration=calibration,
             workers=replace(settings, num_workers=settings.count(context.local_world_size)),
+            keep_views=dump_views,
             track=track if context.is_main_process else None,
             context=context,
         )
     if dump is not None and context.is_main_process:
-        result.save(dump)
+        replace(result, weights=checksum).save(dump)
     if per_class is not None and context.is_main_process:
         table = to_csv(result.per_class())
         check_table_out(per_class)

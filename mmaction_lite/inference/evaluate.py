@@ -17,7 +17,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.inference.scores import (
     Evaluation,
     chunk_views,
-    compute_scores,
+    compute_logits,
     device_of,
 )
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
@@ -43,6 +43,7 @@ def evaluate(
     calibration: Samples | None = None,
     workers: WorkerSettings = IN_PROCESS,
     cache: VideoCache | None = None,
+    keep_views: bool = False,
     track: Track | None = None,
     context: DistributedContext | None = None,
 ) -> Evaluation:
@@ -63,6 +64,7 @@ def evaluate(
             (`quantize_for_inference`). None: no int8.
         workers: decoding worker processes.
         cache: decoded videos, read instead of the files.
+        keep_views: whether to keep the logits of all views; takes memory for N * V * K numbers.
         track: wraps the batches to show progress: (iterable, total, title).
         context: of several processes, each evaluates its slice of the videos and all return all scores.
 
@@ -83,14 +85,22 @@ def evaluate(
     loader = evaluation_loader(dataset, num_videos, workers, pin=pin, rank=rank, world_size=world_size)
     scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
     faults: list[Fault] = []
-    settings = {"probabilities": task.probabilities, "precision": precision, "is_compiled": bool(compile)}
+    view_logits: np.ndarray | None = None
+    settings = {"precision": precision, "is_compiled": bool(compile)}
     for clips in track(loader, len(loader), f"testing {samples.source}") if track else loader:
         faults += [fault for clip in clips for fault in clip.faults]
         read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
         if read:
-            scores[list(read)] = compute_scores(model, list(read.values()), protocol, **settings)
+            logits = compute_logits(model, list(read.values()), protocol, **settings)
+            scores[list(read)] = protocol.average_logits(logits, task.probabilities).cpu().numpy()
+            if keep_views and view_logits is None:
+                view_logits = np.full((len(samples), *logits.shape[1:]), np.nan, np.float32)
+            if view_logits is not None:
+                view_logits[list(read)] = logits.float().cpu().numpy()
     if context is not None:
-        scores, faults = _gather(scores[rank_slice(len(samples), rank, world_size)], faults, context)
+        own = rank_slice(len(samples), rank, world_size)
+        own_views = None if view_logits is None else view_logits[own]
+        scores, faults, view_logits = _gather(scores[own], faults, own_views, context)
     release_memory()
     if len(faults) == len(samples):
         raise UserError(
@@ -107,15 +117,28 @@ def evaluate(
         task=task,
         precision="int8" if calibration is not None else precision,
         compile=compile,
+        view_logits=view_logits,
     )
 
 
 def _gather(
-    scores: np.ndarray, faults: list[Fault], context: DistributedContext
-) -> tuple[np.ndarray, list[Fault]]:
-    """Return the scores and faults of all processes, in the order of the samples."""
-    parts = context.all_gather((scores, faults))
-    return np.concatenate([part for part, _ in parts]), [fault for _, part in parts for fault in part]
+    scores: np.ndarray, faults: list[Fault], view_logits: np.ndarray | None, context: DistributedContext
+) -> tuple[np.ndarray, list[Fault], np.ndarray | None]:
+    """Return scores, faults and logits of the views of all processes, in the order of the samples."""
+    parts = context.all_gather((scores, faults, view_logits))
+    shape = next((views.shape[1:] for _, _, views in parts if views is not None), None)
+    if shape is not None:  # a process without a readable video knows no shape
+        view_logits = np.concatenate(
+            [
+                np.full((len(own), *shape), np.nan, np.float32) if views is None else views
+                for own, _, views in parts
+            ]
+        )
+    return (
+        np.concatenate([own for own, _, _ in parts]),
+        [fault for _, own, _ in parts for fault in own],
+        view_logits,
+    )
 
 
 def _task_of(model: nn.Module) -> Task:

@@ -1,7 +1,6 @@
 """Compute the scores of videos under a protocol; the scores of a whole split and their files."""
 
 import inspect
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,9 @@ from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.device import CompileMode, Precision, reusing_memory
 from mmaction_lite.errors import UserError
-from mmaction_lite.files import check_replaceable, write_atomically
 from mmaction_lite.tasks.class_table import class_table, mistake_table
 from mmaction_lite.tasks.metrics import describe, intervals_of
-from mmaction_lite.tasks.named import task_to_json
+from mmaction_lite.tasks.score_files import Scores, write_scores
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
 
@@ -43,6 +41,8 @@ class Evaluation:
         task: kind of labels.
         precision: of the forward pass.
         compile: mode of `torch.compile`, or None.
+        weights: fingerprint of the weights, see `fingerprint_of_weights`; None if unknown.
+        view_logits: logits of every view, float32 (N, V, K), windows as further views; None if not kept.
     """
 
     scores: np.ndarray
@@ -55,6 +55,8 @@ class Evaluation:
     task: Task = field(default_factory=SingleLabel)
     precision: Precision | Literal["int8"] = "float32"
     compile: CompileMode | None = None
+    weights: str | None = None
+    view_logits: np.ndarray | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -95,38 +97,24 @@ class Evaluation:
         return f"{self.protocol}; {arithmetic}{videos}"
 
     def save(self, path: Path) -> None:
-        """Write the scores to an `.npz` file: paths, labels, scores, class_names, protocol, task.
+        """Write the scores to a score file, `.npz` or `.parquet`; see `write_scores`.
 
         Raises:
             UserError: `path` is a file that is not a score file, or cannot be written.
         """
-        check_scores_out(path)
-        arrays = {
-            "paths": np.array(self.paths),
-            "labels": self.labels,
-            "scores": self.scores,
-            "class_names": np.array(self.classes),
-            "protocol": np.array(self.protocol_line),
-            "task": np.array(task_to_json(self.task)),
-        }
-        write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
-
-
-def check_scores_out(path: Path) -> None:
-    """Check that scores can be written to `path`; an earlier score file is replaced.
-
-    Raises:
-        UserError: the name does not end in .npz, or see `check_replaceable`.
-    """
-    if path.suffix.lower() != ".npz":
-        raise UserError(f"{path}: scores are written as .npz; expected a file name ending in .npz")
-    check_replaceable(path, "a score file of mmaction-lite", _is_score_file)
-
-
-def _is_score_file(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-    return names >= {f"{name}.npy" for name in ("paths", "labels", "scores", "class_names", "protocol")}
+        table = Scores(
+            file=path,
+            paths=self.paths,
+            labels=self.labels,
+            scores=self.scores,
+            class_names=list(self.classes),
+            protocol=self.protocol_line,
+            task=self.task,
+            weights=self.weights,
+            views=self.protocol.num_views,
+            view_logits=self.view_logits,
+        )
+        write_scores(table)
 
 
 def compute_scores(
@@ -138,19 +126,43 @@ def compute_scores(
     precision: Precision = "float32",
     is_compiled: bool = False,
 ) -> np.ndarray:
-    """Compute the scores of a few videos under a protocol.
+    """Compute the scores of a few videos under a protocol, float32 (len(videos), K).
+
+    Args:
+        model: see `compute_logits`, as `videos`, `protocol`, `precision` and `is_compiled`.
+        videos: clips of each video.
+        protocol: views, normalization, averaging and window.
+        probabilities: converts logits (..., K) to probabilities; see `Task.probabilities`.
+        precision: autocast to this dtype.
+        is_compiled: whether `model` is compiled.
+
+    Raises:
+        UserError: the protocol has a window that the model cannot classify.
+    """
+    logits = compute_logits(model, videos, protocol, precision=precision, is_compiled=is_compiled)
+    return protocol.average_logits(logits, probabilities).cpu().numpy()
+
+
+def compute_logits(
+    model: nn.Module,
+    videos: list[Tensor],
+    protocol: Protocol,
+    *,
+    precision: Precision = "float32",
+    is_compiled: bool = False,
+) -> Tensor:
+    """Compute the logits of all views of a few videos under a protocol.
 
     Args:
         model: maps (B, C, T, H, W) to logits (B, K), in evaluation mode.
         videos: uint8 (num_clips, T, H, W, C) each, as `Protocol.read` returns them. They are copied to the
             device of the model.
         protocol: views, normalization, averaging and window.
-        probabilities: converts logits (..., K) to probabilities; see `Task.probabilities`.
         precision: autocast to this dtype.
         is_compiled: whether `model` is compiled.
 
     Returns:
-        float32 (len(videos), K).
+        (len(videos), V, K) on the device of the model. Windows are further views.
 
     Raises:
         UserError: the protocol has a window that the model cannot classify.
@@ -167,9 +179,7 @@ def compute_scores(
             # A replayed CUDA graph writes its next output to the same memory.
             parts.append(model(inputs, **options).clone())
     logits = torch.cat(parts).unflatten(0, (len(videos), protocol.num_views))
-    if protocol.window is not None:
-        logits = logits.flatten(1, 2)  # windows are further views
-    return protocol.average_logits(logits, probabilities).cpu().numpy()
+    return logits if protocol.window is None else logits.flatten(1, 2)
 
 
 def forward_options(model: nn.Module, protocol: Protocol) -> dict[str, int]:

@@ -12,9 +12,9 @@ from PIL import Image
 from mmaction_lite.data.annotations.paths import exists
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.report.figures import data_uri, matrix_image
-from mmaction_lite.report.scores import Scores
 from mmaction_lite.tasks.class_table import class_names_of, class_table, mistake_table, to_csv
 from mmaction_lite.tasks.metrics import intervals_of, readable_videos
+from mmaction_lite.tasks.score_files import Scores
 from mmaction_lite.tasks.task import ClassResults
 
 Row = dict[str, Any]

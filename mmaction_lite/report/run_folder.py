@@ -8,8 +8,8 @@ from typing import Any
 
 from mmaction_lite.errors import UserError, reading
 from mmaction_lite.files import read_json_lines
-from mmaction_lite.report.scores import Scores, read_scores
 from mmaction_lite.tasks.metrics import TITLES
+from mmaction_lite.tasks.score_files import Scores, read_scores
 
 Row = dict[str, Any]
 

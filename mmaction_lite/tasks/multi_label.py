@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -93,8 +94,7 @@ class MultiLabel:
         mean_average_precision: mean of `average_precision` over the classes that have videos. top1: share of
         the videos whose highest-scoring class is one of their true classes.
         """
-        best = np.nan_to_num(scores, nan=-1).argmax(1)
-        correct = targets[np.arange(len(targets)), best] & ~np.isnan(scores).any(1)
+        correct = self.are_correct(scores, targets)
         precision = average_precision(scores, targets)
         mean = float(np.nanmean(precision)) if targets.any() else 0.0
         return {"mean_average_precision": mean, "top1": float(correct.mean())}
@@ -102,6 +102,24 @@ class MultiLabel:
     def shown_metrics(self, num_classes: int) -> tuple[str, ...]:
         """Return the metrics to show."""
         return "mean_average_precision", "top1"
+
+    @property
+    def temperature_scale(self) -> Literal["log_probability", "log_odds"]:
+        """Logits of a probability that a temperature divides: the log odds."""
+        return "log_odds"
+
+    def are_correct(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return whether the highest-scoring class is one of the true classes, bool (N,)."""
+        best = np.nan_to_num(scores, nan=-1).argmax(1)
+        return targets[np.arange(len(targets)), best] & ~np.isnan(scores).any(1)
+
+    def confidences(self, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probability of every class of every video, float (N * K,), and whether it is true."""
+        return scores.ravel(), targets.ravel()
+
+    def likelihoods(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the probability of the presence or absence of every class, float (N * K,)."""
+        return np.where(targets, scores, 1 - scores).ravel()
 
     def log_loss(self, scores: np.ndarray, targets: np.ndarray) -> float:
         """Return the mean binary cross entropy over videos and classes."""

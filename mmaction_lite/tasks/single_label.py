@@ -129,6 +129,25 @@ class SingleLabel:
         """Return the metrics to show; without top5 if there are at most five classes."""
         return ("top1", "top5", "mean_class") if num_classes > 5 else ("top1", "mean_class")
 
+    @property
+    def temperature_scale(self) -> Literal["log_probability", "log_odds"]:
+        """Logits of a probability that a temperature divides; see `Task.temperature_scale`."""
+        return "log_probability" if self.criterion == "cross_entropy" else "log_odds"
+
+    def are_correct(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return whether the true class alone has the highest score, bool (N,); see `ranks`."""
+        return ranks(scores, targets) == 0
+
+    def confidences(self, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probability of the predicted class, float (N,), and whether it is correct, bool (N,)."""
+        return scores.max(1), self.are_correct(scores, targets)
+
+    def likelihoods(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the probability of the true class, float (N,); with sigmoids, of all decisions, (N * K,)."""
+        if self.criterion == "cross_entropy":
+            return scores[np.arange(len(targets)), targets]
+        return np.where(targets[:, None] == np.arange(scores.shape[1]), scores, 1 - scores).ravel()
+
     def log_loss(self, scores: np.ndarray, targets: np.ndarray) -> float:
         """Return the mean negative logarithm of the probability of the true class."""
         own = scores[np.arange(len(targets)), targets]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -179,6 +179,40 @@ class Task(Protocol):
 
     def shown_metrics(self, num_classes: int) -> tuple[str, ...]:
         """Return the names of the metrics to show, in order; without those that are always 100 %."""
+        ...
+
+    @property
+    def temperature_scale(self) -> Literal["log_probability", "log_odds"]:
+        """Logits of a probability p that a temperature divides: log(p) or log(p / (1 - p))."""
+        ...
+
+    def are_correct(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return whether each video is correct as top-1 accuracy counts it, bool (N,).
+
+        Args:
+            scores: probabilities, float (N, K). Rows of NaN, unreadable videos, are incorrect.
+            targets: see `targets`.
+        """
+        ...
+
+    def confidences(self, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probability of each decision, float (M,), and whether it is correct, bool (M,).
+
+        Args:
+            scores: probabilities, float (N, K), without unreadable videos.
+            targets: see `targets`.
+        """
+        ...
+
+    def likelihoods(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the probability that the scores give to each label, float (M,).
+
+        The mean of their negative logarithms is a proper score: it is lowest for the true probabilities.
+
+        Args:
+            scores: probabilities, float (N, K), without unreadable videos.
+            targets: see `targets`.
+        """
         ...
 
     def log_loss(self, scores: np.ndarray, targets: np.ndarray) -> float:

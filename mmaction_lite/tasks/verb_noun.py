@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -132,9 +132,8 @@ class VerbNoun:
         """
         found = {}
         (verbs, nouns), true_verbs, true_nouns = self._split(scores), targets[:, 0], targets[:, 1]
-        rows = zip(verbs, nouns, true_verbs, true_nouns, strict=True)
         all_ranks = {
-            "action": np.array([self._action_rank(*row) for row in rows]),
+            "action": self._action_ranks(scores, targets),
             "verb": ranks(verbs, true_verbs),
             "noun": ranks(nouns, true_nouns),
         }
@@ -148,13 +147,30 @@ class VerbNoun:
         sizes = {"action": self.num_verbs * num_nouns, "verb": self.num_verbs, "noun": num_nouns}
         return tuple(f"{name}_top{k}" for name, size in sizes.items() for k in ((1, 5) if size > 5 else (1,)))
 
+    @property
+    def temperature_scale(self) -> Literal["log_probability", "log_odds"]:
+        """Logits of a probability that a temperature divides; see `Task.temperature_scale`."""
+        return "log_probability"
+
+    def are_correct(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return whether the true action alone has the highest probability, bool (N,)."""
+        return self._action_ranks(scores, targets) == 0
+
+    def confidences(self, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probability of the predicted action, float (N,), and whether it is correct, bool."""
+        verbs, nouns = self._split(scores)
+        return verbs.max(1) * nouns.max(1), self.are_correct(scores, targets)
+
+    def likelihoods(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the true verbs, then those of the true nouns, float (2 * N,)."""
+        rows = np.arange(len(targets))
+        groups = zip(self._split(scores), targets.T, strict=True)
+        return np.concatenate([group[rows, target] for group, target in groups])
+
     def log_loss(self, scores: np.ndarray, targets: np.ndarray) -> float:
         """Return the mean negative logarithm of the probabilities of the true verb and of the true noun."""
-        own = [
-            group[np.arange(len(targets)), target]
-            for group, target in zip(self._split(scores), targets.T, strict=True)
-        ]
-        return float(-np.log(np.maximum(np.stack(own), 1e-12)).mean()) + 0.0  # no -0.000
+        own = self.likelihoods(scores, targets)
+        return float(-np.log(np.maximum(own, 1e-12)).mean()) + 0.0  # no -0.000
 
     def ranked(self, scores: np.ndarray, classes: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
         """Return the 100 most probable actions, such as `open door`, and their probabilities, float32."""
@@ -202,6 +218,11 @@ class VerbNoun:
     def _split_targets(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Split targets, int64 (B, 2), or dense ones, float (B, K), into those of verbs and of nouns."""
         return self._split(targets) if targets.is_floating_point() else (targets[:, 0], targets[:, 1])
+
+    def _action_ranks(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the rank of the true action of every video, float (N,); see `_action_rank`."""
+        rows = zip(*self._split(scores), targets[:, 0], targets[:, 1], strict=True)
+        return np.array([self._action_rank(*row) for row in rows], float)
 
     @staticmethod
     def _action_rank(verbs: np.ndarray, nouns: np.ndarray, true_verb: int, true_noun: int) -> float:

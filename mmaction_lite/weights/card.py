@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 import mmaction_lite.models as models
 from mmaction_lite.data.views import crops as transforms
-from mmaction_lite.data.views import normalize, protocol, views
+from mmaction_lite.data.views import normalize, protocol, temperature, views
 from mmaction_lite.data.views import samplers as clips
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError, describe, nearest, printable, reading
@@ -48,6 +48,7 @@ _TYPES = {
         transforms.TenCrop,
         normalize.Normalize,
         protocol.Protocol,
+        temperature.Temperature,
         views.TestViews,
         *TASKS.values(),
     )
@@ -126,6 +127,23 @@ class ModelCard:
     def starting_from(self, file: str, arguments: dict[str, Any]) -> "ModelCard":
         """Return the card of the model after loading `file`, which may have changed its `arguments`."""
         return dataclasses.replace(self, arguments=self.arguments | arguments, started_from=file)
+
+    def calibrated(self, value: float) -> "ModelCard":
+        """Return the card with a temperature in both protocols; see `Temperature`.
+
+        Raises:
+            UserError: the card has a temperature already, or `value` is out of range.
+        """
+        for known in (self.val, self.test):
+            if known.temperature is not None:
+                raise UserError(
+                    f"the weights have {known.temperature} already, and a further temperature would be "
+                    "applied to calibrated scores; expected weights without one. Use the file that it was "
+                    "computed for"
+                )
+        chosen = temperature.Temperature(value=value, scale=self.task.temperature_scale)
+        protocols = (dataclasses.replace(known, temperature=chosen) for known in (self.val, self.test))
+        return dataclasses.replace(self, **dict(zip(("val", "test"), protocols, strict=True)))
 
     def build(self, recipe: Recipe | None = None, device: str = "cpu") -> nn.Module:
         """Build the model with initial weights.

@@ -1,5 +1,10 @@
-"""Fingerprint of a network: its logits on a generated clip, to compare conversions on different machines."""
+"""Fingerprints of networks and of weights.
 
+The fingerprint of a network, its logits on a generated clip, compares conversions on different machines. That
+of weights is a checksum of the tensors.
+"""
+
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +27,18 @@ def generated_clip(num_frames: int) -> Tensor:
     channel = torch.arange(3).view(1, 1, 1, -1)
     wave = (row * (3 + channel) + column * 5 + time * 11 + channel * 40 + row * column // 16) % 512
     return (255 - (wave - 255).abs().clamp(max=255)).to(torch.uint8)[None, None]
+
+
+def fingerprint_of_weights(model: nn.Module) -> str:
+    """Return the checksum of the parameters and buffers of a model, 16 hexadecimal digits of SHA-256.
+
+    It does not depend on the file format, on the model card or on the device.
+    """
+    checksum = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        checksum.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        checksum.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return checksum.hexdigest()[:16]
 
 
 @torch.no_grad()

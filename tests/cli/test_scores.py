@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from mmaction_lite import load
 from mmaction_lite.cli import scores as command
+from mmaction_lite.tasks.score_files import read_scores
+from mmaction_lite.weights.card import card_of
+from mmaction_lite.weights.fingerprint import fingerprint_of_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,6 +41,27 @@ def test_dumped_scores_are_the_printed_ones(run, trained, tiny, tmp_path):
     assert code == 0
     with np.load(tmp_path / "s.npz") as saved:
         assert (saved["scores"].argmax(1) == saved["labels"]).mean() == json.loads(output)["top1"]
+
+
+def test_views_are_dumped_and_parquet_equals_npz(run, trained, tiny, tmp_path):
+    arguments = ("test", trained, "--data", tiny, "--workers", 0)
+    for name in ("s.npz", "s.parquet") if find_spec("pyarrow") else ("s.npz",):
+        code, _, error = run(*arguments, "--dump", tmp_path / name, "--dump-views")
+        assert code == 0, error
+    table = read_scores(tmp_path / "s.npz")
+    model = load(trained)
+    views = card_of(model).test.num_views
+    assert table.view_logits is not None
+    assert table.view_logits.shape == (6, views, 2)
+    assert (table.views, table.weights) == (views, fingerprint_of_weights(model))
+    again = card_of(model).test.average_logits(torch.from_numpy(table.view_logits), table.task.probabilities)
+    np.testing.assert_array_equal(table.scores, again.numpy())
+    if find_spec("pyarrow"):
+        other = read_scores(tmp_path / "s.parquet")
+        np.testing.assert_array_equal(other.scores, table.scores)
+        assert (other.paths, other.protocol) == (table.paths, table.protocol)
+    code, _, error = run(*arguments, "--dump-views")
+    assert (code, error) == (2, "error: --dump-views adds logits to a score file; pass the file as --dump\n")
 
 
 def test_test_lists_every_class_with_intervals(run, trained, tiny, tmp_path):

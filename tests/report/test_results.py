@@ -6,7 +6,7 @@ from PIL import Image
 
 from mmaction_lite.report.page import write_report
 from mmaction_lite.report.results import results_of, thumbnail
-from mmaction_lite.report.scores import read_scores
+from mmaction_lite.tasks.score_files import read_scores
 from tests.report.test_page import add_scores, decode, make_run, make_video
 
 

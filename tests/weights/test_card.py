@@ -232,3 +232,16 @@ def test_a_model_without_memory_is_not_initialized(card):
     assert all(tensor.is_meta for tensor in model.state_dict().values())
     assert "empty" in operations.names
     assert not any("normal" in name or "uniform" in name for name in operations.names)
+
+
+def test_a_temperature_is_part_of_both_protocols_and_cards_without_one_are_read(card):
+    hot = card.calibrated(1.7)
+    assert ModelCard.from_json(hot.to_json()) == hot
+    assert str(hot.test) == f"{card.test}, temperature 1.7"
+    assert str(hot.val) == f"{card.val}, temperature 1.7"
+    with pytest.raises(UserError, match=r"the weights have temperature 1\.7 already"):
+        hot.calibrated(1.2)
+    fields = json.loads(card.to_json())
+    for name in ("val", "test"):
+        del fields[name]["temperature"]  # as cards of earlier versions
+    assert ModelCard.from_json(json.dumps(fields)) == card

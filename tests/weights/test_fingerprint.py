@@ -10,7 +10,13 @@ import torch
 from mmaction_lite import load
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.card import ModelCard, save_weights
-from mmaction_lite.weights.fingerprint import check_fingerprint, differences, fingerprint, generated_clip
+from mmaction_lite.weights.fingerprint import (
+    check_fingerprint,
+    differences,
+    fingerprint,
+    fingerprint_of_weights,
+    generated_clip,
+)
 
 
 def test_the_clip_is_the_same_everywhere():
@@ -40,3 +46,16 @@ def test_equal_networks_have_equal_fingerprints_and_others_do_not(recipe, tmp_pa
     ):
         check_fingerprint(fingerprint(load(tmp_path / "b.safetensors")), found, "b")
     assert differences(found, found | {"classes": 3}) == ["2 classes instead of 3"]
+
+
+def test_the_checksum_of_weights_depends_on_their_values_and_names(recipe):
+    model = recipe.model(num_classes=2)
+    found = fingerprint_of_weights(model)
+    assert len(found) == 16
+    assert fingerprint_of_weights(deepcopy(model).train()) == found
+    assert fingerprint_of_weights(deepcopy(model).to(memory_format=torch.channels_last)) == found
+    changed = deepcopy(model)
+    with torch.no_grad():
+        changed.get_submodule("fc").bias[0] += 1e-6  # pyright: ignore
+    assert fingerprint_of_weights(changed) != found
+    assert fingerprint_of_weights(torch.nn.Sequential(model)) != found

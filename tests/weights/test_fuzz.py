@@ -29,7 +29,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.files import read_json_lines
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.report.run_folder import read_run
-from mmaction_lite.report.scores import read_scores
+from mmaction_lite.tasks.score_files import read_scores
 from mmaction_lite.training.run_folder import Progress, RunFolder
 from mmaction_lite.weights import convert_file, load
 from mmaction_lite.weights.card import ModelCard, save_weights

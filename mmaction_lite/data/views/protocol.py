@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.settings import PositiveInt, check_fields
 
@@ -22,8 +23,8 @@ _AVERAGED: dict[Average, str] = {"probability": "probabilities averaged", "score
 class Protocol:
     """Everything besides the model that determines its scores for a video.
 
-    `str(protocol)` is the protocol line: clips × crops, size, antialias, window, averaging. Print and store
-    it with every number.
+    `str(protocol)` is the protocol line: clips × crops, size, antialias, window, averaging, temperature.
+    Print and store it with every number.
 
     Args:
         views: clips and crops of a video.
@@ -32,6 +33,7 @@ class Protocol:
         window: side of a window in the last feature map. The model then classifies every window of this side
             (stride 1) separately, and the windows count as further views. PySlowFast tests networks trained
             on 224 pixels this way on 256 pixels: 7, of features 8x8. None: one result for each view.
+        temperature: calibrates the averaged probabilities; None: they stay as they are.
 
     Raises:
         UserError: a value of another type or out of range.
@@ -41,6 +43,7 @@ class Protocol:
     normalize: Normalize = field(default_factory=Normalize)
     average: Average = "probability"
     window: PositiveInt | None = None
+    temperature: Temperature | None = None
 
     def __post_init__(self):
         check_fields(self)
@@ -85,12 +88,12 @@ class Protocol:
         Returns:
             float32 (B, K): the mean of the views' probabilities, or, if `average` is "score", the
             probabilities of their mean logits. Both are probabilities, so that scores of different
-            protocols can be compared.
+            protocols can be compared. `temperature` is applied last.
         """
         logits = logits.float()
-        if self.average == "probability":
-            return probabilities(logits).mean(1)
-        return probabilities(logits.mean(1))
+        by_probability = self.average == "probability"
+        scores = probabilities(logits).mean(1) if by_probability else probabilities(logits.mean(1))
+        return scores if self.temperature is None else self.temperature.apply(scores, probabilities)
 
     @property
     def num_views(self) -> int:
@@ -100,4 +103,5 @@ class Protocol:
     def __str__(self) -> str:
         """Return the protocol line."""
         window = f", every {self.window}x{self.window} window of the features" if self.window else ""
-        return f"{self.views}{window}, {_AVERAGED[self.average]}"
+        temperature = f", {self.temperature}" if self.temperature else ""
+        return f"{self.views}{window}, {_AVERAGED[self.average]}{temperature}"
