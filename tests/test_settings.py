@@ -208,7 +208,17 @@ def test_arguments_of_a_builder_are_checked():
 # Frozen dataclasses that the package fills itself: results, tables of arrays and tasks of workers.
 NO_SETTINGS = {
     *("ArrayVideo", "Check", "ClassMetrics", "ClassResults", "Complexity", "Conversion", "Evaluation"),
-    *("Ignored", "LoaderReport", "Mistake", "Name", "PacketIndex", "Prediction", "Prepare", "Ratio"),
+    *(
+        "Ignored",
+        "LoaderReport",
+        "Mistake",
+        "Name",
+        "PacketIndex",
+        "Prediction",
+        "StreamAnswer",
+        "Prepare",
+        "Ratio",
+    ),
     *("Report", "RunFolder", "Samples", "Scores", "TrainingState"),
     *("_ClassFolder", "_Column", "_Resolved", "Labels", "StoredSettings", "TarIndex", "TensorFile"),
     *("WeightsEntry", "WindowPlan"),
