@@ -26,6 +26,7 @@ from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.samplers import TimedClips
 from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.errors import UserError
+from mmaction_lite.inference.features import FeatureSettings
 from mmaction_lite.inference.windows import Windows
 from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.overrides import apply_overrides
@@ -208,17 +209,8 @@ def test_arguments_of_a_builder_are_checked():
 # Frozen dataclasses that the package fills itself: results, tables of arrays and tasks of workers.
 NO_SETTINGS = {
     *("ArrayVideo", "Check", "ClassMetrics", "ClassResults", "Complexity", "Conversion", "Evaluation"),
-    *(
-        "Ignored",
-        "LoaderReport",
-        "Mistake",
-        "Name",
-        "PacketIndex",
-        "Prediction",
-        "StreamAnswer",
-        "Prepare",
-        "Ratio",
-    ),
+    *("Features", "Reading"),
+    *("Ignored", "LoaderReport", "Mistake", "Name", "PacketIndex", "Prediction", "Prepare", "Ratio"),
     *("Report", "RunFolder", "Samples", "Scores", "TrainingState"),
     *("_ClassFolder", "_Column", "_Resolved", "Labels", "StoredSettings", "TarIndex", "TensorFile"),
     *("WeightsEntry", "WindowPlan"),
@@ -256,6 +248,7 @@ EXAMPLES = {
             ModelCard.of(get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb"), ("a", "b")),
             TimedClips(clip_len=8, target_fps=4.0),
             Windows(seconds=2.0, stride=0.5),
+            FeatureSettings(layer="fc", stride=0.5, window=2.0),
             Temperature(value=1.5),
             RandomCrop(size=(8, 8)),
             ColorJitter(),

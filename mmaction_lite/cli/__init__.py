@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmaction_lite import __version__
-from mmaction_lite.cli import benchmark, data, predict, scores, weights
+from mmaction_lite.cli import benchmark, data, features, predict, scores, weights
 from mmaction_lite.cli.mistakes import check_arguments, describe_usage_error, is_help, system_exit_code
 from mmaction_lite.cli.options import (
     Data,
@@ -249,6 +249,8 @@ def convert(
 
 app.command()(scores.test)
 app.command()(predict.predict)
+app.command()(features.features)
+app.command()(features.search)
 
 
 @app.command()
@@ -274,7 +276,7 @@ def main() -> None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     prepare_streams()
     # The other commands leave nothing to clean up, and the usual effect also ends a process that hangs.
-    is_cleaned_up = sys.argv[1:2] and sys.argv[1] in ("train", "demo", "data", "benchmark")
+    is_cleaned_up = sys.argv[1:2] and sys.argv[1] in ("train", "demo", "data", "benchmark", "features")
     try:
         check_arguments(sys.argv[1:])
         with exit_signals() if is_cleaned_up else nullcontext():

@@ -49,6 +49,7 @@ OPTIONS = {
     "--data-dir": "use --data",
     "--dataset": "use --data",
     "--data-path": "use --data",
+    "--search": "use mmaction-lite search FEATURES QUERY",
 }
 COMMANDS = {
     "export": "there is no export yet. mmaction_lite.load(...) in Python returns a plain nn.Module, which "
@@ -57,6 +58,9 @@ COMMANDS = {
     "evaluate": "use mmaction-lite test",
     "val": "use mmaction-lite test --protocol val",
     "validate": "use mmaction-lite test for a model, or mmaction-lite data validate for a data set",
+    "extract": "use mmaction-lite features",
+    "embed": "use mmaction-lite features",
+    "neighbors": "use mmaction-lite search",
     "infer": "use mmaction-lite predict",
     "inference": "use mmaction-lite predict",
     "finetune": "use mmaction-lite train --finetune",

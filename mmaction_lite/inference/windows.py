@@ -16,6 +16,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -157,7 +158,7 @@ class WindowPlan:
             return clips(length, fps=self.fps)[0]
         return clips(length)[0]
 
-    def spans(self, times: np.ndarray) -> Iterator[Span]:
+    def spans(self, times: np.ndarray, first_number: int = 0) -> Iterator[Span]:
         """Yield number and frames of every window of a video whose frames have these `times`.
 
         A frame belongs to a window if it is presented at its start or later, and before its end. The last
@@ -165,8 +166,11 @@ class WindowPlan:
 
         Args:
             times: presentation times in seconds after frame 0, ascending, float64 (n,).
+            first_number: windows before this one are left out.
         """
-        number = 0
+        number = first_number
+        if number and np.searchsorted(times, self.end(number - 1) - EARLY_SECONDS) == len(times):
+            return  # an earlier window contains the last frame
         while True:
             bounds = np.array([self.start(number), self.end(number)]) - EARLY_SECONDS
             first, end = np.searchsorted(times, bounds).tolist()
@@ -275,7 +279,12 @@ class WindowBuffer:
 
 
 def read_windows(
-    source: Source, plan: WindowPlan, *, first_number: int = 0, on_fault: OnFault | None = None
+    source: Source,
+    plan: WindowPlan,
+    *,
+    first_number: int = 0,
+    end_number: int | None = None,
+    on_fault: OnFault | None = None,
 ) -> Iterator[Window]:
     """Yield the windows of a video from `first_number` on, decoding every needed frame once, in order.
 
@@ -285,6 +294,7 @@ def read_windows(
         source: the video.
         plan: the windows.
         first_number: windows before this one are not read.
+        end_number: windows from this one on are not read; None: all windows to the end of the video.
         on_fault: called for each run of frames that cannot be read; see `read_in_order`. Windows that need
             such a frame are left out. None: the error is raised.
 
@@ -295,14 +305,12 @@ def read_windows(
     last_time = float(times[-1])
     views = plan.protocol.views
     size = None if views.short_side is None else short_side_size(source.size, views.short_side)
-    wanted = _needed(plan, times, first_number)
+    spans = list(_between(plan.spans(times, first_number), end_number))
+    wanted = _needed(plan, spans, len(times))
     reader = read_in_order(source, wanted, size, antialias=views.antialias, on_fault=on_fault)
     kept: dict[int, np.ndarray | None] = {}
     newest = -1
-    for span in plan.spans(times):
-        number, first, end = span
-        if number < first_number:
-            continue
+    for number, first, end in spans:
         indices = (first + plan.frame_indices(end - first)).tolist()
         for old in [index for index in kept if index < first]:
             del kept[old]
@@ -317,10 +325,13 @@ def read_windows(
             yield Window(number, plan.start(number), end_seconds, first, end, np.stack(present)[None])
 
 
-def _needed(plan: WindowPlan, times: np.ndarray, first_number: int) -> np.ndarray:
+def _between(spans: Iterator[Span], end_number: int | None) -> Iterator[Span]:
+    return spans if end_number is None else takewhile(lambda span: span.number < end_number, spans)
+
+
+def _needed(plan: WindowPlan, spans: list[Span], length: int) -> np.ndarray:
     """Return the frames that any window needs, ascending, int64 (n,)."""
-    is_needed = np.zeros(len(times), bool)
-    for number, first, end in plan.spans(times):
-        if number >= first_number:
-            is_needed[first + plan.frame_indices(end - first)] = True
+    is_needed = np.zeros(length, bool)
+    for _, first, end in spans:
+        is_needed[first + plan.frame_indices(end - first)] = True
     return np.flatnonzero(is_needed)

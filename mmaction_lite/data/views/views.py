@@ -168,10 +168,14 @@ class TestViews:
         Crops overlap, so whole frames are fewer bytes than their crops. `crops` therefore cuts them after
         the transfer to the device.
         """
-        indices = _frame_indices(self.clips, source, None)
+        indices = self.indices(source)
         size = _resized(source, self.short_side)
         pixels = source.frames(indices.reshape(-1), None, size, self.antialias)
         return pixels.reshape(*indices.shape, *pixels.shape[1:])
+
+    def indices(self, source: Source) -> np.ndarray:
+        """Return the frame indices of every clip, int64 (num_clips, T)."""
+        return _frame_indices(self.clips, source, None)
 
     def crops(self, pixels: Tensor) -> Tensor:
         """Cut the views from the clips of one video.
