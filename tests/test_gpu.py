@@ -13,12 +13,15 @@ from mmaction_lite import models
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import configure_process
 from mmaction_lite.inference.evaluate import evaluate
+from mmaction_lite.inference.stream import Stream
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.fast.memory_format import store_channels_last
 from mmaction_lite.optim import SGD
+from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.gradients import Gradients
 from mmaction_lite.training.loop import train
-from mmaction_lite.weights.card import card_of, load
+from mmaction_lite.weights.card import ModelCard, card_of, load, save_weights
+from tests.conftest import brightening
 from tests.training.test_loop import die_after, rows
 
 pytestmark = [
@@ -198,3 +201,16 @@ def test_reduced_precision_and_compilation_score_alike(tiny, recipe, tmp_path):
         results.append(evaluate(model, samples, card.test, **options))
     np.testing.assert_allclose(results[0].scores, results[1].scores, atol=0.03)
     assert "bfloat16" in results[1].protocol_line
+
+
+def test_a_stream_equals_that_of_a_cpu(recipe, tmp_path):
+    recipe = replace(recipe, model=Build(models.tsm_online_r50, width=16, dropout=0.0))
+    card = ModelCard.of(recipe, ("down", "up"))
+    torch.manual_seed(0)
+    save_weights(tmp_path / "online.safetensors", card.build().state_dict(), card)
+    on_cpu, on_gpu = (Stream(tmp_path / "online.safetensors", device=device) for device in ("cpu", "cuda"))
+    for frame in brightening(0, 20):
+        expected, found = on_cpu.push(frame), on_gpu.push(frame)
+        assert expected is not None
+        assert found is not None
+        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5 * np.abs(expected.logits).max())

@@ -12,7 +12,17 @@ from mmaction_lite.models.r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r
 from mmaction_lite.models.r3d import mc3_r18, r3d_r18
 from mmaction_lite.models.slowfast import slowfast_r50_4x16, slowfast_r50_8x8, slowfast_r101_8x8
 from mmaction_lite.models.slowonly import slowonly_r50, slowonly_r101
-from mmaction_lite.models.tsm import tsm_mobilenetv2, tsm_r10, tsm_r18, tsm_r34, tsm_r50, tsm_r101
+from mmaction_lite.models.tsm import (
+    tsm_mobilenetv2,
+    tsm_online_mobilenetv2,
+    tsm_online_r10,
+    tsm_online_r50,
+    tsm_r10,
+    tsm_r18,
+    tsm_r34,
+    tsm_r50,
+    tsm_r101,
+)
 from mmaction_lite.models.tsn import tsn, tsn_r10, tsn_r18, tsn_r34, tsn_r50, tsn_r101
 
 __all__ = [
@@ -32,6 +42,9 @@ __all__ = [
     "slowonly_r50",
     "slowonly_r101",
     "tsm_mobilenetv2",
+    "tsm_online_mobilenetv2",
+    "tsm_online_r10",
+    "tsm_online_r50",
     "tsm_r10",
     "tsm_r18",
     "tsm_r34",

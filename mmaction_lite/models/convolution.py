@@ -34,13 +34,24 @@ class Conv2d(nn.Conv2d):
         groups: see `torch.nn.Conv2d`.
         share: channels that move one frame back, and as many that move one frame ahead (Temporal Shift
             Module, Lin et al., arXiv:1811.08383, section 3).
+        causal: only move channels one frame ahead, so that no output depends on a later frame; see
+            `fast.temporal.shift`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1, share: int = 0
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        *,
+        groups: int = 1,
+        share: int = 0,
+        causal: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.share = share
+        self.causal = causal
         self.path: Path = "auto"
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -53,6 +64,7 @@ class Conv2d(nn.Conv2d):
             batch_size,
             groups=self.groups,
             share=self.share,
+            causal=self.causal,
             path=self.path,
         )
 
@@ -143,17 +155,18 @@ class ConvNormPairs(Protocol):
         ...
 
 
-def conv2d(kernel: int, shift_div: int = 0) -> Unit:
+def conv2d(kernel: int, shift_div: int = 0, *, causal: bool = False) -> Unit:
     """Return a builder of k×k convolutions of single frames.
 
     Args:
         kernel: k.
         shift_div: 1 / shift_div of the channels moves each way in time first; 0 for no shift.
+        causal: see `Conv2d`.
     """
 
     def unit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
         share = in_channels // shift_div if shift_div else 0
-        return Conv2d(in_channels, out_channels, kernel, stride, share=share)
+        return Conv2d(in_channels, out_channels, kernel, stride, share=share, causal=causal)
 
     return unit
 

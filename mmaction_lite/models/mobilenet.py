@@ -33,15 +33,25 @@ class InvertedResidual(Chain):
         stride: of the depthwise convolution.
         expansion: channels inside of the block per input channel; 1: no expansion convolution.
         shift_div: 1/shift_div of the channels is shifted in each direction.
+        causal: see `convolution.Conv2d`.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int, expansion: int, shift_div: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        expansion: int,
+        *,
+        shift_div: int,
+        causal: bool = False,
+    ) -> None:
         inner = in_channels * expansion
         has_shortcut = stride == 1 and in_channels == channels
         units: list[Unit] = [depthwise, conv2d(1)]
         widths, strides = [in_channels, inner, channels], [stride, 1]
         if expansion > 1:
-            units.insert(0, conv2d(1, shift_div if has_shortcut else 0))
+            units.insert(0, conv2d(1, shift_div if has_shortcut else 0, causal=causal))
             widths.insert(1, inner)
             strides.insert(0, 1)
         super().__init__(widths, strides, units, nn.BatchNorm2d, nn.ReLU6(inplace=True))
@@ -59,11 +69,12 @@ class MobileNetV2(nn.Module):
     Args:
         width: channels of the stem, 32 in the paper. The other layers scale with it, in multiples of 8.
         shift_div: 1/shift_div of the channels is shifted in each direction.
+        causal: see `convolution.Conv2d`.
     """
 
     conv_norm_pairs = (("conv1", "bn1"), ("conv2", "bn2"))
 
-    def __init__(self, width: int, shift_div: int) -> None:
+    def __init__(self, width: int, shift_div: int, *, causal: bool = False) -> None:
         super().__init__()
 
         def scaled(channels: int) -> int:
@@ -77,7 +88,9 @@ class MobileNetV2(nn.Module):
             for index in range(count):
                 stride = 1 if index else first_stride
                 out = scaled(out_channels)
-                self.blocks.append(InvertedResidual(channels, out, stride, expansion, shift_div))
+                self.blocks.append(
+                    InvertedResidual(channels, out, stride, expansion, shift_div=shift_div, causal=causal)
+                )
                 channels = out
         self.features = scaled(1280)
         self.conv2 = Conv2d(channels, self.features, 1, 1)

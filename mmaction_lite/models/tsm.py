@@ -3,6 +3,11 @@
 The shift is part of the residual branch ("residual shift", section 3.2), so shortcuts do not move frames. The
 networks map (B, 3, T, H, W) to logits (B, num_classes). `shift_div`: 1/shift_div of the channels is shifted
 in each direction.
+
+The online networks (section 4.2) only receive channels of the frame before: the first 1/shift_div of the
+channels moves one frame ahead, in the same blocks, as in the authors' online demo. No frame depends on a
+later one, so a stream stores these channels of one frame (`models.online_step`). The logits of a clip are the
+mean over its frames, as in the other networks.
 """
 
 from mmaction_lite.models.mobilenet import MobileNetV2
@@ -72,3 +77,25 @@ def tsm_mobilenetv2(
 ) -> Recognizer:
     """Build TSM on MobileNetV2."""
     return _tsm(MobileNetV2(width, shift_div), num_classes, dropout)
+
+
+def tsm_online_r10(
+    num_classes: int = 10, dropout: Probability = 0.1, width: PositiveInt = 8, shift_div: PositiveInt = 4
+) -> Recognizer:
+    """Build the online TSM on a ResNet of ten layers, for frames of about 50 pixels."""
+    backbone = image_resnet(10, width, shift_div=shift_div, causal=True, small=True)
+    return _tsm(backbone, num_classes, dropout)
+
+
+def tsm_online_r50(
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 64, shift_div: PositiveInt = 8
+) -> Recognizer:
+    """Build the online TSM on ResNet-50."""
+    return _tsm(image_resnet(50, width, shift_div=shift_div, causal=True), num_classes, dropout)
+
+
+def tsm_online_mobilenetv2(
+    num_classes: int = 400, dropout: Probability = 0.5, width: PositiveInt = 32, shift_div: PositiveInt = 8
+) -> Recognizer:
+    """Build the online TSM on MobileNetV2."""
+    return _tsm(MobileNetV2(width, shift_div, causal=True), num_classes, dropout)

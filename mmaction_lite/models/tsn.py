@@ -33,7 +33,9 @@ class EachFrame(nn.Module):
         return x if x.ndim == 4 else x[:, :, None, None]
 
 
-def image_resnet(depth: int, width: int, *, shift_div: int = 0, step: int = 1, small: bool = False) -> ResNet:
+def image_resnet(
+    depth: int, width: int, *, shift_div: int = 0, step: int = 1, causal: bool = False, small: bool = False
+) -> ResNet:
     """Return the image ResNet, optionally with a temporal shift before the first convolution of its blocks.
 
     Args:
@@ -41,12 +43,13 @@ def image_resnet(depth: int, width: int, *, shift_div: int = 0, step: int = 1, s
         width: channels of the stem.
         shift_div: 1/shift_div of the channels is shifted in each direction; 0: no shift.
         step: shift in every step-th block of a stage.
+        causal: see `convolution.Conv2d`.
         small: use a 3×3 stem without pooling, for frames of about 50 pixels.
     """
 
     def units(stage: int, block: int) -> tuple:
         first = 1 if depth >= 50 else 3
-        shifted = conv2d(first, shift_div if block % step == 0 else 0)
+        shifted = conv2d(first, shift_div if block % step == 0 else 0, causal=causal)
         return (shifted, conv2d(3), conv2d(1), conv2d(1)) if depth >= 50 else (shifted, conv2d(3), conv2d(1))
 
     if small:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from mmaction_lite.data.views.crops import CenterCrop, MultiScaleCrop, RandomResizedCrop, TenCrop
 from mmaction_lite.data.views.samplers import SegmentFrames
 from mmaction_lite.data.views.views import TestViews, TrainViews
-from mmaction_lite.models import tsm_r10, tsm_r50
+from mmaction_lite.models import tsm_online_mobilenetv2, tsm_online_r10, tsm_online_r50, tsm_r10, tsm_r50
 from mmaction_lite.optim import SGD, Steps
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported
 from mmaction_lite.recipes.tsn import tsn_r10_1x1x8_12e_motions_rgb
@@ -142,3 +142,34 @@ def tsm_r50_1x1x8_25e_hmdb51_rgb() -> Recipe:
 def tsm_r10_1x1x8_12e_motions_rgb() -> Recipe:
     """Return a small TSM for the generated data set; a quarter of the channels is shifted each way."""
     return replace(tsn_r10_1x1x8_12e_motions_rgb(), model=Build(tsm_r10, dropout=0.0))
+
+
+def tsm_online_r50_1x1x8_50e_kinetics400_rgb() -> Recipe:
+    """Return the training of `tsm_r50_1x1x8_50e_kinetics400_rgb` for the online TSM.
+
+    There is no published training of it; the authors train it as the offline network.
+    """
+    recipe = tsm_r50_1x1x8_50e_kinetics400_rgb()
+    return replace(recipe, model=Build(tsm_online_r50, dropout=0.5), reported=None)
+
+
+def tsm_online_r50_1x1x8_50e_jester_rgb() -> Recipe:
+    """Return the training of `tsm_r50_1x1x8_50e_jester_rgb` for the online TSM.
+
+    There is no published training of it.
+    """
+    recipe = tsm_r50_1x1x8_50e_jester_rgb()
+    return replace(recipe, model=Build(tsm_online_r50, dropout=0.5), reported=None)
+
+
+def tsm_online_mobilenetv2_1x1x8_50e_jester_rgb() -> Recipe:
+    """Return the training of `tsm_online_r50_1x1x8_50e_jester_rgb` with MobileNetV2.
+
+    The authors published weights of this network for Jester, without its training.
+    """
+    return replace(tsm_online_r50_1x1x8_50e_jester_rgb(), model=Build(tsm_online_mobilenetv2, dropout=0.5))
+
+
+def tsm_online_r10_1x1x8_12e_motions_rgb() -> Recipe:
+    """Return a small online TSM for the generated data set; a quarter of the channels is shifted."""
+    return replace(tsm_r10_1x1x8_12e_motions_rgb(), model=Build(tsm_online_r10, dropout=0.0))

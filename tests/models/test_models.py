@@ -32,6 +32,8 @@ PARAMETERS = {
     "slowonly_r50": 32_454_096,
     "slowonly_r101": 60_359_120,
     "tsm_mobilenetv2": 2_736_272,
+    "tsm_online_mobilenetv2": 2_736_272,
+    "tsm_online_r50": 24_327_632,
     "tsm_r18": 11_381_712,
     "tsm_r34": 21_489_872,
     "tsm_r50": 24_327_632,
@@ -43,13 +45,13 @@ PARAMETERS = {
 }
 MMACTION2_FORM = {"lateral_norm": False, "slow_frames": "strided", "fast_first": True}
 FORMS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in (*PARAMETERS, "tsn_r10", "tsm_r10")),
+    *((name, {}) for name in (*PARAMETERS, "tsn_r10", "tsm_r10", "tsm_online_r10")),
     *(("i3d_r50", {"non_local": mode}) for mode in ("dot_product", "embedded_gaussian", "gaussian")),
     ("tsm_r50", {"non_local": "embedded_gaussian"}),
     ("slowfast_r50_4x16", MMACTION2_FORM),
     ("c2d_r50", {"pool_padding": 0}),
 ]
-SMALL = {"tsn_r10", "tsm_r10"}
+SMALL = {"tsn_r10", "tsm_r10", "tsm_online_r10"}
 DEEP = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34", "tsm_r34"}
 
 
@@ -65,7 +67,7 @@ def forms(quick: set[str]) -> pytest.MarkDecorator:
 
 
 each_form = forms({*PARAMETERS, *SMALL} - DEEP)
-each_traced_form = forms({"tsm_r10"})
+each_traced_form = forms({"tsm_r10", "tsm_online_r10"})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -160,6 +162,7 @@ def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
         ("tsn_r50", True),
         ("c2d_r50", True),
         ("tsm_r10", False),
+        ("tsm_online_r10", False),
         ("tsm_r50", False),
         ("slowonly_r50", False),
         ("r2plus1d_r18", False),

@@ -363,6 +363,10 @@ TABLE: dict[str, Published] = {
 OWN = {
     "tsn_r10_1x1x8_12e_motions_rgb",
     "tsm_r10_1x1x8_12e_motions_rgb",
+    "tsm_online_r10_1x1x8_12e_motions_rgb",
+    "tsm_online_r50_1x1x8_50e_kinetics400_rgb",
+    "tsm_online_r50_1x1x8_50e_jester_rgb",
+    "tsm_online_mobilenetv2_1x1x8_50e_jester_rgb",
     "tsn_r50_1x1x8_50e_jester_rgb",
     "i3d_r50_32x2x1_25e_ucf101_rgb",
     "i3d_r50_32x2x1_25e_hmdb51_rgb",

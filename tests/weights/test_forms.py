@@ -31,6 +31,12 @@ def test_public_weights_are_of_the_form_of_their_network(public):
     [
         ("mmaction2__tsn_r50_1x1x3", "tsm_r50", "", "without temporal shift, .* use a TSN recipe"),
         ("tsm_mit__tsn_r50_8f", "tsm_r50", "", "without temporal shift"),
+        (
+            "tsm_mit__tsm_r50_8f",
+            "tsm_online_r50",
+            "",
+            "of a TSM, which shifts both ways, and .* an online TSM",
+        ),
         ("pyslowfast__I3D_8x8_R50", "i3d_r50", "", "stride 1 in time, .* has stride 2; .* i3d_r50_heavy"),
         ("pytorchvideo__i3d_r50", "i3d_r50", "", "recipe of i3d_r50_heavy"),
         ("pyslowfast__SLOWFAST_4x16_R50", "slowfast_r50_8x8", "", "4 slow frames of 32.* slowfast 4x16"),

@@ -29,9 +29,10 @@ def convolve_frames(
     *,
     groups: int = 1,
     share: int = 0,
+    causal: bool = False,
     path: Path = "auto",
 ) -> Tensor:
-    """Convolve each frame with "same" padding, after a temporal shift of 2 · `share` channels.
+    """Convolve each frame with "same" padding, after a temporal shift of channels.
 
     Args:
         x: frames (B·T, C, H, W).
@@ -41,6 +42,7 @@ def convolve_frames(
         batch_size: B.
         groups: see `torch.nn.Conv2d`.
         share: see `shift`; 0 for no shift.
+        causal: see `shift`.
         path: for the 1×1 convolution after a shift.
 
     Returns:
@@ -48,8 +50,8 @@ def convolve_frames(
     """
     if share:
         if weight.shape[2:] == (1, 1) and max(stride) == 1:
-            return shift_and_project(x, weight, bias, batch_size, share, path)
-        return convolve(shift(x, batch_size, share), weight, bias, stride, groups)
+            return shift_and_project(x, weight, bias, batch_size, share, path, causal=causal)
+        return convolve(shift(x, batch_size, share, causal), weight, bias, stride, groups)
     if _is_stem_on_gpu(x, weight, stride):
         return convolve_deep(x, weight.unsqueeze(2), bias, batch_size, 1)
     return convolve(x, weight, bias, stride, groups)

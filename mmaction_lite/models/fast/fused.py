@@ -96,7 +96,7 @@ class FusedConv2d(Conv2d):
         if isinstance(epilogue, Epilogue) and (self.share or not can_fuse(x)):
             return epilogue.apply(super().forward(x, batch_size), other)
         if isinstance(epilogue, Int8Epilogue) and self.share:
-            x = shift_uint8(x, batch_size, self.share, epilogue.source.zero)
+            x = shift_uint8(x, batch_size, self.share, zero=epilogue.source.zero, causal=self.causal)
         return epilogue.convolve(x, self.weight, self.bias, self.stride, self.groups, other)
 
 

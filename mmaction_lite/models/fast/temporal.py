@@ -145,41 +145,58 @@ def convolve_time(
     return out.transpose(1, 2).flatten(0, 1)
 
 
-def shift(x: Tensor, batch_size: int, share: int) -> Tensor:
+def shift(x: Tensor, batch_size: int, share: int, causal: bool = False) -> Tensor:
     """Move `share` channels one frame back and the next `share` channels one frame ahead, padded with zeros.
 
-    Temporal Shift Module (Lin et al., arXiv:1811.08383), section 3.
+    Temporal Shift Module (Lin et al., arXiv:1811.08383), section 3. With `causal`, the first `share` channels
+    move one frame ahead and all others stay (section 4.2, the shift of online models).
 
     Args:
         x: frames (B·T, C, H, W).
         batch_size: B.
         share: number of channels that move in each direction.
+        causal: only move channels ahead, so that no frame receives features of a later one.
 
     Returns:
         Frames (B·T, C, H, W), channels-last.
     """
     time = x.unflatten(0, (batch_size, -1))
-    ahead, behind, unshifted = time.split([share, share, x.shape[1] - 2 * share], dim=2)
-    ahead = functional.pad(ahead[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1))
-    behind = functional.pad(behind[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-    shifted = torch.cat([ahead, behind, unshifted], dim=2).flatten(0, 1)
+    back, ahead = _shifted_channels(share, causal)
+    parts = []
+    if back.stop:
+        parts.append(functional.pad(time[:, 1:, back], (0, 0, 0, 0, 0, 0, 0, 1)))
+    parts.append(functional.pad(time[:, :-1, ahead], (0, 0, 0, 0, 0, 0, 1, 0)))
+    shifted = torch.cat([*parts, time[:, :, ahead.stop :]], dim=2).flatten(0, 1)
     return shifted.contiguous(memory_format=torch.channels_last)
 
 
-def shift_uint8(x: Tensor, batch_size: int, share: int, zero: int) -> Tensor:
+def _shifted_channels(share: int, causal: bool) -> tuple[slice, slice]:
+    """Return the channels that move one frame back, and those that move one frame ahead."""
+    first = 0 if causal else share
+    return slice(0, first), slice(first, first + share)
+
+
+def shift_uint8(x: Tensor, batch_size: int, share: int, *, zero: int, causal: bool = False) -> Tensor:
     """Return `shift` of channels-last uint8 frames with zero point `zero`; has no gradient."""
     rows = x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))
     out = rows.clone(memory_format=torch.contiguous_format)
-    ahead, behind = slice(share), slice(share, 2 * share)
-    out[:, :-1, ..., ahead] = rows[:, 1:, ..., ahead]
-    out[:, -1, ..., ahead] = zero
-    out[:, 1:, ..., behind] = rows[:, :-1, ..., behind]
-    out[:, 0, ..., behind] = zero
+    back, ahead = _shifted_channels(share, causal)
+    out[:, :-1, ..., back] = rows[:, 1:, ..., back]
+    out[:, -1, ..., back] = zero
+    out[:, 1:, ..., ahead] = rows[:, :-1, ..., ahead]
+    out[:, 0, ..., ahead] = zero
     return out.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def shift_and_project(
-    x: Tensor, weight: Tensor, bias: Tensor | None, batch_size: int, share: int, path: str = "auto"
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    batch_size: int,
+    share: int,
+    path: str = "auto",
+    *,
+    causal: bool = False,
 ) -> Tensor:
     """Apply `shift`, then a 1×1 convolution.
 
@@ -188,14 +205,19 @@ def shift_and_project(
         weight: (O, C, 1, 1).
         bias: (O) or None.
         batch_size: B.
-        share: number of channels that move in each direction.
+        share: see `shift`.
         path: "products" for matrix products of shifted frames, "native" to move the channels in memory first,
             "auto" for products on CPUs in eager mode.
+        causal: see `shift`.
 
     Returns:
         Frames (B·T, O, H, W).
     """
     if path == "products" or (path == "auto" and can_use_products(x)):
-        taps = [(0, 0, 2 * share, x.shape[1]), (1, 0, 0, share), (-1, 0, share, 2 * share)]
+        back, ahead = _shifted_channels(share, causal)
+        taps = [(0, 0, ahead.stop, x.shape[1])]
+        if back.stop:
+            taps.append((1, 0, back.start, back.stop))
+        taps.append((-1, 0, ahead.start, ahead.stop))
         return _sum_of_taps(x, weight.flatten(1).T.unsqueeze(0), bias, taps, batch_size)
-    return functional.conv2d(shift(x, batch_size, share), weight, bias)
+    return functional.conv2d(shift(x, batch_size, share, causal), weight, bias)

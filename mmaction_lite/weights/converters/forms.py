@@ -75,7 +75,9 @@ def _shift_differences(
 ) -> Iterator[str]:
     if source not in (mmaction2.NAME, mit_tsm.NAME):
         return
+    is_online = source == mit_tsm.NAME and mit_tsm.is_online(names)
     theirs = {name for key, name in names.items() if name and ".net." in key}
+    theirs = mit_tsm.ONLINE_SHIFTS if is_online else theirs
     ours = _shifting(model)
     if ours and not theirs:
         yield (
@@ -86,6 +88,13 @@ def _shift_differences(
         yield (
             f"{len(theirs)} convolutions of the weights shift in time, and {len(ours)} of the network; use "
             "the recipe of the same network"
+        )
+    elif is_online != any(isinstance(module, Conv2d) and module.causal for module in model.modules()):
+        online, both = "an online TSM, which shifts to later frames only", "a TSM, which shifts both ways"
+        found, wanted = (online, both) if is_online else (both, online)
+        yield (
+            f"the weights are of {found}, and the network is {wanted}; use a recipe of "
+            f"{'tsm_online_mobilenetv2' if is_online else 'tsm'}, or train from the weights"
         )
     elif settings.shift_div:
         weights = model.state_dict()

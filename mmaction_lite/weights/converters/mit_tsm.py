@@ -1,4 +1,8 @@
-"""Names of the TSM authors' repository (mit-han-lab/temporal-shift-module), for TSM and TSN."""
+"""Names of the TSM authors' repository (mit-han-lab/temporal-shift-module), for TSM, TSN and the online TSM.
+
+The online TSM is the MobileNetV2 of their `online_demo`, whose names have no prefix. Its blocks are flat
+lists, those of torchvision's MobileNetV2 are nested.
+"""
 
 import re
 from collections.abc import Collection, Mapping
@@ -14,7 +18,17 @@ _NON_LOCAL = {"g.0": "g", "theta": "theta", "phi.0": "phi", "W.0": "out", "W.1":
 
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from MIT TSM."""
-    return any(key.startswith("base_model.") for key in keys)
+    return any(key.startswith("base_model.") for key in keys) or is_online(keys)
+
+
+def is_online(keys: Collection[str]) -> bool:
+    """Whether a checkpoint with these keys is of the online TSM."""
+    return {"classifier.weight", "features.0.0.weight", "features.2.conv.7.weight"} <= set(keys)
+
+
+# Convolutions in front of which the online TSM shifts: those of blocks with a shortcut
+# (`online_demo/mobilenet_v2_tsm.py`). Nothing in the names of the weights shows them.
+ONLINE_SHIFTS = {f"backbone.blocks.{block}.conv1.weight" for block in (2, 4, 5, 7, 8, 9, 11, 12, 14, 15)}
 
 
 def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,6 +54,8 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
         name = key.removeprefix("base_model.").replace(".net.", ".").replace(".block.", ".")
         if key.startswith("new_fc."):
             renamed[key] = key.replace("new_fc.", "fc.")
+        elif key.startswith("classifier."):
+            renamed[key] = key.replace("classifier.", "fc.")
         elif match := re.fullmatch(r"(layer\d)\.(\d+)\.nl\.(g\.0|theta|phi\.0|W\.[01])\.(.+)", name):
             layer, block, part, rest = match.groups()
             renamed[key] = f"backbone.{layer}.non_local{block}.{_NON_LOCAL[part]}.{rest}"

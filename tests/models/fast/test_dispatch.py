@@ -15,9 +15,9 @@ def called(monkeypatch: Any) -> list[str]:
     """Names of the implementations that ran, in order."""
     names: list[str] = []
 
-    def watch(name: str, run: Any, *arguments: Any) -> Any:
+    def watch(name: str, run: Any, *arguments: Any, **options: Any) -> Any:
         names.append(name)
-        return run(*arguments)
+        return run(*arguments, **options)
 
     for name in ("convolve", "convolve_deep", "convolve_onednn", "convolve_time", "shift_and_project"):
         monkeypatch.setattr(dispatch, name, partial(watch, name, getattr(dispatch, name)))

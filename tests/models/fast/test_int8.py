@@ -22,8 +22,9 @@ def bytes_like(*shape: int) -> Tensor:
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_the_uint8_shift_equals_the_float_shift(frames: int, zero: int) -> None:
     x = bytes_like(2 * frames, 16, 3, 4)
-    got = shift_uint8(x, 2, 3, zero)
-    assert torch.equal(got.float() - zero, shift(x.float() - zero, 2, 3))
+    for causal in (False, True):
+        got = shift_uint8(x, 2, 3, zero=zero, causal=causal)
+        assert torch.equal(got.float() - zero, shift(x.float() - zero, 2, 3, causal))
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 

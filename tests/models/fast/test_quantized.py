@@ -49,6 +49,7 @@ NON_LOCAL, MMACTION2 = {"non_local": "dot_product"}, {"lateral_norm": False, "sl
 NETWORKS: list[tuple[str, dict[str, Any], int]] = [  # the last: how often floats turn into bytes or back
     ("tsn_r50", {}, 1),
     ("tsm_r18", {}, 1),
+    ("tsm_online_r10", {}, 1),
     ("tsm_r50", NON_LOCAL, 11),
     ("i3d_r50", NON_LOCAL, 11),
     ("slowonly_r50", {}, 1),

@@ -14,7 +14,9 @@ from mmaction_lite.models.fast import recompute
 from mmaction_lite.models.fast.recompute import checkpoint_forward
 
 
-@pytest.mark.parametrize("name", ["tsm_r50", "tsm_mobilenetv2", "slowfast_r50_4x16", "r2plus1d_r18"])
+@pytest.mark.parametrize(
+    "name", ["tsm_r50", "tsm_mobilenetv2", "tsm_online_r10", "slowfast_r50_4x16", "r2plus1d_r18"]
+)
 def test_recomputed_activations_are_bitwise_equal(name: str, monkeypatch: Any) -> None:
     """Against keeping them: same loss, gradients and running statistics, and nothing keeps them alive."""
     results = []

@@ -34,15 +34,27 @@ def test_the_shift_is_the_published_one() -> None:
     assert torch.equal(temporal.shift(x.flatten(0, 1), 2, 2), expected.flatten(0, 1))
 
 
+def test_the_causal_shift_is_that_of_the_online_network() -> None:
+    """The first channels come from the frame before, all others stay."""
+    x = torch.randn(2, 4, 8, 3, 3)  # (B, T, C, H, W)
+    expected = x.clone()
+    expected[:, 1:, :2] = x[:, :-1, :2]
+    expected[:, 0, :2] = 0
+    assert torch.equal(temporal.shift(x.flatten(0, 1), 2, 2, causal=True), expected.flatten(0, 1))
+
+
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("batch_size", "frames"), [(2, 4), (3, 1), (1, 2)])
-def test_matrix_products_are_the_shift_and_its_convolution(batch_size: int, frames: int) -> None:
+def test_matrix_products_are_the_shift_and_its_convolution(
+    batch_size: int, frames: int, causal: bool
+) -> None:
     torch.manual_seed(0)
     x = torch.randn(batch_size * frames, 8, 3, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(5, 8, 1, 1, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
     outs, grads = [], []
     for path in ("native", "products"):
-        out = temporal.shift_and_project(x, weight, bias, batch_size, 2, path)
+        out = temporal.shift_and_project(x, weight, bias, batch_size, 2, path, causal=causal)
         outs.append(out)
         grads.append(torch.autograd.grad(out.sin().sum(), (x, weight, bias)))
     torch.testing.assert_close(outs[0], outs[1])
