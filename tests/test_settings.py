@@ -209,7 +209,7 @@ def test_arguments_of_a_builder_are_checked():
 # Frozen dataclasses that the package fills itself: results, tables of arrays and tasks of workers.
 NO_SETTINGS = {
     *("ArrayVideo", "Check", "ClassMetrics", "ClassResults", "Complexity", "Conversion", "Evaluation"),
-    *("Features", "Reading", "StreamAnswer"),
+    *("Features", "StreamAnswer"),
     *("Ignored", "LoaderReport", "Mistake", "Name", "PacketIndex", "Prediction", "Prepare", "Ratio"),
     *("Report", "RunFolder", "Samples", "Scores", "TrainingState"),
     *("_ClassFolder", "_Column", "_Resolved", "Labels", "StoredSettings", "TarIndex", "TensorFile"),

@@ -74,7 +74,7 @@ class Read(NamedTuple):
     problem: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Reading:
     """What is read of videos.
 
