@@ -30,6 +30,18 @@ def commands(trained, tiny, tmp_path, motions_recipe):
         "report": (["report", run], run / "report.html"),
         "report --out": (["report", run, "--out", tmp_path / "r.html"], tmp_path / "r.html"),
         "test --dump": (["test", run, "--data", tiny, "--dump", tmp_path / "s.npz"], tmp_path / "s.npz"),
+        "features": (
+            ["features", run, tiny / "val" / "up" / "12.mp4", "--out", tmp_path / "f.npz"],
+            tmp_path / "f.npz",
+        ),
+        "features, metadata": (
+            ["features", run, tiny / "val" / "up" / "12.mp4", "--out", tmp_path / "f.npy"],
+            tmp_path / "f.json",
+        ),
+        "features, folder": (
+            ["features", run, tiny / "val" / "up" / "12.mp4", "--out", tmp_path / "f", "--workers", "0"],
+            tmp_path / "f" / "12.mp4.npz",
+        ),
         "convert": (
             ["convert", tmp_path / "weights.pth", *recipe, "--out", tmp_path / "w.safetensors"],
             tmp_path / "w.safetensors",

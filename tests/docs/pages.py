@@ -101,7 +101,7 @@ def run(line: str) -> None:
     """Run one command of the program as a user would, with published recipes made small."""
     program, *arguments = shlex.split(line)
     assert program == "mmaction-lite", line
-    if arguments[0] == "benchmark":
+    if arguments[0] in ("benchmark", "features"):
         arguments += ["--workers", "0"]
     if arguments[0] == "train" and "motions" not in line:
         arguments += SMALL

@@ -122,6 +122,12 @@ def test_usage(here):
     assert run_page(page_text("docs/usage.md")) >= 2
 
 
+def test_features(here):
+    pytest.importorskip("sklearn")
+    assert run_page(page_text("docs/use/features.md")) == 4
+    assert len(list((here / "runs" / "mine" / "features").rglob("*.npz"))) == 16
+
+
 def test_zoo(here):
     assert run_page(page_text("docs/zoo.md")) == 4
 
