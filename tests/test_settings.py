@@ -26,6 +26,7 @@ from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.samplers import TimedClips
 from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.errors import UserError
+from mmaction_lite.inference.explain import ExplainSettings
 from mmaction_lite.inference.features import FeatureSettings
 from mmaction_lite.inference.windows import Windows
 from mmaction_lite.recipes import get_recipe, list_recipes
@@ -247,6 +248,7 @@ EXAMPLES = {
             list(SETTINGS),
             ModelCard.of(get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb"), ("a", "b")),
             TimedClips(clip_len=8, target_fps=4.0),
+            ExplainSettings(layers=("backbone",), fill="mean"),
             Windows(seconds=2.0, stride=0.5),
             FeatureSettings(layer="fc", stride=0.5, window=2.0),
             Temperature(value=1.5),

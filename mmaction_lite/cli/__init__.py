@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmaction_lite import __version__
-from mmaction_lite.cli import benchmark, data, features, predict, scores, weights
+from mmaction_lite.cli import benchmark, data, explain, features, predict, scores, weights
 from mmaction_lite.cli.mistakes import check_arguments, describe_usage_error, is_help, system_exit_code
 from mmaction_lite.cli.options import (
     Data,
@@ -251,6 +251,7 @@ app.command()(scores.test)
 app.command()(predict.predict)
 app.command()(features.features)
 app.command()(features.search)
+app.command()(explain.explain)
 
 
 @app.command()

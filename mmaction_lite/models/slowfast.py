@@ -104,15 +104,19 @@ class SlowFast(nn.Module):
         stages = zip(self.lateral, self.slow.stages, self.fast.stages, strict=True)
         return [stem, *map(nn.ModuleList, stages)]
 
+    def slow_indices(self, num_frames: int) -> Tensor:
+        """Return which of `num_frames` frames of a clip the slow pathway reads, int64 on the CPU."""
+        if self.slow_frames == "strided":
+            return torch.arange(0, num_frames, self.alpha)
+        return torch.linspace(0, num_frames - 1, num_frames // self.alpha).long()
+
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, 3, H, W) to (B, features, H/32, W/32), averaged over the frames of each pathway."""
         time = x.unflatten(0, (batch_size, -1))
-        frames = time.shape[1]
         if self.slow_frames == "strided":
             slow = time[:, :: self.alpha]
         else:
-            picked = torch.linspace(0, frames - 1, frames // self.alpha).long()
-            slow = time.index_select(1, picked.to(x.device))
+            slow = time.index_select(1, self.slow_indices(time.shape[1]).to(x.device))
         slow, fast = self.slow.run_stem(slow.flatten(0, 1), batch_size), self.fast.run_stem(x, batch_size)
         for lateral, slow_stage, fast_stage in zip(
             self.lateral, self.slow.stages, self.fast.stages, strict=True

@@ -131,6 +131,10 @@ class MultiLabel:
         order = np.argsort(-scores, kind="stable")
         return tuple(classes[int(i)] for i in order), scores[order]
 
+    def best_classes(self, scores: np.ndarray) -> tuple[int, ...]:
+        """Return the index of the most probable class."""
+        return (int(scores.argmax()),)
+
     def class_results(self, scores: np.ndarray, targets: np.ndarray) -> tuple[ClassResults, ...]:
         """Return recall, precision and F1 at a probability of 0.5, and the average precision.
 

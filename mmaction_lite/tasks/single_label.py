@@ -158,6 +158,10 @@ class SingleLabel:
         order = np.argsort(-scores, kind="stable")
         return tuple(classes[int(i)] for i in order), scores[order]
 
+    def best_classes(self, scores: np.ndarray) -> tuple[int, ...]:
+        """Return the index of the most probable class."""
+        return (int(scores.argmax()),)
+
     def class_results(self, scores: np.ndarray, targets: np.ndarray) -> tuple[ClassResults, ...]:
         """Return the confusion matrix, recall, precision and F1 of the classes."""
         return (single_label_results(scores, targets),)

@@ -233,6 +233,14 @@ class Task(Protocol):
         """
         ...
 
+    def best_classes(self, scores: np.ndarray) -> tuple[int, ...]:
+        """Return the index of the most probable class of every group of classes; most tasks have one group.
+
+        Args:
+            scores: probabilities of one video, float32 (K,).
+        """
+        ...
+
     def class_results(self, scores: np.ndarray, targets: np.ndarray) -> tuple[ClassResults, ...]:
         """Return the results of each class, in one table per group of classes.
 

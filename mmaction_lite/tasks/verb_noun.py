@@ -180,6 +180,11 @@ class VerbNoun:
         pairs = (divmod(int(cell), len(nouns)) for cell in order)
         return tuple(self._action(verb, noun, classes) for verb, noun in pairs), actions.flat[order]
 
+    def best_classes(self, scores: np.ndarray) -> tuple[int, ...]:
+        """Return the indices of the most probable verb and of the most probable noun."""
+        verbs, nouns = self._split(scores)
+        return int(verbs.argmax()), self.num_verbs + int(nouns.argmax())
+
     def class_results(self, scores: np.ndarray, targets: np.ndarray) -> tuple[ClassResults, ...]:
         """Return the results of the verbs and those of the nouns."""
         verbs, nouns = self._split(scores)

@@ -177,3 +177,14 @@ def test_refused_folders_are_unchanged(tmp_path):
 def test_workers_start_without_torch():
     code = "import sys, mmaction_lite.data.generated.motions; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 6, 9])
+def test_the_object_lies_in_its_circle(number):
+    """Outside of it, the clip differs from frame to frame by the motion of the camera only."""
+    rows, columns = np.mgrid[:96, :128]
+    for frame, (x, y, radius, opacity) in zip(render(number), motions.object_circles(number), strict=True):
+        inside = (columns - x) ** 2 + (rows - y) ** 2 < radius**2
+        bright = object_mask(frame)
+        assert opacity != 1 or 0.15 < bright[inside].mean() < 0.8
+        assert bright[~inside].sum() < 0.3 * bright.sum() + 150  # a distractor

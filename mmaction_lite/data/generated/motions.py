@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -63,6 +63,43 @@ def render(number: int, contrast: float = 1.0) -> np.ndarray:
     Returns:
         uint8 (64, 96, 128, 3), RGB.
     """
+    scene = _scene(number, contrast)
+    frames = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    for t, frame in enumerate(frames):
+        left, top = scene.left[t], scene.top[t]
+        frame[:] = scene.canvas[top : top + HEIGHT, left : left + WIDTH]
+        at = scene.x[t], scene.y[t]
+        _draw(frame, scene.shape, *at, scene.radius[t], scene.angle[t], scene.color, scene.opacity[t])
+    return frames if number % 2 == 0 else frames[::-1]
+
+
+def object_circles(number: int) -> np.ndarray:
+    """Return a circle that encloses the object of clip `number` in every frame.
+
+    Returns:
+        float64 (64, 4): x, y and radius in pixels, and the opacity of the object, in the order of the frames.
+    """
+    scene = _scene(number)
+    circles = np.stack([scene.x, scene.y, scene.radius, scene.opacity], 1)
+    return circles if number % 2 == 0 else circles[::-1]
+
+
+class _Scene(NamedTuple):
+    """Canvas with distractors; object and camera in every frame of the first class of the pair."""
+
+    canvas: np.ndarray
+    shape: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    color: np.ndarray
+    left: np.ndarray
+    top: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+    angle: np.ndarray
+    opacity: np.ndarray
+
+
+def _scene(number: int, contrast: float = 1.0) -> _Scene:
     rng = np.random.default_rng(number)
     canvas = _background(rng)
     for _ in range(rng.integers(2)):  # a distractor that does not move
@@ -72,13 +109,8 @@ def render(number: int, contrast: float = 1.0) -> np.ndarray:
     shape, color = _shape(rng), _color(rng, contrast)
     x, y, radius, angle, opacity = _motion(rng, pair=number % 10 // 2)
     left, top = _camera(rng), _camera(rng)
-    frames = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
-    for t, frame in enumerate(frames):
-        frame[:] = canvas[top[t] : top[t] + HEIGHT, left[t] : left[t] + WIDTH]
-        # Coordinates are those of the scene: the object moves left in the frame if the camera moves right.
-        at = x[t] + REACH - left[t], y[t] + REACH - top[t]
-        _draw(frame, shape, *at, radius[t], angle[t], color, opacity[t])
-    return frames if number % 2 == 0 else frames[::-1]
+    # Coordinates are those of the scene: the object moves left in the frame if the camera moves right.
+    return _Scene(canvas, shape, color, left, top, x + REACH - left, y + REACH - top, radius, angle, opacity)
 
 
 def generate(

@@ -1,0 +1,147 @@
+"""Command `explain`."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mmaction_lite.cli.options import Device, Json, Offline, Weights, print_json, show, start, track, warn
+from mmaction_lite.errors import VideoError
+
+
+def explain(
+    weights: Weights,
+    videos: Annotated[
+        list[Path],
+        typer.Argument(help="Video files, folders of frames or of clips, or patterns such as 'x/*.mp4'."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; those of an earlier run are replaced.")],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class", metavar="NAME", help="Class to explain [default: the most probable one]; repeatable."
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="Layer with a feature map, such as backbone.layer3 [default: the last one]; repeatable, the "
+            "maps are added.",
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["gradcam", "occlusion"],
+        typer.Option(help="Maps from gradients, or, slowly, from hiding blocks of the clip."),
+    ] = "gradcam",
+    fill: Annotated[
+        Literal["neighbor", "mean", "none"],
+        typer.Option(
+            help="Content of hidden frames: the neighboring frame or the mean color; none: skip the curve."
+        ),
+    ] = "neighbor",
+    video: Annotated[
+        bool, typer.Option("--video", help="Also write a video with the maps, as .mp4.")
+    ] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Also write the maps as numbers, as .npz.")] = False,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
+    ] = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Show which frames and regions of videos speak for a class (Grad-CAM and occlusion)."""
+    from mmaction_lite.data.tools.find import find_clips
+    from mmaction_lite.files import FolderLock, check_output_folder
+    from mmaction_lite.inference.explain import ExplainSettings, class_index
+    from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.weights.card import card_of, load
+
+    model = load(weights, get_recipe(recipe) if recipe else None).to(start(device))
+    card = card_of(model)
+    for label in labels or []:
+        class_index(card, label)
+    settings = ExplainSettings(
+        layers=tuple(layers or ()),
+        method=method,
+        fill=None if fill == "none" else fill,
+    )
+    found = find_clips(videos)
+    check_output_folder(out, [weights, *found])
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    with FolderLock(out):
+        named = list(zip(found, distinct_stems(found), strict=True))
+        for path, stem in track(named, len(named), "explaining"):
+            try:
+                row = _explain_one(model, path, stem, labels, settings, out, has_video=video, has_maps=maps)
+            except VideoError as error:  # continue with the other videos
+                row = {"video": str(path), "error": str(error)}
+                warn(str(error))
+            rows.append(row)
+            if not as_json and "error" not in row:
+                show(_describe(row))
+    protocols = {found["protocol"] for row in rows for found in row.get("explanations", [])}
+    if as_json:
+        print_json({"videos": rows})
+    elif protocols:
+        show(" ".join(protocols))
+    if any("error" in row for row in rows):
+        raise typer.Exit(2)
+
+
+def distinct_stems(videos: Iterable[Path]) -> list[str]:
+    """Return the file names of videos without suffix; equal ones get a number."""
+    seen: Counter[str] = Counter()
+    stems = []
+    for video in videos:
+        stem = video.stem or "video"
+        seen[stem] += 1
+        stems.append(stem if seen[stem] == 1 else f"{stem}-{seen[stem]}")
+    return stems
+
+
+def _explain_one(
+    model: Any,
+    path: Path,
+    stem: str,
+    labels: list[str] | None,
+    settings: Any,
+    out: Path,
+    *,
+    has_video: bool,
+    has_maps: bool,
+) -> dict[str, Any]:
+    """Explain one video, write its files and return its row of `--json`."""
+    from mmaction_lite.data.sources.source import open_source
+    from mmaction_lite.inference.explain import explain_classes
+    from mmaction_lite.inference.explain_pictures import write_files
+
+    explained = explain_classes(model, path, labels or None, settings)
+    with open_source(path) as source:
+        files = write_files(out, stem, explained, source, path.name, has_video=has_video, has_maps=has_maps)
+    rows = []
+    for explanation, written in zip(explained, files, strict=True):
+        if not explanation.maps.any():
+            place = f" of {', '.join(explanation.layers)}" if explanation.layers else ""
+            warn(f"{path}: no position{place} speaks for {explanation.label}; the maps are empty")
+        rows.append(explanation.to_dict() | {"files": list(map(str, written))})
+    return {"video": str(path), "explanations": rows}
+
+
+def _describe(row: dict[str, Any]) -> str:
+    """Return one line for every explanation of a video."""
+    lines = []
+    for found in row["explanations"]:
+        line = f"{row['video']}: {found['label']} {found['score']:.3f}"
+        if found["top_label"] != found["label"]:
+            line += f" (best: {found['top_label']} {found['top_score']:.3f})"
+        if found["per_second"] and any(found["frame_mass"]):
+            most = max(found["per_second"], key=lambda second: second["mass"])
+            line += f"; {most['mass']:.0%} of the map in second {most['start']} to {most['end']}"
+        lines.append(f"{line}: {found['files'][0]}")
+    return "\n".join(lines)
