@@ -83,3 +83,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weights of a small TSM for `tiny`, and the files model.onnx and model.pt2 of them."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    from mmaction_lite.export.write import export_model
+    from tests.exports import write_small_weights
+
+    folder = tmp_path_factory.mktemp("exported")
+    model = write_small_weights(folder / "weights.safetensors")
+    for suffix in (".onnx", ".pt2"):
+        export_model(model, folder / f"model{suffix}")
+    return folder

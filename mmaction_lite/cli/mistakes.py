@@ -50,10 +50,10 @@ OPTIONS = {
     "--dataset": "use --data",
     "--data-path": "use --data",
     "--search": "use mmaction-lite search FEATURES QUERY",
+    "--fp16": "use --half of export, or --amp of test",
+    "--calibration": "use --calibrate",
 }
 COMMANDS = {
-    "export": "there is no export yet. mmaction_lite.load(...) in Python returns a plain nn.Module, which "
-    "torch.export and torch.onnx accept",
     "eval": "use mmaction-lite test",
     "evaluate": "use mmaction-lite test",
     "val": "use mmaction-lite test --protocol val",
@@ -61,6 +61,8 @@ COMMANDS = {
     "extract": "use mmaction-lite features",
     "embed": "use mmaction-lite features",
     "neighbors": "use mmaction-lite search",
+    "onnx": "use mmaction-lite export WEIGHTS --to onnx",
+    "quantize": "use mmaction-lite export WEIGHTS --to onnx --int8, or mmaction-lite test --int8",
     "infer": "use mmaction-lite predict",
     "inference": "use mmaction-lite predict",
     "finetune": "use mmaction-lite train --finetune",

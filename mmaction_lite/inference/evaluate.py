@@ -25,6 +25,7 @@ from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
 from mmaction_lite.weights.card import ModelCard
+from mmaction_lite.weights.exported import ExportedModel
 
 CALIBRATION_VIDEOS = 32
 
@@ -75,7 +76,9 @@ def evaluate(
     """
     task = task or _task_of(model)
     task.check_labels(samples.label_columns, samples.source)
-    inputs = None if calibration is None else _calibration_inputs(calibration, protocol, workers)
+    inputs = None
+    if calibration is not None:
+        inputs = map(protocol.normalize, calibration_clips(calibration, protocol, workers))
     model = _prepare_model(model.eval(), inputs, precision, compile)
     dataset = VideoDataset(samples, protocol.views, cache)
     # Every video in flight holds a shared-memory file: keep batches small, or a process runs out of files.
@@ -115,7 +118,7 @@ def evaluate(
         source=samples.source,
         faults=faults,
         task=task,
-        precision="int8" if calibration is not None else precision,
+        precision="int8" if calibration is not None else getattr(model, "precision", precision),
         compile=compile,
         view_logits=view_logits,
     )
@@ -155,6 +158,13 @@ def _prepare_model(
     Raises:
         UserError: the model cannot run in int8, or int8 is combined with `compile` or another precision.
     """
+    if isinstance(model, ExportedModel):
+        if calibration is not None or compile is not None or precision != "float32":
+            raise UserError(
+                f"{model.name}: an exported graph runs as it is; test the weights file with int8, amp or "
+                "compile instead"
+            )
+        return model
     if calibration is not None:
         if compile is not None or precision != "float32":
             other = "compile" if compile is not None else f"amp {precision}"
@@ -167,8 +177,8 @@ def _prepare_model(
     return model
 
 
-def _calibration_inputs(samples: Samples, protocol: Protocol, workers: WorkerSettings) -> Iterator[Tensor]:
-    """Yield the middle view of up to 32 readable videos, float32 (1, 3, T, H, W) each.
+def calibration_clips(samples: Samples, protocol: Protocol, workers: WorkerSettings) -> Iterator[Tensor]:
+    """Yield the middle view of up to 32 readable videos, uint8 (1, T, h, w, 3) each, to quantize a model.
 
     Raises:
         UserError: none of the chosen videos can be read.
@@ -180,8 +190,7 @@ def _calibration_inputs(samples: Samples, protocol: Protocol, workers: WorkerSet
     for clip in (clip for batch in loader for clip in batch):
         faults += clip.faults
         if clip.pixels is not None:
-            middle = protocol.views.crops(clip.pixels)[protocol.num_views // 2, None]
-            yield protocol.normalize(middle)
+            yield protocol.views.crops(clip.pixels)[protocol.num_views // 2, None]
     if len(faults) == len(chosen):
         raise UserError(
             f"{samples.source}: none of {len(chosen)} videos can be read for int8; "

@@ -248,8 +248,9 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
 
     Args:
         path: a `.safetensors` file, a `.pt` file of a run, or a run folder, of which the best weights are
-            loaded; or the name of public weights, see `list_weights`, or an address (https://…), which are
-            downloaded at the first use.
+            loaded; or a file of `mmaction-lite export` (`.onnx`, `.pt2`), see `weights.exported`; or the name
+            of public weights, see `list_weights`, or an address (https://…), which are downloaded at the
+            first use.
         recipe: recipe with the builder, for models outside of the package.
 
     Returns:
@@ -259,9 +260,12 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
         UserError: the file is missing, damaged or foreign, or its weights do not fit the model; or public
             weights cannot be downloaded or converted.
     """
-    from mmaction_lite.weights.named import locate  # which imports this module
+    from mmaction_lite.weights.exported import SUFFIXES, load_exported  # both import this module
+    from mmaction_lite.weights.named import locate
 
     path = locate(path)
+    if path.suffix.lower() in SUFFIXES:
+        return load_exported(path)
     if is_hub_folder(path):
         path = weights_file(path)
     elif path.is_dir():

@@ -39,7 +39,7 @@ MISTAKES = [
     ([*TRAIN, "--num-workers", "2"], "use --workers"),
     ([*TEST, "--split", "val"], "use --protocol val"),
     ([*PREDICT, "--topk", "2"], "use --top"),
-    (["export", "RUN"], "there is no export yet"),
+    (["onnx", "RUN"], "use mmaction-lite export"),
     (["eval", "RUN"], "use mmaction-lite test"),
     (["infer", "RUN"], "use mmaction-lite predict"),
     (["val", "RUN"], "use mmaction-lite test --protocol val"),

@@ -24,7 +24,19 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     if "generated" not in path.parts
 )
-LANGUAGES = {"bash", "sh", "python", "text", "", "{image}", "{include}", "{literalinclude}", "{toctree}"}
+LANGUAGES = {
+    "bash",
+    "sh",
+    "python",
+    "cpp",
+    "js",
+    "text",
+    "",
+    "{image}",
+    "{include}",
+    "{literalinclude}",
+    "{toctree}",
+}
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +138,12 @@ def test_features(here):
     pytest.importorskip("sklearn")
     assert run_page(page_text("docs/use/features.md")) == 4
     assert len(list((here / "runs" / "mine" / "features").rglob("*.npz"))) == 16
+@pytest.mark.slow
+def test_export(here):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    assert run_page(page_text("docs/use/export.md")) == 5
+    assert (here / "mine_int8.onnx").stat().st_size < (here / "mine.onnx").stat().st_size
 
 
 def test_zoo(here):

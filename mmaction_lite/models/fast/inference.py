@@ -29,16 +29,26 @@ def optimize_for_inference(model: Model) -> Model:
     write over the output of the block before it. Modules without `conv_norm_pairs`, and blocks and ResNets
     with a `forward` of a subclass, run unchanged. The copy must not be trained, nor its weights changed.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
     if is_optimized(model):
-        return model
+        return copy.deepcopy(model).eval().requires_grad_(False)
+    model = fold_normalizations(model)
+    _fuse(model)
+    store_channels_last(model, is_trained=False)
+    return model
+
+
+def fold_normalizations(model: Model) -> Model:
+    """Return a copy in evaluation mode with normalizations folded into the convolutions before them.
+
+    The copy consists of PyTorch's operators only, for exported graphs. The stem skips frames that a temporal
+    stride of the pooling after it would drop.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(model.modules()):
         for conv, norm in getattr(module, "conv_norm_pairs", ()):
             _fold(module, conv, norm)
         if isinstance(module, ResNet):
             _skip_dropped_frames(module)
-    _fuse(model)
-    store_channels_last(model, is_trained=False)
     return model
 
 

@@ -1,0 +1,64 @@
+"""Quantize an ONNX file to 8 bits by ONNX Runtime's static quantization.
+
+The quantized graph keeps the operators and adds conversions around them (the QDQ format), which runtimes
+fuse: uint8 activations with a scale per tensor, int8 weights with a scale per output channel. The ranges of
+the activations are the extremes over calibration clips.
+"""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from mmaction_lite.errors import UserError
+from mmaction_lite.export.onnx_file import quiet_exporter, set_metadata
+from mmaction_lite.weights.exported import INPUT, import_runtime
+
+
+def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:
+    """Return an 8-bit form of an ONNX file that `export_bytes` returned.
+
+    Args:
+        data: content of the file.
+        clips: frames for calibration, uint8 (1, T, H, W, 3) each.
+
+    Raises:
+        UserError: onnx or onnxruntime is not installed, or `clips` is empty.
+    """
+    onnx = import_runtime("onnx", "int8")
+    quantization = import_runtime("onnxruntime.quantization", "int8")
+    preparation = import_runtime("onnxruntime.quantization.shape_inference", "int8")
+    batches = [{INPUT: clip.numpy()} for clip in clips]
+    if not batches:
+        raise UserError("int8: no calibration clips; expected at least one")
+    facts = {prop.key: prop.value for prop in onnx.load_from_string(data).metadata_props}
+    with tempfile.TemporaryDirectory() as folder, quiet_exporter():
+        plain, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
+        plain.write_bytes(data)
+        preparation.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            quantized,
+            _Batches(batches),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+        )
+        proto = onnx.load(quantized)
+    set_metadata(proto, facts | {"precision": "int8"})
+    return proto.SerializeToString()
+
+
+class _Batches:
+    """Calibration clips in the form that ONNX Runtime reads."""
+
+    def __init__(self, batches: list[dict[str, np.ndarray]]) -> None:
+        self._batches = iter(batches)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next clip, or None after the last."""
+        return next(self._batches, None)

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from mmaction_lite.errors import UserError
+from mmaction_lite.export.graph import example_frames
+from mmaction_lite.export.int8 import quantize_onnx
+from mmaction_lite.weights.exported import model_of, open_graph
+
+
+def test_int8_is_smaller_and_close(exported):
+    onnx = pytest.importorskip("onnx")
+    data = (exported / "model.onnx").read_bytes()
+    clips = [example_frames((4, 20, 28, 3), 3, seed) for seed in range(2)]
+    small = quantize_onnx(data, [clip[:1] for clips_ in clips for clip in clips_.split(1)])
+    assert len(small) < 0.75 * len(data)
+    kinds = {node.op_type for node in onnx.load_from_string(small).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    _, expected = open_graph(data, ".onnx", "float32").run(clips[0])
+    _, found = open_graph(small, ".onnx", "int8").run(clips[0])
+    assert 0 < float((found - expected).norm() / expected.norm()) < 0.15
+    assert model_of(small, ".onnx", "int8").precision == "int8"
+    assert np.isfinite(found.numpy()).all()
+
+
+def test_no_clips_is_an_error(exported):
+    with pytest.raises(UserError, match="no calibration clips"):
+        quantize_onnx((exported / "model.onnx").read_bytes(), [])
