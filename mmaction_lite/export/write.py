@@ -3,9 +3,8 @@
 import copy
 import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +27,7 @@ BATCH_SIZES = (1, 3)
 BOUNDS: dict[Precision, float] = {"float32": 1e-4, "float16": 2e-2}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(NamedTuple):
     """An exported file.
 
     Attributes:
