@@ -24,19 +24,8 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     if "generated" not in path.parts
 )
-LANGUAGES = {
-    "bash",
-    "sh",
-    "python",
-    "cpp",
-    "js",
-    "text",
-    "",
-    "{image}",
-    "{include}",
-    "{literalinclude}",
-    "{toctree}",
-}
+LANGUAGES = {"bash", "sh", "python", "cpp", "js", "text", ""}
+LANGUAGES |= {"{image}", "{include}", "{literalinclude}", "{toctree}"}
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +127,8 @@ def test_features(here):
     pytest.importorskip("sklearn")
     assert run_page(page_text("docs/use/features.md")) == 4
     assert len(list((here / "runs" / "mine" / "features").rglob("*.npz"))) == 16
+
+
 @pytest.mark.slow
 def test_export(here):
     pytest.importorskip("onnxscript")
