@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from mmaction_lite.inference.features import Extractor
 
 MOST_LINES = 50  # about single files
+# Formats that features are not written in; a folder of such a name is probably not meant.
+OTHER_SUFFIXES = (".csv", ".h5", ".hdf5", ".json", ".mat", ".pkl", ".pt", ".pth", ".safetensors", ".txt")
 Recipe = Annotated[str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")]
 
 
@@ -107,7 +109,7 @@ def features(
         reading, root = _reading(extractor, videos, data, split)
         processes = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
         processes = replace(processes, num_workers=processes.count(context.local_world_size))
-        if out.suffix.lower() in (".npz", ".npy", ".parquet"):
+        if out.suffix.lower() in (".npz", ".npy", ".parquet") and not out.is_dir():
             if context.world_size > 1:
                 raise UserError(f"--out {printable(str(out))}: several processes write to a folder; pass one")
             files, faults = _write_file(extractor, reading, out, processes)
@@ -212,7 +214,7 @@ def _check_options(videos: list[Path] | None, data: Path | None, out: Path | Non
         raise UserError(f"{problem} given; pass video files, or a data set as --data")
     if out is None:
         raise UserError("--out is missing; pass a folder, or a .npz, .npy or .parquet file")
-    if out.suffix.lower() in (".npz", ".npy", ".parquet"):
+    if out.suffix.lower() in (".npz", ".npy", ".parquet", *OTHER_SUFFIXES) and not out.is_dir():
         check_features_out(out)
 
 

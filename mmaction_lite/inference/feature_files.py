@@ -70,11 +70,20 @@ def check_features_out(path: Path) -> None:
         UserError: the suffix is unknown, pyarrow is missing, or see `check_replaceable`.
     """
     suffix = format_of(path)
-    if suffix == "parquet":
-        _pyarrow(path)
+    check_format(path, suffix)
     check_replaceable(path, KIND, is_features_file)
     if suffix == "npy":
         check_replaceable(path.with_suffix(".json"), "the metadata of a features file", _is_metadata)
+
+
+def check_format(path: Path, format: Format) -> None:
+    """Check that files of a format can be written to `path`, a file or a folder.
+
+    Raises:
+        UserError: pyarrow is missing.
+    """
+    if format == "parquet":
+        _pyarrow(path)
 
 
 def format_of(path: Path) -> Format:

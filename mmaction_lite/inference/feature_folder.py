@@ -14,7 +14,14 @@ from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError, printable
 from mmaction_lite.files import FolderLock, writing
-from mmaction_lite.inference.feature_files import Features, Format, difference, read_info, save_features
+from mmaction_lite.inference.feature_files import (
+    Features,
+    Format,
+    check_format,
+    difference,
+    read_info,
+    save_features,
+)
 from mmaction_lite.inference.feature_reading import Reading, plan_parts
 from mmaction_lite.inference.features import Extractor
 
@@ -92,6 +99,7 @@ def write_features(
         UserError: a file in `out` has other settings or is not a features file; another process writes to the
             folder; or the disk is too small or full.
     """
+    check_format(out, format)
     names = reading.names
     files = dict(zip(file_names(names, format, root), range(len(names)), strict=True))
     paths = [out / file for file in files]

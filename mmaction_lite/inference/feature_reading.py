@@ -65,7 +65,7 @@ class Read(NamedTuple):
         clips: uint8 (n, num_clips, T, H, W, C) before cropping: the video, or n windows. None if it cannot be
             read.
         spans: spans of the rows that the clips give.
-        problem: why the part cannot be read, or which frames are left out; empty if there is no problem.
+        problem: why the part, or some of its windows, cannot be read; empty if there is no problem.
     """
 
     part: Part
@@ -179,7 +179,7 @@ class _Reader:
         problems: list[str] = []
 
         def report(error: VideoError, first: int, end: int) -> None:
-            problems.append(f"frames {first} to {end - 1} cannot be read ({error})")
+            problems.append(f"frames {first} to {end - 1} cannot be read: {error}")
 
         found = list(
             read_windows(
@@ -190,9 +190,10 @@ class _Reader:
                 on_fault=report,
             )
         )
-        problem = self.reading.reason(part.video, problems[0]) if problems else ""
+        # A decoder that skips damaged frames raises no error.
+        problem = problems[0] if problems else "frames are damaged" if len(found) < part.num_rows else ""
         if not found:
-            return Read(part, None, None, problem)
+            return self.failed(self.parts.index(part), problem)
         columns = zip(
             *[(w.start_seconds, w.end_seconds, w.first_frame, w.end_frame) for w in found], strict=True
         )

