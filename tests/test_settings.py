@@ -19,6 +19,7 @@ from mmaction_lite.benchmark.processes import WorkerConfig
 from mmaction_lite.benchmark.run import Plan
 from mmaction_lite.benchmark.settings import SETTINGS
 from mmaction_lite.data.loading.workers import WorkerSettings
+from mmaction_lite.data.sources.live import CaptureSettings
 from mmaction_lite.data.tools.prepare import Form
 from mmaction_lite.data.views.augment import ColorJitter, RandAugment, RandomErasing
 from mmaction_lite.data.views.crops import RandomCrop
@@ -250,6 +251,7 @@ EXAMPLES = {
             TimedClips(clip_len=8, target_fps=4.0),
             ExplainSettings(layers=("backbone",), fill="mean"),
             Windows(seconds=2.0, stride=0.5),
+            CaptureSettings(fps=30.0, size=(640, 480)),
             FeatureSettings(layer="fc", stride=0.5, window=2.0),
             Temperature(value=1.5),
             RandomCrop(size=(8, 8)),

@@ -14,6 +14,7 @@ from mmaction_lite.data.sources import index_cache
 from mmaction_lite.data.sources import source as sources
 from mmaction_lite.data.sources import video as video_module
 from mmaction_lite.data.sources.index_cache import IndexCache
+from mmaction_lite.data.sources.orientation import UprightPixels
 from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.views.samplers import (
@@ -146,19 +147,19 @@ def test_indices_outside_are_an_error(clips: Path) -> None:
 def test_only_what_is_needed_is_read_and_converted(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
     converted: list[int] = []
-    pictures, rgb = Video._pictures, Video._rgb
+    pictures, rgb = Video._pictures, UprightPixels.__call__
 
     def watch_pictures(self: Video, *args: set[int]) -> Iterator:
         for number, picture in pictures(self, *args):  # type: ignore[arg-type]
             decoded.append(number)
             yield number, picture
 
-    def watch_rgb(self: Video, frame: av.VideoFrame) -> np.ndarray:
+    def watch_rgb(self: UprightPixels, frame: av.VideoFrame) -> np.ndarray:
         converted.append(barcode.read(rgb(self, frame)))
         return rgb(self, frame)
 
     monkeypatch.setattr(Video, "_pictures", watch_pictures)
-    monkeypatch.setattr(Video, "_rgb", watch_rgb)
+    monkeypatch.setattr(UprightPixels, "__call__", watch_rgb)
     with Video(clips / "keyframes.mp4") as video:  # a keyframe every 10 frames
         video.frames([52, 2, 33, 33])
     assert sorted(converted) == [2, 33, 52]

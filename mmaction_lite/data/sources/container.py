@@ -104,7 +104,7 @@ def open_stream(path: str, data: bytes | None = None) -> Opened:
             raise VideoError(f"{name}: the file is empty (0 bytes)")
         container = av.open(cast(Any, opened.file), "r", options=OPTIONS)
         opened.container = cast(InputContainer, container)
-        opened.stream = _best_stream(name, opened.container)
+        opened.stream = best_stream(name, opened.container)
     except BaseException as error:
         opened.close()
         if isinstance(error, FFmpegError):
@@ -121,7 +121,12 @@ def _open_file(path: str) -> io.FileIO:
     return open_regular(path, VideoError(f"{printable(path)}: is not a regular file (a pipe or a device)"))
 
 
-def _best_stream(name: str, container: InputContainer) -> VideoStream:
+def best_stream(name: str, container: InputContainer) -> VideoStream:
+    """Return the best video stream, with one decoding thread.
+
+    Raises:
+        VideoError: there is none, its codec is unknown, or its frames have more than `MAX_PIXELS` pixels.
+    """
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         raise VideoError(f"{name}: has no video stream")

@@ -2,8 +2,11 @@
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
+from mmaction_lite.data.sources.container import MAX_PIXELS
 from mmaction_lite.data.sources.resample import Size
+from mmaction_lite.errors import VideoError
 
 # The payload type of the display orientation in supplemental enhancement information (SEI) of H.264 and
 # HEVC (ITU-T H.264, D.1; H.265, D.2).
@@ -53,6 +56,42 @@ def turn_upright(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def _is_transposed(matrix: np.ndarray) -> bool:
     a, b, c, d = np.abs(matrix.astype(np.int64)).tolist()
     return b + c > a + d
+
+
+class UprightPixels:
+    """Convert decoded frames of one video to upright RGB pixels.
+
+    Args:
+        name: of the video, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._reformatter = VideoReformatter()
+        # Reading the matrix of a frame takes long. It changes at keyframes only.
+        self._matrix: np.ndarray | None = None
+        self._turned: int | None = None  # rotation of the frame with this matrix; None: read it again
+
+    def forget(self) -> None:
+        """Read the matrix of the next frame, which does not follow the frame before."""
+        self._turned = None
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """Return the pixels, uint8 (H, W, 3), a view into memory that the next call overwrites.
+
+        Raises:
+            VideoError: the frame has more than `MAX_PIXELS` pixels.
+        """
+        if frame.width * frame.height > MAX_PIXELS:
+            raise VideoError(
+                f"{self.name}: a frame of {frame.width}x{frame.height} pixels; expected at most {MAX_PIXELS}"
+            )
+        plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+        pixels = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+        if self._turned is None or frame.key_frame or frame.rotation != self._turned:
+            self._turned, self._matrix = frame.rotation, display_matrix(frame)
+        return pixels if self._matrix is None else np.ascontiguousarray(turn_upright(pixels, self._matrix))
 
 
 def may_differ_from_header(codec: str, extradata: bytes, packet: bytes) -> bool:

@@ -32,17 +32,16 @@ from typing import TypeVar
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
 
 from mmaction_lite.data.sources import index_cache, packets
-from mmaction_lite.data.sources.container import MAX_PIXELS, demux, open_stream
+from mmaction_lite.data.sources.container import demux, open_stream
 from mmaction_lite.data.sources.faults import (
     MispredictedError,
     StaleIndexError,
     UnknownSizeError,
     reading_video,
 )
-from mmaction_lite.data.sources.orientation import display_matrix, turn_upright, upright_size
+from mmaction_lite.data.sources.orientation import UprightPixels, upright_size
 from mmaction_lite.data.sources.packets import NO_TIME, PacketIndex, mark
 from mmaction_lite.data.sources.resample import Box, Size, check_box, collect, crop_and_resize
 from mmaction_lite.errors import VideoError, printable
@@ -77,12 +76,9 @@ class Video:
         self.path = str(path)
         self.name = printable(self.path)  # for messages
         self._data = data
-        self._reformatter = VideoReformatter()
+        self._upright = UprightPixels(self.name)
         self._given_size: Size | None = None  # what `size` returned: boxes are planned in it
         self._assumed_size: Size | None = None
-        # Reading the matrix of a frame takes long. It changes at keyframes only.
-        self._matrix: np.ndarray | None = None
-        self._turned: int | None = None  # rotation of the frame with this matrix; None: read it again
         with self._reading():
             self._opened = open_stream(self.path, data)
             try:
@@ -288,7 +284,7 @@ class Video:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yield each index with the upright RGB pixels of its frame, resized to the size of frame 0."""
         for index, frame in decoded:
-            pixels = self._rgb(frame)
+            pixels = self._upright(frame)
             shape = pixels.shape[:2]
             size = self._given_size or self._index.size
             if size is None and (frame.height, frame.width) == self._header_size:
@@ -367,7 +363,7 @@ class Video:
         first = next(following)
         decoder = self._opened.stream.codec_context
         decoder.flush_buffers()
-        self._turned = None
+        self._upright.forget()
         joins, final = set(self._index.joins.tolist()), len(self._index.rank) - 1
         # The None at the end flushes the frames that the decoder holds back for reordering.
         for number, packet in chain([first], following, [(last, None)]):
@@ -476,19 +472,6 @@ class Video:
             return self._remember(packets.learned_index(self._index, pictures))
         except ValueError as error:
             raise VideoError(f"{self.name}: {error}") from None
-
-    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """Return the upright RGB pixels of `frame`, uint8 (H, W, 3), a view into the reformatter's memory."""
-        if frame.width * frame.height > MAX_PIXELS:
-            raise VideoError(
-                f"{self.name}: a frame of {frame.width}x{frame.height} pixels; expected at most {MAX_PIXELS}"
-            )
-        plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
-        pixels = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
-        if self._turned is None or frame.key_frame or frame.rotation != self._turned:
-            self._turned, self._matrix = frame.rotation, display_matrix(frame)
-        return pixels if self._matrix is None else np.ascontiguousarray(turn_upright(pixels, self._matrix))
 
 
 def first_at(seconds: float, fps: float, length: int) -> int:

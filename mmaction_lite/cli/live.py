@@ -1,0 +1,216 @@
+"""Command `live`."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from mmaction_lite.cli.options import Device, Offline, Weights, print_json, show, start, warn
+from mmaction_lite.errors import UserError, printable
+from mmaction_lite.files import check_replaceable, writing
+
+if TYPE_CHECKING:
+    from mmaction_lite.data.sources.capture import Counts
+    from mmaction_lite.inference.live import Answer
+
+
+def live(
+    weights: Weights,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Camera (0, 1, ..., /dev/video0), address (rtsp://, http://, ...), or a video file, which "
+            "plays in real time."
+        ),
+    ],
+    every: Annotated[float, typer.Option(min=0.01, help="Seconds between answers.")] = 1.0,
+    window: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Length of a window in seconds [default: one clip of the protocol]."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes per answer.")] = 3,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out classes with a lower score.")
+    ] = 0.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="End after this time of the stream, in seconds.")
+    ] = None,
+    answers: Annotated[int | None, typer.Option(min=1, help="End after this number of answers.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per answer instead of text.")
+    ] = False,
+    jsonl: Annotated[
+        Path | None, typer.Option(help="New file to write, with one JSON object per answer and line.")
+    ] = None,
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Speed of a file, relative to real time; 0: as fast as possible, without drops."
+        ),
+    ] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Start a file again at its end.")] = False,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts to connect again after a loss.")] = 10,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Time limit for a connection and for the next frame, in seconds.")
+    ] = 10.0,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Frames that wait for the model at most; then the oldest is dropped.")
+    ] = 64,
+    max_gap: Annotated[
+        float, typer.Option(min=0, help="Windows begin again after a longer gap, in seconds.")
+    ] = 0.5,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Frame rate of a camera, or of a stream that states none."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Frame size of a camera, as in 1280x720.")
+    ] = None,
+    udp: Annotated[
+        bool, typer.Option("--udp", help="RTSP over UDP: less delay, but lost packets damage frames.")
+    ] = False,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
+    ] = None,
+    device: Device = "auto",
+    offline: Offline = False,
+) -> None:
+    """Classify a camera or stream while it runs, and print an answer every second.
+
+    It ends at the end of a file, after --seconds or --answers, or with Ctrl-C, prints a summary, and exits
+    with code 0.
+    """
+    from mmaction_lite.data.sources.capture import Capture
+    from mmaction_lite.data.sources.live import CaptureSettings
+    from mmaction_lite.inference.live import watch
+    from mmaction_lite.inference.predict import load_for_inference
+    from mmaction_lite.inference.windows import Windows
+    from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.training.signals import stop_signals
+
+    settings = CaptureSettings(
+        queue_frames=queue,
+        timeout=timeout,
+        retries=retries,
+        speed=speed,
+        loop=loop,
+        fps=fps,
+        size=_size(size),
+        transport="udp" if udp else "tcp",
+        max_gap=max_gap,
+    )
+    capture = Capture(source, settings)
+    if jsonl is not None:
+        check_replaceable(jsonl, "a new file")
+    model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(start(device))
+    summary = Summary()
+    with nullcontext() if jsonl is None else _new_file(jsonl) as file, stop_signals() as stop, capture:
+        shown = watch(
+            model,
+            capture,
+            Windows(seconds=window, stride=every),
+            seconds=seconds,
+            stop=stop,
+            note=warn,
+        )
+        try:
+            for answer in islice(shown, answers):
+                row = row_of(answer, capture.name, top, threshold)
+                if file is not None:
+                    file.write(json.dumps(row) + "\n")
+                    file.flush()
+                if as_json:
+                    print_json(row)
+                else:
+                    if not summary.answers:
+                        show(f"{capture.name}: {answer.protocol}")
+                    show(line_of(row))
+                sys.stdout.flush()
+                summary.add(answer)
+        finally:
+            shown.close()
+            if capture.counts.frames:
+                warn(f"{capture.name}: {summary.describe(capture.counts)}")
+
+
+class Summary:
+    """Number of answers, and their latencies."""
+
+    def __init__(self) -> None:
+        self.answers = self.skipped = 0
+        self._sum = self._most = 0.0
+
+    def add(self, answer: "Answer") -> None:
+        """Count an answer."""
+        self.answers, self.skipped = self.answers + 1, answer.skipped
+        self._sum += answer.latency_seconds
+        self._most = max(self._most, answer.latency_seconds)
+
+    def describe(self, counts: "Counts") -> str:
+        """Return the last line of the command."""
+        mean = self._sum / max(self.answers, 1)
+        latency = f", latency {1e3 * mean:.0f} ms (at most {1e3 * self._most:.0f} ms)" if self.answers else ""
+        return (
+            f"{self.answers} answers{latency}; {self.skipped} windows skipped; {counts.frames} frames, "
+            f"{counts.dropped} dropped; {counts.reconnects} reconnects, {counts.gaps} gaps"
+        )
+
+
+def row_of(answer: "Answer", source: str, top: int, threshold: float) -> dict[str, Any]:
+    """Return the JSON object of an answer with its `top` classes of at least the score `threshold`."""
+    ranked = zip(answer.labels[:top], answer.scores[:top].tolist(), strict=True)
+    return {
+        "source": source,
+        "start_seconds": round(answer.start_seconds, 6),
+        "end_seconds": round(answer.end_seconds, 6),
+        "time": answer.time.isoformat(timespec="milliseconds"),
+        "latency_seconds": round(answer.latency_seconds, 6),
+        "predictions": [{"label": label, "score": score} for label, score in ranked if score >= threshold],
+        "frames": answer.counts.frames,
+        "dropped": answer.counts.dropped,
+        "skipped": answer.skipped,
+        "reconnects": answer.counts.reconnects,
+        "gaps": answer.counts.gaps,
+        "part": answer.part,
+        "protocol": answer.protocol,
+    }
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """Return the line of text for the JSON object of an answer."""
+    classes = ", ".join(f"{found['label']} {found['score']:.3f}" for found in row["predictions"])
+    lost = [f"{row[name]} {name}" for name in ("dropped", "skipped", "reconnects") if row[name]]
+    place = f"{row['start_seconds']:.2f}-{row['end_seconds']:.2f} s"
+    clock = row["time"][11:19]
+    parts = [clock, place, classes or "-", f"latency {1e3 * row['latency_seconds']:.0f} ms", *lost]
+    return "  ".join(parts)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[TextIO]:
+    """Open a new file; it is deleted again if the block fails before it writes."""
+    with writing(path):
+        file = path.open("x", encoding="utf-8")
+    try:
+        with writing(path), file:
+            yield file
+    except BaseException:
+        with suppress(OSError):
+            if not path.stat().st_size:
+                path.unlink()
+        raise
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
+    if found is None:
+        raise UserError(f"--size {printable(text)}: expected WIDTHxHEIGHT in pixels, such as 1280x720")
+    return int(found[1]), int(found[2])
