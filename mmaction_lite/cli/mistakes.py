@@ -54,6 +54,7 @@ OPTIONS = {
     "--calibration": "use --calibrate",
 }
 COMMANDS = {
+    "gradcam": "use mmaction-lite explain",
     "eval": "use mmaction-lite test",
     "evaluate": "use mmaction-lite test",
     "val": "use mmaction-lite test --protocol val",

@@ -19,13 +19,15 @@ from PIL import Image
 
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.source import Source
+from mmaction_lite.data.sources.video import DEFAULT_FPS
 from mmaction_lite.errors import printable
 from mmaction_lite.files import rewriting, write_atomically
-from mmaction_lite.inference.explain import Explanation
+from mmaction_lite.inference.explain import Explanation, frame_seconds
 
 MOST_FRAMES = 8  # in a strip
 THUMBNAIL = 120  # short side of a frame in a strip, in pixels
 STRONGEST = 0.7  # opacity of the map where it is 1
+TICK = Fraction(1, 90_000)  # of the time stamps in a video, in seconds
 CHUNK_FRAMES = 16  # of a video that are in memory
 COLUMN, GAP = 1.3, 0.06  # width of a frame in a strip, and the space between two, in inches
 MAP, MASS, DROP = "inferno", "#e8772e", "#3f7df0"
@@ -148,7 +150,8 @@ def write_overlay_video(path: Path, explanation: Explanation, source: Source) ->
     """Write an MP4 video without sound: the part of the video that was seen, with the maps.
 
     The part begins with the first seen frame and ends with the last one. Between seen frames, maps are
-    interpolated in time. Frames have an even height and width, as H.264 requires.
+    interpolated in time. Times are those of the video. Frames have an even height and width, as H.264
+    requires.
 
     Args:
         path: the file to write.
@@ -188,16 +191,26 @@ def map_at(explanation: Explanation, frame: int) -> np.ndarray:
 
 def _encode(file: BinaryIO, explanation: Explanation, source: Source) -> None:
     height, width = (max(2, side // 2 * 2) for side in explanation.frame_size)
-    fps = source.fps if source.fps > 0 else 25.0
+    fps = source.fps if source.fps > 0 else DEFAULT_FPS
+    first, last = explanation.frames[[0, -1]].tolist()
+    times = frame_seconds(source, np.arange(first, last + 1))
+    if np.isnan(times).any():
+        times = np.arange(first, last + 1) / DEFAULT_FPS
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", Fraction(fps).limit_denominator(1001), {"crf": "20"})
+        stream = container.add_stream(
+            "libx264", Fraction(fps).limit_denominator(1001), {"crf": "20", "bf": "0"}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = 1
-        for number, pixels in _frames_between(source, *explanation.frames[[0, -1]].tolist()):
+        stream.codec_context.time_base = TICK
+        for number, pixels in _frames_between(source, first, last):
             picture = blend(pixels, map_at(explanation, number))
             if picture.shape[:2] != (height, width):
                 picture = crop_and_resize(picture[None], None, (height, width))[0]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            encoded = av.VideoFrame.from_ndarray(picture, "rgb24")
+            seconds = times[number - first]
+            encoded.pts, encoded.time_base = round((seconds - times[0]) / TICK), TICK
+            container.mux(stream.encode(encoded))
         container.mux(stream.encode())
 
 

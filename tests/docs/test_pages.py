@@ -137,6 +137,12 @@ def test_export(here):
     assert (here / "mine_int8.onnx").stat().st_size < (here / "mine.onnx").stat().st_size
 
 
+def test_explain(here):
+    assert run_page(page_text("docs/use/explain.md")) == 3
+    assert (here / "explained" / "another_clip.up.mp4").stat().st_size > 1000
+    assert (ROOT / "docs" / "use" / "explain.png").stat().st_size < 120e3
+
+
 def test_zoo(here):
     assert run_page(page_text("docs/zoo.md")) == 4
 

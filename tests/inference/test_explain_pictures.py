@@ -1,11 +1,14 @@
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmaction_lite.data.sources.sequential import frame_times
 from mmaction_lite.data.sources.source import ArrayVideo, open_source
 from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.data.views.protocol import Protocol
@@ -73,6 +76,23 @@ def test_a_video_shows_the_map_where_and_when_it_is(tmp_path, source):
     assert changed[0].max() < 15
     strength = changed[:, 8:13, 18:23].mean((1, 2))
     assert (np.diff(strength[:5]) > 0).all()
+
+
+def test_times_of_a_video_with_a_variable_frame_rate_are_kept(tmp_path):
+    times = [0, 40, 80, 120, 500, 540, 580, 620, 660, 700, 1500, 1540, 1580]  # milliseconds
+    with av.open(str(tmp_path / "varied.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.width, stream.height, stream.codec_context.time_base = 62, 42, Fraction(1, 1000)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((42, 62, 3), 100, np.uint8), "rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with open_source(tmp_path / "varied.mp4") as source:
+        write_overlay_video(tmp_path / "maps.mp4", explanation()._replace(frame_size=(42, 62)), source)
+    with open_source(tmp_path / "maps.mp4") as video:
+        expected = (np.array(times[2:11]) - times[2]) / 1000
+        np.testing.assert_allclose(frame_times(video), expected, atol=2e-3)
 
 
 def test_maps_between_seen_frames_are_interpolated():
