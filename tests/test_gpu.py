@@ -208,7 +208,8 @@ def test_a_stream_equals_that_of_a_cpu(recipe, tmp_path):
     card = ModelCard.of(recipe, ("down", "up"))
     torch.manual_seed(0)
     save_weights(tmp_path / "online.safetensors", card.build().state_dict(), card)
-    on_cpu, on_gpu = (Stream(tmp_path / "online.safetensors", device=device) for device in ("cpu", "cuda"))
+    path = tmp_path / "online.safetensors"
+    on_cpu, on_gpu = (Stream(path, frame_interval=1, device=device) for device in ("cpu", "cuda"))
     for frame in brightening(0, 20):
         expected, found = on_cpu.push(frame), on_gpu.push(frame)
         assert expected is not None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.data.views.protocol import Protocol
-from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
+from mmaction_lite.data.views.samplers import ClipSampler, DenseClips, TimedClips
 from mmaction_lite.device import pick_device
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference
@@ -55,8 +55,7 @@ class Stream:
         average: the probabilities are those of the mean logits of this many latest frames; 1: of the current
             frame. None: as many as the clips of the test protocol have, whose mean the training optimizes.
         frame_interval: classify every n-th frame, so that the motion between two frames is as large as in
-            training. None: the interval of the test protocol, or 1 if it has none because it spreads the
-            frames of a clip over the whole video.
+            training; otherwise the answers are wrong. None: the interval of the test protocol, if it has one.
         device: see `pick_device`.
 
     Attributes:
@@ -64,7 +63,8 @@ class Stream:
         protocol: protocol of one frame.
 
     Raises:
-        UserError: the model is no online TSM, cannot be loaded, or a value is out of range.
+        UserError: the model is no online TSM or cannot be loaded; a value is out of range; the interval is not
+            given, and the test protocol has none.
     """
 
     def __init__(
@@ -88,11 +88,9 @@ class Stream:
         self.classes = card.classes
         views = card.test.views
         sampler = views.clips
-        if frame_interval is None:
-            is_dense = isinstance(sampler, DenseClips | PySlowFastClips)
-            frame_interval = sampler.frame_interval if is_dense else 1
         self._average = _at_least_one("average", sampler.clip_len if average is None else average)
-        self._interval = _at_least_one("frame_interval", frame_interval)
+        interval = _interval(sampler) if frame_interval is None else frame_interval
+        self._interval = _at_least_one("frame_interval", interval)
         views = replace(views, clips=DenseClips(clip_len=1), crop=CenterCrop(size=views.crop.size))
         self.protocol: Protocol = replace(card.test, views=views, window=None)
         self.reset()
@@ -145,6 +143,22 @@ class Stream:
             self._interval, f"every {self._interval}th frame"
         )
         return f"online, {every}, mean logits of the last {self._average}: {self.protocol}"
+
+
+def _interval(sampler: ClipSampler) -> int:
+    """Return the distance in frames between two frames of a clip."""
+    if isinstance(sampler, DenseClips):
+        return sampler.frame_interval
+    if isinstance(sampler, TimedClips):
+        reason = f"the clips of the weights have {sampler.target_fps:g} frames per second"
+        advice = f"the frame rate of the stream divided by {sampler.target_fps:g}"
+    else:
+        reason = f"the {sampler.clip_len} frames of a clip were spread over the whole video"
+        advice = f"the frames of a typical training video divided by {sampler.clip_len}"
+    raise UserError(
+        f"Stream: frame_interval is None, and {reason}; expected the distance in frames between two "
+        f"classified frames. Pass frame_interval=N, {advice}"
+    )
 
 
 def _at_least_one(name: str, value: object) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mmaction_lite.data.views.crops import CenterCrop, MultiScaleCrop, RandomResizedCrop, TenCrop
-from mmaction_lite.data.views.samplers import SegmentFrames
+from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import tsm_online_mobilenetv2, tsm_online_r10, tsm_online_r50, tsm_r10, tsm_r50
 from mmaction_lite.optim import SGD, Steps
@@ -144,32 +144,34 @@ def tsm_r10_1x1x8_12e_motions_rgb() -> Recipe:
     return replace(tsn_r10_1x1x8_12e_motions_rgb(), model=Build(tsm_r10, dropout=0.0))
 
 
-def tsm_online_r50_1x1x8_50e_kinetics400_rgb() -> Recipe:
-    """Return the training of `tsm_r50_1x1x8_50e_kinetics400_rgb` for the online TSM.
+def _at_interval(recipe: Recipe, frame_interval: int, model: Build) -> Recipe:
+    """Return a recipe for streams: clips of eight frames at a fixed interval, as a stream has.
 
-    There is no published training of it; the authors train it as the offline network.
+    There is no published training of this form.
     """
-    recipe = tsm_r50_1x1x8_50e_kinetics400_rgb()
-    return replace(recipe, model=Build(tsm_online_r50, dropout=0.5), reported=None)
+    clips = DenseClips(clip_len=8, frame_interval=frame_interval)
+    views = {name: replace(getattr(recipe, name), clips=clips) for name in ("train", "val", "test")}
+    return replace(recipe, model=model, reported=None, **views)
 
 
-def tsm_online_r50_1x1x8_50e_jester_rgb() -> Recipe:
-    """Return the training of `tsm_r50_1x1x8_50e_jester_rgb` for the online TSM.
-
-    There is no published training of it.
-    """
-    recipe = tsm_r50_1x1x8_50e_jester_rgb()
-    return replace(recipe, model=Build(tsm_online_r50, dropout=0.5), reported=None)
+def tsm_online_r50_8x8x1_50e_kinetics400_rgb() -> Recipe:
+    """Return the training of `tsm_r50_1x1x8_50e_kinetics400_rgb` for the online TSM, with dense clips."""
+    return _at_interval(tsm_r50_1x1x8_50e_kinetics400_rgb(), 8, Build(tsm_online_r50, dropout=0.5))
 
 
-def tsm_online_mobilenetv2_1x1x8_50e_jester_rgb() -> Recipe:
-    """Return the training of `tsm_online_r50_1x1x8_50e_jester_rgb` with MobileNetV2.
+def tsm_online_r50_8x4x1_50e_jester_rgb() -> Recipe:
+    """Return the training of `tsm_r50_1x1x8_50e_jester_rgb` for the online TSM, with dense clips."""
+    return _at_interval(tsm_r50_1x1x8_50e_jester_rgb(), 4, Build(tsm_online_r50, dropout=0.5))
+
+
+def tsm_online_mobilenetv2_8x4x1_50e_jester_rgb() -> Recipe:
+    """Return the training of `tsm_online_r50_8x4x1_50e_jester_rgb` with MobileNetV2.
 
     The authors published weights of this network for Jester, without its training.
     """
-    return replace(tsm_online_r50_1x1x8_50e_jester_rgb(), model=Build(tsm_online_mobilenetv2, dropout=0.5))
+    return replace(tsm_online_r50_8x4x1_50e_jester_rgb(), model=Build(tsm_online_mobilenetv2, dropout=0.5))
 
 
-def tsm_online_r10_1x1x8_12e_motions_rgb() -> Recipe:
+def tsm_online_r10_8x8x1_12e_motions_rgb() -> Recipe:
     """Return a small online TSM for the generated data set; a quarter of the channels is shifted."""
-    return replace(tsm_r10_1x1x8_12e_motions_rgb(), model=Build(tsm_online_r10, dropout=0.0))
+    return _at_interval(tsm_r10_1x1x8_12e_motions_rgb(), 8, Build(tsm_online_r10, dropout=0.0))

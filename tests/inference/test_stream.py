@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmaction_lite.data.sources.source import ArrayVideo
-from mmaction_lite.data.views.samplers import DenseClips
+from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames, TimedClips
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.stream import Stream, StreamAnswer
 from mmaction_lite.models import optimize_for_inference, tsm_online_r10
@@ -23,8 +23,10 @@ NUM_FRAMES = int(os.environ.get("MMACTION_STREAM_FRAMES", "24"))
 
 @pytest.fixture
 def weights(recipe, tmp_path):
-    """Weights of an online TSM for clips of four frames."""
-    card = ModelCard.of(replace(recipe, model=Build(tsm_online_r10, width=8)), ("down", "up"))
+    """Weights of an online TSM for clips of four consecutive frames."""
+    views = replace(recipe.test, clips=DenseClips(clip_len=4))
+    recipe = replace(recipe, model=Build(tsm_online_r10, width=8), test=views)
+    card = ModelCard.of(recipe, ("down", "up"))
     torch.manual_seed(0)
     model = card.build()
     train_norms(model)
@@ -121,7 +123,7 @@ def test_a_model_of_the_user_stays_as_it_is(weights):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_frames_between_the_interval_are_skipped(weights, recipe):
+def test_frames_between_the_interval_are_skipped(weights):
     video = pixels(7)
     stream = Stream(weights, device="cpu", frame_interval=3)
     answers = push(stream, video)
@@ -130,12 +132,38 @@ def test_frames_between_the_interval_are_skipped(weights, recipe):
     for found, other in zip(answers, expected, strict=True):
         np.testing.assert_array_equal(found.logits, other.logits)
     assert "every 3rd frame" in str(stream)
+
+
+def with_clips(weights, clips):
+    """The model of the weights, its test protocol with other clips."""
     model = load(weights)
     card = card_of(model)
-    views = replace(card.test.views, clips=DenseClips(clip_len=4, frame_interval=2))
-    changed = replace(card, test=replace(card.test, views=views))
+    changed = replace(card, test=replace(card.test, views=replace(card.test.views, clips=clips)))
     model.card = changed  # pyright: ignore[reportArgumentType]
-    assert "every 2nd frame" in str(Stream(model, device="cpu"))
+    return model
+
+
+def test_the_interval_is_that_of_the_training_clips(weights):
+    model = with_clips(weights, DenseClips(clip_len=5, frame_interval=2))
+    assert str(Stream(model, device="cpu")).startswith("online, every 2nd frame, mean logits of the last 5: ")
+    for clips, message in (
+        (SegmentFrames(num_segments=8), "the frames of a typical training video divided by 8"),
+        (TimedClips(clip_len=4, target_fps=10.0), "10 frames per second; .* of the stream divided by 10"),
+    ):
+        model = with_clips(weights, clips)
+        with pytest.raises(UserError, match=f"frame_interval is None, and .*{message}"):
+            Stream(model, device="cpu")
+        assert "every 6th frame" in str(Stream(model, device="cpu", frame_interval=6))
+
+
+def test_the_temperature_of_the_weights_is_applied(weights):
+    frame = pixels(1)[0]
+    model = load(weights)
+    model.card = card_of(model).with_temperature(2.0)  # pyright: ignore
+    answer = Stream(model, device="cpu").push(frame)
+    assert answer is not None
+    expected = torch.from_numpy(answer.logits / 2).softmax(0)
+    np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from dataclasses import replace
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.recipes.tsm import (
-    tsm_online_mobilenetv2_1x1x8_50e_jester_rgb,
-    tsm_online_r10_1x1x8_12e_motions_rgb,
-    tsm_online_r50_1x1x8_50e_jester_rgb,
-    tsm_online_r50_1x1x8_50e_kinetics400_rgb,
+    tsm_online_mobilenetv2_8x4x1_50e_jester_rgb,
+    tsm_online_r10_8x8x1_12e_motions_rgb,
+    tsm_online_r50_8x4x1_50e_jester_rgb,
+    tsm_online_r50_8x8x1_50e_kinetics400_rgb,
     tsm_r10_1x1x8_12e_motions_rgb,
     tsm_r50_1x1x8_25e_hmdb51_rgb,
     tsm_r50_1x1x8_25e_ucf101_rgb,
@@ -25,16 +25,21 @@ def test_the_small_recipes_differ_in_the_network_alone():
     assert tsm_r10_1x1x8_12e_motions_rgb() == small
 
 
-def test_online_recipes_differ_from_the_others_in_the_network_alone():
+def test_online_recipes_differ_from_the_others_in_network_and_clips():
     pairs = {
-        tsm_online_r10_1x1x8_12e_motions_rgb: tsm_r10_1x1x8_12e_motions_rgb,
-        tsm_online_r50_1x1x8_50e_kinetics400_rgb: tsm_r50_1x1x8_50e_kinetics400_rgb,
-        tsm_online_r50_1x1x8_50e_jester_rgb: tsm_r50_1x1x8_50e_jester_rgb,
-        tsm_online_mobilenetv2_1x1x8_50e_jester_rgb: tsm_r50_1x1x8_50e_jester_rgb,
+        tsm_online_r10_8x8x1_12e_motions_rgb: tsm_r10_1x1x8_12e_motions_rgb,
+        tsm_online_r50_8x8x1_50e_kinetics400_rgb: tsm_r50_1x1x8_50e_kinetics400_rgb,
+        tsm_online_r50_8x4x1_50e_jester_rgb: tsm_r50_1x1x8_50e_jester_rgb,
+        tsm_online_mobilenetv2_8x4x1_50e_jester_rgb: tsm_r50_1x1x8_50e_jester_rgb,
     }
     for online, offline in pairs.items():
-        assert online() == replace(offline(), model=online().model, reported=None)
-        assert online().model.builder.__name__ == online.__name__.partition("_1x1x8")[0]
+        found, other = online(), offline()
+        views = {
+            name: replace(getattr(other, name), clips=found.test.clips) for name in ("train", "val", "test")
+        }
+        assert found == replace(other, model=found.model, reported=None, **views)
+        assert found.name.startswith(f"{found.model.builder.__name__}_8x")
+        assert found.test.clips.num_clips == 1
 
 
 def test_fine_tuning_of_the_two_small_data_sets_is_the_same():
