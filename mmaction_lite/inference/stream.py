@@ -63,8 +63,8 @@ class Stream:
         protocol: protocol of one frame.
 
     Raises:
-        UserError: the model is no online TSM or cannot be loaded; a value is out of range; the interval is not
-            given, and the test protocol has none.
+        UserError: the model is no online TSM or cannot be loaded; a value is out of range; neither the caller
+            nor the test protocol names an interval.
     """
 
     def __init__(

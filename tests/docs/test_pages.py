@@ -28,7 +28,7 @@ LANGUAGES = {"bash", "sh", "python", "cpp", "js", "text", ""}
 LANGUAGES |= {"{image}", "{include}", "{literalinclude}", "{toctree}"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with clips, weights of other projects, and the run that the README trains."""
     folder = tmp_path_factory.mktemp("pages")
@@ -176,3 +176,13 @@ def test_extending_a_task():
     page = page_text("docs/extending/task.md")
     run_page(page)
     assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(TASKS)
+
+
+@pytest.mark.slow
+def test_online(here, monkeypatch):
+    splits = {"train": range(20), "val": range(500, 510), "test": range(600, 620)}
+    monkeypatch.setattr(
+        motions.generate, "__kwdefaults__", (motions.generate.__kwdefaults__ or {}) | {"splits": splits}
+    )
+    assert run_page(page_text("docs/use/online.md")) == 4
+    assert (here / "online.png").stat().st_size > 1000

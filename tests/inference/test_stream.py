@@ -159,7 +159,7 @@ def test_the_interval_is_that_of_the_training_clips(weights):
 def test_the_temperature_of_the_weights_is_applied(weights):
     frame = pixels(1)[0]
     model = load(weights)
-    model.card = card_of(model).with_temperature(2.0)  # pyright: ignore
+    model.card = card_of(model).calibrated(2.0)  # pyright: ignore
     answer = Stream(model, device="cpu").push(frame)
     assert answer is not None
     expected = torch.from_numpy(answer.logits / 2).softmax(0)
