@@ -22,7 +22,7 @@ from mmaction_lite.cli.options import (
     track,
     warn,
 )
-from mmaction_lite.errors import UserError, printable
+from mmaction_lite.errors import Interrupted, UserError, printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmaction_lite.data.loading.loader import Fault
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.data.sources.source import Source
+    from mmaction_lite.distributed import DistributedContext
     from mmaction_lite.inference.feature_folder import WrittenFile
     from mmaction_lite.inference.feature_reading import Reading
     from mmaction_lite.inference.features import Extractor
@@ -109,26 +110,7 @@ def features(
         reading, root = _reading(extractor, videos, data, split)
         processes = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
         processes = replace(processes, num_workers=processes.count(context.local_world_size))
-        if out.suffix.lower() in (".npz", ".npy", ".parquet") and not out.is_dir():
-            if context.world_size > 1:
-                raise UserError(f"--out {printable(str(out))}: several processes write to a folder; pass one")
-            files, faults = _write_file(extractor, reading, out, processes)
-        else:
-            from mmaction_lite.files import check_output_folder
-            from mmaction_lite.inference.feature_folder import write_features
-
-            check_output_folder(out, scanned=[data] if data is not None and data.is_dir() else [])
-            files, faults = write_features(
-                extractor,
-                reading,
-                out,
-                format=format,
-                root=root,
-                workers=processes,
-                context=context,
-                track=track if context.is_main_process else None,
-                report=warn,
-            )
+        files, faults = _write(extractor, reading, out, processes, context, format=format, root=root)
     if context.is_main_process:
         _print_files(extractor, files, faults, as_json)
 
@@ -207,6 +189,7 @@ def _time(start: float, end: float) -> str:
 
 def _check_options(videos: list[Path] | None, data: Path | None, out: Path | None) -> None:
     """Check that there is something to read, and a place to write to."""
+    from mmaction_lite.files import check_output_folder
     from mmaction_lite.inference.feature_files import check_features_out
 
     if bool(videos) == (data is not None):
@@ -214,8 +197,10 @@ def _check_options(videos: list[Path] | None, data: Path | None, out: Path | Non
         raise UserError(f"{problem} given; pass video files, or a data set as --data")
     if out is None:
         raise UserError("--out is missing; pass a folder, or a .npz, .npy or .parquet file")
-    if out.suffix.lower() in (".npz", ".npy", ".parquet", *OTHER_SUFFIXES) and not out.is_dir():
+    if _is_file(out):
         check_features_out(out)
+    else:
+        check_output_folder(out, scanned=[data] if data is not None and data.is_dir() else [])
 
 
 def _reading(
@@ -240,6 +225,47 @@ def _open(clips: list[Path], number: int) -> "Source":
     from mmaction_lite.data.sources.source import open_source
 
     return open_source(clips[number])
+
+
+def _write(
+    extractor: "Extractor",
+    reading: "Reading",
+    out: Path,
+    workers: "WorkerSettings",
+    context: "DistributedContext",
+    *,
+    format: Any,
+    root: Path | None,
+) -> tuple[list["WrittenFile"], list["Fault"]]:
+    """Write the rows of all videos to one file or to a folder."""
+    from mmaction_lite.inference.feature_folder import write_features
+
+    if _is_file(out):
+        if context.world_size > 1:
+            raise UserError(f"--out {printable(str(out))}: several processes write to a folder; pass one")
+        return _write_file(extractor, reading, out, workers)
+    try:
+        return write_features(
+            extractor,
+            reading,
+            out,
+            format=format,
+            root=root,
+            workers=workers,
+            context=context,
+            track=track if context.is_main_process else None,
+            report=warn,
+        )
+    except KeyboardInterrupt:
+        shown = printable(str(out))
+        raise Interrupted(
+            f"{shown}: stopped; finished files are kept, and the same command continues"
+        ) from None
+
+
+def _is_file(out: Path) -> bool:
+    """Whether --out names a file. An existing folder may have any name."""
+    return out.suffix.lower() in (".npz", ".npy", ".parquet", *OTHER_SUFFIXES) and not out.is_dir()
 
 
 def _write_file(

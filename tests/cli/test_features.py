@@ -66,6 +66,16 @@ def test_a_data_set_and_one_file_for_all_rows(run, trained, tiny, tmp_path):
     assert np.load(tmp_path / "x.npy").shape == (12, 32, 8)
 
 
+def test_an_interruption_is_one_line(run, trained, tiny, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmaction_lite.inference.feature_folder.save_features", interrupted)
+    code, output, error = run("features", trained, tiny / "val", "--out", tmp_path / "o", "--workers", "0")
+    assert (code, output) == (130, "")
+    assert error.splitlines()[-1].endswith("finished files are kept, and the same command continues")
+
+
 def test_layers_are_listed(run, trained):
     code, output, _ = run("features", trained, "--layers")
     assert code == 0
