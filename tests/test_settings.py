@@ -29,6 +29,7 @@ from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.explain import ExplainSettings
 from mmaction_lite.inference.features import FeatureSettings
+from mmaction_lite.inference.segments import SegmentRule
 from mmaction_lite.inference.windows import Windows
 from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.overrides import apply_overrides
@@ -252,6 +253,7 @@ EXAMPLES = {
             ExplainSettings(layers=("backbone",), fill="mean"),
             Windows(seconds=2.0, stride=0.5),
             CaptureSettings(fps=30.0, size=(640, 480)),
+            SegmentRule(smooth=2.0),
             FeatureSettings(layer="fc", stride=0.5, window=2.0),
             Temperature(value=1.5),
             RandomCrop(size=(8, 8)),

@@ -11,7 +11,18 @@ from rich.console import Console
 from rich.table import Table
 
 from mmaction_lite import __version__
-from mmaction_lite.cli import benchmark, data, explain, export, features, live, predict, scores, weights
+from mmaction_lite.cli import (
+    benchmark,
+    data,
+    explain,
+    export,
+    features,
+    live,
+    predict,
+    scores,
+    timeline,
+    weights,
+)
 from mmaction_lite.cli.mistakes import check_arguments, describe_usage_error, is_help, system_exit_code
 from mmaction_lite.cli.options import (
     Data,
@@ -254,6 +265,7 @@ app.command()(features.search)
 app.command()(explain.explain)
 app.command()(export.export)
 app.command()(live.live)
+app.command()(timeline.timeline)
 
 
 @app.command()

@@ -194,8 +194,11 @@ class WindowPlan:
             number: of the window.
             last_time: presentation time of the last frame of the video in seconds.
         """
-        frame_seconds = 1 / self.fps if 0 < self.fps < math.inf else 0.0
-        return min(self.end(number), last_time + frame_seconds)
+        return min(self.end(number), self.duration(last_time))
+
+    def duration(self, last_time: float) -> float:
+        """Return the end of the last frame, which is presented at `last_time`, in seconds."""
+        return last_time + (1 / self.fps if 0 < self.fps < math.inf else 0.0)
 
 
 class WindowBuffer:

@@ -1,0 +1,193 @@
+"""Score the sliding windows of a long video: decoding in a thread, several windows per forward pass.
+
+`find_segments` makes segments of actions from the scores:
+
+    model = load_for_inference("runs/demo/tsm")
+    with open_source(Path("long.mp4")) as source:
+        windows = score_video(model, source, Windows(stride=0.5))
+    segments = find_segments(windows, SegmentRule(enter=0.6))
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmaction_lite.data.sources.sequential import frame_times
+from mmaction_lite.data.sources.source import Source
+from mmaction_lite.data.views.protocol import Protocol
+from mmaction_lite.errors import VideoError, printable, reading
+from mmaction_lite.inference.scores import chunk_views, compute_scores
+from mmaction_lite.inference.segments import WindowScores
+from mmaction_lite.inference.window_store import Fault, WindowStore
+from mmaction_lite.inference.windows import Window, WindowPlan, Windows, read_windows
+from mmaction_lite.weights.card import card_of
+
+MOST_WINDOWS = 16  # in one forward pass
+POLL_SECONDS = 0.1
+
+Progress = Callable[[int, int], None]
+
+
+@torch.no_grad()
+def score_video(
+    model: nn.Module,
+    source: Source,
+    windows: Windows,
+    *,
+    protocol: Protocol | None = None,
+    store: WindowStore | None = None,
+    on_fault: Callable[[Fault], None] | None = None,
+    progress: Progress | None = None,
+) -> WindowScores:
+    """Return the scores of all windows of a video. Memory holds the scores and the windows of two batches.
+
+    A window that needs a frame that cannot be read is left out, and reading continues behind it.
+
+    Args:
+        model: a model with a card, in evaluation mode.
+        source: the video.
+        windows: length and stride of the windows.
+        protocol: views of a window, reduced to one clip; None: the test protocol of the model.
+        store: opened file to which the scores are written while the video is read. Windows that it holds
+            are not computed again.
+        on_fault: called for each part of the video that cannot be read.
+        progress: called as `progress(done, total)` in windows.
+
+    Raises:
+        VideoError: no window of the video can be read, or its frame rate is unknown.
+        UserError: the file of the store cannot be written.
+    """
+    card = card_of(model)
+    plan = windows.plan(protocol or card.test, source.fps)
+    times = frame_times(source)
+    total = sum(1 for _ in plan.spans(times))
+    numbers = np.empty(total, np.int64)
+    scores = np.empty((total, card.task.num_logits(len(card.classes))), np.float32)
+    faults = [] if store is None else list(store.faults)
+    done = 0
+    if store is not None and store.numbers:
+        done = len(store.numbers)
+        with reading(store.path, advice="delete the file"):
+            numbers[:done], scores[:done] = store.numbers, store.scores
+    if store is None or not store.is_complete:
+        first_number = int(numbers[done - 1]) + 1 if done else 0
+        for batch in _batches(source, plan, first_number):
+            if isinstance(batch, Fault):
+                if _is_known(batch, faults):
+                    continue
+                faults.append(batch)
+                if store is not None:
+                    store.append_fault(batch)
+                if on_fault is not None:
+                    on_fault(batch)
+                continue
+            clips = [torch.from_numpy(window.clips) for window in batch]
+            after = done + len(batch)
+            numbers[done:after] = [window.number for window in batch]
+            scores[done:after] = compute_scores(
+                model, clips, plan.protocol, probabilities=card.task.probabilities
+            )
+            if store is not None:
+                store.append(numbers[done:after].tolist(), scores[done:after])
+            done = after
+            if progress is not None:
+                progress(done, total)
+        if store is not None:
+            store.complete()
+    if not done:
+        reason = faults[0].reason if faults else "no window has a frame"
+        raise VideoError(reason)
+    note = getattr(source, "note", "")
+    return WindowScores(
+        plan=plan,
+        classes=card.classes,
+        task=card.task,
+        times=times,
+        numbers=numbers[:done],
+        scores=scores[:done],
+        notes=(*([printable(note)] if note else []), *(describe_fault(fault, times) for fault in faults)),
+    )
+
+
+def describe_fault(fault: Fault, times: np.ndarray) -> str:
+    """Return a line about frames that cannot be read, with their times."""
+    start = float(times[fault.first_frame])
+    end = float(times[min(fault.end_frame, len(times) - 1)])
+    return f"{fault.reason}; windows from {start:.2f} s to {end:.2f} s are left out"
+
+
+def _is_known(fault: Fault, faults: list[Fault]) -> bool:
+    return any(
+        known.first_frame <= fault.first_frame and fault.end_frame <= known.end_frame for known in faults
+    )
+
+
+def _batches(source: Source, plan: WindowPlan, first_number: int) -> Iterator[list[Window] | Fault]:
+    """Yield the windows in batches, and the unreadable parts of the video between them."""
+    size = max(1, min(MOST_WINDOWS, chunk_views(plan.protocol) // plan.protocol.num_views))
+    batch: list[Window] = []
+    with closing(_read_ahead(source, plan, first_number, size)) as items:
+        for item in items:
+            if isinstance(item, Fault):
+                if batch:
+                    yield batch
+                yield item
+                batch = []
+                continue
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
+
+
+def _read_ahead(
+    source: Source, plan: WindowPlan, first_number: int, most: int
+) -> Generator[Window | Fault, None, None]:
+    """Yield windows and faults that a thread reads, up to `most` ahead; errors of the thread are raised."""
+    items: queue.Queue[Window | Fault | BaseException | None] = queue.Queue(most)
+    stop = threading.Event()
+
+    def put(item: Window | Fault | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                items.put(item, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+        raise _StoppedError
+
+    def on_fault(error: VideoError, first: int, end: int) -> None:
+        put(Fault(first, end, str(error)))
+
+    def read() -> None:
+        try:
+            for window in read_windows(source, plan, first_number=first_number, on_fault=on_fault):
+                put(window)
+            put(None)
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            with suppress(_StoppedError):
+                put(error)
+
+    thread = threading.Thread(target=read, name="read windows", daemon=True)
+    thread.start()
+    try:
+        while (item := items.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+class _StoppedError(Exception):
+    """The consumer of the windows has stopped."""
