@@ -19,6 +19,7 @@ from mmaction_lite.cli import (
     features,
     live,
     predict,
+    score,
     scores,
     timeline,
     weights,
@@ -259,6 +260,7 @@ def convert(
 
 
 app.command()(scores.test)
+app.command()(score.score)
 app.command()(predict.predict)
 app.command()(features.features)
 app.command()(features.search)

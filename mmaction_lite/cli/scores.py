@@ -1,4 +1,4 @@
-"""Commands that compute and use the scores of a split: `test`."""
+"""The command `test`, which computes the scores of a split."""
 
 from dataclasses import replace
 from pathlib import Path

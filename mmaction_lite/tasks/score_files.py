@@ -68,7 +68,7 @@ def check_scores_out(path: Path) -> None:
     """
     if path.suffix.lower() not in (".npz", ".parquet"):
         raise UserError(
-            f"{path}: a score file is .npz or .parquet; expected a file name with one of these endings"
+            f"{path}: scores are written as .npz or .parquet; expected a file name ending in .npz or .parquet"
         )
     if path.suffix.lower() == ".parquet":
         score_parquet.require(path)

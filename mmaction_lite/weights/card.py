@@ -266,11 +266,7 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
     path = locate(path)
     if path.suffix.lower() in SUFFIXES:
         return load_exported(path)
-    if is_hub_folder(path):
-        path = weights_file(path)
-    elif path.is_dir():
-        path = run_weights(path)
-    weights, card = _read(path)
+    path, weights, card = read_weights(path)
     try:
         if recipe is None or recipe.model.builder is getattr(models, card.builder, None):
             # Compare shapes before memory is allocated: the card of a damaged file may describe any size.
@@ -285,6 +281,34 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
         model.load_state_dict(weights)
     model.card = card  # pyright: ignore[reportArgumentType]
     return model.eval()
+
+
+def read_weights(path: str | Path) -> tuple[Path, dict[str, Tensor], ModelCard]:
+    """Read the tensors and the card of a weights file without building the model.
+
+    Args:
+        path: as for `load`.
+
+    Returns:
+        the file, its tensors on the CPU by name, and its card.
+
+    Raises:
+        UserError: the file is missing, damaged or foreign; or public weights cannot be downloaded.
+    """
+    from mmaction_lite.weights.exported import SUFFIXES  # both import this module
+    from mmaction_lite.weights.named import locate
+
+    path = locate(path)
+    if path.suffix.lower() in SUFFIXES:
+        raise UserError(
+            f"{path}: is an exported model; expected the weights that it was exported from. Export it again "
+            "from the new file"
+        )
+    if is_hub_folder(path):
+        path = weights_file(path)
+    elif path.is_dir():
+        path = run_weights(path)
+    return path, *_read(path)
 
 
 def _check_shapes(weights: dict[str, Tensor], model: nn.Module) -> None:

@@ -29,15 +29,19 @@ def generated_clip(num_frames: int) -> Tensor:
     return (255 - (wave - 255).abs().clamp(max=255)).to(torch.uint8)[None, None]
 
 
-def fingerprint_of_weights(model: nn.Module) -> str:
+def fingerprint_of_weights(weights: nn.Module | Mapping[str, Tensor]) -> str:
     """Return the checksum of the parameters and buffers of a model, 16 hexadecimal digits of SHA-256.
 
     It does not depend on the file format, on the model card or on the device.
+
+    Args:
+        weights: a model, or its state dict.
     """
     checksum = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    for name, tensor in sorted(state.items()):
         checksum.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        checksum.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        checksum.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return checksum.hexdigest()[:16]
 
 

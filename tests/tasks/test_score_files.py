@@ -178,7 +178,7 @@ def test_what_is_no_score_file_is_refused_and_kept(tmp_path):
     with pytest.raises(UserError, match="exists and is not a score file"):
         write_scores(table_of(tmp_path / "notes.npz"))
     for name, message in (
-        ("s.csv", r"a score file is \.npz or \.parquet"),
+        ("s.csv", r"written as \.npz or \.parquet"),
         ("gone/s.npz", "does not exist"),
     ):
         with pytest.raises(UserError, match=message):
