@@ -139,9 +139,7 @@ class Stream:
 
     def __str__(self) -> str:
         """Return the protocol line."""
-        every = {1: "every frame", 2: "every 2nd frame", 3: "every 3rd frame"}.get(
-            self._interval, f"every {self._interval}th frame"
-        )
+        every = "every frame" if self._interval == 1 else f"every {self._interval} frames"
         return f"online, {every}, mean logits of the last {self._average}: {self.protocol}"
 
 

@@ -131,7 +131,7 @@ def test_frames_between_the_interval_are_skipped(weights):
     expected = push(Stream(weights, device="cpu"), video[::3])
     for found, other in zip(answers, expected, strict=True):
         np.testing.assert_array_equal(found.logits, other.logits)
-    assert "every 3rd frame" in str(stream)
+    assert "every 3 frames" in str(stream)
 
 
 def with_clips(weights, clips):
@@ -145,7 +145,7 @@ def with_clips(weights, clips):
 
 def test_the_interval_is_that_of_the_training_clips(weights):
     model = with_clips(weights, DenseClips(clip_len=5, frame_interval=2))
-    assert str(Stream(model, device="cpu")).startswith("online, every 2nd frame, mean logits of the last 5: ")
+    assert str(Stream(model, device="cpu")).startswith("online, every 2 frames, mean logits of the last 5: ")
     for clips, message in (
         (SegmentFrames(num_segments=8), "the frames of a typical training video divided by 8"),
         (TimedClips(clip_len=4, target_fps=10.0), "10 frames per second; .* of the stream divided by 10"),
@@ -153,7 +153,7 @@ def test_the_interval_is_that_of_the_training_clips(weights):
         model = with_clips(weights, clips)
         with pytest.raises(UserError, match=f"frame_interval is None, and .*{message}"):
             Stream(model, device="cpu")
-        assert "every 6th frame" in str(Stream(model, device="cpu", frame_interval=6))
+        assert "every 6 frames" in str(Stream(model, device="cpu", frame_interval=6))
 
 
 def test_the_temperature_of_the_weights_is_applied(weights):
