@@ -29,6 +29,7 @@ from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.explain import ExplainSettings
 from mmaction_lite.inference.features import FeatureSettings
+from mmaction_lite.inference.predict import PredictionSettings
 from mmaction_lite.inference.segments import SegmentRule
 from mmaction_lite.inference.windows import Windows
 from mmaction_lite.recipes import get_recipe, list_recipes
@@ -263,6 +264,7 @@ EXAMPLES = {
             Mixing(),
             Form(),
             WorkerSettings(),
+            PredictionSettings(),
             DownloadSettings(),
             SingleLabel(),
             VerbNoun(),

@@ -42,6 +42,12 @@ OPTIONS = {
     "--output": "use --out",
     "--output-dir": "use --out",
     "--out-dir": "use --out",
+    "--num-clips": "use --clips",
+    "--num-crops": "use --crops center, three or ten",
+    "--out-filename": "use --annotate",
+    "--save-video": "use --annotate",
+    "--output-csv": "use --csv",
+    "--conf": "use --threshold",
     "--topk": "use --top",
     "--top-k": "use --top",
     "--split": "use --protocol val or --protocol test",
@@ -55,6 +61,8 @@ OPTIONS = {
 }
 COMMANDS = {
     "gradcam": "use mmaction-lite explain",
+    "annotate": "use mmaction-lite predict --annotate OUT.mp4",
+    "demo-video": "use mmaction-lite predict --annotate OUT.mp4",
     "eval": "use mmaction-lite test",
     "evaluate": "use mmaction-lite test",
     "val": "use mmaction-lite test --protocol val",

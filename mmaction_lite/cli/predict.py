@@ -1,57 +1,177 @@
 """Command `predict`."""
 
+import math
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmaction_lite.cli.options import Device, Json, Offline, Weights, print_json, show, start, warn
+from mmaction_lite.cli.options import (
+    Amp,
+    Compile,
+    Device,
+    HangSeconds,
+    Json,
+    Offline,
+    Weights,
+    limit_workers,
+    print_json,
+    show,
+    start,
+    track,
+    warn,
+)
 from mmaction_lite.errors import VideoError
+
+if TYPE_CHECKING:
+    from mmaction_lite.data.loading.loader import Fault
+    from mmaction_lite.inference.predict import Prediction
+
+SHOWN, DRAWN = 5, 3  # classes of a printed line, and in an annotated video
 
 
 def predict(
     weights: Weights,
     videos: Annotated[
         list[Path],
-        typer.Argument(help="Video files, folders of frames or of clips, or patterns such as 'x/*.mp4'."),
+        typer.Argument(
+            help="Video files, their addresses, folders of frames or of clips, or patterns such as 'x/*.mp4'."
+        ),
     ],
     recipe: Annotated[
         str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of classes to print per video [default: 5; with --json: all]."),
+        typer.Option(
+            min=1, help="Number of classes per video [default: 5 in printed lines; all in files and --json]."
+        ),
     ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave out classes with a smaller probability.")
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="Number of clips per video [default: test protocol].")
+    ] = None,
+    crops: Annotated[
+        str | None,
+        typer.Option(help="Crops of each clip: center, three or ten [default: those of the test protocol]."),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write a .csv file while running, with a line per video and class."),
+    ] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option("--jsonl", help="Write a JSON Lines file while running, with a line per video."),
+    ] = None,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the video with the labels drawn on it to this file (.mp4, .mov or .mkv); of several "
+            "videos, to this folder."
+        ),
+    ] = None,
+    amp: Amp = None,
+    compile: Compile = None,
     device: Device = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            callback=limit_workers,
+            help="Number of decoding worker processes [default: one per core; none for a few small files].",
+        ),
+    ] = None,
+    hang_seconds: HangSeconds = 120.0,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Predict the classes of videos."""
+    from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.data.tools.find import find_clips
-    from mmaction_lite.inference.predict import load_for_inference, predictions
+    from mmaction_lite.inference.annotated_video import annotated_paths
+    from mmaction_lite.inference.inputs import name_of
+    from mmaction_lite.inference.predict import PredictionSettings, load_for_inference, predict_each
+    from mmaction_lite.inference.prediction_files import PredictionFiles, to_row
     from mmaction_lite.recipes import get_recipe
+    from mmaction_lite.weights.card import card_of, check_cost
 
-    model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(start(device))
-    videos = find_clips(videos)
+    files = PredictionFiles(csv, jsonl)
+    model = load_for_inference(weights, get_recipe(recipe) if recipe else None)
+    found = find_clips(videos)
+    names = [name_of(video, number) for number, video in enumerate(found)]
+    outs = [None] * len(found) if annotate is None else annotated_paths(annotate, names)
+    protocol = card_of(model).test.with_views(clips, crops)
+    check_cost(protocol, "chosen")
+    settings = PredictionSettings(
+        protocol=protocol,
+        workers=WorkerSettings(num_workers=workers, hang_seconds=hang_seconds),
+        precision=amp or "float32",
+        compile=compile,
+    )
+    results: Iterable[Prediction | Fault] = predict_each(
+        model.to(start(device, 2 if compile else 0)), found, settings
+    )
     rows: list[dict[str, Any]] = []
-    for video in videos:
-        try:
-            result = next(predictions(model, [video]))
-        except VideoError as error:  # continue with the other videos
-            rows.append({"video": str(video), "error": str(error)})
-            warn(str(error))
-            continue
-        labels = [
-            {"label": label, "score": float(s)} for label, s in zip(result.labels, result.scores, strict=True)
-        ]
-        rows.append({"video": str(video), "predictions": labels[:top], "protocol": str(result.protocol)})
-        if not as_json:
-            best = ", ".join(f"{row['label']} {row['score']:.3f}" for row in labels[: top or 5])
-            show(f"{video}: {best}")
-    protocols = {row["protocol"] for row in rows if "protocol" in row}
-    if protocols and not as_json:
-        show(" ".join(protocols))
-    if as_json:
-        print_json({"videos": rows})
-    if any("error" in row for row in rows):
+    done = faults = 0
+    try:
+        with files:
+            results = track(results, len(found), "predicting") if as_json else results
+            for video, out, result in zip(found, outs, results, strict=True):
+                row = to_row(result, top, threshold, settings.arithmetic)
+                if out is not None:
+                    row |= _annotate(video, out, row, top)
+                files.write(row)
+                done, faults = done + 1, faults + ("error" in row)
+                if as_json:
+                    rows.append(row)
+                _print(row, top or SHOWN, threshold, is_quiet=as_json)
+    except KeyboardInterrupt:
+        warn(f"interrupted: the results of {done} of {len(found)} videos are complete")
+        raise
+    finally:
+        if as_json:
+            print_json({"videos": rows})
+        elif done > faults:
+            show(f"{protocol}{settings.arithmetic}")
+    if faults:
         raise typer.Exit(2)
+
+
+def _print(row: dict[str, Any], most: int, threshold: float | None, *, is_quiet: bool) -> None:
+    """Print the line of a video at once, so that a pipe receives it while the command runs."""
+    if "error" in row:
+        warn(row["error"])
+    if "predictions" in row and not is_quiet:
+        best = ", ".join(_labels(row, most)) or f"no class reaches {threshold:g}"
+        show(f"{row['video']}: {best}")
+        sys.stdout.flush()
+
+
+def _labels(row: dict[str, Any], most: int) -> list[str]:
+    """Return the first classes of a row of `to_row`, each with its probability."""
+    return [
+        f"{found['label']} {math.nan if found['score'] is None else found['score']:.3f}"
+        for found in row["predictions"][:most]
+    ]
+
+
+def _annotate(video: Path, out: Path, row: dict[str, Any], top: int | None) -> dict[str, Any]:
+    """Write an annotated video; return its path or an error, for the row of the video."""
+    from mmaction_lite.inference.annotated_video import annotate_video
+    from mmaction_lite.inference.inputs import open_input
+
+    if "predictions" not in row:
+        return {}
+    lines = _labels(row, top or DRAWN)
+    try:
+        with open_input(video, row["video"]) as source:
+            note = annotate_video(source, out, lambda seconds: lines)
+    except VideoError as error:  # the clips could be read, but a later frame cannot
+        return {"error": f"{error}; the annotated video is not written"}
+    if note:
+        warn(f"note: {out}: {note}")
+    return {"annotated": str(out)}

@@ -18,10 +18,10 @@ from mmaction_lite.data.views.samplers import TimedSampler
 from mmaction_lite.device import pick_device
 from mmaction_lite.errors import UserError, VideoError, nearest, printable
 from mmaction_lite.inference.gradcam import check_differentiable, default_layers, gradcam
+from mmaction_lite.inference.inputs import OneVideo, name_of, open_input
 from mmaction_lite.inference.layer_outputs import check_layer
 from mmaction_lite.inference.map_geometry import FrameBox, place_in_frame, view_box
 from mmaction_lite.inference.occlusion import Fill, space_time_drops, time_drops
-from mmaction_lite.inference.predict import Input, _source
 from mmaction_lite.inference.scores import chunk_views, compute_scores, device_of, forward_options
 from mmaction_lite.settings import check_fields
 from mmaction_lite.weights.card import ModelCard, card_of, load
@@ -148,7 +148,7 @@ class Explanation(NamedTuple):
 
 def explain(
     weights: str | Path | nn.Module,
-    video: Input,
+    video: OneVideo,
     label: str | None = None,
     settings: ExplainSettings = DEFAULT,
     device: str = "auto",
@@ -178,7 +178,7 @@ def explain(
 
 def explain_classes(
     model: nn.Module,
-    video: Input,
+    video: OneVideo,
     labels: Sequence[str] | None = None,
     settings: ExplainSettings = DEFAULT,
 ) -> list[Explanation]:
@@ -201,7 +201,7 @@ def explain_classes(
             check_layer(model, layer)
     chosen = None if labels is None else [class_index(card, label) for label in labels]
     protocol = center_crop_protocol(settings.protocol or card.test)
-    with _source(video) as source:
+    with open_input(video, name_of(video, 0)) as source:
         clips = _SeenClips(protocol, source)
     with torch.no_grad():
         (scores,) = compute_scores(model, [clips.pixels], protocol, probabilities=card.task.probabilities)

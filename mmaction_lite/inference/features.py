@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from mmaction_lite.device import pick_device, reusing_memory
 from mmaction_lite.errors import UserError, VideoError, printable
 from mmaction_lite.inference.feature_files import Features
 from mmaction_lite.inference.feature_reading import Part, Read, Reading, Spans, plan_parts, read_parts
+from mmaction_lite.inference.inputs import OneVideo, expand, is_one, is_path, name_of, open_input
 from mmaction_lite.inference.layer_outputs import (
     HEAD_INPUT,
     LayerOutput,
@@ -31,8 +32,6 @@ from mmaction_lite.inference.layer_outputs import (
     list_layers,
     pooled_outputs,
 )
-from mmaction_lite.inference.predict import Input
-from mmaction_lite.inference.predict import _source as open_input
 from mmaction_lite.inference.scores import chunk_views, device_of
 from mmaction_lite.inference.windows import Seconds, Windows
 from mmaction_lite.models import optimize_for_inference
@@ -276,18 +275,18 @@ def _describe(
 
 
 @overload
-def extract_features(
-    model: str | Path | nn.Module, videos: Input, layer: str | None = None, **settings: Any
+def extract_features(  # pyright: ignore[reportOverlappingOverload]  a string is an iterable of strings
+    model: str | Path | nn.Module, videos: OneVideo, layer: str | None = None, **settings: Any
 ) -> Features: ...
 @overload
 def extract_features(
-    model: str | Path | nn.Module, videos: Sequence[Input], layer: str | None = None, **settings: Any
+    model: str | Path | nn.Module, videos: Iterable[OneVideo], layer: str | None = None, **settings: Any
 ) -> list[Features]: ...
 
 
 def extract_features(
     model: str | Path | nn.Module,
-    videos: Input | Sequence[Input],
+    videos: OneVideo | Iterable[OneVideo],
     layer: str | None = None,
     *,
     device: str = "auto",
@@ -313,16 +312,16 @@ def extract_features(
     """
     model = model if isinstance(model, nn.Module) else load(model)
     extractor = Extractor(model.to(pick_device(device)), FeatureSettings(layer=layer, **settings))
-    inputs = [videos] if isinstance(videos, Input) else list(videos)
+    inputs: list[Any] = [videos] if is_one(videos) else list(expand(cast(Any, videos)))
     found = []
-    names = [f"<array {i}>" if isinstance(item, np.ndarray) else str(item) for i, item in enumerate(inputs)]
+    names = [name_of(item, i) if is_path(item) else f"<{name_of(item, i)}>" for i, item in enumerate(inputs)]
     reading = extractor.reading(names, partial(_open_number, inputs))
     for result in extractor.extract(reading, plan_parts(reading, range(len(inputs)), workers), workers):
         if isinstance(result, Fault):
             raise VideoError(result.reason)
         found.append(result)
-    return found[0] if isinstance(videos, Input) else found
+    return found[0] if is_one(videos) else found
 
 
-def _open_number(inputs: list[Input], number: int) -> Source:
-    return open_input(inputs[number])
+def _open_number(inputs: list[OneVideo], number: int) -> Source:
+    return open_input(inputs[number], name_of(inputs[number], number))

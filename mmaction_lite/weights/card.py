@@ -198,7 +198,7 @@ class ModelCard:
         arguments = {name: _unpack(value) for name, value in arguments.items()}
         card = cls(arguments=arguments, **{name: _unpack(value) for name, value in fields.items()})
         for name, protocol_ in (("val", card.val), ("test", card.test)):
-            _check_cost(protocol_, name)
+            check_cost(protocol_, name)
         return card
 
 
@@ -212,8 +212,16 @@ def _check_known(fields: dict[str, Any], kind: type) -> None:
         )
 
 
-def _check_cost(protocol: Protocol, name: str) -> None:
-    """Check that a protocol from a file reads an amount of pixels that fits into memory."""
+def check_cost(protocol: Protocol, name: str) -> None:
+    """Check that a protocol reads an amount of pixels that fits into memory.
+
+    Args:
+        protocol: the protocol.
+        name: its name for the message.
+
+    Raises:
+        UserError: it reads more, or has a number out of range.
+    """
     numbers = [protocol.window or 1, protocol.views.short_side or 1, *protocol.views.crop.size]
     numbers += [value for value in vars(protocol.views.clips).values() if isinstance(value, int | float)]
     num_bytes = max(protocol.num_views * math.prod(protocol.views.view_shape), protocol.views.video_bytes)

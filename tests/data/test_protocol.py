@@ -10,7 +10,7 @@ from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ThreeCrop
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.protocol import Protocol
-from mmaction_lite.data.views.samplers import DenseClips
+from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.errors import UserError
 
@@ -83,3 +83,20 @@ def test_values_out_of_range_are_refused(field, value, message, recipe):
         replace(recipe.test_protocol, **{field: value})
     with pytest.raises(UserError, match=message):
         replace(recipe, **{field: value})
+
+
+@pytest.mark.parametrize("name", ["center", "1", "CenterCrop"])
+def test_other_views_keep_everything_else(name):
+    protocol = Protocol(views=VIEWS, average="score", window=7)
+    other = protocol.with_views(5, name)
+    assert other.views.clips == DenseClips(clip_len=3, num_clips=5)
+    assert other.views.crop == CenterCrop(size=(24, 24))
+    assert (other.average, other.window, other.views.short_side) == ("score", 7, 24)
+    assert "5 clips × 1 crop (CenterCrop 24x24" in str(other)
+    assert protocol.with_views() == protocol
+    with pytest.raises(UserError, match=r"crops is 'left'; expected center, three or ten \(or 1, 3, 10\)"):
+        protocol.with_views(crop="left")
+    one = replace(protocol, views=replace(VIEWS, clips=SegmentFrames(num_segments=4)))
+    assert one.with_views(1) == one
+    with pytest.raises(UserError, match="clips is 2; expected 1"):
+        one.with_views(2)

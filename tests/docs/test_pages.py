@@ -123,6 +123,12 @@ def test_usage(here):
     assert run_page(page_text("docs/usage.md")) >= 2
 
 
+def test_predict(here):
+    assert run_page(page_text("docs/use/predict.md")) == 4
+    assert (here / "annotated.mp4").stat().st_size > 1000
+    assert len((here / "predictions.jsonl").read_text().splitlines()) == 20
+
+
 def test_features(here):
     pytest.importorskip("sklearn")
     assert run_page(page_text("docs/use/features.md")) == 4

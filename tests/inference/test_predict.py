@@ -1,5 +1,8 @@
 """Predictions equal the scores of an evaluation, and leave the process as it was."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.inference.evaluate import evaluate
-from mmaction_lite.inference.predict import Prediction, load_for_inference, predictions
+from mmaction_lite.inference.predict import Prediction, PredictionSettings, load_for_inference, predictions
 from mmaction_lite.models.fast.inference import is_optimized
 from mmaction_lite.weights.card import ModelCard, card_of, save_weights
 
@@ -51,3 +54,42 @@ def test_predictions_are_the_scores_of_an_evaluation(weights, tiny):
         assert found.protocol == card.test
         order = [card.classes.index(label) for label in found.labels]
         np.testing.assert_allclose(found.scores, scores[number, order], rtol=1e-5)
+
+
+def test_videos_of_one_batch_have_the_scores_of_single_videos(weights, tiny):
+    model = load_for_inference(weights)
+    paths = sorted((tiny / "val").rglob("*.mp4"))
+    single = [predict(model, path) for path in paths]
+    for batch_size in (None, 1, 4):
+        several = predict(model, paths, batch_size=batch_size)
+        assert [found.video for found in several] == list(map(str, paths))
+        for one, other in zip(single, several, strict=True):
+            assert one.labels == other.labels
+            np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
+            assert batch_size != 1 or np.array_equal(one.scores, other.scores)
+
+
+def test_predict_takes_contents_tensors_folders_and_patterns(weights, tiny):
+    model, path = load_for_inference(weights), tiny / "val" / "up" / "12.mp4"
+    expected = predict(model, path)
+    with path.open("rb") as file, open_source(path) as source:
+        pixels = torch.from_numpy(source.frames(range(len(source))))
+        for video in (file, path.read_bytes(), pixels, pixels.permute(0, 3, 1, 2)):
+            np.testing.assert_array_equal(predict(model, video).scores, expected.scores)
+        several = predict(model, (video for video in [file, pixels]))
+    assert [found.video for found in several] == [str(path), "tensor 1"]
+    for folder in (tiny / "val" / "up", f"{tiny}/val/up/*.mp4"):
+        found: Any = predict(model, folder)
+        assert [Path(result.video).name for result in found] == ["12.mp4", "14.mp4", "16.mp4"]
+    assert predict(model, []) == []
+
+
+def test_other_views_and_precisions_are_named(weights, tiny):
+    model = load_for_inference(weights)
+    protocol = card_of(model).test.with_views(None, "three")
+    settings = PredictionSettings(protocol=protocol, precision="bfloat16")
+    assert settings.arithmetic == "; bfloat16"
+    (found,) = predictions(model, [tiny / "val" / "up" / "12.mp4"], settings)
+    assert "1 clip × 3 crops (ThreeCrop" in str(found.protocol)
+    with pytest.raises(VideoError, match=r"gone\.mp4"):
+        list(predictions(model, ["gone.mp4"], settings))

@@ -34,7 +34,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from mmaction_lite.data.sources import index_cache, packets
-from mmaction_lite.data.sources.container import demux, open_stream
+from mmaction_lite.data.sources.container import Opened, demux, open_stream
 from mmaction_lite.data.sources.faults import (
     MispredictedError,
     StaleIndexError,
@@ -104,6 +104,10 @@ class Video:
     def close(self) -> None:
         """Free the decoder. A container left open in a parent process hangs its forked children."""
         self._opened.close()
+
+    def reopen(self) -> Opened:
+        """Open the file again, for its other streams and for properties of its container."""
+        return open_stream(self.path, self._data)
 
     def __len__(self) -> int:
         """Number of frames that decode; headers may state another number, and edit lists hide some frames."""

@@ -1,7 +1,7 @@
 """The protocol of a test: which views of a video are classified and how their results are averaged."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -9,12 +9,21 @@ import torch
 from torch import Tensor
 
 from mmaction_lite.data.sources.source import Source
+from mmaction_lite.data.views.crops import CenterCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.samplers import SegmentFrames
 from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.data.views.views import TestViews
+from mmaction_lite.errors import UserError
 from mmaction_lite.settings import PositiveInt, check_fields
 
 Average = Literal["probability", "score"]
+# Names of the fixed crops for `Protocol.with_views`.
+CROPS = {
+    name: crop
+    for crop in (CenterCrop, ThreeCrop, TenCrop)
+    for name in (crop.__name__, crop.__name__.removesuffix("Crop").lower(), str(crop.num_crops))
+}
 
 _AVERAGED: dict[Average, str] = {"probability": "probabilities averaged", "score": "scores averaged"}
 
@@ -47,6 +56,31 @@ class Protocol:
 
     def __post_init__(self):
         check_fields(self)
+
+    def with_views(self, num_clips: int | None = None, crop: str | None = None) -> "Protocol":
+        """Return this protocol with another number of clips, or other crops of the same size.
+
+        Args:
+            num_clips: clips of a video; None keeps the number.
+            crop: "CenterCrop", "ThreeCrop" or "TenCrop"; also "center", "three", "ten", or the number of
+                crops, "1", "3" or "10". None keeps the crops.
+
+        Raises:
+            UserError: no crop has this name, or the sampler takes one clip of a video only.
+        """
+        clips, crops = self.views.clips, self.views.crop
+        if num_clips is not None and num_clips != clips.num_clips:
+            if isinstance(clips, SegmentFrames):
+                raise UserError(
+                    f"clips is {num_clips}; expected 1, because the protocol takes one clip with a frame of "
+                    f"each of {clips.num_segments} parts of the video ({self})"
+                )
+            clips = replace(clips, num_clips=num_clips)
+        if crop is not None:
+            if crop not in CROPS:
+                raise UserError(f"crops is {crop!r:.40}; expected center, three or ten (or 1, 3, 10)")
+            crops = CROPS[crop](size=crops.size)
+        return replace(self, views=replace(self.views, clips=clips, crop=crops))
 
     def read(self, source: Source) -> np.ndarray:
         """Read the clips of a video before cropping, uint8 (num_clips, T, H, W, C)."""
