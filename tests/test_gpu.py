@@ -214,4 +214,5 @@ def test_a_stream_equals_that_of_a_cpu(recipe, tmp_path):
         expected, found = on_cpu.push(frame), on_gpu.push(frame)
         assert expected is not None
         assert found is not None
-        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5 * np.abs(expected.logits).max())
+        # As for clips above: convolutions of a GPU sum in another order.
+        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4 * np.abs(expected.logits).max())

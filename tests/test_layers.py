@@ -25,7 +25,9 @@ ALLOWED = {
     | {"models", "__init__"}
     | GROUND,
     "demo": {"training", "inference", "report", "weights", "recipes", "tasks", "data", "models"} | GROUND,
-    "benchmark": {"training", "inference", "weights", "recipes", "tasks", "optim", "data", "models"} | GROUND,
+    "benchmark": {"training", "inference", "weights", "recipes", "tasks", "optim", "data", "models"}
+    | {"__init__"}
+    | GROUND,
     "export": {"inference", "weights", "recipes", "tasks", "data", "models", "__init__"} | GROUND,
     "__init__": {"inference", "weights", "recipes"},
     "training": {"inference", "weights", "recipes", "tasks", "optim", "data", "models"} | GROUND,

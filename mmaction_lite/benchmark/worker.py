@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from mmaction_lite import __version__
 from mmaction_lite.benchmark.comparison import INT8
 from mmaction_lite.benchmark.processes import PARENT
 from mmaction_lite.benchmark.settings import find_setting
@@ -49,7 +49,7 @@ ENDLESS = 1_000_000  # steps
 # With a normal learning rate, a random network that trains on noise reaches denormal numbers, with which CPUs
 # are a hundred times slower. Its steps would not take the time of a real training.
 LR = 1e-6
-NAME = f"mmaction-lite {version('mmaction-lite')}"
+NAME = f"mmaction-lite {__version__}"
 
 
 # Kinds of operators, and parts of the names of their operators and GPU kernels.
