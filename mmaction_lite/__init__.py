@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmaction_lite.inference.features import extract_features
     from mmaction_lite.inference.predict import Prediction, predict
     from mmaction_lite.recipes import get_recipe, list_recipes
     from mmaction_lite.weights.card import load
@@ -11,10 +12,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0.dev0"
 
-__all__ = ["Prediction", "get_recipe", "list_recipes", "list_weights", "load", "predict"]
+__all__ = ["Prediction", "extract_features", "get_recipe", "list_recipes", "list_weights", "load", "predict"]
 
 _HOMES = {
     "Prediction": "mmaction_lite.inference.predict",
+    "extract_features": "mmaction_lite.inference.features",
     "predict": "mmaction_lite.inference.predict",
     "get_recipe": "mmaction_lite.recipes",
     "list_recipes": "mmaction_lite.recipes",
