@@ -192,3 +192,10 @@ def test_online(here, monkeypatch):
     )
     assert run_page(page_text("docs/use/online.md")) == 4
     assert (here / "online.png").stat().st_size > 1000
+
+
+def test_scores(here):
+    shutil.copytree("runs/mine", "runs/other")
+    assert run_page(page_text("docs/use/scores.md")) == 4
+    for name in ("slices.csv", "flips.csv", "reliability.png"):
+        assert (here / name).exists()
