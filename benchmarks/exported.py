@@ -1,0 +1,195 @@
+"""Compare the forms of a network on a CPU: eager, folded, compiled, 8 bits, and ONNX Runtime.
+
+    OMP_NUM_THREADS=1 python benchmarks/exported.py [BUILDER …] [--rounds 7] [--compile]
+    python benchmarks/exported.py --weights runs/demo/tsm --data data/motions
+
+The forms run alternately in one process with one thread, so that other processes slow all of them down alike;
+compare the ratios. Without weights, the networks have initial weights with running statistics from clips of
+smooth noise. Rows are added to docs/benchmarks/exported.json, and the table is printed as Markdown.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from mmaction_lite import models
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.workers import IN_PROCESS
+from mmaction_lite.data.views.crops import CenterCrop
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.protocol import Protocol
+from mmaction_lite.data.views.samplers import SegmentFrames
+from mmaction_lite.data.views.views import TestViews
+from mmaction_lite.export.int8 import quantize_onnx
+from mmaction_lite.export.write import compare, export_bytes
+from mmaction_lite.inference.evaluate import calibration_clips, evaluate
+from mmaction_lite.models import optimize_for_inference, quantize_for_inference
+from mmaction_lite.models.complexity import PUBLISHED_INPUTS
+from mmaction_lite.models.fast.quantized import can_quantize
+from mmaction_lite.models.resnet import Block
+from mmaction_lite.tasks.single_label import SingleLabel
+from mmaction_lite.weights.card import ModelCard, card_of, load
+from mmaction_lite.weights.exported import model_of, open_graph
+
+RECORD = Path(__file__).parent.parent / "docs" / "benchmarks" / "exported.json"
+BUILDERS = ["tsn_r50", "tsm_r50", "i3d_r50", "slowonly_r50", "slowfast_r50_4x16", "r2plus1d_r34"]
+BUILDERS += ["r2plus1d_r18", "tsm_mobilenetv2"]
+NORMALIZE = Normalize()
+
+
+def smooth_frames(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Return a clip of smooth noise, uint8 (1, T, H, W, 3)."""
+    frames, height, width, _ = shape
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(frames, 3, height // 16, width // 16, generator=generator) * 255
+    pixels = interpolate(noise, size=(height, width), mode="bilinear")
+    return pixels.permute(0, 2, 3, 1)[None].to(torch.uint8)
+
+
+def initial_model(builder: str) -> Any:
+    """Return a network whose running statistics fit its inputs, with a card."""
+    frames, height, width = PUBLISHED_INPUTS[builder][-1 if builder == "slowonly_r50" else 0]
+    torch.manual_seed(0)
+    model = getattr(models, builder)(dropout=0.0)
+    views = TestViews(clips=SegmentFrames(num_segments=frames), crop=CenterCrop(size=(height, width)))
+    protocol = Protocol(views=views, normalize=NORMALIZE)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for block in model.modules():
+        if isinstance(block, Block):
+            nn.init.constant_(block.last_norm.get_parameter("weight"), 0.3)
+    for norm in norms:
+        norm.momentum = None  # the running statistics become the mean over all clips
+    with torch.no_grad():
+        for seed in range(2):
+            model.train()(NORMALIZE(smooth_frames((frames, height, width, 3), seed)))
+    for norm in norms:
+        norm.momentum = 0.1
+    model.card = ModelCard(
+        builder=builder,
+        arguments={"dropout": 0.0, "num_classes": 400},
+        classes=tuple(map(str, range(400))),
+        val=protocol,
+        test=protocol,
+        recipe="benchmark",
+        task=SingleLabel(),
+    )
+    return model.eval()
+
+
+def forms(model: Any, calibration: list[Tensor], is_compiled: bool) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return functions from frames to logits, by the name of the form, and sizes of the files in bytes."""
+    normalize = card_of(model).test.normalize
+
+    def of_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
+        return torch.no_grad()(lambda frames: module(normalize(frames)))
+
+    found = {"eager": of_module(model), "folded": of_module(optimize_for_inference(model))}
+    if is_compiled:
+        found["compiled"] = of_module(torch.compile(optimize_for_inference(model)))  # pyright: ignore
+    if can_quantize(model):
+        found["int8"] = of_module(quantize_for_inference(model, map(normalize, calibration)))
+    plain = export_bytes(model, ".onnx")
+    files = {"onnx": plain, "onnx int8": quantize_onnx(plain, calibration)}
+    for name, data in files.items():
+        run = open_graph(data, ".onnx", name).run
+        found[name] = lambda frames, run=run: run(frames)[1]
+    return found, {name: len(data) for name, data in files.items()}
+
+
+def measure(model: Any, rounds: int, is_compiled: bool) -> dict[str, Any]:
+    """Return medians of alternating runs, in milliseconds, and differences of the logits."""
+    card = card_of(model)
+    shape = card.test.views.view_shape
+    found, sizes = forms(model, [smooth_frames(shape, seed) for seed in range(4)], is_compiled)
+    clips = [smooth_frames(shape, 100 + seed) for seed in range(4)]
+    logits = {name: torch.cat([run(clip) for clip in clips]) for name, run in found.items()}
+    spread = (logits["eager"] - logits["eager"].mean(0)).norm()
+    batch = torch.cat(clips)
+    row: dict[str, Any] = {
+        "builder": card.builder,
+        "input": list(shape),
+        "megabytes": {name: round(size / 1e6, 2) for name, size in sizes.items()},
+        "parity": {
+            suffix: compare(model, export_bytes(model, suffix), suffix)[0] for suffix in (".onnx", ".pt2")
+        },
+        "difference": {
+            name: round(float((value - logits["eager"]).norm() / spread), 6) for name, value in logits.items()
+        },
+    }
+    for key, frames in (("latency_ms", clips[0]), ("batch_of_4_ms", batch)):
+        times: dict[str, list[float]] = {name: [] for name in found}
+        for _ in range(rounds):
+            for name, run in found.items():
+                start = perf_counter()
+                run(frames)
+                times[name].append(1000 * (perf_counter() - start))
+        row[key] = {name: round(median(each), 2) for name, each in times.items()}
+    return row
+
+
+def accuracies(weights: Path, data: Path) -> dict[str, float]:
+    """Return the top-1 accuracy of every form on the test split."""
+    model = load(weights)
+    card = card_of(model)
+    test, train = (read_split(data, split, card.classes) for split in ("test", "train"))
+    plain = export_bytes(model, ".onnx")
+    small = quantize_onnx(plain, calibration_clips(train, card.test, IN_PROCESS))
+    found = {
+        "folded": evaluate(model, test, card.test).metrics["top1"],
+        "int8": evaluate(model, test, card.test, calibration=train).metrics["top1"],
+    }
+    for name, content in (("onnx", plain), ("onnx int8", small)):
+        exported = model_of(content, ".onnx", name)
+        found[name] = evaluate(exported, test, exported.card.test).metrics["top1"]
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as Markdown: milliseconds per clip, and differences of the 8-bit logits."""
+    names = ("eager", "folded", "compiled", "onnx", "int8", "onnx int8")
+    lines = [
+        "| network, input | " + " | ".join(names) + " | onnx int8 / int8 | difference: int8, onnx int8 |"
+    ]
+    lines.append("|---" * (len(names) + 3) + "|")
+    for row in rows:
+        one, four = row["latency_ms"], row["batch_of_4_ms"]
+        cells = [f"{one[name]:.3g} ({four[name] / 4:.3g})" if name in one else "" for name in names]
+        ratio = f"{one['onnx int8'] / one['int8']:.2f}" if "int8" in one else ""
+        errors = ", ".join(f"{row['difference'].get(name, np.nan):.1%}" for name in ("int8", "onnx int8"))
+        shape = "x".join(map(str, row["input"][:3]))
+        lines.append(f"| {row['builder']}, {shape} | {' | '.join(cells)} | {ratio} | {errors} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("builders", nargs="*")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = json.loads(RECORD.read_text()) if RECORD.exists() else []
+    for name in [arguments.weights] if arguments.weights else arguments.builders or BUILDERS:
+        model = load(name) if arguments.weights else initial_model(name)
+        row = measure(model, arguments.rounds, arguments.compile)
+        if arguments.weights and arguments.data:
+            row["top1"] = accuracies(arguments.weights, arguments.data)
+        rows = [other for other in rows if other["builder"] != row["builder"]] + [row]
+        RECORD.write_text(json.dumps(rows, indent=1) + "\n")
+        print(json.dumps(row), flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
