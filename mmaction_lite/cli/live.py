@@ -34,6 +34,12 @@ def live(
         float | None,
         typer.Option(min=0.01, help="Length of a window in seconds [default: one clip of the protocol]."),
     ] = None,
+    per_frame: Annotated[
+        bool, typer.Option("--per-frame", help="Classify every frame when it arrives; needs an online TSM.")
+    ] = False,
+    frame_interval: Annotated[
+        int | None, typer.Option(min=1, help="With --per-frame: classify every n-th frame.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes per answer.")] = 3,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Leave out classes with a lower score.")
@@ -89,10 +95,12 @@ def live(
     from mmaction_lite.data.sources.capture import Capture
     from mmaction_lite.data.sources.live import CaptureSettings
     from mmaction_lite.inference.live import watch
+    from mmaction_lite.inference.live_frames import watch_frames
     from mmaction_lite.inference.predict import load_for_inference
     from mmaction_lite.inference.windows import Windows
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.training.signals import stop_signals
+    from mmaction_lite.weights.card import load
 
     settings = CaptureSettings(
         queue_frames=queue,
@@ -108,17 +116,25 @@ def live(
     capture = Capture(source, settings)
     if jsonl is not None:
         check_replaceable(jsonl, "a new file")
-    model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(start(device))
+    if per_frame and window is not None:
+        raise UserError(f"--window {window:g}: does not work with --per-frame, which uses no windows")
+    read = load if per_frame else load_for_inference
+    model = read(weights, get_recipe(recipe) if recipe else None).to(start(device))
     summary = Summary()
     with nullcontext() if jsonl is None else _new_file(jsonl) as file, stop_signals() as stop, capture:
-        shown = watch(
-            model,
-            capture,
-            Windows(seconds=window, stride=every),
-            seconds=seconds,
-            stop=stop,
-            note=warn,
-        )
+        if per_frame:
+            shown = watch_frames(
+                model,
+                capture,
+                every=every,
+                frame_interval=frame_interval,
+                seconds=seconds,
+                stop=stop,
+                note=warn,
+            )
+        else:
+            windows = Windows(seconds=window, stride=every)
+            shown = watch(model, capture, windows, seconds=seconds, stop=stop, note=warn)
         try:
             for answer in islice(shown, answers):
                 row = row_of(answer, capture.name, top, threshold)
@@ -134,7 +150,6 @@ def live(
                 sys.stdout.flush()
                 summary.add(answer)
         finally:
-            shown.close()
             if capture.counts.frames:
                 warn(f"{capture.name}: {summary.describe(capture.counts)}")
 

@@ -100,6 +100,7 @@ def test_ctrl_c_ends_with_a_summary(live, monkeypatch):
         ),
         ((), "file:///etc/passwd", "file://...: live does not read this kind of address"),
         (("--size", "big"), "0", "--size big: expected WIDTHxHEIGHT in pixels, such as 1280x720"),
+        (("--per-frame",), "0", "--window 1: does not work with --per-frame"),
         (("--loop",), "rtsp://cam/x", "rtsp://cam/x: only a file can be played in a loop"),
     ],
 )

@@ -129,6 +129,12 @@ def test_predict(here):
     assert len((here / "predictions.jsonl").read_text().splitlines()) == 20
 
 
+def test_live(here):
+    assert run_page(page_text("docs/use/live.md")) == 2
+    rows = (here / "answers.jsonl").read_text().splitlines()
+    assert all('"protocol"' in row for row in rows)
+
+
 def test_features(here):
     pytest.importorskip("sklearn")
     assert run_page(page_text("docs/use/features.md")) == 4
