@@ -1,7 +1,8 @@
 """Command `explain`."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,37 +62,43 @@ def explain(
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.card import card_of, load
 
-    model = load(weights, get_recipe(recipe) if recipe else None).to(start(device))
-    card = card_of(model)
-    for label in labels or []:
-        class_index(card, label)
-    settings = ExplainSettings(
-        layers=tuple(layers or ()),
-        method=method,
-        fill=None if fill == "none" else fill,
-    )
     found = find_clips(videos)
     check_output_folder(out, [weights, *found])
+    model = load(weights, get_recipe(recipe) if recipe else None).to(start(device))
+    for label in labels or []:
+        class_index(card_of(model), label)
+    used = None if fill == "none" else fill
+    settings = ExplainSettings(layers=tuple(layers or ()), method=method, fill=used)
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    write = partial(_explain_one, model, out, labels or None, settings, has_video=video, has_maps=maps)
     with FolderLock(out):
-        named = list(zip(found, distinct_stems(found), strict=True))
-        for path, stem in track(named, len(named), "explaining"):
-            try:
-                row = _explain_one(model, path, stem, labels, settings, out, has_video=video, has_maps=maps)
-            except VideoError as error:  # continue with the other videos
-                row = {"video": str(path), "error": str(error)}
-                warn(str(error))
-            rows.append(row)
-            if not as_json and "error" not in row:
-                show(_describe(row))
-    protocols = {found["protocol"] for row in rows for found in row.get("explanations", [])}
+        rows = _explain_all(write, found, is_shown=not as_json)
     if as_json:
         print_json({"videos": rows})
-    elif protocols:
-        show(" ".join(protocols))
     if any("error" in row for row in rows):
         raise typer.Exit(2)
+
+
+def _explain_all(
+    write: Callable[[Path, str], dict[str, Any]], videos: list[Path], *, is_shown: bool
+) -> list[dict[str, Any]]:
+    """Explain videos and print a line for each; return the rows of `--json`."""
+    rows = []
+    for path, stem in track(
+        list(zip(videos, distinct_stems(videos), strict=True)), len(videos), "explaining"
+    ):
+        try:
+            row = write(path, stem)
+        except VideoError as error:  # continue with the other videos
+            row = {"video": str(path), "error": str(error)}
+            warn(str(error))
+        rows.append(row)
+        if is_shown and "error" not in row:
+            show(_describe(row))
+    protocols = {found["protocol"] for row in rows for found in row.get("explanations", [])}
+    if is_shown and protocols:
+        show(" ".join(protocols))
+    return rows
 
 
 def distinct_stems(videos: Iterable[Path]) -> list[str]:
@@ -107,11 +114,11 @@ def distinct_stems(videos: Iterable[Path]) -> list[str]:
 
 def _explain_one(
     model: Any,
-    path: Path,
-    stem: str,
+    out: Path,
     labels: list[str] | None,
     settings: Any,
-    out: Path,
+    path: Path,
+    stem: str,
     *,
     has_video: bool,
     has_maps: bool,
@@ -121,7 +128,7 @@ def _explain_one(
     from mmaction_lite.inference.explain import explain_classes
     from mmaction_lite.inference.explain_pictures import write_files
 
-    explained = explain_classes(model, path, labels or None, settings)
+    explained = explain_classes(model, path, labels, settings)
     with open_source(path) as source:
         files = write_files(out, stem, explained, source, path.name, has_video=has_video, has_maps=has_maps)
     rows = []
