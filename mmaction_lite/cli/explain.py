@@ -44,6 +44,9 @@ def explain(
             help="Content of hidden frames: the neighboring frame or the mean color; none: skip the curve."
         ),
     ] = "neighbor",
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="Clips of a video [default: those of the test protocol].")
+    ] = None,
     video: Annotated[
         bool, typer.Option("--video", help="Also write a video with the maps, as .mp4.")
     ] = False,
@@ -68,7 +71,8 @@ def explain(
     for label in labels or []:
         class_index(card_of(model), label)
     used = None if fill == "none" else fill
-    settings = ExplainSettings(layers=tuple(layers or ()), method=method, fill=used)
+    protocol = card_of(model).test.with_views(clips)
+    settings = ExplainSettings(layers=tuple(layers or ()), method=method, fill=used, protocol=protocol)
     out.mkdir(parents=True, exist_ok=True)
     write = partial(_explain_one, model, out, labels or None, settings, has_video=video, has_maps=maps)
     with FolderLock(out):

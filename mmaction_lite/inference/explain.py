@@ -1,7 +1,7 @@
 """Explain a prediction: which frames and which regions of them speak for a class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from mmaction_lite.data.sources.resample import Size, short_side_size
 from mmaction_lite.data.sources.sequential import frame_times
 from mmaction_lite.data.sources.source import Source
-from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.data.views.samplers import TimedSampler
 from mmaction_lite.device import pick_device
@@ -200,7 +199,7 @@ def explain_classes(
         for layer in settings.layers:
             check_layer(model, layer)
     chosen = None if labels is None else [class_index(card, label) for label in labels]
-    protocol = center_crop_protocol(settings.protocol or card.test)
+    protocol = (settings.protocol or card.test).with_views(crop="center")
     with open_input(video, name_of(video, 0)) as source:
         clips = _SeenClips(protocol, source)
     with torch.no_grad():
@@ -239,12 +238,6 @@ def class_index(card: ModelCard, label: str) -> int:
     if label in card.classes:
         return card.classes.index(label)
     raise UserError(f"the model has no class {printable(label)!r}; {nearest(label, card.classes)}")
-
-
-def center_crop_protocol(protocol: Protocol) -> Protocol:
-    """Return a protocol with one center crop of the same size in place of its crops."""
-    crop = CenterCrop(size=protocol.views.crop.size)
-    return replace(protocol, views=replace(protocol.views, crop=crop))
 
 
 class _SeenClips:

@@ -46,6 +46,7 @@ def test_json_and_foreign_files(run, trained, tiny, tmp_path):
         (("--class", "pu"), "the model has no class 'pu'"),
         (("--layer", "backbone.layer9"), "Recognizer has no layer 'backbone.layer9'"),
         (("--method", "lime"), "gradcam"),
+        (("--clips", "3"), "clips is 3; expected 1"),
     ],
 )
 def test_wrong_options(run, trained, tiny, tmp_path, options, message):
