@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
@@ -135,23 +135,30 @@ def live(
         else:
             windows = Windows(seconds=window, stride=every)
             shown = watch(model, capture, windows, seconds=seconds, stop=stop, note=warn)
+        rows = ((answer, row_of(answer, capture.name, top, threshold)) for answer in islice(shown, answers))
         try:
-            for answer in islice(shown, answers):
-                row = row_of(answer, capture.name, top, threshold)
-                if file is not None:
-                    file.write(json.dumps(row) + "\n")
-                    file.flush()
-                if as_json:
-                    print_json(row)
-                else:
-                    if not summary.answers:
-                        show(f"{capture.name}: {answer.protocol}")
-                    show(line_of(row))
-                sys.stdout.flush()
-                summary.add(answer)
+            _write(rows, summary, file, as_json)
         finally:
             if capture.counts.frames:
                 warn(f"{capture.name}: {summary.describe(capture.counts)}")
+
+
+def _write(
+    rows: Iterable[tuple["Answer", dict[str, Any]]], summary: "Summary", file: TextIO | None, as_json: bool
+) -> None:
+    """Print each answer when it arrives, write it to the file, and count it."""
+    for answer, row in rows:
+        if file is not None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+        if as_json:
+            print_json(row)
+        else:
+            if not summary.answers:
+                show(f"{row['source']}: {answer.protocol}")
+            show(line_of(row))
+        sys.stdout.flush()
+        summary.add(answer)
 
 
 class Summary:
