@@ -69,7 +69,7 @@ def _axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg_uri(figure: Figure) -> str:
     """Return a figure as a data URI, with text in the system font and colors of light and dark mode."""
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
@@ -117,7 +117,7 @@ def _curve(title: str, scale: float, *series: tuple[list[Row], str, str, str]) -
             handlelength=1.2,
             handletextpad=0.5,
         )
-    return {"title": title, "uri": _svg(figure), "alt": f"{title} over epochs: {'; '.join(summaries)}."}
+    return {"title": title, "uri": svg_uri(figure), "alt": f"{title} over epochs: {'; '.join(summaries)}."}
 
 
 def curves(training: list[Row], validation: list[Row], *, has_top5: bool = True) -> list[Row]:
@@ -204,4 +204,4 @@ def matrix_image(matrix: np.ndarray) -> str:
         part.tick_params(colors=INK, length=0)
         part.spines[:].set_color(GRID)
     bar.outline.set_visible(False)
-    return _svg(figure)
+    return svg_uri(figure)

@@ -19,6 +19,8 @@ from mmaction_lite.files import check_replaceable, has_marker, write_atomically
 from mmaction_lite.report.figures import column, curves, overlaid_curves
 from mmaction_lite.report.results import MOST_WORST_VIDEOS, results_of
 from mmaction_lite.report.run_folder import RunFolder, read_run
+from mmaction_lite.tasks.comparison import compare
+from mmaction_lite.tasks.fusion import align
 from mmaction_lite.tasks.metrics import LONG_TITLES, TITLES, intervals_of
 
 Row = dict[str, Any]
@@ -66,6 +68,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         metric_names=metric_names,
         has_top5=any(name.endswith("top5") for name in metric_names),
         differences=_differences(read),
+        comparisons=_comparisons(read),
         overlaid=overlaid_curves([(run.training, run.validation) for run in read]) if len(read) > 1 else [],
         titles={name: title[:1].upper() + title[1:] for name, title in TITLES.items()},
         long_titles=LONG_TITLES,
@@ -121,6 +124,27 @@ def _differences(runs: Sequence[RunFolder]) -> list[str]:
             )
     if 0 < len(tested) < len(runs):
         lines.append("Some runs have no score file: their numbers are those of the last validation.")
+    return lines
+
+
+def _comparisons(runs: Sequence[RunFolder]) -> list[str]:
+    """Return one line for each run that was tested on the videos of the first run: what differs."""
+    tested = [(n, run.scores) for n, run in enumerate(runs, 1) if run.scores is not None]
+    lines = []
+    for number, other in tested[1:]:
+        first, one = tested[0]
+        try:
+            one, other = align([one, other])
+        except UserError:  # other videos or classes, which `_differences` names
+            continue
+        found = compare(one, other)
+        lines.append(
+            f"Run {number} against run {first}: difference of the accuracies {100 * found.difference:+.2f} "
+            f"points (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}, paired bootstrap); "
+            f"{len(found.fixed)} videos flipped from wrong to right and {len(found.broken)} from right to "
+            f"wrong (McNemar's exact test: p = {found.p_value:.4g}). `mmaction-lite score --compare` lists "
+            "them."
+        )
     return lines
 
 

@@ -11,7 +11,9 @@ from PIL import Image
 
 from mmaction_lite.data.annotations.paths import exists
 from mmaction_lite.data.sources.source import open_source
-from mmaction_lite.report.figures import data_uri, matrix_image
+from mmaction_lite.report.figures import data_uri, matrix_image, svg_uri
+from mmaction_lite.report.reliability import reliability_figure
+from mmaction_lite.tasks.calibration import reliability_of
 from mmaction_lite.tasks.class_table import class_names_of, class_table, mistake_table, to_csv
 from mmaction_lite.tasks.metrics import intervals_of, readable_videos
 from mmaction_lite.tasks.score_files import Scores
@@ -47,12 +49,22 @@ def results_of(table: Scores) -> Row:
         "groups": [
             _group(group, table.class_names) for group in table.task.class_results(table.scores, table.labels)
         ],
+        "calibration": _calibration(table),
         "worst": [
             {"path": table.paths[m.index], "picture": thumbnail(table.paths[m.index])} | vars(m)
             for m in mistakes
         ],
         "unreadable": [{"path": table.paths[n], "reason": ""} for n in np.flatnonzero(~readable).tolist()],
     }
+
+
+def _calibration(table: Scores) -> Row | None:
+    """Return the reliability picture and its expected calibration error; None without a readable video."""
+    found = reliability_of(table.task, table.scores, table.labels)
+    if not found.counts.any():
+        return None
+    figure = reliability_figure([(table.file.name, found)])
+    return {"uri": svg_uri(figure), "error": found.error}
 
 
 def _group(group: ClassResults, classes: list[str]) -> Row:

@@ -120,7 +120,7 @@ def test_every_picture_is_in_the_file_and_decodes(tmp_path, num_classes):
         else:
             Image.open(io.BytesIO(content)).load()
     is_image = num_classes == 400
-    assert kinds == ["image/svg+xml"] * (4 + is_image) + ["image/jpeg"] * min(12, mistakes)
+    assert kinds == ["image/svg+xml"] * (5 + is_image) + ["image/jpeg"] * min(12, mistakes)
     assert ('<table class="matrix">' in page) is not is_image
     assert all(re.search(r'alt="[^"]+"', tag) for tag in re.findall(r"<img [^>]*>", page))
     outside = re.findall(r"""(?:src|href)=["'](?!data:|#)|url\(|@import|https?://""", page)
@@ -212,7 +212,7 @@ def test_the_tables_of_many_classes_are_limited(tmp_path):
     assert table.count("<tr>") == 1 + 1000
     assert "lists the 1000 classes with the most incorrect videos; the CSV file lists all 1500" in page
     assert 'download="confused_pairs.csv"' in page
-    assert len(pictures(page)) == 4  # no picture of the matrix
+    assert len(pictures(page)) == 5  # curves and calibration, no picture of the matrix
     assert page.count(" of 1</td>") + page.count(" of 2</td>") == 100
 
 
@@ -265,7 +265,7 @@ def test_several_runs_are_compared_in_one_file(tmp_path):
     page = report.read_text(encoding="utf-8")
     comparison = page[page.index("Runs compared") : page.index("</table>")]
     assert re.findall(r'<a href="#run\d">(.*?)</a>', comparison) == ["tsn_small, seed 0", "tsm_small, seed 0"]
-    assert len(pictures(page)) == 8 + 2  # the curves of each run, and losses and accuracies of both
+    assert len(pictures(page)) == 8 + 2 + 2  # curves, calibration; common curves
 
 
 def test_without_scores_the_page_says_how_to_get_them(tmp_path):
@@ -387,7 +387,7 @@ def test_a_browser_shows_every_picture_and_sorts_the_classes(tmp_path):
     found = re.search(r"<body>(\{.*\})", dump)
     assert found, dump[-2000:]
     seen = json.loads(found[1])
-    assert len(seen["widths"]) == 17
+    assert len(seen["widths"]) == 18
     assert min(seen["widths"]) > 0
     assert seen["recall"] == sorted(seen["recall"])
     assert len(set(seen["recall"])) > 1

@@ -61,3 +61,17 @@ def test_results_have_one_group_of_classes_for_each_kind_of_label(tmp_path):
     verbs, nouns = results_of(read_scores(tmp_path / "pairs.npz"))["groups"]
     assert (verbs["title"], verbs["class_names"]) == ("verb", ["0", "1", "2", "3"])
     assert (nouns["title"], len(nouns["per_class"])) == ("noun", 6)
+
+
+def test_the_page_shows_calibration_and_compares_runs_on_the_same_videos(tmp_path):
+    runs = [make_run(tmp_path / name) for name in ("one", "two")]
+    arrays = add_scores(runs[0] / "test.npz")
+    order = np.random.default_rng(0).permutation(40)
+    scores = np.roll(arrays["scores"], 1, 1)
+    changed = {"paths": arrays["paths"][order], "labels": arrays["labels"][order], "scores": scores[order]}
+    add_scores(runs[1] / "test.npz", **changed)
+    found = results_of(read_scores(runs[0] / "test.npz"))["calibration"]
+    page = write_report(runs).read_text(encoding="utf-8")
+    assert found["uri"] in page
+    assert f"{100 * found['error']:.2f} %" in page
+    assert "Run 2 against run 1: difference of the accuracies -" in page
