@@ -1,5 +1,6 @@
 import io
 import re
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -68,7 +69,11 @@ def test_the_page_shows_calibration_and_compares_runs_on_the_same_videos(tmp_pat
     arrays = add_scores(runs[0] / "test.npz")
     order = np.random.default_rng(0).permutation(40)
     scores = np.roll(arrays["scores"], 1, 1)
-    changed = {"paths": arrays["paths"][order], "labels": arrays["labels"][order], "scores": scores[order]}
+    changed: dict[str, Any] = {
+        "paths": arrays["paths"][order],
+        "labels": arrays["labels"][order],
+        "scores": scores[order],
+    }
     add_scores(runs[1] / "test.npz", **changed)
     found = results_of(read_scores(runs[0] / "test.npz"))["calibration"]
     page = write_report(runs).read_text(encoding="utf-8")
