@@ -23,7 +23,7 @@ from mmaction_lite.device import pick_device, reusing_memory
 from mmaction_lite.errors import UserError, VideoError, printable
 from mmaction_lite.inference.feature_files import Features
 from mmaction_lite.inference.feature_reading import Part, Read, Reading, Spans, plan_parts, read_parts
-from mmaction_lite.inference.inputs import OneVideo, expand, is_one, is_path, name_of, open_input
+from mmaction_lite.inference.inputs import OneVideo, as_path, expand, is_one, is_path, name_of, open_input
 from mmaction_lite.inference.layer_outputs import (
     HEAD_INPUT,
     LayerOutput,
@@ -298,21 +298,23 @@ def extract_features(
     Args:
         model: a weights file or run folder, as for `load`, or a model that `load` returned. A model is moved
             to the device and put into evaluation mode.
-        videos: as for `predict`; or a sequence of them.
+        videos: as for `predict`: one video, or an iterable of videos.
         layer: name of a module; None: the input of the classifier.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; see `pick_device`.
-        workers: decoding worker processes.
+        workers: worker processes that decode paths and addresses.
         settings: further fields of `FeatureSettings`.
 
     Returns:
-        the features of one video, or a list for a sequence.
+        the features of one video; a list for an iterable, a folder of videos or a pattern.
 
     Raises:
         UserError: the weights cannot be loaded, there is no such layer, or a video cannot be read.
     """
     model = model if isinstance(model, nn.Module) else load(model)
     extractor = Extractor(model.to(pick_device(device)), FeatureSettings(layer=layer, **settings))
-    inputs: list[Any] = [videos] if is_one(videos) else list(expand(cast(Any, videos)))
+    inputs = list(expand(cast(Any, [videos] if is_one(videos) else videos)))
+    if not all(map(is_path, inputs)):
+        workers = IN_PROCESS  # arrays and file objects are not copied to other processes
     found = []
     names = [name_of(item, i) if is_path(item) else f"<{name_of(item, i)}>" for i, item in enumerate(inputs)]
     reading = extractor.reading(names, partial(_open_number, inputs))
@@ -320,7 +322,8 @@ def extract_features(
         if isinstance(result, Fault):
             raise VideoError(result.reason)
         found.append(result)
-    return found[0] if is_one(videos) else found
+    is_several = not is_one(videos) or (is_path(videos) and inputs != [as_path(videos)])
+    return found if is_several else found[0]
 
 
 def _open_number(inputs: list[OneVideo], number: int) -> Source:

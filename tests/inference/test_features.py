@@ -129,6 +129,15 @@ def test_videos_of_any_kind_and_length(model, video, tmp_path):
         extract_features(model, tmp_path / "frames", stride=1.0)
 
 
+def test_a_folder_of_videos_gives_a_list(model, video):
+    (found,) = extract_features(model, [video.parent / "*.mp4"])
+    assert isinstance(extract_features(model, str(video.parent / "*.mp4")), list)
+    one = extract_features(model, video.read_bytes())
+    assert one.videos == ("<bytes 0>",)
+    np.testing.assert_array_equal(found.values, one.values)
+    assert found.videos == (str(video),)
+
+
 def test_settings_that_contradict_each_other_are_an_error(model, video):
     with pytest.raises(UserError, match="a window length is given without a stride"):
         FeatureSettings(window=2.0)
