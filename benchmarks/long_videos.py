@@ -18,7 +18,8 @@ from mmaction_lite.data.generated.long_motions import BACKGROUND, Action, genera
 
 FOUND_AT = 0.5  # intersection over union
 RECIPE = "tsm_r10_1x1x8_12e_motions_rgb"
-SETTINGS = ["--window", "2.56", "--stride", "0.32", "--smooth", "0.7", "--min-length", "1"]
+SETTINGS = ["--window", "2", "--stride", "0.16", "--smooth", "0", "--leave", "0.25"]
+SETTINGS += ["--min-length", "1", "--merge", "0.3"]
 
 
 def match_segments(found: list[dict], actions: list[Action], least: float = FOUND_AT) -> tuple[int, int, int]:
@@ -50,7 +51,16 @@ def main() -> None:
     run = given.folder / "run"
     if not run.exists():
         generate_windows(given.folder / "data")
-        train = ["train", RECIPE, "--data", str(given.folder / "data"), "--out", str(run)]
+        train = [
+            "train",
+            RECIPE,
+            "--data",
+            str(given.folder / "data"),
+            "--out",
+            str(run),
+            "--set",
+            "epochs=40",
+        ]
         subprocess.run([sys.executable, "-m", "mmaction_lite", *train], check=True)
     video = given.folder / f"long_{given.hours:g}h.mp4"
     labels = video.with_suffix(".json")

@@ -135,6 +135,13 @@ def test_live(here):
     assert all('"protocol"' in row for row in rows)
 
 
+def test_timeline(here):
+    assert run_page(page_text("docs/use/timeline.md")) == 3
+    assert len((here / "segments" / "segments.csv").read_text().splitlines()) >= 1
+    assert (here / "segments" / "some_clip.windows.jsonl").exists()
+    assert (ROOT / "docs" / "use" / "timeline.png").stat().st_size < 120e3
+
+
 def test_features(here):
     pytest.importorskip("sklearn")
     assert run_page(page_text("docs/use/features.md")) == 4

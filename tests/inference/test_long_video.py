@@ -1,6 +1,8 @@
 """Scores of long videos equal predictions of the segments, at bounded memory."""
 
+import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +10,19 @@ import pytest
 import torch
 
 from mmaction_lite.data.annotations.samples import Segment
-from mmaction_lite.data.sources.source import ArrayVideo, SegmentOf
+from mmaction_lite.data.sources.source import ArrayVideo, SegmentOf, open_source
 from mmaction_lite.errors import UserError, VideoError
 from mmaction_lite.inference.long_video import score_video
 from mmaction_lite.inference.scores import compute_scores
+from mmaction_lite.inference.segments import SegmentRule, find_segments
 from mmaction_lite.inference.window_store import WindowStore
 from mmaction_lite.inference.windows import Windows, read_windows
 from mmaction_lite.weights.card import ModelCard
 from tests.conftest import brightening
+from tests.data.mutants import mutant, write_bases
 
+# 2,000 mutants take some minutes.
+MUTANTS = int(os.environ.get("MMACTION_LITE_MUTANTS", "60"))
 WINDOWS = Windows(seconds=0.5, stride=0.13)
 
 
@@ -106,3 +112,26 @@ def store_of(path: Path, plan) -> WindowStore:
     store = WindowStore(path)
     store.open("model", plan, "video")
     return store
+
+
+@pytest.mark.slow
+def test_damaged_videos_give_windows_or_one_error(model, tmp_path):
+    bases, seconds, messages, read = write_bases(tmp_path / "bases"), [], [], 0
+    for number in range(MUTANTS):
+        name, content = mutant(number, bases)
+        path = tmp_path / name
+        path.write_bytes(content)
+        start = time.monotonic()
+        try:
+            with open_source(path) as source:
+                found = score_video(model, source, Windows(seconds=0.3, stride=0.1))
+            assert len(find_segments(found, SegmentRule(enter=0.1, leave=0.1))) > 0
+            read += 1
+        except VideoError as error:
+            messages.append(str(error))
+        seconds.append(time.monotonic() - start)
+        path.unlink()
+    print(f"{MUTANTS} mutants: {read} have windows; the slowest took {max(seconds):.1f} s")
+    assert max(seconds) < 10
+    assert all(message.startswith(str(tmp_path)) and message.isprintable() for message in messages)
+    assert MUTANTS / 4 < read < MUTANTS
