@@ -90,7 +90,8 @@ def score(
         out=out,
     )
     properties: list[Property] = [check_property(name) for name in by or []]
-    _check_score_outputs(files, per_class=per_class, csv=csv, picture=picture, dump=dump, is_flips=compare)
+    inputs = [*files, *(fit_on or []), *(temperature_from or [])]
+    _check_score_outputs(inputs, per_class=per_class, csv=csv, picture=picture, dump=dump, is_flips=compare)
     combination = combine(
         files,
         weights=_numbers(weights),

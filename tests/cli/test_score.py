@@ -9,6 +9,7 @@ import pytest
 
 from mmaction_lite import load
 from mmaction_lite.cli import score as command
+from mmaction_lite.tasks.named import task_named
 from mmaction_lite.tasks.score_files import read_scores, write_scores
 from mmaction_lite.weights.card import card_of
 from tests.tasks.test_fusion import shuffled, table_of
@@ -138,6 +139,11 @@ def test_a_temperature_is_fitted_and_stored(run, files, trained, tiny, tmp_path)
         (["a.npz", "--out", "x.safetensors"], "--out names the copy of the weights of --store-in"),
         (["a.npz", "--store-in", "run"], "--store-in stores the temperature of one model"),
         (["a.npz", "--dump", "a.npz"], "a.npz: is an input of this command"),
+        (
+            ["a.npz", "b.npz", "--fit-on", "a_val.npz", "--dump", "a_val.npz"],
+            "a_val.npz: is an input of this",
+        ),
+        (["a.npz", "--temperature-from", "a_val.npz", "--dump", "a_val.npz"], "a_val.npz: is an input"),
         (["a.npz", "--csv", "x.txt"], "a table is a CSV file"),
         (["gone.npz"], "gone.npz: no such file; expected a score file"),
         (["a.npz", "--threshold", "2"], "--threshold"),
@@ -151,14 +157,16 @@ def test_wrong_options_are_one_line(run, files, arguments, message):
 
 def test_multi_label_and_pairs(run, files):
     labels = np.random.default_rng(0).random((200, 4)) < 0.3
-    task = __import__("mmaction_lite.tasks.named", fromlist=["x"]).task_named
     multi = replace(
-        table_of("m", 0, 200), task=task("multi_label"), labels=labels, scores=np.where(labels, 0.6, 0.3)
+        table_of("m", 0, 200),
+        task=task_named("multi_label"),
+        labels=labels,
+        scores=np.where(labels, 0.6, 0.3),
     )
     write_scores(replace(multi, file=files / "m.npz"))
     names = ["verb: a", "verb: b", "noun: a", "noun: b"]
     pairs = table_of("p", 0, 200, class_names=names, labels=np.stack([np.arange(200) % 2] * 2, 1))
-    write_scores(replace(pairs, file=files / "p.npz", task=task("verb_noun").for_classes(names)))
+    write_scores(replace(pairs, file=files / "p.npz", task=task_named("verb_noun").for_classes(names)))
     for name, shown in (("m.npz", "mAP"), ("p.npz", "action top-1")):
         for arguments in ([name], [name, name, "--compare"], [name, "--per-class", f"{name}.csv"]):
             code, output, error = run("score", *arguments)

@@ -110,3 +110,20 @@ def test_segments_and_arrays(tmp_path):
     pixels = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 4, 4, 3), np.uint8)
     read = list(read_in_order(ArrayVideo(pixels), np.array([1, 4])))
     assert [(index, frame[0, 0, 0]) for index, frame in read if frame is not None] == [(1, 1), (4, 4)]
+
+
+@pytest.mark.parametrize(("left_out", "end"), [([3, 4], 5), ([8, 9], 10)])
+def test_frames_that_a_decoder_leaves_out_are_a_fault(monkeypatch, left_out, end):
+    video = ArrayVideo(np.zeros((10, 4, 4, 3), np.uint8))
+    read = sequential._pixels
+    monkeypatch.setattr(
+        sequential, "_pixels", lambda *a: (item for item in read(*a) if item[0] not in left_out)
+    )
+    faults = []
+    found = dict(read_in_order(video, np.arange(10), on_fault=collect(faults)))
+    assert list(found) == list(range(10))
+    assert [index for index, pixels in found.items() if pixels is None] == left_out
+    assert faults[0][1] == left_out[0]
+    assert faults[-1][2] == end
+    with pytest.raises(VideoError, match=f"frames {left_out[0]} to 4|frames 8 to 9"):
+        list(read_in_order(video, np.arange(10)))

@@ -89,11 +89,14 @@ def read_in_order(
                 for index, pixels in _pixels(source, part, size, antialias):
                     passed = part[done : np.searchsorted(part, index)].tolist()
                     done += len(passed) + 1
-                    if on_fault is not None:
-                        # Frames decode in order: a frame that was passed over does not decode.
-                        yield from ((frame, None) for frame in passed)
-                        lost += passed
+                    # Frames decode in order: a frame that was passed over does not decode.
+                    if passed and on_fault is None:
+                        raise _undecodable(source, passed)
+                    yield from ((frame, None) for frame in passed)
+                    lost += passed
                     yield index, pixels
+                if lost or done < len(part):  # the decoder left out frames without an error
+                    raise _undecodable(source, [*lost, *part[done:].tolist()])
                 part = part[:0]
             except VideoError as error:
                 if on_fault is None:
@@ -106,6 +109,11 @@ def read_in_order(
                     yield from ((frame, None) for frame in part[:number].tolist())
                     lost, part = lost + part[:number].tolist(), part[number:]
                 on_fault(error, lost[0], lost[-1] + 1)
+
+
+def _undecodable(source: Source, frames: list[int]) -> VideoError:
+    name = getattr(source, "name", getattr(source, "path", "the video"))
+    return VideoError(f"{name}: frames {frames[0]} to {frames[-1]} do not decode")
 
 
 def _keyframes(source: Source) -> np.ndarray | None:
