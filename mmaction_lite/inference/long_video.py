@@ -100,7 +100,9 @@ def score_video(
         if store is not None:
             store.complete()
     if not done:
-        reason = faults[0].reason if faults else "no window has a frame"
+        reason = (
+            faults[0].reason if faults else f"{getattr(source, 'name', 'the video')}: no window has a frame"
+        )
         raise VideoError(reason)
     note = getattr(source, "note", "")
     return WindowScores(

@@ -119,7 +119,7 @@ def predict(
         videos: one video, or an iterable of videos. A video is the path or address of a file; a folder of
             frames; RGB pixels as a NumPy array or a tensor, uint8 (length, height, width, 3), or
             (length, 3, height, width); the contents of a video file as `bytes`; or a file object in binary
-            mode. A folder of videos or a pattern such as "clips/*.mp4" stands for all its videos.
+            mode. A folder of videos or a pattern such as `"clips/*.mp4"` stands for all its videos.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; see `pick_device`.
         batch_size: videos per forward pass; None chooses it by the size of the views.
         workers: worker processes that decode paths and addresses; 0 decodes in the calling process. Worker

@@ -23,9 +23,7 @@ from mmaction_lite.data.sources.video import EARLY_SECONDS
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.inference.windows import WindowPlan
 from mmaction_lite.settings import NonNegativeFloat, Probability, check_fields
-from mmaction_lite.tasks.multi_label import MultiLabel
 from mmaction_lite.tasks.task import Task
-from mmaction_lite.tasks.verb_noun import VerbNoun
 
 COLUMNS = 64  # classes that are smoothed at once; bounds the memory
 
@@ -141,8 +139,9 @@ class WindowScores:
 def find_segments(windows: WindowScores, rule: SegmentRule) -> list[Segment]:
     """Return the segments of a video in order of their start.
 
-    A video has one class at a time, or, for `MultiLabel`, any number of classes, whose segments may overlap.
-    For `VerbNoun`, verbs and nouns have segments of their own. Across missing windows, no segment continues.
+    Each group of classes of the task has one class at a time (`Task.exclusive_groups`); segments of different
+    groups may overlap, as several labels, or a verb and a noun, do. No segment continues across missing
+    windows.
 
     Raises:
         UserError: a background class of the rule does not exist.
@@ -153,20 +152,11 @@ def find_segments(windows: WindowScores, rule: SegmentRule) -> list[Segment]:
     is_background = np.array([name in rule.background for name in windows.classes])
     smoothed = _smoothed(windows, rule)
     found = []
-    for group in _groups(windows.task, len(windows.classes)):
+    for group in windows.task.exclusive_groups(len(windows.classes)):
         decisions = _decide(smoothed[:, group], is_background[group], rule, windows.numbers)
         runs = _merged(list(_runs(decisions, windows.numbers)), windows, rule)
         found += [_segment(run, group.start, windows) for run in runs]
     return sorted(found, key=lambda segment: (segment.start_seconds, segment.label))
-
-
-def _groups(task: Task, num_classes: int) -> list[slice]:
-    """Return the groups of classes of which one is chosen at a time."""
-    if isinstance(task, MultiLabel):
-        return [slice(k, k + 1) for k in range(num_classes)]
-    if isinstance(task, VerbNoun):
-        return [slice(0, task.num_verbs), slice(task.num_verbs, num_classes)]
-    return [slice(0, num_classes)]
 
 
 def _smoothed(windows: WindowScores, rule: SegmentRule) -> np.ndarray:

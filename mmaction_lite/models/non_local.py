@@ -50,7 +50,9 @@ class NonLocal(nn.Module):
             # (query · keyᵀ) · value, multiplied from the right to avoid a matrix of positions × positions.
             attended = query @ (key.transpose(1, 2) @ value / key.shape[1])
         else:
-            attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+            # One head: exporters to ONNX know this operator with a dimension of heads only.
+            query, key, value = query[:, None], key[:, None], value[:, None]
+            attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0]
         attended = attended.flatten(0, 1).unflatten(0, (x.shape[0], *x.shape[2:])).permute(0, 3, 1, 2)
         return x + self.bn(self.out(attended, batch_size))
 

@@ -25,7 +25,7 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error (ECE): the mean of |accuracy - confidence| over all decisions."""
+        """Expected calibration error: the mean absolute difference of accuracy and confidence."""
         used = self.counts > 0
         gaps = np.abs(self.accuracies[used] - self.confidences[used])
         return float((gaps * self.counts[used]).sum() / max(1, self.counts.sum()))

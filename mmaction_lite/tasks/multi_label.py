@@ -131,6 +131,10 @@ class MultiLabel:
         order = np.argsort(-scores, kind="stable")
         return tuple(classes[int(i)] for i in order), scores[order]
 
+    def exclusive_groups(self, num_classes: int) -> list[slice]:
+        """Return one group per class: a video has any number of classes."""
+        return [slice(k, k + 1) for k in range(num_classes)]
+
     def best_classes(self, scores: np.ndarray) -> tuple[int, ...]:
         """Return the index of the most probable class."""
         return (int(scores.argmax()),)

@@ -158,6 +158,10 @@ class SingleLabel:
         order = np.argsort(-scores, kind="stable")
         return tuple(classes[int(i)] for i in order), scores[order]
 
+    def exclusive_groups(self, num_classes: int) -> list[slice]:
+        """Return all classes as one group."""
+        return [slice(0, num_classes)]
+
     def best_classes(self, scores: np.ndarray) -> tuple[int, ...]:
         """Return the index of the most probable class."""
         return (int(scores.argmax()),)

@@ -233,6 +233,10 @@ class Task(Protocol):
         """
         ...
 
+    def exclusive_groups(self, num_classes: int) -> list[slice]:
+        """Return the groups of classes of which a video has one at a time, in order."""
+        ...
+
     def best_classes(self, scores: np.ndarray) -> tuple[int, ...]:
         """Return the index of the most probable class of every group of classes; most tasks have one group.
 

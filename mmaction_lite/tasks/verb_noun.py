@@ -180,6 +180,10 @@ class VerbNoun:
         pairs = (divmod(int(cell), len(nouns)) for cell in order)
         return tuple(self._action(verb, noun, classes) for verb, noun in pairs), actions.flat[order]
 
+    def exclusive_groups(self, num_classes: int) -> list[slice]:
+        """Return the verbs and the nouns."""
+        return [slice(0, self.num_verbs), slice(self.num_verbs, num_classes)]
+
     def best_classes(self, scores: np.ndarray) -> tuple[int, ...]:
         """Return the indices of the most probable verb and of the most probable noun."""
         verbs, nouns = self._split(scores)

@@ -55,7 +55,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("place", ["listed_index", "scanned_index", "demux", "_pictures", "_rgb"])
+@pytest.mark.parametrize("place", ["listed_index", "scanned_index", "demux", "_pictures", "__call__"])
 def test_any_exception_inside_any_method_is_a_video_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, method: str
 ) -> None:
@@ -65,8 +65,9 @@ def test_any_exception_inside_any_method_is_a_video_error(
         raise KeyError("a fault of the file")
 
     from mmaction_lite.data.sources import packets, video
+    from mmaction_lite.data.sources.orientation import UprightPixels
 
-    owner = {"demux": video, "_pictures": Video, "_rgb": Video}.get(place, packets)
+    owner = {"demux": video, "_pictures": Video, "__call__": UprightPixels}.get(place, packets)
     monkeypatch.setattr(owner, place, fail)
     try:
         with sources.open_source(path) as opened:

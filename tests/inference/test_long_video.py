@@ -133,5 +133,6 @@ def test_damaged_videos_give_windows_or_one_error(model, tmp_path):
         path.unlink()
     print(f"{MUTANTS} mutants: {read} have windows; the slowest took {max(seconds):.1f} s")
     assert max(seconds) < 10
-    assert all(message.startswith(str(tmp_path)) and message.isprintable() for message in messages)
+    unclear = [m for m in messages if not (m.startswith(str(tmp_path)) and m.isprintable())]
+    assert not unclear, unclear[:3]
     assert MUTANTS / 4 < read < MUTANTS

@@ -72,7 +72,7 @@ def generate_long(path: Path, seconds: float, seed: int = 0) -> list[Action]:
         for number in range(max(2, count // 4))
     ]
     found, place = [], 0
-    with av.open(str(path), "w") as container:
+    with av.open(f"file:{path}", "w") as container:
         stream = _add_stream(container)
         container.start_encoding()
         for part in _order(rng, stills, list(actions.values()), round(seconds * motions.FPS)):
