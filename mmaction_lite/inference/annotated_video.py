@@ -10,7 +10,6 @@ from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
-import torch
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
@@ -20,6 +19,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont
 
 from mmaction_lite.data.sources.container import Opened, demux, open_stream
+from mmaction_lite.data.sources.encoding import x264_options
 from mmaction_lite.data.sources.faults import MispredictedError
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import Source
@@ -168,9 +168,7 @@ def _video_stream(
         The stream, and the color space to convert to; None: the default of FFmpeg.
     """
     rate = Fraction(DEFAULT_FPS if math.isnan(source.fps) else source.fps).limit_denominator(1001)
-    options = {"crf": "20", "preset": "veryfast"}
-    if torch.backends.cpu.get_cpu_capability() == "AVX512":
-        options["x264-params"] = "asm=AVX2"  # see data.tools.prepare
+    options = x264_options(crf="20", preset="veryfast")
     stream = container.add_stream("libx264", rate=max(rate, Fraction(1, 1000)), options=options)
     assert isinstance(stream, VideoStream)
     encoder = stream.codec_context

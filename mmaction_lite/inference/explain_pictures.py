@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from mmaction_lite.data.sources.encoding import x264_options
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.sources.video import DEFAULT_FPS
@@ -197,9 +198,8 @@ def _encode(file: BinaryIO, explanation: Explanation, source: Source) -> None:
     if np.isnan(times).any():
         times = np.arange(first, last + 1) / DEFAULT_FPS
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream(
-            "libx264", Fraction(fps).limit_denominator(1001), {"crf": "20", "bf": "0"}
-        )
+        options = x264_options(crf="20", bf="0")
+        stream = container.add_stream("libx264", Fraction(fps).limit_denominator(1001), options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = 1
         stream.codec_context.time_base = TICK

@@ -14,7 +14,6 @@ from typing import Annotated, Literal, NamedTuple
 
 import av
 import numpy as np
-import torch
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -26,6 +25,7 @@ from mmaction_lite.data.annotations.tables import write_table
 from mmaction_lite.data.loading.lifetime import require_main_guard
 from mmaction_lite.data.loading.parallel import Engine, run_tasks
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
+from mmaction_lite.data.sources.encoding import x264_options
 from mmaction_lite.data.sources.faults import MispredictedError
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.source import Source, open_source
@@ -362,10 +362,7 @@ def _write_video(video: Source, target: Path, form: Form) -> None:
     reformatter = VideoReformatter()
     # The prefix keeps FFmpeg from taking a colon in the path for a protocol.
     with av.open(f"file:{target}", "w", format="mp4") as container:
-        options = {"crf": str(form.crf), "g": str(form.keyframe_every), "sc_threshold": "0"}
-        if torch.backends.cpu.get_cpu_capability() == "AVX512":
-            # The AVX-512 code of x264 reads uninitialized memory, so that small frames differ between runs.
-            options["x264-params"] = "asm=AVX2"
+        options = x264_options(crf=str(form.crf), g=str(form.keyframe_every), sc_threshold="0")
         stream = container.add_stream("libx264", rate=rate.limit_denominator(1001), options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
