@@ -8,7 +8,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mmaction_lite.cli.options import Device, Json, Offline, Weights, print_json, show, start, track, warn
+from mmaction_lite.cli.options import (
+    Device,
+    Json,
+    Offline,
+    OwnRecipe,
+    Weights,
+    print_json,
+    show,
+    start,
+    track,
+    warn,
+)
 from mmaction_lite.errors import VideoError
 
 
@@ -51,9 +62,7 @@ def explain(
         bool, typer.Option("--video", help="Also write a video with the maps, as .mp4.")
     ] = False,
     maps: Annotated[bool, typer.Option("--maps", help="Also write the maps as numbers, as .npz.")] = False,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
-    ] = None,
+    recipe: OwnRecipe = None,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,

@@ -9,6 +9,7 @@ from mmaction_lite.cli.options import (
     HangSeconds,
     Json,
     Offline,
+    OwnRecipe,
     Weights,
     Workers,
     print_json,
@@ -31,9 +32,7 @@ def export(
     to: Annotated[
         Literal["onnx", "pt2"] | None, typer.Option(help="Format [default: by the suffix of --out].")
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
-    ] = None,
+    recipe: OwnRecipe = None,
     half: Annotated[bool, typer.Option("--half", help="Store and compute the network in float16.")] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantize to 8 bits by ONNX Runtime; needs --calibrate.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mmaction_lite.cli.options import Device, Offline, Weights, print_json, show, start, warn
+from mmaction_lite.cli.options import Device, Offline, OwnRecipe, Weights, print_json, show, start, warn
 from mmaction_lite.errors import UserError, printable
 from mmaction_lite.files import check_replaceable, writing
 
@@ -81,9 +81,7 @@ def live(
     udp: Annotated[
         bool, typer.Option("--udp", help="RTSP over UDP: less delay, but lost packets damage frames.")
     ] = False,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
-    ] = None,
+    recipe: OwnRecipe = None,
     device: Device = "auto",
     offline: Offline = False,
 ) -> None:

@@ -79,6 +79,9 @@ Weights = Annotated[
     str,
     typer.Argument(help="Weights file, run folder, address, or name from `mmaction-lite weights list`."),
 ]
+OwnRecipe = Annotated[
+    str | None, typer.Option("--recipe", help="Recipe of a model of your own, as my.py:my_recipe.")
+]
 Offline = Annotated[
     bool,
     typer.Option("--offline", help="Never download weights.", callback=_forbid_downloads),

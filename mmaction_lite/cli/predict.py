@@ -15,6 +15,7 @@ from mmaction_lite.cli.options import (
     HangSeconds,
     Json,
     Offline,
+    OwnRecipe,
     Weights,
     limit_workers,
     print_json,
@@ -40,9 +41,7 @@ def predict(
             help="Video files, their addresses, folders of frames or of clips, or patterns such as 'x/*.mp4'."
         ),
     ],
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
-    ] = None,
+    recipe: OwnRecipe = None,
     top: Annotated[
         int | None,
         typer.Option(

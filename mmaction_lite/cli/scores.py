@@ -14,6 +14,7 @@ from mmaction_lite.cli.options import (
     HangSeconds,
     Json,
     Offline,
+    OwnRecipe,
     Weights,
     Workers,
     print_json,
@@ -34,9 +35,7 @@ MOST_CONFUSED_PAIRS = 10_000  # in the JSON object of `test`
 def test(
     weights: Weights,
     data: Data,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
-    ] = None,
+    recipe: OwnRecipe = None,
     protocol: Annotated[
         Literal["val", "test"],
         typer.Option(help="Protocol and split: those of validation or those of the test."),

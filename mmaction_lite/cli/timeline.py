@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmaction_lite.cli.options import Device, Json, Offline, Weights, console, print_json, show, start, warn
+from mmaction_lite.cli.options import (
+    Device,
+    Json,
+    Offline,
+    OwnRecipe,
+    Weights,
+    console,
+    print_json,
+    show,
+    start,
+    warn,
+)
 from mmaction_lite.errors import Interrupted, UserError, VideoError, nearest, printable
 from mmaction_lite.files import FolderLock, check_output_folder, check_unchanged, rewriting, write_atomically
 
@@ -58,9 +69,7 @@ def timeline(
     fps: Annotated[
         float | None, typer.Option(help="Frames per second of folders of frames, which have no times.")
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")
-    ] = None,
+    recipe: OwnRecipe = None,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
