@@ -1,7 +1,7 @@
 """Networks that map clips (B, C, T, H, W) to logits (B, num_classes).
 
 All builders but `tsn` take `num_classes`, `dropout` (probability before the classifier) and `width` (channels
-of the stem). `network` describes the interface of the networks.
+of the stem, or of the tokens). `network` describes the interface of the networks.
 """
 
 from mmaction_lite.models.c2d import c2d_r50
@@ -24,6 +24,7 @@ from mmaction_lite.models.tsm import (
     tsm_r101,
 )
 from mmaction_lite.models.tsn import tsn, tsn_r10, tsn_r18, tsn_r34, tsn_r50, tsn_r101
+from mmaction_lite.models.videomae import videomae_base, videomae_large, videomae_small
 
 __all__ = [
     "c2d_r50",
@@ -56,4 +57,7 @@ __all__ = [
     "tsn_r34",
     "tsn_r50",
     "tsn_r101",
+    "videomae_base",
+    "videomae_large",
+    "videomae_small",
 ]

@@ -43,6 +43,9 @@ PUBLISHED_INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "r2plus1d_r50": ((16, 224, 224),),
     "r3d_r18": ((16, 112, 112),),
     "mc3_r18": ((16, 112, 112),),
+    "videomae_small": ((16, 224, 224),),
+    "videomae_base": ((16, 224, 224),),
+    "videomae_large": ((16, 224, 224),),
 }
 
 

@@ -4,8 +4,14 @@ Every network of this package defines three members besides `forward(x: (B, C, T
 
 * `layers() -> list[nn.Module]`: its layers from the stem to the head. Every parameter belongs to exactly one
   layer. A layer that is not a single module is an `nn.ModuleList`;
-* `head: nn.Module`: the classifier, which is the last layer;
+* `head: nn.Module`: the classifier, which is the last layer, or a part of it beside a normalization;
 * `features(x: (B, C, T, H, W)) -> (B, T', D)`: the input of the classifier.
+
+Transformers define two more:
+
+* `grid(T, H, W) -> (t, h, w)`: tokens along time, height and width for clips of this size;
+* `tokens(x: (B, C, T, H, W)) -> (B, t·h·w, D)`: the tokens that are pooled to the input of the classifier,
+  ordered by time, then row, then column.
 
 Layer-wise learning-rate decay, freezing, sharding, recomputation and the conversion of weights use `layers`
 and `head` below, which also accept networks defined elsewhere.

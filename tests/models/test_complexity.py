@@ -24,6 +24,9 @@ PUBLISHED = {
     ("r2plus1d_r18", 16): (31_505_325, 40.5),
     ("r3d_r18", 16): (33_371_472, 40.7),
     ("mc3_r18", 16): (11_695_440, 43.3),
+    ("videomae_small", 16): (22_033_936, 56.9),
+    ("videomae_base", 16): (86_534_800, 180.3),
+    ("videomae_large", 16): (304_270_736, 596.8),
 }
 # Forms of a network that are not its builder's default.
 VARIANTS = [

@@ -42,6 +42,9 @@ PARAMETERS = {
     "tsn_r34": 21_489_872,
     "tsn_r50": 24_327_632,
     "tsn_r101": 43_319_760,
+    "videomae_base": 86_534_800,
+    "videomae_large": 304_270_736,
+    "videomae_small": 22_033_936,
 }
 MMACTION2_FORM = {"lateral_norm": False, "slow_frames": "strided", "fast_first": True}
 FORMS: list[tuple[str, dict[str, Any]]] = [
@@ -50,9 +53,11 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("tsm_r50", {"non_local": "embedded_gaussian"}),
     ("slowfast_r50_4x16", MMACTION2_FORM),
     ("c2d_r50", {"pool_padding": 0}),
+    ("videomae_small", {"positions": "stored"}),
 ]
 SMALL = {"tsn_r10", "tsm_r10", "tsm_online_r10"}
 DEEP = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34", "tsm_r34"}
+DEEP |= {"videomae_base", "videomae_large"}
 
 
 def forms(quick: set[str]) -> pytest.MarkDecorator:
@@ -84,7 +89,7 @@ def build(name: str, **arguments: Any) -> Any:
     torch.manual_seed(0)
     model = getattr(models, name)(num_classes=5, width=8, **arguments)
     train_norms(model)
-    nn.init.normal_(model.fc.weight)
+    nn.init.normal_(model.head.weight)
     return model
 
 
@@ -100,7 +105,8 @@ def train_norms(model: nn.Module) -> None:
 
 def clip(name: str, batch: int = 2) -> Tensor:
     frames = 16 if name.startswith("slowfast") else 8
-    return torch.randn(batch, 3, frames, 40, 32, generator=torch.Generator().manual_seed(1))
+    height = 32 if name.startswith("videomae") else 40
+    return torch.randn(batch, 3, frames, height, 32, generator=torch.Generator().manual_seed(1))
 
 
 def assert_same(ours: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
@@ -147,7 +153,9 @@ def test_a_step_reaches_every_parameter(name: str, arguments: dict[str, Any]) ->
     assert model.dropout.p == 0.3
 
 
-@pytest.mark.parametrize("name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18"])
+@pytest.mark.parametrize(
+    "name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small"]
+)
 def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
     model, x = build(name).eval(), clip(name)
     with torch.inference_mode():
@@ -166,6 +174,7 @@ def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
         ("tsm_r50", False),
         ("slowonly_r50", False),
         ("r2plus1d_r18", False),
+        ("videomae_small", False),
     ],
 )
 def test_which_families_depend_on_the_order_of_frames(name: str, blind: bool) -> None:

@@ -17,12 +17,24 @@ BUILDERS += ["tsn_r10", "tsn_r50"]
 def build(name: str) -> Any:
     torch.manual_seed(0)
     model = getattr(models, name)(num_classes=5, width=8)
-    nn.init.normal_(model.fc.weight)
+    nn.init.normal_(model.head.weight)
     return model.eval()
 
 
 def clip(name: str) -> Tensor:
-    return torch.rand(2, 3, 16 if name.startswith("slowfast") else 8, 40, 32)
+    height = 32 if is_of_tokens(name) else 40
+    return torch.rand(2, 3, 16 if name.startswith("slowfast") else 8, height, 32)
+
+
+def is_of_tokens(name: str) -> bool:
+    """Whether a network is a transformer, with methods `tokens` and `grid`."""
+    return name.startswith("videomae")
+
+
+def num_layers(name: str) -> int:
+    if is_of_tokens(name):
+        return 26 if name.endswith("large") else 14
+    return 19 if "mobilenet" in name else 6
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -32,8 +44,8 @@ def test_every_parameter_is_in_one_layer(name):
     parameters = [parameter for layer in found for parameter in layer.parameters()]
     assert len(parameters) == len(set(parameters))
     assert set(parameters) == set(model.parameters())
-    assert len(found) == (19 if "mobilenet" in name else 6)
-    assert found[-1] is model.head is model.fc
+    assert len(found) == num_layers(name)
+    assert model.head in (found[-1], network.layer_modules(found[-1])[-1])
     first = next(iter(found[0].parameters()))
     assert first is next(model.parameters())
     assert all(isinstance(module, nn.Module) for layer in found for module in network.layer_modules(layer))
@@ -46,6 +58,21 @@ def test_the_logits_are_the_average_of_the_head_over_the_features(name):
         features = model.features(x)
         assert features.shape == (2, 8 if name.startswith(("tsn", "tsm")) else 1, model.head.in_features)
         assert torch.equal(model(x), model.head(features).mean(1))
+
+
+@pytest.mark.parametrize("name", [name for name in BUILDERS if is_of_tokens(name)])
+def test_tokens_are_ordered_by_time_row_and_column(name):
+    model, x = build(name), clip(name)[:1]
+    assert model.grid(*x.shape[2:]) == (4, 2, 2)
+    embedded = []
+    model.patch_embed.register_forward_hook(lambda m, inputs, out: embedded.append(out))
+    with torch.inference_mode():
+        tokens = model.tokens(x)
+        x[:, :, 4:6, 16:, :16] += 1  # the cell (2, 1, 0)
+        model.tokens(x)
+    assert tokens.shape == (1, 4 * 2 * 2, model.head.in_features)
+    changed = (embedded[0] != embedded[1]).any(2)[0]
+    assert changed.nonzero().flatten().tolist() == [(2 * 2 + 1) * 2]
 
 
 def test_a_network_without_layers_is_one_layer():

@@ -21,20 +21,24 @@ from mmaction_lite.optim.parameter_groups import (
 
 BUILDERS = sorted(set(models.__all__) - {"optimize_for_inference", "quantize_for_inference", "tsn"})
 
+TOP_OF_TRANSFORMERS = {"videomae_base": 13, "videomae_large": 25, "videomae_small": 13}
+
 
 def numbers(model: nn.Module) -> dict[str, int]:
     found = layer_numbers(model)
     return {name: found[parameter] for name, parameter in model.named_parameters()}
 
 
-def published_layer(name: str, is_mobilenet: bool) -> int:
+def published_layer(name: str, builder: str) -> int:
     """The layer that a parameter of the package's networks has by its name."""
     if name.startswith("fc."):
-        return 18 if is_mobilenet else 5
+        return 18 if "mobilenet" in builder else 5
     if match := re.search(r"\blayer(\d)\.", name):
         return int(match[1])
     if match := re.search(r"\b(?:lateral|blocks)\.(\d+)\.", name):
         return int(match[1]) + 1
+    if name.startswith(("fc_norm.", "head.")):  # of VideoMAE
+        return TOP_OF_TRANSFORMERS[builder]
     return 17 if name.startswith(("backbone.conv2", "backbone.bn2")) else 0
 
 
@@ -44,7 +48,7 @@ def test_layers_of_every_network_follow_its_parameter_names(name):
         model = getattr(models, name)(width=8)
         if name in ("i3d_r50", "tsm_r50"):
             model = getattr(models, name)(width=8, non_local="gaussian")
-    expected = {key: published_layer(key, "mobilenet" in name) for key, _ in model.named_parameters()}
+    expected = {key: published_layer(key, name) for key, _ in model.named_parameters()}
     assert numbers(model) == expected
 
 

@@ -36,6 +36,7 @@ BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "pytorchvideo__slow_r50": ("slowonly_r50", {}),
     "torchvision__r2plus1d_18": ("r2plus1d_r18", {}),
     "tsm_mit__tsm_r50_8f": ("tsm_r50", {}),
+    "videomae__vit_small_16x224": ("videomae_small", {}),
 }
 QUICK = {"tsm_mit__tsm_r50_8f", "mmaction2__slowonly_r50_4x16x1"}
 
@@ -131,7 +132,10 @@ def test_a_training_step_is_the_references(name: str) -> None:
     step = golden["train_step"]
     model = build(name)
     convert(weights(golden), model)
-    dtype = torch.float64  # the errors that are left are the references', on any number of threads
+    keys = golden["shapes"]
+    is_normalized_by_batch = any(key.endswith("running_var") for key in keys)
+    # Ill-conditioned steps run in float64: the errors that are left are the references'.
+    dtype = torch.float64 if is_normalized_by_batch else torch.float32
     model.to(dtype).train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -143,7 +147,6 @@ def test_a_training_step_is_the_references(name: str) -> None:
     # some 1e-3 in the middle and some 1e-2 at worst, whatever the precision on our side.
     assert float(loss.detach()) == pytest.approx(step["loss"], abs=5e-4)
     assert error(logits.detach(), step["logits"]) <= 3e-4
-    keys = golden["shapes"]
     names = next(table for table in TABLES if table.matches(keys)).rename(keys)
     gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
     errors = []
@@ -152,10 +155,10 @@ def test_a_training_step_is_the_references(name: str) -> None:
         assert gradient is not None
         if expected > 1e-6:
             errors.append(abs(float(gradient.norm()) / expected - 1))
-    assert np.median(errors) < 2e-3
-    assert max(errors) < 6e-2
+    assert np.median(errors) < (2e-3 if is_normalized_by_batch else 2e-5)
+    assert max(errors) < (6e-2 if is_normalized_by_batch else 2e-4)
     ours = model.state_dict()
-    for key, expected in step["running_mean"] + step["running_var"]:
+    for key, expected in step.get("running_mean", []) + step.get("running_var", []):
         torch.testing.assert_close(
             ours[names[key]][:4], torch.tensor(expected, dtype=dtype), atol=3e-5, rtol=0
         )

@@ -8,6 +8,8 @@ Each project has a table, which is a module with
 * `matches(keys) -> bool`: whether a checkpoint with these keys comes from the project;
 * `rename(keys) -> dict`: keys of the project to ours; None for entries that are left out on purpose;
 * `prepare(state_dict) -> dict` (optional): the state dict with changed values;
+* `untrained(keys) -> Collection[str]` (optional): our names of parameters besides the classifier that the
+  weights lack on purpose, and that keep their initial values;
 * `adapt(state_dict, model) -> dict` (optional): changes the network, in place, to the form that the weights
   are for, and returns the arguments with which the builder makes this form.
 """
@@ -23,7 +25,15 @@ from torch import Tensor, nn
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.checks import check_values, fits_dtype
-from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
+from mmaction_lite.weights.converters import (
+    huggingface_videomae,
+    mit_tsm,
+    mmaction2,
+    pyslowfast,
+    pytorchvideo,
+    torchvision,
+    videomae,
+)
 from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, place_classifier
 from mmaction_lite.weights.converters.files import (
     find_state_dict,
@@ -37,7 +47,15 @@ from mmaction_lite.weights.converters.sources import StoredSettings, source_norm
 
 __all__ = ["Conversion", "classifier_size", "convert", "read_checkpoint", "stored_classes"]
 
-TABLES: tuple[Any, ...] = (mmaction2, pyslowfast, pytorchvideo, mit_tsm, torchvision)
+TABLES: tuple[Any, ...] = (
+    mmaction2,
+    pyslowfast,
+    pytorchvideo,
+    mit_tsm,
+    torchvision,
+    videomae,
+    huggingface_videomae,
+)
 OURS = "mmaction-lite"
 COUNTER = "num_batches_tracked"  # absent from some checkpoints, and not used in this package
 
@@ -50,7 +68,7 @@ class Conversion:
         source: project of the checkpoint.
         loaded: our names of the entries that were loaded.
         reinitialized: our names of the entries that keep their initial values: the classifier, if the
-            checkpoint has none or is for other classes.
+            checkpoint has none or is for other classes, and what a pre-training does not train.
         unused: the project's names of entries that were left out on purpose.
         arguments: builder arguments for the form of the network that the checkpoint is for; to be stored
             with the weights.
@@ -185,6 +203,8 @@ def _match(
         else:
             found[name] = _unfolded(weight, ours[name], image=table is torchvision)
     found, kept, match = place_classifier(found, ours, head, classes, source_classes)
+    if table and hasattr(table, "untrained"):
+        kept += [name for name in table.untrained(weights) if name in ours and name not in found]
     missing = [name for name in ours if name not in found and name not in kept and not name.endswith(COUNTER)]
     misfits = [name for name, weight in found.items() if not _fits(weight, ours[name])]
     if strays or missing or misfits:
@@ -219,7 +239,7 @@ def _match(
 def _class_notes(
     kept: Sequence[str], match: ClassMatch, head: Sequence[str], classes: Sequence[str] | None
 ) -> list[str]:
-    if kept or match != "unknown" or not head or classes is None:
+    if set(kept) & set(head) or match != "unknown" or not head or classes is None:
         return []
     return [
         f"the classifier is loaded, because it has {len(classes)} classes, too. The file does not name them: "

@@ -8,8 +8,15 @@ from torch import Tensor, nn
 
 from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
+from mmaction_lite.models.videomae import VideoMAE
+from mmaction_lite.models.vit import sinusoid_table
 
 NAME = "MMAction2"
+
+_VIDEOMAE = "backbone.blocks.0.attn.q_bias"
+_TABLE = "backbone.pos_embed"  # positions of VideoMAE, which other projects do not store
+_OTHER_TABLE = "backbone.positions"  # the same, if it is not the published one
+_SAME_TABLE = 1e-3  # largest difference of tables that are computed in float32 and in float64
 
 _SIGNATURE = re.compile(r"backbone\.((slow|fast)_path\.)?conv1\.conv\.|cls_head\.fc_cls\.")
 
@@ -43,13 +50,30 @@ _RULES = [
 
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from MMAction2."""
-    return any(_SIGNATURE.match(key) for key in keys)
+    return any(_SIGNATURE.match(key) for key in keys) or {_VIDEOMAE, _TABLE} <= set(keys)
+
+
+def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights; a table of positions of VideoMAE that is not the published one gets another name.
+
+    A file that stores another table was trained with it.
+    """
+    weights = dict(state_dict)
+    table = weights.get(_TABLE)
+    if _VIDEOMAE in weights and table is not None and not table.is_meta:
+        published = sinusoid_table(*table.shape[-2:])
+        if float((table[0] - published).abs().max()) > _SAME_TABLE:
+            weights[_OTHER_TABLE] = weights.pop(_TABLE)[0]
+    return weights
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
     """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
+    rename_key = _rename_videomae if _VIDEOMAE in keys else _rename
     return {
-        key: _rename(key) for key in keys if key.startswith(("backbone.", "cls_head.", "data_preprocessor."))
+        key: rename_key(key)
+        for key in keys
+        if key.startswith(("backbone.", "cls_head.", "data_preprocessor."))
     }
 
 
@@ -66,8 +90,16 @@ def _rename(key: str) -> str | None:
     return key
 
 
+def _rename_videomae(key: str) -> str | None:
+    if key == _TABLE or key.startswith("data_preprocessor."):
+        return None
+    name = key.removeprefix("backbone.").replace("cls_head.fc_cls.", "head.")
+    name = name.replace("patch_embed.projection.", "patch_embed.proj.")
+    return name.replace(".mlp.layers.0.0.", ".mlp.fc1.").replace(".mlp.layers.1.", ".mlp.fc2.")
+
+
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Change SlowFast and C2D to the form of MMAction2, in place.
+    """Change SlowFast, C2D and VideoMAE to the form of MMAction2, in place.
 
     Returns:
         The builder arguments of this form; empty for other networks.
@@ -83,6 +115,9 @@ def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
         }
         backbone.adapt(**form)
         return form
+    if _OTHER_TABLE in state_dict and isinstance(model, VideoMAE):
+        model.store_positions()
+        return {"positions": "stored"}
     stem = state_dict.get("backbone.conv1.conv.weight")
     if stem is not None and stem.ndim == 4 and isinstance(backbone, ResNet) and _is_c2d(backbone):
         if isinstance(backbone.maxpool, MaxPool):
