@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from mmaction_lite.data.views.normalize import Normalize
-from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes import list_recipes
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.converters import Conversion, pyslowfast
 from mmaction_lite.weights.converters.files import CARD
-from mmaction_lite.weights.converters.sources import NORMALIZE
+from mmaction_lite.weights.converters.sources import NORMALIZE, StoredSettings
 
 STRIDE = 32  # pixels for each position of the last feature map, in every network of PySlowFast
 
@@ -22,12 +22,35 @@ def fit_protocol(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[s
     """Return the recipe with the protocols that converted weights expect, and notes about the changes.
 
     A recipe with the normalization of the project stays unchanged, except for the window of PySlowFast's
-    test. A normalization of no known project is a choice of the user and stays, too.
+    test. A normalization of no known project is a choice of the user and stays, too. Sizes of clips that the
+    checkpoint stores have precedence over those of the recipe.
 
     Args:
         recipe: recipe of the network.
         conversion: result of the conversion.
     """
+    recipe, notes = _fit_normalize(recipe, conversion)
+    sized = replace(
+        recipe, **{name: _with_sizes(getattr(recipe, name), conversion.settings) for name in ("val", "test")}
+    )
+    if sized != recipe:
+        notes.append(f"the sizes of clips are those that the file stores: {sized.test}")
+    return sized, notes
+
+
+def _with_sizes(views: TestViews, settings: StoredSettings) -> TestViews:
+    """Return views with the sizes that a checkpoint stores."""
+    clips, crop = views.clips, views.crop
+    if settings.clip_len not in (None, clips.clip_len):
+        length = "num_segments" if isinstance(clips, SegmentFrames) else "clip_len"
+        clips = replace(clips, **{length: settings.clip_len})
+    if settings.crop is not None:
+        crop = replace(crop, size=settings.crop)
+    return replace(views, clips=clips, crop=crop, short_side=settings.short_side or views.short_side)
+
+
+def _fit_normalize(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[str]]:
+    """Return the recipe with the normalization that converted weights expect, and notes about changes."""
     expected = conversion.normalize
     is_pyslowfast = conversion.source == pyslowfast.NAME
     if expected is None or recipe.normalize == expected:

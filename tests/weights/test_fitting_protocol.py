@@ -10,7 +10,12 @@ from mmaction_lite.models import r2plus1d_r34
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.weights.converters import Conversion
-from mmaction_lite.weights.converters.sources import IMAGENET, PYSLOWFAST, TORCHVISION_VIDEO
+from mmaction_lite.weights.converters.sources import (
+    IMAGENET,
+    PYSLOWFAST,
+    TORCHVISION_VIDEO,
+    StoredSettings,
+)
 from mmaction_lite.weights.fitting_protocol import describe_normalize, fit_protocol, normalize_notes
 
 MMACTION2 = "slowonly_r50_8x8x1_256e_kinetics400_rgb"
@@ -87,3 +92,17 @@ def test_a_training_names_the_normalization_of_its_initial_weights(recipe):
     assert normalize_notes(IMAGENET, converted("mmaction-lite", None), {"card": "[]"}) == []
     card = '{"test": {"normalize": {"mean": [1, 2, 3], "std": [1, 1, 1]}}}'
     assert normalize_notes(IMAGENET, converted("mmaction-lite", None), {"card": card})
+
+
+def test_sizes_that_the_file_stores_have_precedence():
+    recipe = get_recipe(MMACTION2)
+    settings = StoredSettings(short_side=292, crop=(272, 272), clip_len=12)
+    conversion = Conversion("VideoMAE of transformers", [], [], [], normalize=IMAGENET, settings=settings)
+    fitted, (note,) = fit_protocol(recipe, conversion)
+    assert note.startswith("the sizes of clips are those that the file stores: 12x8x10 frames")
+    for views, before in ((fitted.val, recipe.val), (fitted.test, recipe.test)):
+        assert (views.short_side, views.crop.size, views.clips.clip_len) == (292, (272, 272), 12)
+        assert type(views.crop) is type(before.crop)
+    assert fit_protocol(fitted, conversion) == (fitted, [])
+    segments = get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb")
+    assert fit_protocol(segments, conversion)[0].test.clips.clip_len == 12

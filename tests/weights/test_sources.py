@@ -47,6 +47,10 @@ SLOWFAST:
         ("PyTorchVideo", (), (0.45 * 255,) * 3, (0.225 * 255,) * 3),
         ("MIT TSM", (), (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)),
         ("torchvision", (), (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)),
+        *(
+            (name, (), (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
+            for name in ("VideoMAE", "VideoMAE of transformers")
+        ),
         (
             "torchvision",
             ("stem.0.weight",),
@@ -88,9 +92,26 @@ def test_settings_in_files_of_pyslowfast():
     assert stored_settings({"cfg": PYSLOWFAST.replace("slowfast", "i3d")}).alpha is None
 
 
+def test_settings_in_folders_of_the_hub():
+    preprocessor = {
+        "image_mean": [0.5, 0.25, 0.5],
+        "image_std": [1, 1, 1],
+        "size": {"shortest_edge": 292},
+        "crop_size": {"height": 256, "width": 224},
+    }
+    settings = stored_settings({"preprocessor": preprocessor, "config": {"num_frames": 32}})
+    assert settings == StoredSettings(
+        normalize=Normalize(mean=(127.5, 63.75, 127.5), std=(255, 255, 255)),
+        short_side=292,
+        crop=(256, 224),
+        clip_len=32,
+    )
+
+
 @pytest.mark.parametrize(
     "checkpoint",
     [
+        {"config": {"num_frames": "16"}, "preprocessor": {"size": "224", "crop_size": [1, 2]}},
         {},
         {"meta": 3, "cfg": {}},
         {"meta": {"config": 3}},

@@ -77,6 +77,7 @@ class Conversion:
         other_form: differences between the network that the weights are for and the network that received
             them, although all shapes are equal; see `forms`.
         normalize: normalization of pixels that the weights expect; None if unknown.
+        settings: settings of the training that the checkpoint stores.
         notes: further remarks for the user.
     """
 
@@ -89,6 +90,7 @@ class Conversion:
     other_form: list[str] = field(default_factory=list)
     normalize: Normalize | None = None
     notes: list[str] = field(default_factory=list)
+    settings: StoredSettings = field(default_factory=StoredSettings)
 
     def __str__(self) -> str:
         permuted = "; head permuted to the order of the training classes" * (self.classes == "permuted")
@@ -231,6 +233,7 @@ def _match(
             list(differences(source, names, model, settings)) if table else [],
             source_normalize(source, weights.keys(), settings),
             _class_notes(kept, match, head, classes),
+            settings,
         ),
         found,
     )

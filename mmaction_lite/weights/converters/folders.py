@@ -14,6 +14,7 @@ INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
 PREPROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")  # the first one wins
 PREPROCESSOR = "preprocessor"  # key of their content in a checkpoint that `read_hub_folder` returns
+CONFIG = "config"  # key of the content of config.json in such a checkpoint
 PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.safetensors|\.bin)")
 JSON_BYTES = 64 << 20  # largest file of settings
 
@@ -43,9 +44,9 @@ def read_hub_folder(path: Path) -> dict[str, Any]:
     """Read a folder of the Hub, or the index file of a checkpoint in several parts.
 
     Returns:
-        `model`, the tensors by name; `classes`, the class names if `config.json` has any; and `preprocessor`,
-        the settings of the pixels if the folder has any. The values in the folder have precedence over the
-        defaults of a class in the library of its author.
+        `model`, the tensors by name; `config`, the content of `config.json`; `classes`, the class names if it
+        has any; and `preprocessor`, the settings of the pixels if the folder has any. The values in the
+        folder have precedence over the defaults of a class in the library of its author.
 
     Raises:
         UserError: the folder has no weights, a part is missing or damaged, or a file of settings is not JSON.
@@ -59,8 +60,8 @@ def read_hub_folder(path: Path) -> dict[str, Any]:
             "Download all files of the repository"
         )
     weights = _read_parts(folder / name) if name.endswith(".index.json") else _read_tensors(folder / name)
-    content: dict[str, Any] = {"model": weights}
     config = _read_json(folder / "config.json")
+    content: dict[str, Any] = {"model": weights, CONFIG: config}
     if classes := _class_names(config):
         content["classes"] = classes
     if settings := _preprocessor(folder, config):

@@ -5,6 +5,8 @@ Pixels, and clips of the published tests:
 * MMAction2: RGB, mean and standard deviation of ImageNet; `SegmentFrames`, `DenseClips`
 * PySlowFast, PyTorchVideo: RGB in [0, 1], mean 0.45, standard deviation 0.225; `PySlowFastClips`
 * MIT TSM: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentFrames`
+* VideoMAE, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`, on
+  Something-Something `SegmentFrames`
 * torchvision, image networks: RGB in [0, 1], mean and standard deviation of ImageNet; none
 * torchvision, video networks: RGB in [0, 1], statistics of Kinetics-400; `TimedClips` at 15 fps
 
@@ -20,8 +22,17 @@ from typing import Any
 
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
-from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
-from mmaction_lite.weights.converters.folders import PREPROCESSOR
+from mmaction_lite.weights.converters import (
+    huggingface_videomae,
+    mit_tsm,
+    mmaction2,
+    pyslowfast,
+    pytorchvideo,
+    torchvision,
+    videomae,
+)
+from mmaction_lite.weights.converters.folders import CONFIG, PREPROCESSOR
+from mmaction_lite.weights.converters.preprocessor import clip_len, crop_size, short_side, statistics
 
 IMAGENET = Normalize()
 PYSLOWFAST = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
@@ -34,6 +45,8 @@ NORMALIZE = {
     pytorchvideo.NAME: PYSLOWFAST,
     mit_tsm.NAME: IMAGENET,
     torchvision.NAME: IMAGENET,
+    videomae.NAME: IMAGENET,
+    huggingface_videomae.NAME: IMAGENET,  # of the published folders; the default of the processor is 0.5
 }
 LONGEST_SETTINGS = 1 << 20  # characters of a stored configuration that are read
 
@@ -50,6 +63,9 @@ class StoredSettings:
         shift_div: see `models.tsm`.
         pool_stride: stride of the pooling after the stem of I3D in frames.
         non_local: mode of non-local blocks.
+        short_side: short side in pixels to which whole frames are resized.
+        crop: (height, width) of the central crop in pixels.
+        clip_len: frames of a clip.
         style: "caffe" if the first convolution of a bottleneck has the stride, else "pytorch".
     """
 
@@ -61,20 +77,23 @@ class StoredSettings:
     pool_stride: int | None = None
     non_local: str | None = None
     style: str | None = None
+    short_side: int | None = None
+    crop: tuple[int, int] | None = None
+    clip_len: int | None = None
 
 
 def stored_settings(checkpoint: Mapping[str, Any]) -> StoredSettings:
     """Return the settings of the training that a checkpoint stores.
 
     MMAction2 stores its configuration in `meta` as Python text, PySlowFast in `cfg` as YAML. Folders of the
-    Hugging Face Hub have the statistics of the pixels in a file beside the weights.
+    Hugging Face Hub have the statistics of the pixels and the sizes of clips in files beside the weights.
 
     Args:
         checkpoint: content of the file, as `read_checkpoint` returns it.
     """
-    preprocessor = checkpoint.get(PREPROCESSOR)
-    if isinstance(preprocessor, Mapping):
-        return StoredSettings(normalize=_of_preprocessor(preprocessor))
+    preprocessor, config = checkpoint.get(PREPROCESSOR), checkpoint.get(CONFIG)
+    if isinstance(preprocessor, Mapping) or isinstance(config, Mapping):
+        return _of_folder(preprocessor or {}, config or {})
     meta = checkpoint.get("meta")
     texts = [meta.get("cfg"), meta.get("config")] if isinstance(meta, Mapping) else []
     python = next((text[:LONGEST_SETTINGS] for text in texts if isinstance(text, str)), None)
@@ -101,6 +120,16 @@ def stored_settings(checkpoint: Mapping[str, Any]) -> StoredSettings:
     return StoredSettings()
 
 
+def _of_folder(preprocessor: Mapping[str, Any], config: Mapping[str, Any]) -> StoredSettings:
+    """Return the settings of a folder of the Hugging Face Hub."""
+    return StoredSettings(
+        normalize=_normalize(*statistics(preprocessor), scale=255.0),
+        short_side=short_side(preprocessor),
+        crop=crop_size(preprocessor),
+        clip_len=clip_len(config),
+    )
+
+
 def source_normalize(source: str, keys: Collection[str], settings: StoredSettings) -> Normalize | None:
     """Return the normalization that weights expect: the stored one, otherwise that of the project.
 
@@ -117,16 +146,6 @@ def source_normalize(source: str, keys: Collection[str], settings: StoredSetting
     if source == torchvision.NAME and "stem.0.weight" in keys:
         return TORCHVISION_VIDEO
     return NORMALIZE.get(source)
-
-
-def _of_preprocessor(preprocessor: Mapping[str, Any]) -> Normalize | None:
-    """Return the normalization in the settings of a processor of Hugging Face, for pixels in [0, 1]."""
-    mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
-    if preprocessor.get("do_normalize") is False:
-        mean, std = [0.0] * 3, [1.0] * 3
-    if preprocessor.get("do_rescale") is False or not isinstance(mean, list) or not isinstance(std, list):
-        return None
-    return _normalize([str(value) for value in mean], [str(value) for value in std], scale=255.0)
 
 
 def _python_list(text: str, name: str) -> list[str]:

@@ -1,0 +1,35 @@
+"""Settings in folders of the Hugging Face Hub."""
+
+import pytest
+
+from mmaction_lite.weights.converters.preprocessor import clip_len, crop_size, short_side, statistics
+
+
+@pytest.mark.parametrize(
+    ("settings", "side", "crop"),
+    [
+        ({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 192}}, 224, (224, 192)),
+        ({"size": 224, "crop_size": 192}, 224, (192, 192)),
+        ({"size": {"height": 224, "width": 224}}, None, None),
+        ({"size": 256, "crop_size": 224, "do_resize": False, "do_center_crop": False}, None, None),
+        ({"size": {"shortest_edge": 1e3}, "crop_size": {"height": 0, "width": 8}}, None, None),
+        ({"size": True, "crop_size": None}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_sizes(settings, side, crop):
+    assert short_side(settings) == side
+    assert crop_size(settings) == crop
+
+
+def test_frames_of_a_clip():
+    assert clip_len({"num_frames": 16}) == 16
+    assert clip_len({"frames_per_clip": 64}) == 64
+    assert clip_len({"num_frames": None}) is None
+    assert clip_len({}) is None
+
+
+def test_statistics():
+    assert statistics({"image_mean": [0.5, 1], "image_std": [1, 2]}) == (["0.5", "1"], ["1", "2"])
+    assert statistics({"do_normalize": False}) == (["0.0"] * 3, ["1.0"] * 3)
+    assert statistics({"image_mean": 0.5, "image_std": 0.5}) == ([], [])
