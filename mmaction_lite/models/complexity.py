@@ -46,6 +46,13 @@ PUBLISHED_INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "videomae_small": ((16, 224, 224),),
     "videomae_base": ((16, 224, 224),),
     "videomae_large": ((16, 224, 224),),
+    "vjepa2_large": ((16, 256, 256),),
+    "vjepa2_huge": ((64, 256, 256),),
+    "vjepa2_giant": ((64, 384, 384),),
+    "vjepa21_base": ((16, 384, 384),),
+    "vjepa21_large": ((16, 384, 384),),
+    "vjepa21_giant": ((64, 384, 384),),
+    "vjepa21_gigantic": ((64, 384, 384),),
 }
 
 

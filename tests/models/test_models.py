@@ -14,6 +14,7 @@ from mmaction_lite import models
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import Conv2d, Conv3d
 from mmaction_lite.models.fast.dispatch import Path
+from tests.thin import has_tokens, thin
 
 # Parameters with 400 classes: those of the public implementations, and where these do not exist, of the same
 # network counted from its published definition.
@@ -46,6 +47,16 @@ PARAMETERS = {
     "videomae_large": 304_270_736,
     "videomae_small": 22_033_936,
 }
+# Token networks, whose parameters the test of each family counts.
+TRANSFORMERS = {
+    "vjepa2_giant",
+    "vjepa2_huge",
+    "vjepa2_large",
+    "vjepa21_base",
+    "vjepa21_giant",
+    "vjepa21_gigantic",
+    "vjepa21_large",
+}
 MMACTION2_FORM = {"lateral_norm": False, "slow_frames": "strided", "fast_first": True}
 FORMS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in (*PARAMETERS, "tsn_r10", "tsm_r10", "tsm_online_r10")),
@@ -54,6 +65,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("slowfast_r50_4x16", MMACTION2_FORM),
     ("c2d_r50", {"pool_padding": 0}),
     ("videomae_small", {"positions": "stored"}),
+    *((name, {}) for name in ("vjepa2_large", "vjepa21_base")),
 ]
 SMALL = {"tsn_r10", "tsm_r10", "tsm_online_r10"}
 DEEP = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34", "tsm_r34"}
@@ -87,7 +99,7 @@ def one_thread() -> Iterator[None]:
 def build(name: str, **arguments: Any) -> Any:
     """A thin model, its normalizations as after some training."""
     torch.manual_seed(0)
-    model = getattr(models, name)(num_classes=5, width=8, **arguments)
+    model = getattr(models, name)(num_classes=5, **thin(name), **arguments)
     train_norms(model)
     nn.init.normal_(model.head.weight)
     return model
@@ -104,8 +116,7 @@ def train_norms(model: nn.Module) -> None:
 
 
 def clip(name: str, batch: int = 2) -> Tensor:
-    frames = 16 if name.startswith("slowfast") else 8
-    height = 32 if name.startswith("videomae") else 40
+    frames, height = (16 if name.startswith("slowfast") else 8), (32 if has_tokens(name) else 40)
     return torch.randn(batch, 3, frames, height, 32, generator=torch.Generator().manual_seed(1))
 
 
@@ -121,7 +132,11 @@ def take(model: nn.Module, path: Path) -> None:
 
 def test_every_builder_is_exported_and_counted() -> None:
     builders = {name for name in models.__all__ if inspect.isfunction(getattr(models, name))}
-    assert builders - {"tsn", "optimize_for_inference", "quantize_for_inference"} == {*PARAMETERS, *SMALL}
+    assert builders - {"tsn", "optimize_for_inference", "quantize_for_inference"} == {
+        *PARAMETERS,
+        *TRANSFORMERS,
+        *SMALL,
+    }
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -148,7 +163,8 @@ def test_a_step_reaches_every_parameter(name: str, arguments: dict[str, Any]) ->
     logits = model(clip(name))
     assert logits.shape == (2, 5)
     logits.square().sum().backward()
-    unreached = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    trained = {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
+    unreached = [key for key, grad in trained.items() if grad is None or not grad.isfinite().all()]
     assert not unreached
     assert model.dropout.p == 0.3
 
@@ -204,9 +220,11 @@ def test_gradients_do_not_depend_on_the_path(name: str) -> None:
 @each_form
 def test_optimizing_for_inference_changes_rounding_only(name: str, arguments: dict[str, Any]) -> None:
     model, x = build(name, **arguments).eval(), clip(name)
+    trained = [parameter.requires_grad for parameter in model.parameters()]
     optimized = optimize_for_inference(model)
     assert not [module for module in optimized.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert next(model.parameters()).requires_grad
+    assert [parameter.requires_grad for parameter in model.parameters()] == trained
+    assert any(trained)
     with torch.inference_mode():
         assert_same(optimized(x), model(x), 2e-5)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmaction_lite import models
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import network
+from tests.thin import has_tokens, thin
 
 BUILDERS = [name for name in models.__all__ if name.partition("_")[0] not in ("tsn", "optimize", "quantize")]
 BUILDERS += ["tsn_r10", "tsn_r50"]
@@ -16,25 +17,19 @@ BUILDERS += ["tsn_r10", "tsn_r50"]
 
 def build(name: str) -> Any:
     torch.manual_seed(0)
-    model = getattr(models, name)(num_classes=5, width=8)
+    model = getattr(models, name)(num_classes=5, **thin(name))
     nn.init.normal_(model.head.weight)
     return model.eval()
 
 
 def clip(name: str) -> Tensor:
-    height = 32 if is_of_tokens(name) else 40
-    return torch.rand(2, 3, 16 if name.startswith("slowfast") else 8, height, 32)
-
-
-def is_of_tokens(name: str) -> bool:
-    """Whether a network is a transformer, with methods `tokens` and `grid`."""
-    return name.startswith("videomae")
+    return torch.rand(2, 3, 16 if name.startswith("slowfast") else 8, 32 if has_tokens(name) else 40, 32)
 
 
 def num_layers(name: str) -> int:
-    if is_of_tokens(name):
+    if name.startswith("videomae"):
         return 26 if name.endswith("large") else 14
-    return 19 if "mobilenet" in name else 6
+    return 5 if has_tokens(name) else 19 if "mobilenet" in name else 6
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -43,11 +38,12 @@ def test_every_parameter_is_in_one_layer(name):
     found = network.layers(model)
     parameters = [parameter for layer in found for parameter in layer.parameters()]
     assert len(parameters) == len(set(parameters))
-    assert set(parameters) == set(model.parameters())
+    own = {parameter for key, parameter in model.named_parameters() if key.endswith("_mod_embed")}
+    assert set(parameters) == set(model.parameters()) - own  # which no module below the encoder holds
     assert len(found) == num_layers(name)
     assert model.head in (found[-1], network.layer_modules(found[-1])[-1])
     first = next(iter(found[0].parameters()))
-    assert first is next(model.parameters())
+    assert first is next(parameter for parameter in model.parameters() if parameter not in own)
     assert all(isinstance(module, nn.Module) for layer in found for module in network.layer_modules(layer))
 
 
@@ -60,12 +56,13 @@ def test_the_logits_are_the_average_of_the_head_over_the_features(name):
         assert torch.equal(model(x), model.head(features).mean(1))
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDERS if is_of_tokens(name)])
+@pytest.mark.parametrize("name", [name for name in BUILDERS if has_tokens(name)])
 def test_tokens_are_ordered_by_time_row_and_column(name):
     model, x = build(name), clip(name)[:1]
     assert model.grid(*x.shape[2:]) == (4, 2, 2)
     embedded = []
-    model.patch_embed.register_forward_hook(lambda m, inputs, out: embedded.append(out))
+    stem = network.layer_modules(network.layers(model)[0])[0]
+    stem.register_forward_hook(lambda m, inputs, out: embedded.append(out))
     with torch.inference_mode():
         tokens = model.tokens(x)
         x[:, :, 4:6, 16:, :16] += 1  # the cell (2, 1, 0)

@@ -1,0 +1,143 @@
+"""Attentive pooling: a trained query collects the tokens of an encoder into one vector.
+
+* `AttentivePool`: the attentive probe of V-JEPA (Bardes et al., arXiv:2404.08471; Assran et al.,
+  arXiv:2506.09985), self-attention blocks and one cross-attention block.
+* `MapPool`: multi-head attention pooling of SigLIP (Zhai et al., arXiv:2106.04560, section 3.3).
+
+Both map tokens (N, tokens, width) to vectors (N, width). They do not depend on the order of the tokens.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmaction_lite.errors import UserError
+from mmaction_lite.models.vit import Block, Mlp, initialize
+
+HEADS = 16  # of the published V-JEPA probes, for encoders of every width
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of queries to tokens.
+
+    Args:
+        width: channels, a multiple of `heads`.
+        heads: number of heads.
+        project: whether a linear layer `proj` follows. V-JEPA has none.
+
+    Raises:
+        UserError: `width` is not a multiple of `heads`.
+    """
+
+    def __init__(self, width: int, heads: int, *, project: bool) -> None:
+        super().__init__()
+        if width % heads:
+            raise UserError(
+                f"attentive pooling: width is {width}; expected a multiple of the {heads} heads. Change "
+                "width, or the number of heads of the pooling"
+            )
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width) if project else nn.Identity()
+
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """Map queries (N, n, width) and tokens (N, tokens, width) to (N, n, width)."""
+        q = self.q(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        x = functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class CrossAttentionBlock(nn.Module):
+    """Cross-attention of V-JEPA: x = query + xattn(query, norm1(tokens)), then x + mlp(norm2(x)).
+
+    The query is not normalized, and the attention has no output projection.
+
+    Args:
+        width: channels.
+        heads: number of heads.
+        hidden: channels inside of the MLP.
+        eps: epsilon of the normalizations.
+    """
+
+    def __init__(self, width: int, heads: int, *, hidden: int, eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps)
+        self.xattn = CrossAttention(width, heads, project=False)
+        self.norm2 = nn.LayerNorm(width, eps)
+        self.mlp = Mlp(width, hidden)
+
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """Map queries (N, n, width) and tokens (N, tokens, width) to (N, n, width)."""
+        x = query + self.xattn(query, self.norm1(tokens))
+        return x + self.mlp(self.norm2(x))
+
+
+class AttentivePool(nn.Module):
+    """Attentive pooler of V-JEPA: self-attention blocks, then cross-attention of one trained query.
+
+    The blocks have no positions. Source: src/models/attentive_pooler.py of facebookresearch/vjepa2.
+
+    Args:
+        width: channels of the tokens.
+        depth: number of blocks, the cross-attention included.
+        heads: number of heads.
+        eps: epsilon of the normalizations: 1e-5 in the original, 1e-6 in Hugging Face transformers.
+    """
+
+    def __init__(self, width: int, *, depth: int = 4, heads: int = HEADS, eps: float = 1e-5) -> None:
+        super().__init__()
+        hidden = 4 * width
+        self.query_tokens = nn.Parameter(torch.zeros(1, 1, width))
+        self.blocks = nn.ModuleList(Block(width, heads, hidden=hidden, eps=eps) for _ in range(depth - 1))
+        self.cross_attention_block = CrossAttentionBlock(width, heads, hidden=hidden, eps=eps)
+        initialize(self)
+        nn.init.trunc_normal_(self.query_tokens, std=0.02)
+        for number, block in enumerate(self.blocks, 2):
+            rescale_residuals(block, number)
+        with torch.no_grad():
+            self.cross_attention_block.mlp.fc2.weight.div_(math.sqrt(2))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (N, tokens, width) to vectors (N, width)."""
+        for block in self.blocks:
+            tokens = block(tokens)
+        query = self.query_tokens.expand(tokens.shape[0], -1, -1)
+        return self.cross_attention_block(query, tokens).squeeze(1)
+
+
+class MapPool(nn.Module):
+    """Attention pooling of SigLIP: cross-attention of one trained query, then x + mlp(norm(x)).
+
+    Args:
+        width: channels of the tokens.
+        heads: number of heads; by default heads of 64 channels, and one head for narrower tokens.
+        eps: epsilon of the normalization.
+    """
+
+    def __init__(self, width: int, *, heads: int | None = None, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.latent = nn.Parameter(torch.zeros(1, 1, width))
+        self.attention = CrossAttention(width, heads or max(1, width // 64), project=True)
+        self.norm = nn.LayerNorm(width, eps)
+        self.mlp = Mlp(width, 4 * width)
+        initialize(self)
+        nn.init.trunc_normal_(self.latent, std=width**-0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (N, tokens, width) to vectors (N, width)."""
+        x = self.attention(self.latent.expand(tokens.shape[0], -1, -1), tokens)
+        return (x + self.mlp(self.norm(x))).squeeze(1)
+
+
+def rescale_residuals(block: nn.Module, number: int) -> None:
+    """Divide the initial output weights of both branches of block `number` (from 1) by sqrt(2 · number).
+
+    The initialization of V-JEPA: the variance of the tokens then grows slowly with the depth.
+    """
+    with torch.no_grad():
+        for name in ("attn.proj.weight", "mlp.fc2.weight"):
+            block.get_parameter(name).div_(math.sqrt(2 * number))
