@@ -32,6 +32,8 @@ from mmaction_lite.inference.features import FeatureSettings
 from mmaction_lite.inference.predict import PredictionSettings
 from mmaction_lite.inference.segments import SegmentRule
 from mmaction_lite.inference.windows import Windows
+from mmaction_lite.models.lora import LoRA
+from mmaction_lite.optim.unfreezing import Unfreeze
 from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
@@ -262,6 +264,8 @@ EXAMPLES = {
             RandAugment(),
             RandomErasing(),
             Mixing(),
+            Unfreeze(),
+            LoRA(),
             Form(),
             WorkerSettings(),
             PredictionSettings(),

@@ -100,6 +100,18 @@ def head(model: nn.Module, num_classes: int | None = None) -> nn.Module:
     return linear[-1]
 
 
+def head_layer(model: nn.Module) -> nn.Module:
+    """Return the last layer of a network: the classifier, with a normalization that belongs to it.
+
+    For a network of one layer this is its classifier; see `head`.
+
+    Raises:
+        UserError: the network has no classifier.
+    """
+    found = layers(model)
+    return found[-1] if len(found) > 1 else head(model)
+
+
 def recompute_layers(model: nn.Module) -> None:
     """Recompute the activations inside of layers in the backward pass instead of storing them, in place.
 

@@ -5,18 +5,22 @@ from mmaction_lite.optim.freezing import freeze
 from mmaction_lite.optim.optimizers import SGD, AdamW, Optimizer, set_lr
 from mmaction_lite.optim.parameter_groups import decay_layers, layer_numbers
 from mmaction_lite.optim.schedules import Cosine, OneCycle, Schedule, Steps
+from mmaction_lite.optim.unfreezing import FrozenBackbone, Unfreeze, freeze_backbone
 
 __all__ = [
     "SGD",
     "AdamW",
     "BatchNormMode",
     "Cosine",
+    "FrozenBackbone",
     "OneCycle",
     "Optimizer",
     "Schedule",
     "Steps",
+    "Unfreeze",
     "decay_layers",
     "freeze",
+    "freeze_backbone",
     "layer_numbers",
     "measure_statistics",
     "set_batch_norm",

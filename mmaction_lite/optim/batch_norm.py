@@ -1,6 +1,6 @@
 """Batch normalization in training: which running statistics are updated, and how they are measured."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 import torch
@@ -30,7 +30,9 @@ def set_batch_norm(model: nn.Module, mode: BatchNormMode) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def measure_statistics(model: nn.Module, inputs: Iterable[Tensor]) -> None:
+def measure_statistics(
+    model: nn.Module, inputs: Iterable[Tensor], frozen: Collection[nn.Module] = ()
+) -> None:
     """Set the running statistics of batch normalization to their mean over `inputs`, in place.
 
     Precise batch normalization (Wu & Johnson 2021, arXiv:2105.07576, section 3): the running averages of a
@@ -39,8 +41,11 @@ def measure_statistics(model: nn.Module, inputs: Iterable[Tensor]) -> None:
     Args:
         model: the network; left in evaluation mode, except for its batch normalization.
         inputs: one batch each, as the network takes them.
+        frozen: modules whose running statistics do not change. If no others are left, `inputs` are not read.
     """
-    norms = _batch_norms(model)
+    norms = [norm for norm in _batch_norms(model) if norm not in frozen]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from torch import nn
 
-from mmaction_lite.optim.parameter_groups import GROUPS, decay_layers
+from mmaction_lite.optim.parameter_groups import GROUPS, Group, decay_layers, scale_backbone
 from mmaction_lite.settings import NonNegativeFloat, PositiveFraction, at_least, below, check_fields
 
 Momentum = Annotated[float, at_least(0), below(1)]
@@ -35,9 +35,9 @@ class SGD:
     def __post_init__(self):
         check_fields(self)
 
-    def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer of the trained parameters of `model`."""
-        groups = decay_layers(model, GROUPS[self.groups](model, self.weight_decay), self.layer_decay)
+    def build(self, model: nn.Module, backbone_lr: float = 1.0) -> torch.optim.Optimizer:
+        """Return the optimizer of the trained parameters of `model`; for `backbone_lr` see `_groups_of`."""
+        groups = _groups_of(self, model, backbone_lr)
         return torch.optim.SGD(
             groups, self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=_can_fuse(model)
         )
@@ -64,13 +64,25 @@ class AdamW:
     def __post_init__(self):
         check_fields(self)
 
-    def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer of the trained parameters of `model`."""
-        groups = decay_layers(model, GROUPS[self.groups](model, self.weight_decay), self.layer_decay)
+    def build(self, model: nn.Module, backbone_lr: float = 1.0) -> torch.optim.Optimizer:
+        """Return the optimizer of the trained parameters of `model`; for `backbone_lr` see `_groups_of`."""
+        groups = _groups_of(self, model, backbone_lr)
         return torch.optim.AdamW(groups, self.lr, betas=self.betas, fused=_can_fuse(model))
 
 
 Optimizer = SGD | AdamW
+
+
+def _groups_of(settings: Optimizer, model: nn.Module, backbone_lr: float) -> list[Group]:
+    """Return the parameter groups of an optimizer.
+
+    Args:
+        settings: the optimizer.
+        model: the network.
+        backbone_lr: learning rate of all layers below the classifier, relative to that of the classifier.
+    """
+    groups = GROUPS[settings.groups](model, settings.weight_decay)
+    return scale_backbone(model, decay_layers(model, groups, settings.layer_decay), backbone_lr)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.models.network import head, layers
+from mmaction_lite.models.network import head, head_layer, layers
 
 Group = dict[str, Any]
 
@@ -105,6 +105,32 @@ def decay_layers(model: nn.Module, groups: list[Group], decay: float) -> list[Gr
             part = split.setdefault((index, number), group | {"params": [], "lr_scale": lr_scale})
             part["params"].append(parameter)
     return list(split.values())
+
+
+def scale_backbone(model: nn.Module, groups: list[Group], share: float) -> list[Group]:
+    """Split groups into classifier and rest, and multiply the learning rate of the rest by `share`.
+
+    Args:
+        model: the network.
+        groups: of its parameters.
+        share: learning rate of all layers below the classifier, relative to that of the classifier.
+
+    Raises:
+        UserError: the network has no classifier, see `models.network.head_layer`.
+    """
+    if share == 1:
+        return groups
+    classifier = set(head_layer(model).parameters())
+    split = []
+    for group in groups:
+        parts = (
+            ([p for p in group["params"] if p not in classifier], share),
+            ([p for p in group["params"] if p in classifier], 1.0),
+        )
+        split += [
+            group | {"params": part, "lr_scale": group["lr_scale"] * factor} for part, factor in parts if part
+        ]
+    return split
 
 
 def layer_numbers(model: nn.Module) -> dict[nn.Parameter, int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import types
 import typing
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,19 +58,35 @@ def _set_field(node: T, path: list[str], text: str) -> T:
     if isinstance(value, Task) and not rest:
         value = task_named(text)
     elif dataclasses.is_dataclass(value) or isinstance(value, Build):
+        if not rest and text.lower() == "none" and types.NoneType in typing.get_args(hints[name]):
+            return replace(node, **{name: None})  # pyright: ignore[reportReturnType]
         if not rest:
             inside = value.arguments if isinstance(value, Build) else field_hints(type(value))
             raise UserError(f"{name} is a group; set one of {', '.join(f'{name}.{i}' for i in inside)}")
         value = _set_field(value, rest, text)
     elif rest and value is None:
-        raise UserError(
-            f"{name} is None in this recipe and has no field {rest[0]!r}. Write a recipe of your own that "
-            f"sets {name}"
-        )
+        value = _set_field(_default(name, rest[0], hints[name]), rest, text)
     else:
         _check_is_last(name, rest)
         value = parse(text, hints[name])
     return replace(node, **{name: value})  # pyright: ignore[reportReturnType]
+
+
+def _default(name: str, field: str, hint: Any) -> Any:
+    """Return the default settings of a group that is None, so that one of their fields can be set.
+
+    Raises:
+        UserError: the group is not a single dataclass, or needs values for some of its fields.
+    """
+    for kind in typing.get_args(hint):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and field in field_hints(kind):
+            required = [f for f in dataclasses.fields(kind) if f.default is f.default_factory]  # both missing
+            if not required:
+                return typing.cast(Any, kind)()
+    raise UserError(
+        f"{name} is None in this recipe and has no field {field!r}. Write a recipe of your own that "
+        f"sets {name}"
+    )
 
 
 def _check_name(name: str, names: typing.AbstractSet[str], owner: str) -> None:

@@ -17,7 +17,8 @@ from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.device import CompileMode, Precision
 from mmaction_lite.errors import UserError
-from mmaction_lite.optim import BatchNormMode, Optimizer, Schedule
+from mmaction_lite.models.lora import LoRA
+from mmaction_lite.optim import BatchNormMode, Optimizer, Schedule, Unfreeze
 from mmaction_lite.settings import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -154,6 +155,10 @@ class Recipe:
             clips (precise batch normalization); 0 disables it.
         freeze: names of modules, or prefixes of names, whose weights and running statistics do not change; or
             the number of layers from the stem, see `optim.freeze`.
+        unfreeze: train only the classifier until an epoch, then all layers with a smaller learning rate below
+            the classifier. None: train all layers from the start.
+        lora: train low-rank adapters and the classifier instead of the whole network. The saved weights
+            contain the adapters, merged. None: no adapters.
         ema_decay: decay per step of an exponential moving average of the weights, which is validated and
             saved. None: no average.
         max_grad_norm: gradient clipping: the largest L2 norm of all gradients; None disables it.
@@ -195,6 +200,8 @@ class Recipe:
     batch_norm: BatchNormMode = "train"
     precise_bn_clips: NonNegativeInt = 0
     freeze: tuple[str, ...] | NonNegativeInt = ()
+    unfreeze: Unfreeze | None = None
+    lora: LoRA | None = None
     ema_decay: Annotated[float, "a number such as 0.999", above(0), below(1)] | None = None
     max_grad_norm: PositiveFloat | None = None
     val_every: PositiveInt = 1
@@ -214,6 +221,11 @@ class Recipe:
             raise UserError(
                 f"Recipe: norm_clips is {self.norm_clips} and batch_norm is 'sync'; expected only one of "
                 "them. Set norm_clips=None or batch_norm='train'"
+            )
+        if self.lora is not None and self.unfreeze is not None:
+            raise UserError(
+                "Recipe: lora and unfreeze are both set; expected only one of them. With LoRA the layers "
+                "below the classifier are never unfrozen. Set lora=None or unfreeze=None"
             )
         if self.recompute and self.compile is not None:
             raise UserError(

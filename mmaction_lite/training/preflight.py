@@ -84,6 +84,8 @@ def check_fit(
         reversed_classes(samples.classes)
     if shard and (recipe.ema_decay is not None or recipe.compile is not None):
         raise UserError("--shard cannot be combined with ema_decay or compile; omit one of them")
+    if shard and recipe.unfreeze is not None:
+        raise UserError("--shard cannot be combined with unfreeze; omit one of them")
     unit = context.world_size * (1 if recipe.mixing is None else 2)
     if context.world_size > 1 and recipe.batch_size % unit:
         raise UserError(
@@ -215,10 +217,9 @@ def print_summary(
     counts = samples.counts()
     changed = {setting.partition("=")[0] for setting in recipe.modified}
     lr_note = "" if "optimizer.lr" in changed else " (the recipe's own)"
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     lines = [
         f"{recipe.name}{' (modified: ' + ', '.join(recipe.modified) + ')' if recipe.modified else ''}",
-        f"on {context}, {_workers(num_workers)}; {trained / 1e6:.2f} M trained parameters, "
+        f"on {context}, {_workers(num_workers)}; {_parameters(recipe, model)}, "
         f"{recipe.precision}; batch {_batch(recipe, context)}, lr {recipe.optimizer.lr:g}{lr_note}, "
         f"{recipe.epochs} {'epoch' if recipe.epochs == 1 else 'epochs'}",
         f"train: {samples.source}: {len(samples)} clips, {len(counts)} classes with {_spread(counts)}",
@@ -264,6 +265,11 @@ def _notes(
         notes.append(
             f"the published result starts from {recipe.starts_from} weights; pass them as --init-from"
         )
+    if recipe.unfreeze is not None and recipe.unfreeze.epoch >= recipe.epochs:
+        notes.append(
+            f"only the classifier is trained: the training ends at epoch {recipe.epochs}, and the other "
+            f"layers are frozen until epoch {recipe.unfreeze.epoch}"
+        )
     if getattr(recipe.optimizer, "layer_decay", 1.0) != 1.0 and not has_layers(model):
         notes.append(
             f"layer_decay has no effect: {type(model).__name__} has no method layers() that returns its "
@@ -285,6 +291,16 @@ def _flip_notes(recipe: Recipe, classes: Sequence[str]) -> list[str]:
             "side; use a recipe whose test has a ThreeCrop or a CenterCrop"
         )
     return notes
+
+
+def _parameters(recipe: Recipe, model: nn.Module) -> str:
+    """Describe the number of trained parameters."""
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if trained == total:
+        return f"{trained / 1e6:.2f} M trained parameters"
+    later = f", the others from epoch {recipe.unfreeze.epoch}" if recipe.unfreeze else ""
+    return f"{trained / 1e6:.3g} of {total / 1e6:.2f} M parameters trained{later}"
 
 
 def _workers(number: int) -> str:

@@ -13,6 +13,7 @@ from mmaction_lite.data.tools.cleaned import split_checksum
 from mmaction_lite.errors import UserError, printable, reading
 from mmaction_lite.files import LOCK, FolderLock, has_marker, partial_files, write_atomically
 from mmaction_lite.inference.scores import Evaluation
+from mmaction_lite.models.lora import merged_weights
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.resume import Changes, find_changes
 from mmaction_lite.training.saved_state import (
@@ -24,6 +25,7 @@ from mmaction_lite.training.saved_state import (
 )
 from mmaction_lite.weights.card import ModelCard, run_weights, save_weights
 from mmaction_lite.weights.checkpoint import load_state, save_state
+from mmaction_lite.weights.checks import check_merged
 from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint, stored_classes
 from mmaction_lite.weights.converters.folders import is_hub_folder
 from mmaction_lite.weights.fitting_protocol import normalize_notes
@@ -167,6 +169,7 @@ class RunFolder:
         checkpoint = read_checkpoint(file)
         notes = []
         try:
+            check_merged(checkpoint.get("model", ()))
             found = stored_build(checkpoint)
             if found is not None and found[0] != self.build.builder.__name__:
                 notes.append(
@@ -239,13 +242,13 @@ class RunFolder:
                     f"step {progress.step}: {name} holds values that are not finite, so it was not saved"
                     f"{numbers and f' ({numbers})'}; lower the learning rate, or set max_grad_norm"
                 )
-        state = self._state(progress, model)
+        state = self._state(progress, model.state_dict())
         state |= {name: part.state_dict() for name, part in states.items()}
         self._write("last.pt", state)
 
     def save_best(self, progress: Progress, model: nn.Module, result: Evaluation) -> None:
-        """Write `best.pt` and its scores on the validation split."""
-        self._write("best.pt", self._state(progress, model))
+        """Write `best.pt`, with merged adapters, and its scores on the validation split."""
+        self._write("best.pt", self._state(progress, merged_weights(model)))
         if self.writes:
             result.save(self.out / "val.npz")
 
@@ -261,12 +264,12 @@ class RunFolder:
         if self.writes:
             self._writing = self._thread.submit(save_state, self.out / name, _copied(state))
 
-    def _state(self, progress: Progress, model: Stateful) -> dict[str, object]:
+    def _state(self, progress: Progress, weights: Mapping[str, Any]) -> dict[str, object]:
         return {
             "card": self.card.to_json(),
             "recipe": self.text,
             "progress": asdict(progress),
-            "model": model.state_dict(),
+            "model": weights,
         }
 
 

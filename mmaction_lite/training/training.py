@@ -78,6 +78,7 @@ class Training:
         self.task = task
         self.num_classes = num_classes
         self.seed = seed
+        self.report = report
         self.last_step = batch_plan.first_step(recipe.epochs)
         self.gradients = Gradients(
             state.forward,
@@ -119,6 +120,7 @@ class Training:
         Raises:
             UserError: the memory of the device does not hold the smallest part of the batch.
         """
+        self._unfreeze_if_due()
         recipe, state, number, device = self.recipe, self.state, self.progress.step, self.context.device
         seed_step(self.seed, number, self.context.rank, device)
         info = self.batch_plan.step_info(number)
@@ -146,6 +148,18 @@ class Training:
         self.progress.step += 1
         return StepResult(lr, loss, correct)
 
+    def _unfreeze_if_due(self) -> None:
+        """Train all layers if the next step belongs to the epoch of `recipe.unfreeze` or a later one."""
+        unfreeze = self.recipe.unfreeze
+        if unfreeze is None or self.state.frozen_backbone is None or self.epoch < unfreeze.epoch:
+            return
+        self.state = self.state.unfreeze(self.context)
+        self.gradients.model = self.state.forward
+        self.report(
+            f"epoch {self.epoch:g}: all layers are trained, with {unfreeze.lr_share:g} times the learning "
+            "rate of the classifier"
+        )
+
     def validate(self, clips: TrainingClips, stop: Event) -> Evaluation | None:
         """Compute the scores of the validation split, and return to training mode.
 
@@ -158,7 +172,10 @@ class Training:
         if recipe.precise_bn_clips:
             batches = clips.statistics_batches(int(self.epoch))
             inputs = (recipe.normalize(b.pixels.to(context.device).flatten(0, 1)) for b in batches)
-            measure_statistics(model, inputs)
+            frozen = set(self.state.modules_in_evaluation_mode)
+            names = {name for name, module in self.state.model.named_modules() if module in frozen}
+            kept = [module for name, module in model.named_modules() if name in names]
+            measure_statistics(model, inputs, kept)
             context.average_buffers(model)
         else:
             context.broadcast_buffers(model)

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import mmaction_lite.models as models
-from mmaction_lite.data.views import normalize, protocol, temperature
+from mmaction_lite.data.views import crops as transforms
+from mmaction_lite.data.views import normalize, protocol, temperature, views
+from mmaction_lite.data.views import samplers as clips
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError, describe, nearest, printable, reading
 from mmaction_lite.files import write_atomically
@@ -24,9 +26,8 @@ from mmaction_lite.settings import NOT_EMPTY, check_fields
 from mmaction_lite.tasks.named import TASKS
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
-from mmaction_lite.weights.card_views import VIEW_TYPES, check_known, unpack
 from mmaction_lite.weights.checkpoint import load_state
-from mmaction_lite.weights.checks import check_fit, check_values
+from mmaction_lite.weights.checks import check_fit, check_merged, check_values
 from mmaction_lite.weights.converters.folders import is_hub_folder, weights_file
 from mmaction_lite.weights.tensor_files import read_tensor_file
 
@@ -35,9 +36,22 @@ LONGEST_CARD = 16 << 20  # characters; 10,000 class names take a thirtieth
 MOST_BYTES = 4 << 30  # of pixels that a protocol reads of one video; published tests take up to 0.6 GB
 LARGEST_NUMBER = 1_000_000  # in a protocol: frames, clips or pixels
 # The dataclasses that a card may contain. Reading a file creates no other types.
-_TYPES: dict[str, type] = VIEW_TYPES | {
+_TYPES = {
     kind.__name__: kind
-    for kind in (normalize.Normalize, protocol.Protocol, temperature.Temperature, *TASKS.values())
+    for kind in (
+        clips.DenseClips,
+        clips.PySlowFastClips,
+        clips.SegmentFrames,
+        clips.TimedClips,
+        transforms.CenterCrop,
+        transforms.ThreeCrop,
+        transforms.TenCrop,
+        normalize.Normalize,
+        protocol.Protocol,
+        temperature.Temperature,
+        views.TestViews,
+        *TASKS.values(),
+    )
 }
 
 
@@ -179,13 +193,23 @@ class ModelCard:
             raise UserError(f"{len(text)} characters; expected at most {LONGEST_CARD}")
         fields = json.loads(text)
         del fields["type"]
-        check_known(fields, cls)
+        _check_known(fields, cls)
         arguments = fields.pop("arguments")
-        arguments = {name: unpack(value, _TYPES) for name, value in arguments.items()}
-        card = cls(arguments=arguments, **{name: unpack(value, _TYPES) for name, value in fields.items()})
+        arguments = {name: _unpack(value) for name, value in arguments.items()}
+        card = cls(arguments=arguments, **{name: _unpack(value) for name, value in fields.items()})
         for name, protocol_ in (("val", card.val), ("test", card.test)):
             check_cost(protocol_, name)
         return card
+
+
+def _check_known(fields: dict[str, Any], kind: type) -> None:
+    """Check that a card of JSON has no fields that this version does not know."""
+    unknown = sorted(fields.keys() - {f.name for f in dataclasses.fields(kind)})
+    if unknown:
+        raise UserError(
+            f"{kind.__name__} has the unknown field {printable(unknown[0], 100)!r}: a newer version of "
+            "mmaction-lite wrote the file. Update mmaction-lite"
+        )
 
 
 def check_cost(protocol: Protocol, name: str) -> None:
@@ -376,6 +400,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
         ) from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path}: 'model' holds something else than tensors; copy or download the file again")
+    try:
+        check_merged(weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     weights = {str(name): tensor for name, tensor in weights.items()}
     if sum(tensor.nbytes for tensor in weights.values()) > 4 * path.stat().st_size + (64 << 20):
         raise UserError(f"{path}: is damaged (tensors larger than the file); copy or download it again")
@@ -387,3 +415,14 @@ def _pack(value: Any) -> Any:
         fields = {f.name: _pack(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__} | fields
     return value
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict):
+        name = value.pop("type")
+        if name not in _TYPES:
+            raise ValueError(f"unknown type {name!r:.100}, perhaps of a newer version of mmaction-lite")
+        kind = _TYPES[name]
+        _check_known(value, kind)
+        return kind(**{name: _unpack(item) for name, item in value.items()})
+    return tuple(map(_unpack, value)) if isinstance(value, list) else value

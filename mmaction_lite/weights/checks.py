@@ -1,6 +1,7 @@
 """Checks of weights before they enter a network: names, shapes, dtypes and values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,19 @@ def check_fit(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model
     empty = [name for name, tensor in wanted.items() if tensor.is_floating_point() and not tensor.numel()]
     if empty:
         raise UserError(f"{model} has {len(empty)} tensors without elements, such as {empty[0]}")
+
+
+def check_merged(names: Iterable[Any]) -> None:
+    """Check that a state dict has no separate adapters, as the `last.pt` of a training with LoRA has.
+
+    Raises:
+        UserError: it has.
+    """
+    if any(str(name).endswith(".lora_a") for name in names):
+        raise UserError(
+            "holds the adapters of a training with LoRA, which are not merged into the weights; expected "
+            "merged weights. Pass the run folder or its best.pt, or continue the training with --resume"
+        )
 
 
 def fits_dtype(dtype: torch.dtype, wanted: torch.dtype) -> bool:

@@ -26,7 +26,8 @@ from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ScaleJitterCrop
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import tsm_r10
-from mmaction_lite.optim import SGD, OneCycle
+from mmaction_lite.models.lora import LoRA
+from mmaction_lite.optim import SGD, OneCycle, Unfreeze
 from mmaction_lite.recipes.recipe import Build, Recipe
 
 
@@ -58,6 +59,17 @@ def with_precise_statistics() -> Recipe:
     return replace(
         small(), mixing=None, ema_decay=None, optimizer=SGD(lr=0.0), epochs=1, precise_bn_clips=12
     )
+
+
+def unfreezing() -> Recipe:
+    return replace(small(), unfreeze=Unfreeze(epoch=1, lr_share=0.5), mixing=None)
+
+
+def with_adapters() -> Recipe:
+    from tests.models.test_lora import Tokens
+
+    lora = LoRA(rank=2, targets=("q", "v", "fc1"))
+    return replace(simple(), mixing=None, model=Build(Tokens), lora=lora, optimizer=SGD(lr=0.1))
 
 
 def by_multigrid() -> Recipe:
@@ -264,6 +276,27 @@ def test_precise_statistics_are_those_of_the_clips_of_all_processes(my, tiny, tm
         assert_scores_are_those_of_the_saved_weights(out, tiny)
     assert means[0].abs().max() > 0.01
     torch.testing.assert_close(means[0], means[1], rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_unfreeze_as_one(my, tiny, tmp_path):
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        done = command(processes, "train", f"{my}:unfreezing", "--data", tiny, "--out", out, "--workers", 0)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("epoch 1: all layers are trained") == 1
+    assert_same_training(tmp_path / "1", tmp_path / "2")
+
+
+def test_two_processes_train_adapters_as_one(my, tiny, tmp_path):
+    for processes, options in ((1, []), (2, []), (2, ["--shard"])):
+        out = tmp_path / f"{processes}{len(options)}"
+        arguments = ["train", f"{my}:with_adapters", "--data", tiny, "--out", out, "--workers", 0, *options]
+        done = command(processes, *arguments)
+        assert done.returncode == 0, done.stderr
+        best = load_state(out / "best.pt")["model"]
+        assert not any("lora" in name for name in best)
+    for other in ("20", "21"):
+        assert_same_training(tmp_path / "10", tmp_path / other)
 
 
 def test_a_sharded_training_equals_one_process(my, tiny, tmp_path):
