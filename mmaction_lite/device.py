@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from mmaction_lite.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16", "float16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
@@ -25,7 +26,7 @@ _LARGEST_THRESHOLD, _DEFAULT_MMAP_MAX = 32 << 20, 1 << 16
 _keeps_memory = False
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> "torch.device":
     """Return the device called `name`.
 
     Args:
@@ -34,6 +35,8 @@ def pick_device(name: str) -> torch.device:
     Raises:
         UserError: the device is not available.
     """
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -51,7 +54,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def configure_process(device: torch.device, compiled_shapes: int = 0) -> None:
+def configure_process(device: "torch.device", compiled_shapes: int = 0) -> None:
     """Set global options of this process for speed on `device`. No result changes beyond rounding.
 
     Importing the package, `predict`, `evaluate` and `train` leave these options alone. The command line calls
@@ -69,6 +72,8 @@ def configure_process(device: torch.device, compiled_shapes: int = 0) -> None:
         device: device that the process computes on.
         compiled_shapes: number of batch shapes of a compiled network; 0 if nothing is compiled.
     """
+    import torch
+
     global _keeps_memory
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
@@ -84,7 +89,7 @@ def configure_process(device: torch.device, compiled_shapes: int = 0) -> None:
 
 
 @contextmanager
-def reusing_memory(device: torch.device) -> Iterator[None]:
+def reusing_memory(device: "torch.device") -> Iterator[None]:
     """Keep memory of even the largest tensors for the next ones while the block runs.
 
     For inference, whose tensors live too briefly to fragment the heap. Has an effect only on a CPU and after
@@ -111,8 +116,10 @@ def _set_malloc(parameter: int, value: int) -> None:
         _GLIBC.mallopt(parameter, value)
 
 
-def peak_memory(device: torch.device) -> float:
+def peak_memory(device: "torch.device") -> float:
     """Return the peak memory in MiB: of PyTorch's allocator on a GPU, else of the process; 0 if unknown."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
@@ -129,8 +136,10 @@ def peak_memory(device: torch.device) -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def synchronize(device: torch.device) -> None:
+def synchronize(device: "torch.device") -> None:
     """Wait until the device has completed all queued work."""
+    import torch
+
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).synchronize()
 

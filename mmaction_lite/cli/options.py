@@ -1,5 +1,6 @@
 """Options and output functions that all commands share."""
 
+import gc
 import json
 import math
 import os
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+GC_THRESHOLD = gc.get_threshold()[0]
 LONGEST = 4000  # characters of a printed line
 
 
 def limit_workers(number: int | None) -> int | None:
     """Reduce a number of --workers that only needs memory, with a note."""
     if number:
-        from mmaction_lite.data.loading.workers import worker_limit
+        from mmaction_lite.data.loading.worker_settings import worker_limit
 
         if number > worker_limit():
             warn(f"--workers {number}: starts {worker_limit()}; more do not decode faster on this machine")
@@ -92,6 +94,9 @@ def start(name: str, compiled_shapes: int = 0) -> "torch.device":
     """Return the device called `name`, with this process configured for it; see `configure_process`."""
     from mmaction_lite.device import configure_process, pick_device
 
+    # The imports are done: nothing that they created is garbage, and from here on cycles may hold tensors.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     device = pick_device(name)
     configure_process(device, compiled_shapes)
     return device

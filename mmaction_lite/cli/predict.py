@@ -2,7 +2,9 @@
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,8 +29,12 @@ from mmaction_lite.cli.options import (
 from mmaction_lite.errors import VideoError
 
 if TYPE_CHECKING:
+    from mmaction_lite.data.loading.decoder_launch import Process
+    from mmaction_lite.data.loading.decoders import Decoders
     from mmaction_lite.data.loading.loader import Fault
-    from mmaction_lite.inference.predict import Prediction
+    from mmaction_lite.data.loading.worker_settings import WorkerSettings
+    from mmaction_lite.inference.predict import Prediction, PredictionSettings
+    from mmaction_lite.inference.prediction_files import PredictionFiles
 
 SHOWN, DRAWN = 5, 3  # classes of a printed line, and in an annotated video
 
@@ -89,37 +95,81 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict the classes of videos."""
-    from mmaction_lite.data.loading.workers import WorkerSettings
-    from mmaction_lite.data.tools.find import find_clips
-    from mmaction_lite.inference.annotated_video import annotated_paths
-    from mmaction_lite.inference.inputs import name_of
-    from mmaction_lite.inference.predict import PredictionSettings, load_for_inference, predict_each
-    from mmaction_lite.inference.prediction_files import PredictionFiles, to_row
-    from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.weights.card import card_of, check_cost
+    from mmaction_lite.data.loading.decoder_launch import end, launch, worker_count
+    from mmaction_lite.data.loading.worker_settings import WorkerSettings
 
-    files = PredictionFiles(csv, jsonl)
-    model = load_for_inference(weights, get_recipe(recipe) if recipe else None)
-    found = find_clips(videos)
-    names = [name_of(video, number) for number, video in enumerate(found)]
-    outs = [None] * len(found) if annotate is None else annotated_paths(annotate, names)
-    protocol = card_of(model).test.with_views(clips, crops)
-    check_cost(protocol, "chosen")
-    settings = PredictionSettings(
-        protocol=protocol,
-        workers=WorkerSettings(num_workers=workers, hang_seconds=hang_seconds),
-        precision=amp or "float32",
-        compile=compile,
-    )
-    results: Iterable[Prediction | Fault] = predict_each(
-        model.to(start(device, 2 if compile else 0)), found, settings
-    )
+    settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
+    # A folder or a pattern may hold many videos.
+    is_listed = all(video.is_file() for video in videos)
+    count = worker_count(videos, settings) if is_listed else settings.count()
+    # They start while this process imports modules, which keeps one core busy.
+    processes = launch(max(1, count - 1) if count else 0)
+    try:
+        from mmaction_lite.data.tools.find import find_clips
+
+        found = find_clips(videos)
+        # Decode while PyTorch is imported and the weights are loaded.
+        early = None if clips or crops else _start_decoders(weights, found, settings, processes)
+    except BaseException:
+        end(processes)
+        raise
+    if early is None:
+        end(processes)
+    with early or nullcontext():
+        from mmaction_lite.inference.annotated_video import annotated_paths
+        from mmaction_lite.inference.inputs import name_of
+        from mmaction_lite.inference.predict import PredictionSettings, load_for_inference, predict_each
+        from mmaction_lite.inference.prediction_files import PredictionFiles
+        from mmaction_lite.recipes import get_recipe
+        from mmaction_lite.weights.card import card_of, check_cost
+
+        files = PredictionFiles(csv, jsonl)
+        model = load_for_inference(weights, get_recipe(recipe) if recipe else None)
+        names = [name_of(video, number) for number, video in enumerate(found)]
+        outs = [None] * len(found) if annotate is None else annotated_paths(annotate, names)
+        protocol = card_of(model).test.with_views(clips, crops)
+        check_cost(protocol, "chosen")
+        chosen = PredictionSettings(
+            protocol=protocol, workers=settings, precision=amp or "float32", compile=compile
+        )
+        model = model.to(start(device, 2 if compile else 0))
+        results = predict_each(model, found, chosen, early)
+        _write(results, found, outs, files, chosen, top, threshold, as_json=as_json)
+
+
+def _start_decoders(
+    weights: str, videos: list[Path], settings: "WorkerSettings", processes: "list[Process]"
+) -> "Decoders | None":
+    """Start to decode, if the videos are worth the processes and the weights file shows its views."""
+    from mmaction_lite.data.loading.decoder_launch import worker_count
+    from mmaction_lite.data.loading.decoders import Decoders
+    from mmaction_lite.weights.card_views import peek_views
+
+    count = worker_count(videos, settings)
+    views = peek_views(weights) if count else None
+    return views and Decoders(videos, views, replace(settings, num_workers=count), launched=processes)
+
+
+def _write(
+    results: "Iterable[Prediction | Fault]",
+    videos: list[Path],
+    outs: Sequence[Path | None],
+    files: "PredictionFiles",
+    settings: "PredictionSettings",
+    top: int | None,
+    threshold: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print and write the results, each as soon as it is there."""
+    from mmaction_lite.inference.prediction_files import to_row
+
     rows: list[dict[str, Any]] = []
     done = faults = 0
     try:
         with files:
-            results = track(results, len(found), "predicting") if as_json else results
-            for video, out, result in zip(found, outs, results, strict=True):
+            results = track(results, len(videos), "predicting") if as_json else results
+            for video, out, result in zip(videos, outs, results, strict=True):
                 row = to_row(result, top, threshold, settings.arithmetic)
                 if out is not None:
                     row |= _annotate(video, out, row, top)
@@ -129,13 +179,13 @@ def predict(
                     rows.append(row)
                 _print(row, top or SHOWN, threshold, is_quiet=as_json)
     except KeyboardInterrupt:
-        warn(f"interrupted: the results of {done} of {len(found)} videos are complete")
+        warn(f"interrupted: the results of {done} of {len(videos)} videos are complete")
         raise
     finally:
         if as_json:
             print_json({"videos": rows})
         elif done > faults:
-            show(f"{protocol}{settings.arithmetic}")
+            show(f"{settings.protocol}{settings.arithmetic}")
     if faults:
         raise typer.Exit(2)
 

@@ -5,22 +5,18 @@ tensor, the contents of a file (`bytes`), or a file object opened in binary mode
 """
 
 import io
-import os
 from collections.abc import Iterable, Iterator
 from os import PathLike
-from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 import numpy as np
 from torch import Tensor
 
-from mmaction_lite.data.annotations.samples import absolute, is_remote
-from mmaction_lite.data.sources.source import ArrayVideo, Source, open_source
+from mmaction_lite.data.sources.source import ArrayVideo, PathInput, Source, as_path, open_source, path_name
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.tools.find import find_clips
 from mmaction_lite.errors import UserError, VideoError, printable, reading
 
-PathInput = str | PathLike[str]
 Contents = bytes | bytearray | memoryview
 OneVideo = PathInput | np.ndarray | Tensor | Contents | IO[bytes] | Source
 LAYOUT = "expected uint8 (length, height, width, 3) in RGB"
@@ -56,22 +52,6 @@ def expand(videos: Iterable[OneVideo]) -> Iterator[OneVideo]:
             yield video
 
 
-def as_path(video: PathInput) -> Path:
-    """Return a path, with a leading `~` replaced by the home folder.
-
-    Raises:
-        UserError: the path is empty, or is given as bytes.
-    """
-    text = os.fspath(video)
-    if not isinstance(text, str):
-        raise UserError(f"a path is {type(text).__name__}; expected str or pathlib.Path")
-    if not text:
-        raise UserError("a path is empty; expected the path of a video")
-    if text.startswith("~") and not os.path.lexists(text):
-        return Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises for unknown users
-    return Path(text)
-
-
 def name_of(video: OneVideo, number: int) -> str:
     """Return the name of an input for results and messages.
 
@@ -80,7 +60,7 @@ def name_of(video: OneVideo, number: int) -> str:
         number: its position among the inputs, from 0, which identifies inputs without a name.
     """
     if is_path(video):
-        return absolute(os.fspath(video)) if is_remote(os.fspath(video)) else str(as_path(video))
+        return path_name(video)
     if isinstance(video, np.ndarray):
         return f"array {number}"
     if isinstance(video, Tensor):

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmaction_lite.data.loading.decoders import Decoders
 from mmaction_lite.data.loading.loader import Fault
-from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
+from mmaction_lite.data.loading.worker_settings import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.device import CompileMode, Precision, pick_device
 from mmaction_lite.errors import VideoError
 from mmaction_lite.inference.batches import read_batches
 from mmaction_lite.inference.inputs import Contents, OneVideo, PathInput, as_path, expand, is_one, is_path
-from mmaction_lite.inference.scores import chunk_views, compute_scores, device_of
+from mmaction_lite.inference.scores import chunk_views, compute_scores
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
@@ -122,9 +123,8 @@ def predict(
             mode. A folder of videos or a pattern such as `"clips/*.mp4"` stands for all its videos.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; see `pick_device`.
         batch_size: videos per forward pass; None chooses it by the size of the views.
-        workers: worker processes that decode paths and addresses; 0 decodes in the calling process. Worker
-            processes import the main module, so a script that uses them needs the line
-            `if __name__ == "__main__":`.
+        workers: worker processes that decode paths and addresses; 0 decodes in the calling process.
+            Worker processes import the main module only if it defines the sampler of the protocol.
 
     Returns:
         one prediction for one video; a list for an iterable, a folder of videos or a pattern.
@@ -166,7 +166,10 @@ def predictions(
 
 @torch.no_grad()
 def predict_each(
-    model: nn.Module, videos: Iterable[OneVideo], settings: PredictionSettings
+    model: nn.Module,
+    videos: Iterable[OneVideo],
+    settings: PredictionSettings,
+    started: Decoders | None = None,
 ) -> Iterator[Prediction | Fault]:
     """Yield the prediction of each video, or the reason why it cannot be read, in the order of the videos.
 
@@ -176,6 +179,7 @@ def predict_each(
         model: a model with a card, in evaluation mode.
         videos: the videos, of which one batch at a time is read.
         settings: how to predict.
+        started: see `read_batches`.
 
     Raises:
         UserError: the model has no card, or cannot classify the windows of the protocol.
@@ -185,8 +189,7 @@ def predict_each(
     batch_size = settings.batch_size or max(1, min(MOST_VIDEOS, chunk_views(protocol) // protocol.num_views))
     if settings.compile is not None:
         model.compile(mode=settings.compile, dynamic=False)
-    pin = device_of(model).type == "cuda"
-    for batch in read_batches(videos, protocol.views, batch_size, settings.workers, pin=pin):
+    for batch in read_batches(videos, protocol.views, batch_size, settings.workers, started=started):
         pixels = [item.pixels for item in batch if item.pixels is not None]
         if (
             settings.compile is not None and pixels

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import mmaction_lite.models as models
-from mmaction_lite.data.views import crops as transforms
-from mmaction_lite.data.views import normalize, protocol, temperature, views
-from mmaction_lite.data.views import samplers as clips
+from mmaction_lite.data.views import normalize, protocol, temperature
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError, describe, nearest, printable, reading
 from mmaction_lite.files import write_atomically
@@ -26,6 +24,7 @@ from mmaction_lite.settings import NOT_EMPTY, check_fields
 from mmaction_lite.tasks.named import TASKS
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
+from mmaction_lite.weights.card_views import VIEW_TYPES, check_known, unpack
 from mmaction_lite.weights.checkpoint import load_state
 from mmaction_lite.weights.checks import check_fit, check_merged, check_values
 from mmaction_lite.weights.converters.folders import is_hub_folder, weights_file
@@ -36,22 +35,9 @@ LONGEST_CARD = 16 << 20  # characters; 10,000 class names take a thirtieth
 MOST_BYTES = 4 << 30  # of pixels that a protocol reads of one video; published tests take up to 0.6 GB
 LARGEST_NUMBER = 1_000_000  # in a protocol: frames, clips or pixels
 # The dataclasses that a card may contain. Reading a file creates no other types.
-_TYPES = {
+_TYPES: dict[str, type] = VIEW_TYPES | {
     kind.__name__: kind
-    for kind in (
-        clips.DenseClips,
-        clips.PySlowFastClips,
-        clips.SegmentFrames,
-        clips.TimedClips,
-        transforms.CenterCrop,
-        transforms.ThreeCrop,
-        transforms.TenCrop,
-        normalize.Normalize,
-        protocol.Protocol,
-        temperature.Temperature,
-        views.TestViews,
-        *TASKS.values(),
-    )
+    for kind in (normalize.Normalize, protocol.Protocol, temperature.Temperature, *TASKS.values())
 }
 
 
@@ -193,23 +179,13 @@ class ModelCard:
             raise UserError(f"{len(text)} characters; expected at most {LONGEST_CARD}")
         fields = json.loads(text)
         del fields["type"]
-        _check_known(fields, cls)
+        check_known(fields, cls)
         arguments = fields.pop("arguments")
-        arguments = {name: _unpack(value) for name, value in arguments.items()}
-        card = cls(arguments=arguments, **{name: _unpack(value) for name, value in fields.items()})
+        arguments = {name: unpack(value, _TYPES) for name, value in arguments.items()}
+        card = cls(arguments=arguments, **{name: unpack(value, _TYPES) for name, value in fields.items()})
         for name, protocol_ in (("val", card.val), ("test", card.test)):
             check_cost(protocol_, name)
         return card
-
-
-def _check_known(fields: dict[str, Any], kind: type) -> None:
-    """Check that a card of JSON has no fields that this version does not know."""
-    unknown = sorted(fields.keys() - {f.name for f in dataclasses.fields(kind)})
-    if unknown:
-        raise UserError(
-            f"{kind.__name__} has the unknown field {printable(unknown[0], 100)!r}: a newer version of "
-            "mmaction-lite wrote the file. Update mmaction-lite"
-        )
 
 
 def check_cost(protocol: Protocol, name: str) -> None:
@@ -415,14 +391,3 @@ def _pack(value: Any) -> Any:
         fields = {f.name: _pack(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__} | fields
     return value
-
-
-def _unpack(value: Any) -> Any:
-    if isinstance(value, dict):
-        name = value.pop("type")
-        if name not in _TYPES:
-            raise ValueError(f"unknown type {name!r:.100}, perhaps of a newer version of mmaction-lite")
-        kind = _TYPES[name]
-        _check_known(value, kind)
-        return kind(**{name: _unpack(item) for name, item in value.items()})
-    return tuple(map(_unpack, value)) if isinstance(value, list) else value

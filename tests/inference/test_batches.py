@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
+from mmaction_lite.data.loading import decoder_launch
+from mmaction_lite.data.loading.decoder_launch import worker_count
+from mmaction_lite.data.loading.worker_settings import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.views.samplers import TimedClips
-from mmaction_lite.inference import batches
-from mmaction_lite.inference.batches import read_batches, worker_count
+from mmaction_lite.inference.batches import read_batches
 
 DEFAULT = WorkerSettings()
 
@@ -61,7 +62,7 @@ def test_few_small_files_start_no_workers(videos, monkeypatch):
     assert worker_count(videos[:1], WorkerSettings(num_workers=1)) == 1
     assert worker_count([*videos] * 20, DEFAULT) == DEFAULT.count()
     assert worker_count(["https://host/a.mp4"] * 5, DEFAULT) == DEFAULT.count()
-    monkeypatch.setattr(batches, "MANY_BYTES", 100)
+    monkeypatch.setattr(decoder_launch, "MANY_BYTES", 100)
     assert worker_count(videos, DEFAULT) == DEFAULT.count()
     assert worker_count(videos * 20, IN_PROCESS) == 0
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 Box = tuple[int, int, int, int]
 """(top, left, height, width) in pixels."""
@@ -42,6 +40,9 @@ def crop_and_resize(
         frames = frames[:, top : top + height, left : left + width]
     if size is None or size == frames.shape[1:3]:
         return frames
+    import torch  # after the return: processes that only decode do without it
+    from torch.nn import functional
+
     # A permuted view of (T, H, W, C) is channels-last: PyTorch resizes it in uint8 without a copy.
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
     resized = functional.interpolate(pixels, size=size, mode="bilinear", antialias=antialias)

@@ -1,19 +1,23 @@
 """Video sources: video files, frame directories, arrays and segments of them behind one interface."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from mmaction_lite.data.annotations.samples import Samples, Segment
+from mmaction_lite.data.annotations.samples import Samples, Segment, absolute, is_remote
 from mmaction_lite.data.sources.frames import Frames, is_image, split_pattern
 from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize
 from mmaction_lite.data.sources.shards import has_member, is_packed, read_packed
 from mmaction_lite.data.sources.video import Video, first_at
-from mmaction_lite.errors import VideoError, reading
+from mmaction_lite.errors import UserError, VideoError, reading
+
+PathInput = str | PathLike[str]
 
 
 class Source(Protocol):
@@ -209,3 +213,25 @@ def open_source(path: Path) -> Source:
         if pattern or folder.is_dir() or folder.suffix.lower() == ".zip":
             return Frames(folder, pattern=pattern)
         return Video(path)
+
+
+def as_path(video: PathInput) -> Path:
+    """Return a path, with a leading `~` replaced by the home folder.
+
+    Raises:
+        UserError: the path is empty, or is given as bytes.
+    """
+    text = os.fspath(video)
+    if not isinstance(text, str):
+        raise UserError(f"a path is {type(text).__name__}; expected str or pathlib.Path")
+    if not text:
+        raise UserError("a path is empty; expected the path of a video")
+    if text.startswith("~") and not os.path.lexists(text):
+        return Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises for unknown users
+    return Path(text)
+
+
+def path_name(path: PathInput) -> str:
+    """Return the name of a path or an address for results and messages."""
+    text = os.fspath(path)
+    return absolute(text) if is_remote(text) else str(as_path(path))

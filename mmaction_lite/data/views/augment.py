@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from mmaction_lite.settings import (
     ASCENDING,
@@ -210,6 +208,8 @@ def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def _look_up_channels(pixels: np.ndarray, tables: list[np.ndarray]) -> np.ndarray:
     """Map every value through the table (256,) of its channel."""
+    import torch
+
     planes = [_look_up(pixels[..., channel], table) for channel, table in enumerate(tables)]
     return torch.from_numpy(np.stack(planes)).permute(1, 2, 3, 0).contiguous().numpy()
 
@@ -255,6 +255,8 @@ def _auto_contrast(pixels: np.ndarray) -> np.ndarray:
 
 def _equalize(pixels: np.ndarray) -> np.ndarray:
     """Equalize the histogram of each channel by Pillow's rule."""
+    import torch
+
     tables = []
     for channel in range(3):
         values = torch.from_numpy(np.ascontiguousarray(pixels[..., channel])).flatten()
@@ -290,6 +292,9 @@ def _shift(pixels: np.ndarray, axis: int, distance: int) -> np.ndarray:
 
 def _warp(pixels: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
     """Sample the pixel at (x, y) from `matrix @ (x, y, 1)`, bilinearly; pixel centers are at n + ½."""
+    import torch
+    from torch.nn import functional
+
     height, width = pixels.shape[1:3]
     (a, b, c), (d, e, f) = matrix
     b, d = b * height / width, d * width / height  # to coordinates from -1 to 1

@@ -1,19 +1,22 @@
 """Views of a video: the clips and crops that a model sees, random in training and fixed in testing."""
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.source import Source
+from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.views.augment import PixelTransform
 from mmaction_lite.data.views.crops import FixedPlan, Placement, RandomPlan
 from mmaction_lite.data.views.samplers import ClipSampler, TimedSampler
 from mmaction_lite.errors import UserError
 from mmaction_lite.settings import PositiveInt, Probability, check_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Drawn(NamedTuple):
@@ -118,6 +121,8 @@ class TrainViews:
         Returns:
             the pixels, uint8 (T, h, w, C); whether they are mirrored; whether they are reversed.
         """
+        import torch
+
         is_mirrored = rng.random() < self.flip
         # Do not draw for settings that are off, so that adding a setting leaves the other draws unchanged.
         is_reversed = self.reverse > 0 and rng.random() < self.reverse
@@ -168,16 +173,37 @@ class TestViews:
         Crops overlap, so whole frames are fewer bytes than their crops. `crops` therefore cuts them after
         the transfer to the device.
         """
+        return self.resize(*self.read_small(source, 0))
+
+    def read_small(self, source: Source, most_bytes: int) -> tuple[np.ndarray, Size | None]:
+        """Read the clips of `source`, and leave out the resizing if they are small without it.
+
+        A process that only decodes such clips does not import PyTorch, which resizes.
+
+        Args:
+            source: the video.
+            most_bytes: clips of at most this size keep the size of the video.
+
+        Returns:
+            the clips, uint8 (num_clips, T, h, w, C), and the arguments of `resize` that complete them.
+        """
         indices = self.indices(source)
         size = _resized(source, self.short_side)
-        pixels = source.frames(indices.reshape(-1), None, size, self.antialias)
-        return pixels.reshape(*indices.shape, *pixels.shape[1:])
+        # JPEG frames are decoded at the scale that their size requires.
+        is_small = isinstance(source, Video) and 3 * indices.size * math.prod(source.size) <= most_bytes
+        pixels = source.frames(indices.reshape(-1), None, None if is_small else size, self.antialias)
+        return pixels.reshape(*indices.shape, *pixels.shape[1:]), size
+
+    def resize(self, pixels: np.ndarray, size: Size | None) -> np.ndarray:
+        """Complete the clips that `read_small` returned, uint8 (num_clips, T, H, W, C)."""
+        resized = crop_and_resize(pixels.reshape(-1, *pixels.shape[2:]), None, size, antialias=self.antialias)
+        return resized.reshape(*pixels.shape[:2], *resized.shape[1:])
 
     def indices(self, source: Source) -> np.ndarray:
         """Return the frame indices of every clip, int64 (num_clips, T)."""
         return _frame_indices(self.clips, source, None)
 
-    def crops(self, pixels: Tensor) -> Tensor:
+    def crops(self, pixels: "Tensor") -> "Tensor":
         """Cut the views from the clips of one video.
 
         Args:
@@ -187,6 +213,8 @@ class TestViews:
         Returns:
             uint8 (V, T, h, w, C) on the same device, ordered by clip, then by crop.
         """
+        import torch
+
         views = []
         for (top, left, height, width), size, flip in self.crop.plan(*pixels.shape[2:4]):
             view = pixels[:, :, top : top + height, left : left + width]
