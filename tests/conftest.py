@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmaction_lite.data.sources import capture
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop
 from mmaction_lite.data.views.samplers import SegmentFrames
 from mmaction_lite.data.views.views import TestViews, TrainViews
@@ -98,3 +99,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for suffix in (".onnx", ".pt2"):
         export_model(model, folder / f"model{suffix}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def transport(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MPEG transport stream of two seconds at 25 fps, as cameras send it."""
+    from tests.data.stream_server import encoded
+
+    path = tmp_path_factory.mktemp("streams") / "clip.ts"
+    encoded(path, "mpegts", "libx264")
+    return path
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connect to a lost stream again after 10 ms, not after half a second."""
+    monkeypatch.setattr(capture, "FIRST_PAUSE", 0.01)

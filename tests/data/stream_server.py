@@ -1,12 +1,35 @@
-"""A local server that streams video over HTTP and cuts, stalls or refuses connections."""
+"""Video for streams, and a local server that sends it over HTTP and cuts, stalls or refuses connections."""
 
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+
+from tests.conftest import brightening
 
 Serve = Callable[[int, Callable[[bytes], None]], None]
 HEADER = b"HTTP/1.0 200 OK\r\nContent-Type: %s\r\nConnection: close\r\n%s\r\n"
+
+FRAMES = 50  # of `encoded` by default
+
+
+def encoded(path: Path, format: str, codec: str, frames: np.ndarray | None = None) -> bytes:
+    """Return video at 25 fps with a keyframe every second; two seconds by default."""
+    with av.open(str(path), "w", format=format) as container:
+        options = {"preset": "ultrafast", "g": "25"} if codec == "libx264" else {}
+        stream = cast(VideoStream, container.add_stream(codec, rate=25, options=options))
+        stream.height, stream.width = 48, 64
+        stream.pix_fmt = "yuv420p" if codec == "libx264" else "yuvj420p"
+        for image in brightening(0, FRAMES) if frames is None else frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
 
 
 class StreamServer:

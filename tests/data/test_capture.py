@@ -2,48 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import cast
 
-import av
 import numpy as np
 import pytest
-from av.video.stream import VideoStream
 
 from mmaction_lite.data.sources import capture as capture_module
 from mmaction_lite.data.sources.capture import Capture, LiveFrame, measured_rate
 from mmaction_lite.data.sources.live import CaptureSettings
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import UserError, VideoError
-from tests.conftest import brightening
-from tests.data.stream_server import serving
+from tests.data.stream_server import FRAMES, encoded, serving
 
-FRAMES = 50
-
-
-def encoded(path: Path, format: str, codec: str, frames: np.ndarray | None = None) -> bytes:
-    """Return video at 25 fps with a keyframe every second; two seconds by default."""
-    with av.open(str(path), "w", format=format) as container:
-        options = {"preset": "ultrafast", "g": "25"} if codec == "libx264" else {}
-        stream = cast(VideoStream, container.add_stream(codec, rate=25, options=options))
-        stream.height, stream.width = 48, 64
-        stream.pix_fmt = "yuv420p" if codec == "libx264" else "yuvj420p"
-        for image in brightening(0, FRAMES) if frames is None else frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def transport(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("streams") / "clip.ts"
-    encoded(path, "mpegts", "libx264")
-    return path
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(capture_module, "FIRST_PAUSE", 0.01)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def frames_of(capture: Capture) -> Iterator[LiveFrame]:

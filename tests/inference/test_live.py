@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from mmaction_lite.data.sources import capture as capture_module
 from mmaction_lite.data.sources.capture import Capture, LiveFrame
 from mmaction_lite.data.sources.live import CaptureSettings
 from mmaction_lite.data.sources.source import open_source
@@ -23,8 +22,8 @@ from mmaction_lite.inference.windows import Windows, read_windows
 from mmaction_lite.weights.card import ModelCard, card_of, save_weights
 from tests.conftest import brightening, small_recipe, write_video
 from tests.data.stream_server import serving
-from tests.data.test_capture import encoded
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
 WINDOWS = Windows(seconds=0.6, stride=0.25)
 
 
@@ -38,18 +37,6 @@ def model(tmp_path_factory) -> nn.Module:
         weight.data.mul_(1.5)
     save_weights(path, network.state_dict(), card)
     return load_for_inference(path)
-
-
-@pytest.fixture(scope="module")
-def transport(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("streams") / "clip.ts"
-    encoded(path, "mpegts", "libx264")
-    return path
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(capture_module, "FIRST_PAUSE", 0.01)
 
 
 Expected = list[tuple[float, float, np.ndarray]]
