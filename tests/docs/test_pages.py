@@ -14,6 +14,7 @@ from mmaction_lite.data.generated import motions
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.tasks.named import TASKS
+from mmaction_lite.tasks.task import Task
 from tests.docs.pages import ROOT, blocks, commands, page_text, run, run_page, unknown_options
 from tests.docs.pages import write_clips_and_weights as write_clips
 
@@ -194,7 +195,10 @@ def test_extending(name, here):
 def test_extending_a_task():
     page = page_text("docs/extending/task.md")
     run_page(page)
-    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(TASKS)
+    table = page.partition("## What a task does")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(TASKS)
+    members = {name for name in vars(Task) if not name.startswith("_")}
+    assert members <= set(re.findall(r"\w+", page))
 
 
 @pytest.mark.slow
