@@ -15,6 +15,7 @@ from mmaction_lite.tasks.named import task_from_json, task_of_targets, task_to_j
 from mmaction_lite.tasks.task import Task
 
 FREE_BYTES = 256 << 20  # size of the arrays that every score file may have
+ROUNDING = 1e-2  # by which a probability may exceed 0 or 1; scores of other programs may be float16
 LARGEST_RATIO = 20  # further size of the arrays, divided by the size of the file; scores hardly compress
 MOST_VIDEOS = 5_000_000
 MOST_CLASSES = 100_000
@@ -181,6 +182,12 @@ def _check_shapes(table: Scores) -> None:
         )
     if not sizes[0]:
         raise UserError(f"{table.file}: holds no video; {AGAIN}")
+    finite = table.scores[np.isfinite(table.scores)]
+    if finite.size and not (finite.min() >= -ROUNDING and finite.max() <= 1 + ROUNDING):
+        raise UserError(
+            f"{table.file}: scores from {finite.min():g} to {finite.max():g}; expected probabilities from 0 "
+            "to 1. If they are logits, apply the softmax, or the sigmoid of a multi-label task, first"
+        )
     views = None if table.view_logits is None else table.view_logits.shape
     if views is not None and (len(views) != 3 or views[::2] != sizes):
         raise UserError(

@@ -1,6 +1,7 @@
 """Checks before a training: whether recipe, data and processes fit together; and the printed summary."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -30,9 +31,10 @@ from mmaction_lite.models.network import has_layers
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.progress import MAX_BROKEN_SHARE
-from mmaction_lite.weights.card import ModelCard
+from mmaction_lite.weights.card import ModelCard, check_cost
 
 CHECKED_FILES = 1000
+MOST_TRAIN_BYTES = 256 << 20  # of the training views of one video; published recipes take up to 5 MB
 
 
 def check_fit(
@@ -92,6 +94,25 @@ def check_fit(
             f"batch_size {recipe.batch_size} cannot be divided evenly over {context.world_size} processes"
             f"{'' if recipe.mixing is None else ', in pairs for mixing'}; use a multiple of {unit}"
         )
+
+
+def check_pixels(recipe: Recipe) -> None:
+    """Check that the views of one video fit into memory, in training, validation and test.
+
+    Raises:
+        UserError: they do not.
+    """
+    train = recipe.train
+    num_bytes = train.clips.num_clips * train.repeats * math.prod(train.view_shape)
+    if num_bytes > MOST_TRAIN_BYTES:
+        size = "x".join(map(str, train.crop.size))
+        raise UserError(
+            f"the training views, {train.clips} frames of {size} pixels, take {num_bytes / 1e9:.3g} GB of "
+            f"memory per video; expected at most {MOST_TRAIN_BYTES / 1e9:.3g} GB. Lower a field of "
+            "train.clips, train.crop or train.repeats"
+        )
+    for name, protocol in (("val", recipe.val_protocol), ("test", recipe.test_protocol)):
+        check_cost(protocol, name)
 
 
 def check_files(samples: Samples, report: Callable[[str], None]) -> None:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from mmaction_lite.errors import UserError, describe, printable
 from mmaction_lite.files import write_atomically
-from mmaction_lite.settings import NonNegativeInt, above, at_least, check_fields
+from mmaction_lite.settings import NonNegativeInt, PositiveInt, above, at_least, check_fields
 from mmaction_lite.weights import cache
 from mmaction_lite.weights.cache import (
     check_space,
@@ -42,6 +42,7 @@ class DownloadSettings:
         timeout_seconds: time limit for a connection, and for the arrival of more bytes.
         stall_seconds: an attempt that receives less than `stall_bytes` in this time is repeated.
         stall_bytes: see `stall_seconds`.
+        most_bytes: largest file whose length neither the server nor the caller states.
     """
 
     retries: Annotated[int, at_least(-1)] = 5
@@ -50,6 +51,7 @@ class DownloadSettings:
     timeout_seconds: Annotated[float, above(0)] = 30.0
     stall_seconds: Annotated[float, above(0)] = 60.0
     stall_bytes: NonNegativeInt = 64 * 1024
+    most_bytes: PositiveInt = 16 << 30
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -214,9 +216,12 @@ def _attempt(
         task = progress.add_task(partial.name.removesuffix(".partial"), total=total, completed=have)
         try:
             with partial.open("ab") as file:
-                _receive(response, file, settings, progress, task)
+                _receive(response, file, settings, total=total, progress=progress, task=task)
                 file.flush()
                 os.fsync(file.fileno())
+        except UserError:  # too long
+            _remove(partial)
+            raise
         finally:
             progress.remove_task(task)
     if total is not None and partial.stat().st_size < total:
@@ -224,11 +229,28 @@ def _attempt(
 
 
 def _receive(
-    response: httpx.Response, file: BinaryIO, settings: DownloadSettings, progress: Progress, task: object
+    response: httpx.Response,
+    file: BinaryIO,
+    settings: DownloadSettings,
+    *,
+    total: int | None,
+    progress: Progress,
+    task: object,
 ) -> None:
-    """Append the body of a response to a file."""
+    """Append the body of a response to a file, up to its `total` length, or to `settings.most_bytes`.
+
+    Raises:
+        UserError: the body is longer.
+    """
+    limit = settings.most_bytes if total is None else total
     since, received = time.monotonic(), 0
     for chunk in response.iter_raw():
+        if file.tell() + len(chunk) > limit:
+            unstated = " and does not state its length" if total is None else ""
+            raise UserError(
+                f"{without_login(str(response.url))}: the server sends more than {limit} bytes{unstated}. "
+                "Check the address, or download the file yourself and pass its path"
+            )
         file.write(chunk)
         progress.advance(task, len(chunk))  # pyright: ignore[reportArgumentType]
         received += len(chunk)

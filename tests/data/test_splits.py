@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -177,3 +178,18 @@ def test_a_folder_of_a_split_with_a_capital_beside_another_is_noted(tmp_path):
         pytest.skip("the file system does not distinguish capitals")
     (note,) = read_split(tmp_path, "train").notes
     assert "train is read, and not Train" in note
+
+
+def test_a_split_under_two_names_is_noted(tiny, tmp_path):
+    for name in ("train", "val"):
+        shutil.copytree(tiny / name, tmp_path / name)
+    assert read_split(tmp_path, "val").notes == ()
+    shutil.copytree(tiny / "val", tmp_path / "validation")
+    (tmp_path / "valid.txt").write_text("val/up/12.mp4 up\n")
+    text = f"{tmp_path}: val is read, and not validation, valid.txt, which names the same split"
+    for split in ("val", "test"):
+        assert read_split(tmp_path, split).notes == (text,)
+    (tmp_path / "val.txt").write_text("validation/up/12.mp4 up\n")
+    (note,) = read_split(tmp_path, "val", ["down", "up"]).notes  # the folders may hold the videos of the list
+    assert note == f"{tmp_path}: val.txt is read, and not valid.txt, which names the same split"
+    assert read_split(tmp_path, "train").notes == ()

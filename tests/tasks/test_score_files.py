@@ -40,6 +40,15 @@ def test_a_task_that_does_not_fit_is_an_error(tmp_path, changed, message):
         read_scores(tmp_path / "a.npz")
 
 
+def test_logits_are_refused(tmp_path):
+    for low, high in ((-3.0, 0.5), (0.0, 1.5)):
+        add_scores(tmp_path / "a.npz", scores=np.linspace(low, high, 400, dtype=np.float32).reshape(40, 10))
+        with pytest.raises(
+            UserError, match=rf"a\.npz: scores from {low:g} to {high:g}; expected probabilities"
+        ):
+            read_scores(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

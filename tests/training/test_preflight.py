@@ -17,6 +17,7 @@ from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10
+from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.preflight import (
@@ -206,6 +207,25 @@ def failing(num_classes: int) -> nn.Module:
 def test_a_training_of_a_model_that_fails_takes_no_folder(tiny, recipe, tmp_path):
     with pytest.raises(UserError, match="Own: the forward pass fails"):
         train(replace(recipe, model=Build(failing)), tiny, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "train.clips.num_segments=200000",
+            r"the training views, 1x1x200000 frames of 20x28 pixels, take 0\.336 GB of memory per video",
+        ),
+        ("val.clips.num_segments=2000000", "the val protocol, .* of pixels of a video; expected at most"),
+        ("test.crop.size=(90000,90000)", "the test protocol, .* of pixels of a video; expected at most"),
+    ],
+)
+def test_views_that_take_gigabytes_are_found_before_the_run_folder_is_used(
+    tiny, recipe, tmp_path, setting, message
+):
+    with pytest.raises(UserError, match=message):
+        train(apply_overrides(recipe, [setting]), tiny, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

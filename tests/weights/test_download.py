@@ -82,6 +82,18 @@ def test_servers_without_ranges_tags_or_lengths_start_again(server, url, change)
     assert fetch_file(url, HASH, settings=QUICK).read_bytes() == DATA
 
 
+def test_a_body_without_an_end_is_cut(server, url, cache_dir):
+    server.has_length = False
+    limited = DownloadSettings(most_bytes=200_000)
+    with pytest.raises(UserError, match="sends more than 200000 bytes and does not state its length"):
+        fetch_file(url, settings=limited)
+    with pytest.raises(UserError, match=r"sends more than 250000 bytes\. Check the address"):
+        download(url, cache_dir / "x.pth", size=250_000, settings=QUICK)
+    assert leftovers(cache_dir) == set()
+    server.has_length = True
+    assert fetch_file(url, HASH, settings=limited).read_bytes() == DATA
+
+
 def test_a_file_that_changes_on_the_server_is_not_mixed(server, url):
     server.cuts = [100_000]
     with pytest.raises(UserError):
@@ -155,7 +167,7 @@ def test_a_full_disk_is_seen_before_and_during_the_download(server, url, cache_d
         with pytest.raises(UserError, match=r"the disk has 0 MB left.*MMACTION_LITE_CACHE"):
             fetch_file(url, HASH, settings=QUICK)
 
-    def full(*arguments):
+    def full(*arguments, **_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:

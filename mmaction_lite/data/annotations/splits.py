@@ -14,6 +14,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,7 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "validation", "valid", "test"),
     "test": ("test", "testing", "val", "validation", "valid"),
 }
+SYNONYMS = (("train", "training"), ("val", "validation", "valid"), ("test", "testing"))
 SUFFIXES = ("", *LIST_SUFFIXES)
 
 
@@ -58,13 +60,15 @@ def read_split(data: str | Path, split: Split, classes: Sequence[str] | None = N
         if (rows := read_published(data, name)) is not None:
             return rows.samples(classes)
     for name in SPLIT_NAMES[split]:
-        lists = [path for suffix in LIST_SUFFIXES for path in entries.get(f"{name}{suffix}", ())]
-        for found, read in (
-            ([path for path in lists if not path.is_dir()], read_list),
-            ([path for path in entries.get(name, ()) if path.is_dir()], read_class_folders),
-        ):
+        (synonyms,) = (names for names in SYNONYMS if name in names)
+        alike = [name, *(other for other in synonyms if other != name)]
+        # Lists come before folders, in which their videos may be.
+        lists = [_lists(entries, other) for other in alike]
+        folders = [_folders(entries, other) for other in alike]
+        for (found, *unread), read in ((lists, read_list), ([*folders, *lists[1:]], read_class_folders)):
             if found:
-                samples, others = read(found[0], classes), ", ".join(path.name for path in found[1:])
+                others = ", ".join(path.name for path in [*found[1:], *chain.from_iterable(unread)])
+                samples = read(found[0], classes)
                 note = f"{data}: {found[0].name} is read, and not {others}, which names the same split"
                 return replace(samples, notes=(*samples.notes, note)) if others else samples
     names = {name for names in SPLIT_NAMES.values() for name in names}
@@ -76,6 +80,17 @@ def read_split(data: str | Path, split: Split, classes: Sequence[str] | None = N
         )
     samples = read_class_folders(data, classes)
     return hold_out(samples, held_out=split != "train")
+
+
+def _lists(entries: dict[str, list[Path]], name: str) -> list[Path]:
+    """Return the list files of a split with this name."""
+    paths = [path for suffix in LIST_SUFFIXES for path in entries.get(f"{name}{suffix}", ())]
+    return [path for path in paths if not path.is_dir()]
+
+
+def _folders(entries: dict[str, list[Path]], name: str) -> list[Path]:
+    """Return the folders of a split with this name."""
+    return [path for path in entries.get(name, ()) if path.is_dir()]
 
 
 def _entries_by_name(data: Path) -> dict[str, list[Path]]:
