@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_the_demo_runs_all_steps_and_can_be_repeated(tmp_path, monkeypatch, capsys):
     """On a tenth of the clips; what it learns from all of them is checked where `make demo` runs."""
-    splits = {"train": range(40), "val": range(500, 510), "test": range(600, 620)}
+    splits = {"train": range(20), "val": range(500, 505), "test": range(600, 620)}
     defaults = motions.generate.__kwdefaults__ or {}
     monkeypatch.setattr(motions.generate, "__kwdefaults__", defaults | {"splits": splits})
     out, console = tmp_path / "demo", Console(stderr=True)

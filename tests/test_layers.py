@@ -1,6 +1,7 @@
 """Imports point down: each part of the package imports only the parts that are listed beside it here."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,20 +65,25 @@ def part(path: Path, root: Path | None = None) -> str:
     return path.relative_to(root or PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
+def import_statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """All imports of a file, anywhere in it."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(path: Path, within: str = "mmaction_lite") -> set[str]:
     """The parts of the package `within` that a file imports, anywhere in the file."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):  # relative
+        else:  # relative
             folder = path.relative_to(PACKAGE).parts[: -node.level]
             module = ".".join(("mmaction_lite", *folder, *([node.module] if node.module else [])))
             names = [f"{module}.{alias.name}" for alias in node.names]
-        else:
-            continue
         found |= {
             name.removeprefix(f"{within}.").split(".")[0] for name in names if name.startswith(f"{within}.")
         }

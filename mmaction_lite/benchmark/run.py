@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import CompileMode, Precision, available_cores, configure_process, pick_device
 from mmaction_lite.errors import UserError, nearest
-from mmaction_lite.files import check_output_folder, check_replaceable, write_atomically
+from mmaction_lite.files import FolderLock, check_output_folder, check_replaceable, write_atomically
 from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.settings import NonNegativeInt, PositiveInt, check_fields
 from mmaction_lite.tasks.single_label import SingleLabel
@@ -81,6 +81,21 @@ class Plan:
         return ("train", "infer") if self.inference else ("train",)
 
 
+@contextmanager
+def output_folder(out: Path) -> Iterator[None]:
+    """Create the output folder, and keep other processes from writing to it while the block runs.
+
+    Raises:
+        UserError: `out` is a file or cannot be written, or another process writes to it.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; --out is a folder")
+    check_output_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with FolderLock(out):
+        yield
+
+
 def run_benchmark(
     settings: Sequence[Setting], plan: Plan, peers: Path, out: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -90,7 +105,7 @@ def run_benchmark(
         settings: the rows.
         plan: options.
         peers: folder with the environments of the other frameworks.
-        out: output folder; the interrupted benchmark of the same plan in it continues.
+        out: output folder, see `output_folder`; the interrupted benchmark of the same plan in it continues.
         say: called with a line for every row.
 
     Returns:
@@ -377,10 +392,6 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
     Raises:
         UserError: the file holds results of other options or of another machine.
     """
-    if file.parent.exists() and not file.parent.is_dir():
-        raise UserError(f"{file.parent}: is a file; --out is a folder")
-    check_output_folder(file.parent)
-    file.parent.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["mmaction-lite", *sys.argv[1:]])
     if not file.exists():
         for name in ("benchmark.md", "benchmark.png"):

@@ -1,7 +1,8 @@
 """`mmaction-lite benchmark`: speed of networks and of decoding."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +22,9 @@ from mmaction_lite.cli.options import (
     warn,
 )
 from mmaction_lite.errors import UserError
+
+if TYPE_CHECKING:
+    from mmaction_lite.benchmark.settings import Setting
 
 app = typer.Typer(help="Measure the speed of networks and of decoding.", rich_markup_mode=None)
 SCENES = Path("data/scenes")
@@ -85,7 +89,7 @@ def benchmark(
         FILE,
         Plan,
         add_imported,
-        frames_of,
+        output_folder,
         read_imported,
         read_result,
         run_benchmark,
@@ -93,10 +97,52 @@ def benchmark(
     )
     from mmaction_lite.benchmark.settings import SETTINGS, find_setting
     from mmaction_lite.benchmark.tables import write_tables
-    from mmaction_lite.data.loading.workers import WorkerSettings
-    from mmaction_lite.data.tools.prepare import Form, prepare
-    from mmaction_lite.device import default_workers, pick_device
+    from mmaction_lite.device import default_workers
 
+    _check_options(as_published, amp, devices, synthetic, peers)
+    settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
+    rows = {setting.name for setting in settings}
+    if peer_result and (out / FILE).exists():
+        rows |= {row["setting"] for row in read_result(out / FILE)["results"]}
+    imported = [read_imported(file, rows) for file in peer_result or []]
+    precision = amp or "float32"
+    plan = Plan(
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        peer_precisions=("float32", precision) if as_published and amp else (precision,),
+        compile=compile,
+        devices=devices,
+        data=None if synthetic else data or _generate_data(settings, device),
+        workers=default_workers() if workers is None else workers,
+        rounds=rounds,
+        inference=not no_inference,
+        at_once=at_once,
+    )
+    with output_folder(out):
+        found, failed = run_benchmark(settings, plan, peers, out, warn)
+        for theirs in imported:
+            add_imported(found, theirs)
+        if note is not None:
+            found["note"] = note
+        if imported or note is not None:
+            save_result(found, out / FILE)
+        text = write_tables(found, out)
+    if as_json:
+        print_json(found)
+    else:
+        show(text)
+        show(f"{out}: benchmark.json, benchmark.md, benchmark.png")
+    if failed:
+        raise UserError(f"not all rows could be measured: {failed[0]}")
+
+
+def _check_options(as_published: bool, amp: str | None, devices: int, synthetic: bool, peers: Path) -> None:
+    """Check options of `benchmark` that depend on each other.
+
+    Raises:
+        UserError: they do not fit together.
+    """
     if as_published and amp is None:
         raise UserError(
             "--as-published goes with --amp: without it the other frameworks are measured in float32 anyway"
@@ -107,46 +153,20 @@ def benchmark(
         raise UserError(
             f"{peers}: no such folder; --peers is the folder in which `make peers` installed other frameworks"
         )
-    settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
-    rows = {setting.name for setting in settings}
-    if peer_result and (out / FILE).exists():
-        rows |= {row["setting"] for row in read_result(out / FILE)["results"]}
-    imported = [read_imported(file, rows) for file in peer_result or []]
-    if data is None and not synthetic:
-        data = SCENES
-        generate_scenes_like_kinetics(data, 16, None)
-        if any(setting.from_frames for setting in settings) or pick_device(device).type != "cpu":
-            form = Form(kind="frames", short_side=256)
-            prepare(data, frames_of(data), form, track, workers=WorkerSettings(hang_seconds=1200.0))
-    precision = amp or "float32"
-    plan = Plan(
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
-        peer_precisions=("float32", precision) if as_published and amp else (precision,),
-        compile=compile,
-        devices=devices,
-        data=None if synthetic else data,
-        workers=default_workers() if workers is None else workers,
-        rounds=rounds,
-        inference=not no_inference,
-        at_once=at_once,
-    )
-    found, failed = run_benchmark(settings, plan, peers, out, warn)
-    for theirs in imported:
-        add_imported(found, theirs)
-    if note is not None:
-        found["note"] = note
-    if imported or note is not None:
-        save_result(found, out / FILE)
-    text = write_tables(found, out)
-    if as_json:
-        print_json(found)
-    else:
-        show(text)
-        show(f"{out}: benchmark.json, benchmark.md, benchmark.png")
-    if failed:
-        raise UserError(f"not all rows could be measured: {failed[0]}")
+
+
+def _generate_data(settings: "Sequence[Setting]", device: str) -> Path:
+    """Generate clips with the decoding cost of Kinetics, and their frames where a row reads them."""
+    from mmaction_lite.benchmark.run import frames_of
+    from mmaction_lite.data.loading.workers import WorkerSettings
+    from mmaction_lite.data.tools.prepare import Form, prepare
+    from mmaction_lite.device import pick_device
+
+    generate_scenes_like_kinetics(SCENES, 16, None)
+    if any(setting.from_frames for setting in settings) or pick_device(device).type != "cpu":
+        form = Form(kind="frames", short_side=256)
+        prepare(SCENES, frames_of(SCENES), form, track, workers=WorkerSettings(hang_seconds=1200.0))
+    return SCENES
 
 
 @app.command("page")

@@ -69,6 +69,7 @@ def test_ours_is_measured_alone_stage_by_stage(tiny, tmp_path, quick):
     assert found["memory_mib"]["ours"] > 0
 
 
+@pytest.mark.slow
 def test_a_source_is_chosen_that_the_decoding_processes_can_keep_up_with(tiny, tmp_path, quick):
     with Comparison(replace(plan(data=tiny), workers=2), [], tmp_path, 1, print) as field:
         field.begin()

@@ -34,6 +34,7 @@ def test_the_logits_of_a_peer_are_compared_with_ours(tmp_path):
         assert worker.ask(phase="check", file=str(wrong))["difference"] > 0.1
 
 
+@pytest.mark.slow
 def test_processes_that_train_together_leave_together(tmp_path):
     with closing(Worker(our_command(), plan(), tmp_path / "log", 2)) as worker:
         worker.begin()

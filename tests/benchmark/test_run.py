@@ -1,6 +1,7 @@
 """The benchmark command: processes in turns, what it leaves behind, and the page made of it."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ def run(out: Path, *more: str) -> None:
     app([*command, "--out", str(out), *more], standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_the_command_writes_results_tables_and_picture_and_goes_on(tiny, tmp_path, quick, capsys):
     out = tmp_path / "out"
     run(out, "--data", str(tiny), "--batch-size", "3", "--json")
@@ -58,12 +60,36 @@ def test_the_command_writes_results_tables_and_picture_and_goes_on(tiny, tmp_pat
     again = capsys.readouterr()
     assert json.loads(again.out) == found
     assert "nothing is left to measure" in again.err
-    with pytest.raises(UserError, match="is a file; --out is a folder"):
-        run(out / "benchmark.json", "--synthetic")
-    with pytest.raises(UserError, match="no such folder; --peers is the folder"):
-        run(out, "--synthetic", "--peers", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="measured with batch size 3, not 2; choose another --out"):
         run(out, "--data", str(tiny), "--batch-size", "2")
+
+
+def test_folders_that_do_not_fit_are_one_line(tmp_path):
+    (tmp_path / "benchmark.json").write_text("{}")
+    with pytest.raises(UserError, match="is a file; --out is a folder"):
+        run(tmp_path / "benchmark.json", "--synthetic")
+    with pytest.raises(UserError, match="no such folder; --peers is the folder"):
+        run(tmp_path, "--synthetic", "--peers", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"benchmark\.json: .*"):
+        run(tmp_path, "--synthetic")
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path):
+    out = tmp_path / "out"
+    code = "import sys; from pathlib import Path; from mmaction_lite.files import FolderLock\n"
+    code += "with FolderLock(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    with run_module.output_folder(out):
+        pass
+    command = [sys.executable, "-c", code, str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(
+            UserError, match="writes to this folder; wait until it ends, or use another folder"
+        ):
+            run(out, "--synthetic")
+        other.kill()
+    assert not (out / "benchmark.json").exists()
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def test_export_prints_the_difference_the_input_and_the_protocol(run, exported, 
     assert file == str(out)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_predict_and_test_accept_the_file(run, exported, tiny, suffix):
     clip = tiny / "val" / "up" / "12.mp4"
     found, expected = (

@@ -79,7 +79,7 @@ def test_unknown_commands_and_options_are_found():
 
 
 def test_start(here, monkeypatch):
-    splits = {"train": range(40), "val": range(500, 510), "test": range(600, 620)}
+    splits = {"train": range(20), "val": range(500, 505), "test": range(600, 620)}
     monkeypatch.setattr(
         motions.generate, "__kwdefaults__", (motions.generate.__kwdefaults__ or {}) | {"splits": splits}
     )

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CASES = [
     ("pyslowfast__SLOW_4x16_R50", "slowonly_r50_4x16x1_196e_kinetics400_rgb"),
     # The same weights with a recipe that sets no window.
-    ("pyslowfast__SLOW_4x16_R50", "slowonly_r50_4x16x1_256e_kinetics400_rgb"),
+    pytest.param(
+        *("pyslowfast__SLOW_4x16_R50", "slowonly_r50_4x16x1_256e_kinetics400_rgb"), marks=pytest.mark.slow
+    ),
     pytest.param(
         *("pyslowfast__SLOWFAST_4x16_R50", "slowfast_r50_4x16x1_196e_kinetics400_rgb"),
         marks=pytest.mark.slow,

@@ -84,7 +84,7 @@ def forms(quick: set[str]) -> pytest.MarkDecorator:
 
 
 each_form = forms({*PARAMETERS, *SMALL} - DEEP)
-each_traced_form = forms({"tsm_r10", "tsm_online_r10"})
+each_traced_form = forms({"tsm_r10"})
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -96,7 +96,13 @@ def test_published_schedules(name, epochs, batch, factors):
         assert recipe.schedule.factor(epoch + 0.5, epochs) == pytest.approx(factor, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+# Quick for one recipe of each builder, the last one.
+ONE_OF_EACH = {recipe.model.builder: name for name, recipe in RECIPES.items()}.values()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ONE_OF_EACH else pytest.mark.slow) for name in RECIPES]
+)
 def test_a_step_and_a_test_of_every_recipe(name):
     """With thin networks and small pictures, all else as it is."""
     recipe = RECIPES[name]

@@ -95,6 +95,8 @@ def label_branches(text: str) -> list[str]:
     kinds = {"SingleLabel", "MultiLabel", "VerbNoun"}
     found = []
     for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Attribute | ast.Compare | ast.Call):
+            continue
         inner = list(ast.walk(node))
         attributes = {child.attr for child in inner if isinstance(child, ast.Attribute)}
         names = {child.id for child in inner if isinstance(child, ast.Name)}

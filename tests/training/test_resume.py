@@ -30,7 +30,10 @@ from tests.training.test_loop import die_after, rows
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize(("num_workers", "steps", "cached"), [(0, 4, True), (2, 5, False), (0, 2, True)])
+@pytest.mark.parametrize(
+    ("num_workers", "steps", "cached"),
+    [(0, 4, True), (2, 5, False), pytest.param(0, 2, True, marks=pytest.mark.slow)],
+)
 def test_resume_equals_an_uninterrupted_run_bit_for_bit(
     tiny, recipe, tmp_path, monkeypatch, num_workers, steps, cached
 ):

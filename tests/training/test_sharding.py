@@ -24,7 +24,10 @@ def context() -> Iterator[DistributedContext]:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("builder", [tsm_r10, tsm_mobilenetv2, slowfast_r50_4x16])
+@pytest.mark.parametrize(
+    "builder",
+    [tsm_r10, *(pytest.param(each, marks=pytest.mark.slow) for each in (tsm_mobilenetv2, slowfast_r50_4x16))],
+)
 def test_layers_between_stem_and_head_are_sharded(builder, context):
     from torch.distributed.fsdp import FSDPModule
 

@@ -30,7 +30,7 @@ def test_predictions_equal_those_of_the_weights(exported, tiny, suffix):
     assert str(found.protocol) == str(expected.protocol)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_evaluate_equals_the_weights_and_rejects_other_arithmetic(exported, tiny, suffix):
     samples = read_split(tiny, "val", ("up", "down"))
     model = load(exported / f"model{suffix}")
@@ -61,7 +61,7 @@ def message_of(file: Path) -> str:
     return ""
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_damaged_files_are_one_line(exported, tmp_path, suffix):
     data = (exported / f"model{suffix}").read_bytes()
     rng = np.random.default_rng(0)

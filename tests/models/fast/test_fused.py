@@ -13,7 +13,17 @@ from mmaction_lite.models.fast import fused
 from tests.models.test_models import assert_same, build, clip
 
 
-@pytest.mark.parametrize("name", ["tsn_r18", "tsm_r18", "slowfast_r50_4x16", "r2plus1d_r34", "r3d_r18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tsm_r18",
+        "r3d_r18",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("tsn_r18", "slowfast_r50_4x16", "r2plus1d_r34")
+        ),
+    ],
+)
 def test_fused_convolutions_are_those_followed_by_sum_and_activation(name: str, monkeypatch: Any) -> None:
     """Also for other input sizes, copied, pickled and compiled; with gradients, plain operators run."""
     torch.compiler.reset()

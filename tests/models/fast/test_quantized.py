@@ -64,8 +64,12 @@ NETWORKS: list[tuple[str, dict[str, Any], int]] = [  # the last: how often float
 ]
 
 
+QUICK = ("tsm_r18", "slowfast_r50_4x16")  # one that folds time into the batch, one with two pathways
+EACH_NETWORK = [pytest.param(*each, marks=[] if each[0] in QUICK else pytest.mark.slow) for each in NETWORKS]
+
+
 @pytest.mark.parametrize("all_bits", [True, False])
-@pytest.mark.parametrize(("name", "arguments", "turns"), NETWORKS)
+@pytest.mark.parametrize(("name", "arguments", "turns"), EACH_NETWORK)
 def test_quantized_networks_give_nearly_the_same_logits(
     name: str, arguments: dict[str, Any], turns: int, all_bits: bool, monkeypatch: Any
 ) -> None:
