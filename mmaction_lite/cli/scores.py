@@ -69,7 +69,7 @@ def test(
     from mmaction_lite.distributed import init_distributed
     from mmaction_lite.inference.evaluate import evaluate
     from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.tasks.class_table import check_table_out, to_csv
+    from mmaction_lite.tasks.class_table import check_table_out
     from mmaction_lite.tasks.score_files import check_scores_out
     from mmaction_lite.weights.card import card_of, load
     from mmaction_lite.weights.fingerprint import fingerprint_of_weights
@@ -107,14 +107,21 @@ def test(
             track=track if context.is_main_process else None,
             context=context,
         )
-    if dump is not None and context.is_main_process:
-        replace(result, weights=checksum).save(dump)
-    if per_class is not None and context.is_main_process:
+    if context.is_main_process:
+        _write_test(replace(result, weights=checksum), dump, per_class)
+        _print_test(result, weights, as_json)
+
+
+def _write_test(result: "Evaluation", dump: Path | None, per_class: Path | None) -> None:
+    """Write the files of `test`."""
+    from mmaction_lite.tasks.class_table import check_table_out, to_csv
+
+    if dump is not None:
+        result.save(dump)
+    if per_class is not None:
         table = to_csv(result.per_class())
         check_table_out(per_class)
         write_atomically(per_class, lambda file: file.write(table))
-    if context.is_main_process:
-        _print_test(result, weights, as_json)
 
 
 def _print_test(result: "Evaluation", weights: str | Path, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """Evaluate a model on every video of a split."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,20 +87,10 @@ def evaluate(
     pin = device_of(model).type == "cuda"
     rank, world_size = (0, 1) if context is None else (context.rank, context.world_size)
     loader = evaluation_loader(dataset, num_videos, workers, pin=pin, rank=rank, world_size=world_size)
-    scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
-    faults: list[Fault] = []
-    view_logits: np.ndarray | None = None
+    batches = track(loader, len(loader), f"testing {samples.source}") if track else loader
     settings = {"precision": precision, "is_compiled": bool(compile)}
-    for clips in track(loader, len(loader), f"testing {samples.source}") if track else loader:
-        faults += [fault for clip in clips for fault in clip.faults]
-        read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
-        if read:
-            logits = compute_logits(model, list(read.values()), protocol, **settings)
-            scores[list(read)] = protocol.average_logits(logits, task.probabilities).cpu().numpy()
-            if keep_views and view_logits is None:
-                view_logits = np.full((len(samples), *logits.shape[1:]), np.nan, np.float32)
-            if view_logits is not None:
-                view_logits[list(read)] = logits.float().cpu().numpy()
+    found = _score(model, batches, samples, protocol, task, keep_views=keep_views, **settings)
+    scores, faults, view_logits = found
     if context is not None:
         own = rank_slice(len(samples), rank, world_size)
         own_views = None if view_logits is None else view_logits[own]
@@ -122,6 +113,38 @@ def evaluate(
         compile=compile,
         view_logits=view_logits,
     )
+
+
+def _score(
+    model: nn.Module,
+    batches: Iterable[list[Clip]],
+    samples: Samples,
+    protocol: Protocol,
+    task: Task,
+    *,
+    keep_views: bool,
+    **settings: Any,
+) -> tuple[np.ndarray, list[Fault], np.ndarray | None]:
+    """Compute the scores of the videos of `batches`; `settings` are those of `compute_logits`.
+
+    Returns:
+        scores, float32 (N, K), NaN for other and unreadable videos; faults; logits of the views, float32
+        (N, V, K), or None.
+    """
+    scores = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
+    faults: list[Fault] = []
+    view_logits: np.ndarray | None = None
+    for clips in batches:
+        faults += [fault for clip in clips for fault in clip.faults]
+        read = {clip.sample: clip.pixels for clip in clips if clip.pixels is not None}
+        if read:
+            logits = compute_logits(model, list(read.values()), protocol, **settings)
+            scores[list(read)] = protocol.average_logits(logits, task.probabilities).cpu().numpy()
+            if keep_views and view_logits is None:
+                view_logits = np.full((len(samples), *logits.shape[1:]), np.nan, np.float32)
+            if view_logits is not None:
+                view_logits[list(read)] = logits.float().cpu().numpy()
+    return scores, faults, view_logits
 
 
 def _gather(

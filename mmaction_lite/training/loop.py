@@ -27,7 +27,6 @@ from mmaction_lite.training.preflight import (
     check_files,
     check_fit,
     check_forward,
-    check_pixels,
     check_windows,
     print_summary,
 )
@@ -93,7 +92,6 @@ def train(
         resume = resume or _was_restarted(out)
         if wandb is not None:
             import_wandb()  # raises before anything is written
-        check_pixels(recipe)
         samples = read_training_split(data)
         val_samples = read_split(data, "val", samples.classes)
         batch_plan = BatchPlan(len(samples), recipe.batch_size, recipe.multigrid)

@@ -56,6 +56,7 @@ def check_fit(
         raise UserError(
             "precision float16 needs a GPU; on a CPU use float32, or bfloat16 if the CPU supports it"
         )
+    _check_pixels(recipe)
     largest = max(size for size, _ in batch_plan.batches)
     if len(samples) < largest:
         times = largest // recipe.batch_size
@@ -96,7 +97,7 @@ def check_fit(
         )
 
 
-def check_pixels(recipe: Recipe) -> None:
+def _check_pixels(recipe: Recipe) -> None:
     """Check that the views of one video fit into memory, in training, validation and test.
 
     Raises:

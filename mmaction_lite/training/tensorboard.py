@@ -1,20 +1,25 @@
 """Event files of TensorBoard, on a disk that may become full."""
 
+import time
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
+from mmaction_lite.errors import UserError
 from mmaction_lite.files import writing
 
 RESUMABLE = "free space on the disk; the same command with --resume continues the run"
+FLUSH_SECONDS = 10.0  # after which a new value is visible in TensorBoard
 
 
 class TensorBoard:
     """Writer of scalars to an event file in the run folder.
 
-    A thread of tensorboardX writes the file. An OSError would end the thread with a traceback, and a later
-    call would wait for the thread forever. Errors are therefore kept, and raised by the next call.
+    It writes in the calling thread: the writer thread of `tensorboardX.SummaryWriter` ends with a traceback
+    when the disk is full, and a later call then waits for it forever.
 
     Args:
         out: run folder.
@@ -23,24 +28,24 @@ class TensorBoard:
     """
 
     def __init__(self, out: Path, purge_step: int, write_to_disk: bool):
-        self.out = out
-        with writing(out, RESUMABLE):
-            self._writer = SummaryWriter(str(out), purge_step=purge_step, write_to_disk=write_to_disk)
-        self._events: _Events | None = None
+        self._file: EventsWriter | None = None
+        self._name = out / "events.out.tfevents"
+        self._error: UserError | None = None
+        self._flushed = 0.0
         if write_to_disk:
-            files: Any = self._writer.file_writer
-            files = files.event_writer
-            self._events = _Events(files._ev_writer)
-            files._ev_writer = files._worker._record_writer = self._events
+            with writing(out, RESUMABLE):
+                out.mkdir(parents=True, exist_ok=True)
+                self._file = EventsWriter(str(out / "events"))
+            self._write(step=purge_step, session_log=SessionLog(status=SessionLog.START))
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Add one value of a curve.
 
         Raises:
-            UserError: an earlier value could not be written.
+            UserError: this value or an earlier one could not be written.
         """
-        self._check()
-        self._writer.add_scalar(tag, scalar_value, global_step)
+        if self._file is not None:
+            self._write(step=global_step, summary=scalar(tag, scalar_value))
 
     def close(self) -> None:
         """Write everything that is buffered.
@@ -48,32 +53,24 @@ class TensorBoard:
         Raises:
             UserError: a value could not be written.
         """
-        self._writer.close()
-        self._check()
+        file, self._file = self._file, None
+        if file is not None:
+            with writing(self._name, RESUMABLE):
+                file.close()
+        if self._error is not None:
+            raise self._error
 
-    def _check(self) -> None:
-        if self._events is not None and self._events.error is not None:
-            with writing(self.out / "events.out.tfevents", RESUMABLE):
-                raise self._events.error
-
-
-class _Events:
-    """Replacement of tensorboardX's writer of one event file, which keeps the first OSError."""
-
-    def __init__(self, writer: Any):
-        self._writer = writer
-        self.error: OSError | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._writer, name)
-
-        def call(*arguments: Any) -> Any:
-            if self.error is not None and name != "close":
-                return None
-            try:
-                return method(*arguments)
-            except OSError as error:
-                self.error = self.error or error
-                return None
-
-        return call
+    def _write(self, **fields: Any) -> None:
+        """Append an event to the file."""
+        assert self._file is not None
+        if self._error is not None:
+            raise self._error
+        try:
+            with writing(self._name, RESUMABLE):
+                self._file.write_event(Event(wall_time=time.time(), **fields))
+                if time.monotonic() > self._flushed + FLUSH_SECONDS:
+                    self._file.flush()
+                    self._flushed = time.monotonic()
+        except UserError as error:
+            self._error = error
+            raise
