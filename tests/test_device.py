@@ -50,6 +50,7 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 @pytest.mark.skipif(
     HUGE_PAGES.exists() and "[always]" in HUGE_PAGES.read_text(), reason="the system hands out huge pages"
 )
+@pytest.mark.slow
 def test_memory_of_tensors_is_kept_for_the_next() -> None:
     process = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
     found = json.loads(process.stdout)
@@ -59,6 +60,7 @@ def test_memory_of_tensors_is_kept_for_the_next() -> None:
     assert max(found[name][-1] for name in ("kept", "reused", "largest reused")) < 500, found
 
 
+@pytest.mark.slow
 def test_peak_memory_excludes_that_of_the_parent_process():
     """`getrusage` of a child process starts with the peak of its parent."""
     code = (

@@ -74,19 +74,19 @@ def work(rank: int, port: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return the results of both processes."""
-    folder = tmp_path_factory.mktemp("processes")
+    folder, threads = tmp_path_factory.mktemp("processes"), torch.get_num_threads()
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    processes = [
-        multiprocessing.get_context("spawn").Process(target=work, args=(rank, port, folder))
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(100)
-        assert process.exitcode == 0
+    other = multiprocessing.get_context("spawn").Process(target=work, args=(1, port, folder))
+    other.start()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+            patch.setenv(name, "")  # restored afterwards
+        work(0, port, folder)  # this process is the first one
+    torch.set_num_threads(threads)
+    other.join(100)
+    assert other.exitcode == 0
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -19,6 +19,7 @@ def test_every_folder_and_every_file_of_the_root_is_in_the_tree():
 def test_every_file_of_the_folders_for_trained_models_is_in_the_second_tree():
     (tree,) = (block.text for block in blocks(page_text("docs/design.md")) if block.text.startswith("cli/"))
     named: dict[str, list[str]] = {}
+    names: list[str] = []
     for line in tree.splitlines():
         if line.endswith("/"):
             names = named.setdefault(line.rstrip("/"), [])

@@ -68,8 +68,10 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in ("vjepa2_large", "vjepa21_base")),
 ]
 SMALL = {"tsn_r10", "tsm_r10", "tsm_online_r10"}
-DEEP = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34", "tsm_r34"}
-DEEP |= {"videomae_base", "videomae_large"}
+# One form of each family is quick; these are deeper ones, or differ in few layers.
+FURTHER = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34", "tsm_r34"}
+FURTHER |= {"i3d_r50_heavy", "r2plus1d_r34", "r2plus1d_r50", "mc3_r18", "tsn_r50", "tsm_r50"}
+FURTHER |= {"tsm_online_r50", "tsm_online_mobilenetv2", "tsn_r10", "videomae_base", "videomae_large"}
 
 
 def forms(quick: set[str]) -> pytest.MarkDecorator:
@@ -83,7 +85,7 @@ def forms(quick: set[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("name", "arguments"), cases)
 
 
-each_form = forms({*PARAMETERS, *SMALL} - DEEP)
+each_form = forms({*PARAMETERS, *SMALL} - FURTHER)
 each_traced_form = forms({"tsm_r10"})
 
 

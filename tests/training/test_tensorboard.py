@@ -3,7 +3,7 @@
 import pytest
 from tensorboardX import SummaryWriter
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.training import tensorboard as module
