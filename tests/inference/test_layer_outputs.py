@@ -35,7 +35,7 @@ def plain_hook(model: nn.Module, layer: str, x: Tensor) -> Tensor:
     return found[-1]
 
 
-@forms({"tsm_r10", "tsm_mobilenetv2", "slowfast_r50_4x16", "r2plus1d_r18"})
+@forms({"tsm_r10", "tsm_mobilenetv2", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small"})
 @torch.no_grad()
 def test_layers_equal_a_plain_hook_in_every_network(name: str, arguments: dict[str, Any]) -> None:
     model = build(name, **arguments).eval()
