@@ -38,6 +38,7 @@ def _class_rows(table: "Scores") -> list[dict[str, Any]]:
 
 def summary(combination: "Combination") -> dict[str, Any]:
     """Return the JSON object of `score`, without tables."""
+    from mmaction_lite.tasks.bootstrap import bootstrap_intervals
     from mmaction_lite.tasks.calibration import reliability_of
     from mmaction_lite.tasks.metrics import intervals_of, readable_videos
 
@@ -48,7 +49,8 @@ def summary(combination: "Combination") -> dict[str, Any]:
         **result.metrics,
         "videos": len(result.paths),
         "unreadable": int((~readable).sum()),
-        "intervals": intervals_of(result.metrics, len(result.paths)),
+        "intervals": intervals_of(result.metrics, len(result.paths))
+        | bootstrap_intervals(result.task, result.scores, result.labels, result.metrics),
         "ece": reliability_of(result.task, result.scores, result.labels).error,
         "log_loss": result.task.log_loss(result.scores[readable], result.labels[readable]),
         "protocol": result.protocol,
@@ -116,7 +118,7 @@ def show_summary(
     if len(combination.tables) > 1:
         for table, weight in zip(combination.tables, combination.weights, strict=True):
             show(f"{table.file}, weight {weight:.4g}: {describe(table.metrics, shown, 2)}")
-    show(describe(result.metrics, shown, 2, len(result.paths)))
+    show(describe(result.metrics, shown, 2, intervals=found["intervals"]))
     show(f"ECE {found['ece']:.2%} (15 bins), log loss {found['log_loss']:.4f}")
     if combination.temperature is not None and combination.fitted is not None:
         show(f"{combination.temperature}, fitted on {combination.fitted.file}")

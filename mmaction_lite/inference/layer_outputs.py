@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmaction_lite.errors import UserError, nearest, printable
 from mmaction_lite.models.fast.inference import is_optimized
 from mmaction_lite.models.network import head
+from mmaction_lite.weights.exported import ExportedModel
 
 Pool = Literal["all", "time", "space", "none"]
 HEAD_INPUT = "head input"
@@ -51,8 +52,11 @@ def check_layer(model: nn.Module, layer: str | None) -> None:
         layer: name of a module; None: the input of the classifier.
 
     Raises:
-        UserError: no module has this name, or the model is optimized and merges its layers.
+        UserError: no module has this name, the model is optimized and merges its layers, or it is an exported
+            file.
     """
+    if isinstance(model, ExportedModel):
+        raise UserError(f"{model.name}: an exported file has no layers; pass the weights that were exported")
     if layer is None:
         if not _has_features(model):
             head(model)

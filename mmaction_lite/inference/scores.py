@@ -14,6 +14,7 @@ from mmaction_lite.data.loading.loader import Fault
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.device import CompileMode, Precision, reusing_memory
 from mmaction_lite.errors import UserError
+from mmaction_lite.tasks.bootstrap import bootstrap_intervals
 from mmaction_lite.tasks.class_table import class_table, mistake_table
 from mmaction_lite.tasks.metrics import describe, intervals_of
 from mmaction_lite.tasks.score_files import Scores, write_scores
@@ -66,11 +67,13 @@ class Evaluation:
     def describe(self, digits: int = 1, *, has_intervals: bool = False) -> str:
         """Return the metrics as one line, with the 95 % confidence intervals of the accuracies on request."""
         shown = self.task.shown_metrics(len(self.classes))
-        return describe(self.metrics, shown, digits, len(self.labels) if has_intervals else None)
+        return describe(self.metrics, shown, digits, intervals=self.intervals() if has_intervals else None)
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Return the 95 % confidence intervals of the accuracies among the metrics, by name."""
-        return intervals_of(self.metrics, len(self.labels))
+        """Return the 95 % confidence intervals of the metrics, by name."""
+        metrics = self.metrics
+        resampled = bootstrap_intervals(self.task, self.scores, self.labels, metrics)
+        return intervals_of(metrics, len(self.labels)) | resampled
 
     def per_class(self) -> list[dict[str, Any]]:
         """Return the results of every class; see `class_table`."""

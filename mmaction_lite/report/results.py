@@ -13,6 +13,7 @@ from mmaction_lite.data.annotations.paths import exists
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.report.figures import data_uri, matrix_image, svg_uri
 from mmaction_lite.report.reliability import reliability_figure
+from mmaction_lite.tasks.bootstrap import bootstrap_intervals
 from mmaction_lite.tasks.calibration import reliability_of
 from mmaction_lite.tasks.class_table import class_names_of, class_table, mistake_table, to_csv
 from mmaction_lite.tasks.metrics import intervals_of, readable_videos
@@ -44,7 +45,8 @@ def results_of(table: Scores) -> Row:
             "unreadable": int((~readable).sum()),
             "protocol": table.protocol,
             "metrics": shown,
-            "intervals": intervals_of(shown, videos),
+            "intervals": intervals_of(shown, videos)
+            | bootstrap_intervals(table.task, table.scores, table.labels, shown),
         },
         "groups": [
             _group(group, table.class_names) for group in table.task.class_results(table.scores, table.labels)

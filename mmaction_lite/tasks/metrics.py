@@ -1,6 +1,6 @@
 """Metrics of scores and their names."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -35,7 +35,11 @@ BLOCK_BYTES = 32 << 20  # of the scores that are compared at once
 
 
 def describe(
-    values: dict[str, float], shown: Sequence[str], digits: int = 1, videos: int | None = None
+    values: dict[str, float],
+    shown: Sequence[str],
+    digits: int = 1,
+    videos: int | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
     """Return metrics as one line, such as `top-1 75.0%, top-5 92.0%`.
 
@@ -44,12 +48,13 @@ def describe(
         shown: names of those to show, in order.
         digits: digits after the decimal point.
         videos: number of videos, to add the confidence interval of each accuracy; None: no intervals.
+        intervals: further intervals, by name.
     """
-    parts = []
+    parts, ends = [], intervals_of(values, videos) | dict(intervals or {})
     for name in shown:
         interval = ""
-        if videos is not None and name in SHARES_OF_VIDEOS:
-            low, high = wilson_interval(values[name] * videos, videos)
+        if name in ends:
+            low, high = ends[name]
             interval = f" (95% interval {100 * low:.1f} to {high:.1%})"
         parts.append(f"{TITLES[name]} {values[name]:.{digits}%}{interval}")
     return ", ".join(parts)

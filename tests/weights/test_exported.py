@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaction_lite import predict
+from mmaction_lite import extract_features, predict
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.evaluate import evaluate
@@ -50,6 +50,11 @@ def test_it_stays_on_the_cpu_and_checks_the_size_of_clips(exported):
         model(torch.zeros(1, 3, 4, 20, 20))
     with pytest.raises(UserError, match="with window 2"):
         model(torch.zeros(1, 3, 4, 20, 28), window=2)
+
+
+def test_it_has_no_layers_to_extract(exported, tiny):
+    with pytest.raises(UserError, match=r"model\.onnx: an exported file has no layers; pass the weights"):
+        extract_features(load(exported / "model.onnx"), tiny / "val" / "up" / "12.mp4")
 
 
 def message_of(file: Path) -> str:
