@@ -24,7 +24,7 @@ from mmaction_lite.data.tools.prepare import Form
 from mmaction_lite.data.views.augment import ColorJitter, RandAugment, RandomErasing
 from mmaction_lite.data.views.crops import RandomCrop
 from mmaction_lite.data.views.mixing import Mixing
-from mmaction_lite.data.views.samplers import TimedClips
+from mmaction_lite.data.views.samplers import SegmentWindows, TimedClips
 from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.explain import ExplainSettings
@@ -253,6 +253,7 @@ EXAMPLES = {
             list(SETTINGS),
             ModelCard.of(get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb"), ("a", "b")),
             TimedClips(clip_len=8, target_fps=4.0),
+            SegmentWindows(window_len=4),
             ExplainSettings(layers=("backbone",), fill="mean"),
             Windows(seconds=2.0, stride=0.5),
             CaptureSettings(fps=30.0, size=(640, 480)),

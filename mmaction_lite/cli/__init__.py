@@ -235,6 +235,9 @@ def convert(
         ),
     ] = None,
     classes: Annotated[Path | None, typer.Option(help="Text file with one class name per line.")] = None,
+    probe: Annotated[
+        Path | None, typer.Option(help="Probe file of V-JEPA, if the first file is that of the encoder.")
+    ] = None,
     keep_protocol: Annotated[
         bool,
         typer.Option(
@@ -244,7 +247,11 @@ def convert(
     ] = False,
     offline: Offline = False,
 ) -> None:
-    """Convert weights of MMAction2, PySlowFast, PyTorchVideo, MIT TSM or torchvision to a weights file."""
+    """Convert weights of another project to a weights file.
+
+    MMAction2, PySlowFast, PyTorchVideo, MIT TSM, torchvision, VideoMAE and V-JEPA, the last two also from
+    folders of Hugging Face.
+    """
     from mmaction_lite.data.annotations.classes import read_classes
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.conversion import convert_file
@@ -260,7 +267,8 @@ def convert(
         chosen = chosen or recipe_for(entry)
     assert chosen is not None
     # The protocols of public weights are in the catalogue.
-    show(str(convert_file(path, chosen, out, names, keep_protocol=keep_protocol or entry is not None)))
+    keep_protocol = keep_protocol or entry is not None
+    show(str(convert_file(path, chosen, out, names, probe=probe, keep_protocol=keep_protocol)))
 
 
 app.command()(scores.test)

@@ -26,7 +26,13 @@ from mmaction_lite.data.sources.sequential import OnFault, frame_times, read_in_
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.sources.video import EARLY_SECONDS
 from mmaction_lite.data.views.protocol import Protocol
-from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames, TimedClips
+from mmaction_lite.data.views.samplers import (
+    DenseClips,
+    PySlowFastClips,
+    SegmentFrames,
+    SegmentWindows,
+    TimedClips,
+)
 from mmaction_lite.errors import UserError
 from mmaction_lite.settings import at_least, check_fields
 
@@ -70,8 +76,8 @@ class Windows:
     """Length and stride of sliding windows.
 
     Args:
-        seconds: length of a window. None: the length of one clip of the protocol; for `SegmentFrames`, whose
-            clips have no fixed length, 2.5 s.
+        seconds: length of a window. None: the length of one clip of the protocol; for `SegmentFrames`
+            and `SegmentWindows`, whose clips have no fixed length, 2.5 s.
         stride: distance between the starts of consecutive windows in seconds.
 
     Raises:
@@ -95,7 +101,7 @@ class Windows:
             UserError: the length of a clip or its frames depend on the frame rate, which is unknown.
         """
         clips = protocol.views.clips
-        if not isinstance(clips, SegmentFrames):
+        if not isinstance(clips, SegmentFrames | SegmentWindows):
             clips = replace(clips, num_clips=1)
         views = replace(protocol.views, clips=clips)
         seconds = self.seconds

@@ -14,9 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.models.vit import Block, Mlp, initialize
+from mmaction_lite.models.vit import Attention, Block, Mlp, initialize
 
 HEADS = 16  # of the published V-JEPA probes, for encoders of every width
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Check that a pooling can have this number of heads.
+
+    Raises:
+        UserError: `width` is not a multiple of `heads`.
+    """
+    if width % heads:
+        raise UserError(
+            f"attentive pooling: width is {width}; expected a multiple of the {heads} heads. Change "
+            "width, or the number of heads of the pooling"
+        )
 
 
 class CrossAttention(nn.Module):
@@ -33,11 +46,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, project: bool) -> None:
         super().__init__()
-        if width % heads:
-            raise UserError(
-                f"attentive pooling: width is {width}; expected a multiple of the {heads} heads. Change "
-                "width, or the number of heads of the pooling"
-            )
+        check_heads(width, heads)
         self.heads = heads
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)
@@ -91,6 +100,7 @@ class AttentivePool(nn.Module):
     def __init__(self, width: int, *, depth: int = 4, heads: int = HEADS, eps: float = 1e-5) -> None:
         super().__init__()
         hidden = 4 * width
+        self.heads = heads
         self.query_tokens = nn.Parameter(torch.zeros(1, 1, width))
         self.blocks = nn.ModuleList(Block(width, heads, hidden=hidden, eps=eps) for _ in range(depth - 1))
         self.cross_attention_block = CrossAttentionBlock(width, heads, hidden=hidden, eps=eps)
@@ -100,6 +110,20 @@ class AttentivePool(nn.Module):
             rescale_residuals(block, number)
         with torch.no_grad():
             self.cross_attention_block.mlp.fc2.weight.div_(math.sqrt(2))
+
+    def adapt(self, *, heads: int, eps: float) -> None:
+        """Change the number of heads and the epsilon, in place; no parameter changes.
+
+        Raises:
+            UserError: the width is not a multiple of `heads`.
+        """
+        check_heads(self.query_tokens.shape[2], heads)
+        self.heads = heads
+        for module in self.modules():
+            if isinstance(module, Attention | CrossAttention):
+                module.heads = heads
+            elif isinstance(module, nn.LayerNorm):
+                module.eps = eps
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (N, tokens, width) to vectors (N, width)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -126,9 +127,15 @@ class _Counter(TorchDispatchMode):
 
 def list_models() -> Iterator[Complexity]:
     """Yield size and cost of every network of the package, for its published inputs and default classes."""
-    for builder, inputs in PUBLISHED_INPUTS.items():
-        with torch.device("meta"):
-            model = getattr(models, builder)()
-        for view in inputs:
-            shape = (1, 3, *view)
-            yield Complexity(builder, parameters(model), multiply_adds(model, shape), shape)
+    for builder in PUBLISHED_INPUTS:
+        yield from _complexities(builder)
+
+
+@cache
+def _complexities(builder: str) -> tuple[Complexity, ...]:
+    with torch.device("meta"):
+        model = getattr(models, builder)()
+    shapes = [(1, 3, *view) for view in PUBLISHED_INPUTS[builder]]
+    return tuple(
+        Complexity(builder, parameters(model), multiply_adds(model, shape), shape) for shape in shapes
+    )

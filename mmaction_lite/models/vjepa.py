@@ -90,6 +90,7 @@ class VJepaEncoder(nn.Module):
             self.norm = nn.LayerNorm(width, EPS)
         else:
             self.norms_block = nn.ModuleList(nn.LayerNorm(width, EPS) for _ in range(4))
+        self.heads = heads
         self.head_dim = width // heads
         self.version: Version = version
         self.levels = levels or (depth - 1,)

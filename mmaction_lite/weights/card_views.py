@@ -23,6 +23,7 @@ VIEW_TYPES = {
         samplers.DenseClips,
         samplers.PySlowFastClips,
         samplers.SegmentFrames,
+        samplers.SegmentWindows,
         samplers.TimedClips,
         crops.CenterCrop,
         crops.ThreeCrop,

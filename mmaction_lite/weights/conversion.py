@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from mmaction_lite.errors import UserError, reading
+from mmaction_lite.errors import UserError, printable, reading
 from mmaction_lite.files import check_replaceable
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.weights.card import ModelCard, save_weights
@@ -19,6 +20,7 @@ from mmaction_lite.weights.converters import (
     stored_classes,
 )
 from mmaction_lite.weights.converters.forms import is_for_images
+from mmaction_lite.weights.converters.vjepa import PROBES, is_encoder
 from mmaction_lite.weights.fitting_protocol import fit_protocol
 from mmaction_lite.weights.same_form import check_same_form
 
@@ -29,6 +31,7 @@ def convert_file(
     out: Path,
     classes: Sequence[str] | None = None,
     *,
+    probe: Path | None = None,
     keep_protocol: bool = False,
 ) -> Conversion:
     """Convert the weights in `file` to a weights file with the network and the protocols of `recipe`.
@@ -43,6 +46,7 @@ def convert_file(
         recipe: recipe of the network that the weights are for; its protocols are stored with the weights.
         out: the new file (.safetensors); it must not exist.
         classes: class names in the order of the logits. None: those that `file` stores, or numbers.
+        probe: file with the probe of V-JEPA, if `file` has the encoder only.
         keep_protocol: store the protocols of `recipe` unchanged.
 
     Returns:
@@ -56,12 +60,17 @@ def convert_file(
         exists = "; this file exists already" if os.path.lexists(out) else ""
         raise UserError(f"{out}: expected a new file ending in .safetensors, in a folder that exists{exists}")
     checkpoint = read_checkpoint(file)
+    if probe is not None:
+        checkpoint |= read_probes(probe)
     stored = stored_classes(checkpoint)
     try:
         check_same_form(checkpoint, recipe.model)
         size = _num_classes(checkpoint, recipe, classes or stored)
         if size is None:
-            raise UserError("no classifier, so it predicts no classes. To train from it, use --init-from")
+            add = "Add the file of its probe as --probe. " * is_encoder(checkpoint)
+            raise UserError(
+                f"no classifier, so it predicts no classes. {add}To train from it, use --init-from"
+            )
         if classes is not None and len(classes) != size:
             raise UserError(f"the classifier has {size} classes; expected {len(classes)} as in the names")
         model = recipe.model(num_classes=size)
@@ -85,6 +94,22 @@ def convert_file(
     check_replaceable(out, "a new weights file")  # written since the start of the conversion?
     save_weights(out, model.state_dict(), card.starting_from(file.name, conversion.arguments))
     return conversion
+
+
+def read_probes(file: Path) -> dict[str, Any]:
+    """Return the probes in a file of V-JEPA, under their key.
+
+    Raises:
+        UserError: the file cannot be read, or has no probes.
+    """
+    checkpoint = read_checkpoint(file)
+    if not isinstance(checkpoint.get(PROBES), list) or not checkpoint[PROBES]:
+        keys = ", ".join(printable(str(key), 40) for key in list(checkpoint)[:5])
+        raise UserError(
+            f"{file}: has {keys or 'no entry'}; expected a list of state dicts under {PROBES!r}, as in the "
+            "probe files of V-JEPA. Pass the file of the encoder first, and that of the probe as --probe"
+        )
+    return {PROBES: checkpoint[PROBES]}
 
 
 def _num_classes(checkpoint: dict, recipe: Recipe, names: Sequence[str] | None) -> int | None:

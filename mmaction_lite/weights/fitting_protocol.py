@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.data.views.normalize import Normalize
-from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames
+from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames, SegmentWindows
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes import list_recipes
@@ -15,6 +16,7 @@ from mmaction_lite.weights.converters import Conversion, pyslowfast
 from mmaction_lite.weights.converters.files import CARD
 from mmaction_lite.weights.converters.sources import NORMALIZE, StoredSettings
 
+_LENGTHS: dict[type, str] = {SegmentFrames: "num_segments", SegmentWindows: "window_len"}
 STRIDE = 32  # pixels for each position of the last feature map, in every network of PySlowFast
 
 
@@ -41,12 +43,16 @@ def fit_protocol(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[s
 def _with_sizes(views: TestViews, settings: StoredSettings) -> TestViews:
     """Return views with the sizes that a checkpoint stores."""
     clips, crop = views.clips, views.crop
-    if settings.clip_len not in (None, clips.clip_len):
-        length = "num_segments" if isinstance(clips, SegmentFrames) else "clip_len"
+    length = _LENGTHS.get(type(clips), "clip_len")
+    if settings.clip_len not in (None, getattr(clips, length)):
         clips = replace(clips, **{length: settings.clip_len})
     if settings.crop is not None:
         crop = replace(crop, size=settings.crop)
-    return replace(views, clips=clips, crop=crop, short_side=settings.short_side or views.short_side)
+    short_side = settings.short_side or views.short_side
+    # Files describe a central crop. Several crops of this size that cover the short side still do.
+    if not isinstance(crop, CenterCrop) and crop == views.crop and views.short_side == min(crop.size):
+        short_side = views.short_side
+    return replace(views, clips=clips, crop=crop, short_side=short_side)
 
 
 def _fit_normalize(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[str]]:

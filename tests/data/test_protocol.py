@@ -10,7 +10,7 @@ from mmaction_lite.data.sources.source import ArrayVideo
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, ThreeCrop
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.protocol import Protocol
-from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames
+from mmaction_lite.data.views.samplers import DenseClips, SegmentFrames, SegmentWindows
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.errors import UserError
 
@@ -100,3 +100,6 @@ def test_other_views_keep_everything_else(name):
     assert one.with_views(1) == one
     with pytest.raises(UserError, match="clips is 2; expected 1"):
         one.with_views(2)
+    windows = SegmentWindows(window_len=2, num_segments=3)
+    with pytest.raises(UserError, match="takes one clip with 2 frames of each of 3 parts of the video"):
+        replace(protocol, views=replace(VIEWS, clips=windows)).with_views(2)

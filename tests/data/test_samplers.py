@@ -5,7 +5,13 @@ import sys
 import numpy as np
 import pytest
 
-from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames, TimedClips
+from mmaction_lite.data.views.samplers import (
+    DenseClips,
+    PySlowFastClips,
+    SegmentFrames,
+    SegmentWindows,
+    TimedClips,
+)
 from mmaction_lite.errors import UserError
 
 LENGTHS = range(1, 301)
@@ -54,7 +60,13 @@ def test_random_clips_reach_every_start_and_keep_their_interval():
 
 
 @pytest.mark.parametrize(
-    "sampler", [SegmentFrames(num_segments=8), DenseClips(clip_len=8, frame_interval=8, num_clips=3)]
+    "sampler",
+    [
+        SegmentFrames(num_segments=8),
+        DenseClips(clip_len=8, frame_interval=8, num_clips=3),
+        SegmentWindows(window_len=8, frame_interval=3, num_segments=2),
+        SegmentWindows(window_len=5, frame_interval=2),
+    ],
 )
 def test_every_length_gives_valid_indices_and_the_generator_decides(sampler):
     for length in (1, 2, 3, 7, 8, 56, 57, 58, 300):
@@ -63,6 +75,23 @@ def test_every_length_gives_valid_indices_and_the_generator_decides(sampler):
         assert first.shape == sampler(length).shape
         assert (first == again).all()
         assert ((first >= 0) & (first < length)).all()
+
+
+def test_windows_of_segments_are_those_of_the_published_evaluation():
+    sampler = SegmentWindows(window_len=4, frame_interval=3, num_segments=2)
+    assert (sampler.clip_len, sampler.num_clips, str(sampler)) == (8, 1, "4x3x2")
+    # Parts of 20 frames; a span of 12 in the middle of each, its last frame in place of the one behind it.
+    assert sampler(40).tolist() == [[4, 8, 12, 15, 24, 28, 32, 35]]
+    draws = np.concatenate([sampler(41, np.random.default_rng(seed)) for seed in range(200)])
+    assert np.unique(draws[:, 0]).tolist() == list(range(8))
+    assert np.unique(draws[:, 4]).tolist() == list(range(20, 28))
+    assert not (draws[:, 0] + 20 == draws[:, 4]).all()
+    assert (draws[:, 3] - draws[:, 0] == 11).all()
+    # Windows longer than a part overlap: three of the eleven frames are spread, and the last one is repeated.
+    assert sampler(16).tolist() == [[0, 5, 10, 10, 4, 9, 14, 14]]
+    assert sampler(16, np.random.default_rng(0)).tolist() == sampler(16).tolist()
+    assert sampler(5).tolist() == [[0, 3, 3, 3] * 2]
+    assert sampler(1).tolist() == [[0] * 8]
 
 
 def test_a_sampler_without_frames_is_refused():

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from mmaction_lite import models
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights import converters
-from mmaction_lite.weights.converters import convert, huggingface_videomae, read_checkpoint, torchvision
+from mmaction_lite.weights.converters import (
+    convert,
+    huggingface_videomae,
+    huggingface_vjepa,
+    read_checkpoint,
+    torchvision,
+)
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 # Every public checkpoint whose names and shapes are kept in goldens/, and the builder that it is for.
@@ -53,6 +59,18 @@ PUBLIC: dict[str, tuple[str, dict[str, Any]]] = {
     "videomae__vit_base_16x224": ("videomae_base", {"num_classes": 174}),
     "videomae__vit_small_16x224": ("videomae_small", {}),
     "videomaev2__vit_small_16x224_k710": ("videomae_small", {"num_classes": 710}),
+    "hf__vjepa2_reduced": ("vjepa2_large", {"width": 192, "depth": 4, "num_classes": 174}),
+    "hf__vjepa2_vitl_width": ("vjepa2_large", {"depth": 2, "num_classes": 174}),
+    "vjepa21__reduced_probe": ("vjepa21_base", {"width": 192, "num_classes": 174}),
+    "vjepa2__giant_ratio_probe": (
+        "vjepa2_giant",
+        {"width": 176, "depth": 4, "heads": 11, "num_classes": 48},
+    ),
+    "vjepa2__multilevel_probe": (
+        "vjepa2_large",
+        {"width": 192, "depth": 8, "levels": (1, 3, 5, 7), "num_classes": 48},
+    ),
+    "vjepa2__reduced_probe": ("vjepa2_large", {"width": 192, "depth": 4, "num_classes": 174}),
 }
 # One of each project and family: the others differ by the length of their clips.
 DISTINCT = (
@@ -76,11 +94,16 @@ SOURCES = {
     "pytorchvideo": "PyTorchVideo",
     "torchvision": "torchvision",
     "tsm_mit": "MIT TSM",
-    "hf": "VideoMAE of transformers",
+    "hf__videomae": "VideoMAE of transformers",
+    "hf__vjepa2": "V-JEPA 2 of transformers",
     "videomae": "mmaction-lite",  # the names are the same
     "videomaev2": "mmaction-lite",
+    "vjepa2": "V-JEPA",
+    "vjepa21": "V-JEPA",
 }
 UNUSED = {"mmaction2__videomae_base_16x4x1": ["backbone.pos_embed"]}
+# Tables that join projections.
+JOINED = {"hf__videomae": huggingface_videomae, "hf__vjepa2": huggingface_vjepa}
 
 
 @functools.cache
@@ -147,10 +170,12 @@ def test_public_names_and_shapes_are_ours_one_to_one(public):
             for key, shape in shapes(public).items()
         }
     conversion, found = converters._match(weights, model)
-    assert conversion.source == SOURCES[public.split("__")[0]]
-    if public.startswith("hf__videomae"):  # whose projections are joined
-        weights = huggingface_videomae.prepare(weights)
-    assert conversion.unused == UNUSED.get(public, [])
+    origin = next(prefix for prefix in sorted(SOURCES, key=len, reverse=True) if public.startswith(prefix))
+    assert conversion.source == SOURCES[origin]
+    if origin in JOINED:
+        weights = JOINED[origin].prepare(weights)
+    predictor = [key for key in weights if key.startswith("vjepa2.predictor.")]
+    assert conversion.unused == UNUSED.get(public, predictor)
     assert len(found) == len(weights) - len(conversion.unused)
     assert set(found) == set(model.state_dict())
     assert conversion.reinitialized == []

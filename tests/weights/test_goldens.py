@@ -37,8 +37,10 @@ BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "torchvision__r2plus1d_18": ("r2plus1d_r18", {}),
     "tsm_mit__tsm_r50_8f": ("tsm_r50", {}),
     "videomae__vit_small_16x224": ("videomae_small", {}),
+    "vjepa2__reduced_probe": ("vjepa2_large", {"width": 192, "depth": 4, "num_classes": 174}),
+    "vjepa21__reduced_probe": ("vjepa21_base", {"width": 192, "num_classes": 174}),
 }
-QUICK = {"tsm_mit__tsm_r50_8f", "mmaction2__slowonly_r50_4x16x1"}
+QUICK = {"tsm_mit__tsm_r50_8f", "mmaction2__slowonly_r50_4x16x1", "vjepa2__reduced_probe"}
 
 
 def read(name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.views.crops import CenterCrop, TenCrop, ThreeCrop
 from mmaction_lite.data.views.normalize import Normalize
-from mmaction_lite.data.views.samplers import SegmentFrames
+from mmaction_lite.data.views.samplers import SegmentFrames, SegmentWindows
 from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
@@ -70,9 +70,10 @@ class Protocol:
         """
         clips, crops = self.views.clips, self.views.crop
         if num_clips is not None and num_clips != clips.num_clips:
-            if isinstance(clips, SegmentFrames):
+            if isinstance(clips, SegmentFrames | SegmentWindows):
+                frames = "a frame" if isinstance(clips, SegmentFrames) else f"{clips.window_len} frames"
                 raise UserError(
-                    f"clips is {num_clips}; expected 1, because the protocol takes one clip with a frame of "
+                    f"clips is {num_clips}; expected 1, because the protocol takes one clip with {frames} of "
                     f"each of {clips.num_segments} parts of the video ({self})"
                 )
             clips = replace(clips, num_clips=num_clips)

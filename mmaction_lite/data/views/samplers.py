@@ -4,6 +4,7 @@
 * `TimedClips`: the same at a fixed distance in time.
 * `PySlowFastClips`: the spacing of PySlowFast.
 * `SegmentFrames`: one frame from each of n equal parts of the video (TSN, TSM).
+* `SegmentWindows`: several frames from each of n equal parts of the video, in one clip (V-JEPA).
 
 Samplers are random if and only if they receive a generator. Without one, they return the published test
 positions: those of MMAction2, and in `PySlowFastClips` those of PySlowFast. Training positions differ from
@@ -207,8 +208,76 @@ class SegmentFrames:
         return f"1x1x{self.num_segments}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SegmentWindows:
+    """Sample a window of frames from each of `num_segments` equal parts; all windows form one clip.
+
+    A window spans `window_len * frame_interval` frames, and its frames are spread evenly over the span, from
+    the first frame to the last. Windows that are longer than a part overlap. If the video is shorter than a
+    window, the last frame is repeated. The rule is that of the published V-JEPA 2 evaluations
+    (src/datasets/video_dataset.py of facebookresearch/vjepa2, `loadvideo_decord`).
+
+    Args:
+        window_len: frames of a window.
+        frame_interval: nominal distance between the frames of a window.
+        num_segments: parts of the video.
+    """
+
+    window_len: PositiveInt
+    frame_interval: PositiveInt = 1
+    num_segments: PositiveInt = 1
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @property
+    def num_clips(self) -> int:
+        """Always 1: the windows of all segments form one clip."""
+        return 1
+
+    @property
+    def clip_len(self) -> int:
+        """Frames of the clip: those of all windows."""
+        return self.num_segments * self.window_len
+
+    def __call__(self, video_len: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Return frame indices, int64 (1, clip_len), all in [0, video_len).
+
+        With `rng`, draw the start of each window within its part. Without, take the middle of the part; the
+        published evaluations draw it in tests, too. Windows that are longer than a part have fixed starts.
+        """
+        span = self.window_len * self.frame_interval
+        part = video_len // self.num_segments
+        numbers = np.arange(self.num_segments)[:, None]
+        if part > span:
+            room = part - span
+            starts = (
+                np.full_like(numbers, room // 2) if rng is None else rng.integers(room, size=numbers.shape)
+            )
+            window = np.minimum(np.linspace(0, span, self.window_len), span - 1)
+            # The published code truncates the sum of start and offset, both positive.
+            frames = (starts + window).astype(np.int64) + numbers * part
+        else:
+            last = min(span, video_len) - 1
+            moving = last // self.frame_interval
+            window = np.full(self.window_len, float(last))
+            window[:moving] = np.linspace(0, last, moving)
+            window = np.clip(window, 0, max(last - 1, 0)).astype(np.int64)
+            step = max(video_len - span, 0) // max(self.num_segments - 1, 1)
+            frames = window + numbers * step
+        return frames.reshape(1, -1)
+
+    @property
+    def rule(self) -> str:
+        """Suffix of the protocol line: settings that `str` does not show."""
+        return f", a window of {self.window_len} frames from each of {self.num_segments} parts of the video"
+
+    def __str__(self) -> str:
+        return f"{self.window_len}x{self.frame_interval}x{self.num_segments}"
+
+
 TimedSampler = TimedClips | PySlowFastClips
-ClipSampler = DenseClips | TimedSampler | SegmentFrames
+ClipSampler = DenseClips | TimedSampler | SegmentFrames | SegmentWindows
 
 _SHORT_RULES: dict[Short, str] = {
     "loop": "",

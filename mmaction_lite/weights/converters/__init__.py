@@ -8,8 +8,9 @@ Each project has a table, which is a module with
 * `matches(keys) -> bool`: whether a checkpoint with these keys comes from the project;
 * `rename(keys) -> dict`: keys of the project to ours; None for entries that are left out on purpose;
 * `prepare(state_dict) -> dict` (optional): the state dict with changed values;
-* `untrained(keys) -> Collection[str]` (optional): our names of parameters besides the classifier that the
+* `untrained(keys, names) -> Collection[str]` (optional): those of our names besides the classifier that the
   weights lack on purpose, and that keep their initial values;
+* `notes(state_dict, model) -> list[str]` (optional): remarks for the user about these weights;
 * `adapt(state_dict, model) -> dict` (optional): changes the network, in place, to the form that the weights
   are for, and returns the arguments with which the builder makes this form.
 """
@@ -27,12 +28,14 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.weights.checks import check_values, fits_dtype
 from mmaction_lite.weights.converters import (
     huggingface_videomae,
+    huggingface_vjepa,
     mit_tsm,
     mmaction2,
     pyslowfast,
     pytorchvideo,
     torchvision,
     videomae,
+    vjepa,
 )
 from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, place_classifier
 from mmaction_lite.weights.converters.files import (
@@ -55,6 +58,8 @@ TABLES: tuple[Any, ...] = (
     torchvision,
     videomae,
     huggingface_videomae,
+    huggingface_vjepa,
+    vjepa,
 )
 OURS = "mmaction-lite"
 COUNTER = "num_batches_tracked"  # absent from some checkpoints, and not used in this package
@@ -206,7 +211,7 @@ def _match(
             found[name] = _unfolded(weight, ours[name], image=table is torchvision)
     found, kept, match = place_classifier(found, ours, head, classes, source_classes)
     if table and hasattr(table, "untrained"):
-        kept += [name for name in table.untrained(weights) if name in ours and name not in found]
+        kept += [name for name in table.untrained(weights, ours) if name in ours and name not in found]
     missing = [name for name in ours if name not in found and name not in kept and not name.endswith(COUNTER)]
     misfits = [name for name, weight in found.items() if not _fits(weight, ours[name])]
     if strays or missing or misfits:
@@ -232,7 +237,7 @@ def _match(
             match,
             list(differences(source, names, model, settings)) if table else [],
             source_normalize(source, weights.keys(), settings),
-            _class_notes(kept, match, head, classes),
+            [*_class_notes(kept, match, head, classes), *_table_notes(table, weights, model)],
             settings,
         ),
         found,
@@ -249,6 +254,10 @@ def _class_notes(
         "if they are others, or in another order, first store their names with "
         "`mmaction-lite convert --classes`"
     ]
+
+
+def _table_notes(table: Any, weights: Mapping[str, Tensor], model: nn.Module) -> list[str]:
+    return table.notes(weights, model) if table and hasattr(table, "notes") else []
 
 
 def _recognize(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: Sequence[str]) -> Any | None:

@@ -20,6 +20,7 @@ from mmaction_lite.weights.converters.selection import (
     in_float,
     plain_names,
 )
+from mmaction_lite.weights.converters.vjepa import join_files
 from mmaction_lite.weights.pickles import Ignored
 from mmaction_lite.weights.tensor_files import UnknownFormatError, read_tensor_file
 
@@ -138,7 +139,8 @@ def find_weights(checkpoint: dict, known: Collection[str] = ()) -> tuple[dict[st
         UserError: the checkpoint holds no weights, or weights of a kind that is not supported, such as sparse
             tensors.
     """
-    checkpoint, notes = choose_holder(checkpoint)
+    joined = join_files(checkpoint)
+    checkpoint, notes = joined if joined is not None else choose_holder(checkpoint)
     others = {
         str(key): value.path.rpartition(".")[2].removeprefix("_rebuild_")
         for key, value in checkpoint.items()

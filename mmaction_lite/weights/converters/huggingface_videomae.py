@@ -76,7 +76,7 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
     return renamed
 
 
-def untrained(keys: Collection[str]) -> Collection[str]:
+def untrained(keys: Collection[str], names: Collection[str]) -> Collection[str]:
     """Return our names of parameters that weights with these keys lack on purpose."""
     return () if set(FC_NORM) & set(keys) or "classifier.weight" in keys else FC_NORM
 

@@ -7,6 +7,7 @@ Pixels, and clips of the published tests:
 * MIT TSM: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentFrames`
 * VideoMAE, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`, on
   Something-Something `SegmentFrames`
+* V-JEPA, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentWindows`
 * torchvision, image networks: RGB in [0, 1], mean and standard deviation of ImageNet; none
 * torchvision, video networks: RGB in [0, 1], statistics of Kinetics-400; `TimedClips` at 15 fps
 
@@ -24,12 +25,14 @@ from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters import (
     huggingface_videomae,
+    huggingface_vjepa,
     mit_tsm,
     mmaction2,
     pyslowfast,
     pytorchvideo,
     torchvision,
     videomae,
+    vjepa,
 )
 from mmaction_lite.weights.converters.folders import CONFIG, PREPROCESSOR
 from mmaction_lite.weights.converters.preprocessor import clip_len, crop_size, short_side, statistics
@@ -46,6 +49,8 @@ NORMALIZE = {
     mit_tsm.NAME: IMAGENET,
     torchvision.NAME: IMAGENET,
     videomae.NAME: IMAGENET,
+    vjepa.NAME: IMAGENET,
+    huggingface_vjepa.NAME: IMAGENET,
     huggingface_videomae.NAME: IMAGENET,  # of the published folders; the default of the processor is 0.5
 }
 LONGEST_SETTINGS = 1 << 20  # characters of a stored configuration that are read

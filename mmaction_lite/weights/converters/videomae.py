@@ -29,7 +29,7 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
     return {key: None if name.startswith(PRETRAINING) else name for key, name in names.items()}
 
 
-def untrained(keys: Collection[str]) -> Collection[str]:
+def untrained(keys: Collection[str], names: Collection[str]) -> Collection[str]:
     """Return our names of parameters that weights with these keys lack on purpose."""
     has_norm = any(key.endswith(FC_NORM) for key in keys)
     return () if has_norm else FC_NORM
