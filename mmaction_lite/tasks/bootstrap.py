@@ -19,7 +19,8 @@ def bootstrap_intervals(
 
     Each resample draws as many videos as there are, with replacement; the ends are the 2.5th and the 97.5th
     percentile of the metric over the resamples (Efron, Annals of Statistics 7, 1979). Resampling a large
-    split would take minutes; it gets no interval.
+    split would take minutes; it gets no interval. Neither does a metric that is equal in all resamples, as if
+    every video is correct: its interval would have no width, which claims certainty.
 
     Args:
         task: kind of labels.
@@ -44,7 +45,8 @@ def bootstrap_intervals(
                 [_mean_average_precision(scores, targets, size, rng) for size in sizes_of_blocks]
             )
         low, high = np.percentile(values, [2.5, 97.5])
-        found[name] = float(low), float(high)
+        if low < high:
+            found[name] = float(low), float(high)
     return found
 
 
