@@ -88,7 +88,7 @@ class Plain(nn.Module):
         if isinstance(module, Conv3d):
             return functional.conv3d(x, module.weight, module.bias, module.stride, module.padding)  # pyright: ignore
         if isinstance(module, Conv2d):
-            x = shift_plainly(x, batch_size, module.share) if module.share else x
+            x = shift_plainly(x, batch_size, module.share, module.causal) if module.share else x
             return functional.conv2d(x, module.weight, module.bias, module.stride, module.padding)  # pyright: ignore
         if isinstance(module, MaxPool):
             if self.flat:
@@ -130,10 +130,14 @@ class Plain(nn.Module):
         return torch.cat([slow.mean((2, 3, 4)), fast.mean((2, 3, 4))], dim=1)
 
 
-def shift_plainly(x: Tensor, batch_size: int, share: int) -> Tensor:
-    """Apply the temporal shift as in the implementation of its authors."""
+def shift_plainly(x: Tensor, batch_size: int, share: int, causal: bool) -> Tensor:
+    """Apply the temporal shift as its authors do; `causal` moves channels ahead only."""
     time = x.unflatten(0, (batch_size, -1))
     out = torch.zeros_like(time)
+    if causal:
+        out[:, 1:, :share] = time[:, :-1, :share]
+        out[:, :, share:] = time[:, :, share:]
+        return out.flatten(0, 1)
     out[:, :-1, :share] = time[:, 1:, :share]
     out[:, 1:, share : 2 * share] = time[:, :-1, share : 2 * share]
     out[:, :, 2 * share :] = time[:, :, 2 * share :]

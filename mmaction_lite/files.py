@@ -7,9 +7,11 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -71,8 +73,9 @@ def open_regular(path: str | PathLike[str], otherwise: UserError) -> io.FileIO:
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a temporary file in the folder of `path`, flush it to disk, and rename it to `path`.
 
-    If the process is killed or the disk is full, an existing file at `path` stays unchanged. The new file has
-    the permissions of the file that it replaces, otherwise those of the umask.
+    If the process is killed or the disk is full, an existing file at `path` stays unchanged. Ctrl-C, SIGTERM
+    and the end of the terminal (SIGHUP) delete the temporary file before they end the process. The new file
+    has the permissions of the file that it replaces, otherwise those of the umask.
 
     Args:
         path: the file to write or replace.
@@ -83,7 +86,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
+        with _deleted_by_signals(temporary), temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -103,6 +106,31 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+@contextmanager
+def _deleted_by_signals(file: Path) -> Iterator[None]:
+    """Delete a file if a signal that no other code handles ends the process while the block runs."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers in this thread only
+        numbers = []
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    writer = os.getpid()
+
+    def handle(number: int, *_: object) -> None:
+        with suppress(OSError):
+            if os.getpid() == writer:  # not in a forked process, which inherits the handler
+                file.unlink()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -235,3 +236,31 @@ def test_only_regular_files_are_opened_and_their_path_is_hidden(tmp_path):
     for name in ("pipe", "."):
         with pytest.raises(UserError, match="irregular"):
             open_regular(tmp_path / name, UserError("irregular"))
+
+
+SLOW_WRITER = """
+import sys, time
+from pathlib import Path
+from mmaction_lite.files import write_atomically
+
+def write(file):
+    file.write(b"part")
+    print("writing", flush=True)
+    time.sleep(60)
+
+write_atomically(Path(sys.argv[1]), write)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_deletes_the_temporary_file(number, tmp_path):
+    """The first two are also what `kill` and Ctrl-C send; the exit status stays that of the signal."""
+    command = [sys.executable, "-c", SLOW_WRITER, str(tmp_path / "out.mp4")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(getattr(signal, number))
+        assert process.wait(timeout=60) == -getattr(signal, number)
+    assert list(tmp_path.iterdir()) == []

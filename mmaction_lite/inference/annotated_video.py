@@ -1,7 +1,6 @@
 """Write a video with text drawn on its frames: upright, at the times of its frames, with its sound."""
 
 import math
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -18,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont
 
-from mmaction_lite.data.sources.container import Opened, demux, open_stream
+from mmaction_lite.data.sources.container import Opened, open_stream
 from mmaction_lite.data.sources.encoding import x264_options
 from mmaction_lite.data.sources.faults import MispredictedError
 from mmaction_lite.data.sources.resample import Size
@@ -193,31 +192,13 @@ def _video_stream(
 def _frames(source: Source) -> Iterator[tuple[float, np.ndarray]]:
     """Yield the time in seconds of every frame and its pixels, uint8 (H, W, 3), which the next overwrite."""
     if isinstance(source, Video):
-        times = _presentation_times(source)
+        times = source.presentation_times()
         for index, seconds, pixels in source.walk():
             yield seconds if times is None else float(times[index]), pixels
         return
     rate = DEFAULT_FPS if math.isnan(source.fps) else source.fps
     for index in range(len(source)):
         yield index / rate, source.frames([index])[0]
-
-
-def _presentation_times(source: Video) -> np.ndarray | None:
-    """Return the times of all frames in seconds after frame 0, float64; None if no packet states them.
-
-    The index of an MP4 file has decoding times only, so `Video.walk` estimates the times of its last frames.
-    """
-    with source.reopen() as opened:
-        stamps = array("q")
-        for packet in demux(opened.container, opened.stream):
-            if packet.pts is None:
-                return None
-            stamps.append(packet.pts)
-        time_base = opened.stream.time_base
-    if len(stamps) != len(source) or not time_base:  # an edit list hides some
-        return None
-    sorted_ = np.sort(np.frombuffer(stamps, np.int64))
-    return (sorted_ - sorted_[0]) * float(time_base)
 
 
 class _Sound:

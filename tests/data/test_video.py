@@ -16,6 +16,7 @@ from mmaction_lite.data.sources import video as video_module
 from mmaction_lite.data.sources.index_cache import IndexCache
 from mmaction_lite.data.sources.orientation import UprightPixels
 from mmaction_lite.data.sources.resample import crop_and_resize
+from mmaction_lite.data.sources.sequential import frame_times
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.views.samplers import (
     ClipSampler,
@@ -409,6 +410,55 @@ def test_times_of_a_file_whose_frame_rate_varies(tmp_path):
             assert len(video) == 40
             found = [video.index_at(seconds) for seconds in (0, 0.04, 0.041, 0.76, 0.8, 1.0, 2.3, 99)]
         assert found == [0, 1, 2, 19, 20, 21, 28, 40], suffix
+
+
+def test_walk_gives_the_times_of_the_packets(tmp_path):
+    """The packet list of an MP4 file holds decoding times, which lack the times of the last frames."""
+    times = np.cumsum([0, *range(40, 640, 20)])  # milliseconds: the frame rate falls
+    path = tmp_path / "slower.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "x264-params": "b-adapt=0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(times.tolist()):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with Video(path) as video:
+        assert [round(1000 * seconds) for _, seconds, _ in video.walk()] == times.tolist()
+        np.testing.assert_allclose(frame_times(video), times / 1000)
+
+
+def test_damage_is_reported_if_and_only_if_a_requested_frame_needs_it(tmp_path):
+    """A non-reference picture that is not requested may be damaged: no other picture depends on it."""
+    path = tmp_path / "whole.mp4"
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        options = {"bf": "2", "g": "60", "crf": "12", "x264-params": "b-adapt=0:b-pyramid=none:scenecut=0"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(25):
+            pixels = rng.integers(0, 256, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        # nal_ref_idc of the only unit of a packet; the first packet has further units.
+        packets = [(p.pos, p.size, bytes(p)[4] >> 5 == 0) for p in container.demux(video=0) if p.size]
+    with Video(path) as video:
+        expected = video.frames([24])
+    assert sum(is_disposable for *_, is_disposable in packets) > 10
+    for number, (position, size, is_disposable) in enumerate(packets[1:-3], start=1):
+        data = bytearray(path.read_bytes())
+        data[position + size // 2 : position + size] = bytes(size - size // 2)
+        cut = tmp_path / f"{number}.mp4"
+        cut.write_bytes(data)
+        with Video(cut) as video:
+            if is_disposable:
+                assert (video.frames([24]) == expected).all()
+            else:
+                with pytest.raises(VideoError, match="frame 24 does not decode"):
+                    video.frames([24])
 
 
 def test_walk_gives_the_frames_of_a_linear_read(tiny):

@@ -6,6 +6,7 @@ decoding. If the packets do not determine the order, `Video` learns it by decodi
 """
 
 import math
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -15,7 +16,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from mmaction_lite.data.sources.container import Opened, is_mpeg4_avi
+from mmaction_lite.data.sources.container import Opened, demux, is_mpeg4_avi
 from mmaction_lite.data.sources.orientation import may_differ_from_header, upright_size
 from mmaction_lite.data.sources.resample import Size
 
@@ -347,6 +348,29 @@ def _shown(decoded: np.ndarray, stream: VideoStream) -> np.ndarray:
     delay = min(int((decoded < start).sum()), len(decoded) - 1)
     step = (decoded[-1] - decoded[0]) / max(1, len(decoded) - 1)
     return np.concatenate([decoded[delay:], decoded[-1] + step * np.arange(1, delay + 1)])
+
+
+def presentation_times(opened: Opened) -> np.ndarray | None:
+    """Read the times of all frames from the packets of a file that was just opened.
+
+    The packet list of an MP4 file holds decoding times, from which `listed_index` estimates the times of
+    files with B-frames; those of the last frames are not in it.
+
+    Returns:
+        seconds after frame 0, float64 (packets that an edit list does not hide,); None if a packet or the
+        stream states no time.
+    """
+    stamps = array("q")
+    for packet in demux(opened.container, opened.stream):
+        if packet.pts is None:
+            return None
+        if not packet.is_discard:
+            stamps.append(packet.pts)
+    time_base = opened.stream.time_base
+    if not stamps or not time_base:
+        return None
+    sorted_ = np.sort(np.frombuffer(stamps, np.int64))
+    return (sorted_ - sorted_[0]) * float(time_base)
 
 
 def _uneven(times: np.ndarray, stream: VideoStream) -> np.ndarray | None:

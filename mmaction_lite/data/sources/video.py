@@ -209,13 +209,20 @@ class Video:
         with self._reading():
             if self._index.size is None:
                 self._measure()
-            times = self._index.times
+            times = None if self._index.times is None else self.presentation_times()
+            times = self._index.times if times is None else times
             try:
                 for index, pixels in self._fitted(self._decode(np.arange(len(self)))):
                     yield index, self._seconds(index) if times is None else float(times[index]), pixels
             except MispredictedError as error:
                 self._scan() if isinstance(error, StaleIndexError) else self._learn()
                 raise
+
+    def presentation_times(self) -> np.ndarray | None:
+        """Read the times of all frames from their packets; see `packets.presentation_times`."""
+        with self._reading(), self.reopen() as opened:
+            times = packets.presentation_times(opened)
+        return times if times is not None and len(times) == len(self) else None
 
     def _seconds(self, index: int) -> float:
         return index / (DEFAULT_FPS if math.isnan(self.fps) else self.fps)
