@@ -1,6 +1,6 @@
 """Predict the classes of videos: files, addresses, folders of frames, arrays, bytes or file objects."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, overload
@@ -137,7 +137,9 @@ def predict(
     model = model.to(pick_device(device)).eval()
     settings = PredictionSettings(batch_size=batch_size, workers=WorkerSettings(num_workers=workers))
     if not is_one(videos):
-        return list(predictions(model, expand(videos), settings))  # pyright: ignore[reportArgumentType]
+        several = expand(videos)  # pyright: ignore[reportArgumentType]
+        # Workers need a sequence; other iterables are read one batch at a time.
+        return list(predictions(model, list(several) if isinstance(videos, Sequence) else several, settings))
     found = list(expand([videos]))  # pyright: ignore[reportArgumentType]
     results = list(predictions(model, found, settings))
     is_several = is_path(videos) and found != [as_path(videos)]

@@ -11,6 +11,7 @@ from mmaction_lite import load, predict
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.errors import UserError, VideoError
+from mmaction_lite.inference import batches
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.inference.predict import Prediction, PredictionSettings, load_for_inference, predictions
 from mmaction_lite.models.fast.inference import is_optimized
@@ -93,3 +94,11 @@ def test_other_views_and_precisions_are_named(weights, tiny):
     assert "1 clip × 3 crops (ThreeCrop" in str(found.protocol)
     with pytest.raises(VideoError, match=r"gone\.mp4"):
         list(predictions(model, ["gone.mp4"], settings))
+
+
+def test_a_list_of_paths_is_read_by_workers(weights, tiny, monkeypatch):
+    """A generator of paths cannot be shared between workers, and was read in this process."""
+    counts = []
+    monkeypatch.setattr(batches, "worker_count", lambda paths, workers: counts.append(len(paths)) or 0)
+    predict(weights, sorted((tiny / "val").rglob("*.mp4"))[:2], "cpu", workers=2)
+    assert counts == [2]
