@@ -2,7 +2,8 @@
 
     python benchmarks/recipes.py VIDEO OUT.json
 
-It takes a few minutes. An interrupted run resumes after the last recipe in OUT.json.
+It takes a few minutes without the transformers, of which the first recipe of each family is run. An
+interrupted run resumes after the last recipe in OUT.json.
 """
 
 import json
@@ -30,11 +31,15 @@ def main(video: Path, out: Path) -> None:
     here = environment(torch.device("cpu"))
     elsewhere = {} if found.setdefault("environment", here) == here else {"environment": here}
     rows = found.setdefault("recipes", {})
-    for name, recipe in list_recipes().items():
+    recipes = list_recipes()
+    for name, recipe in recipes.items():
         if name in rows or recipe.dataset == "motions":
             continue
         torch.manual_seed(0)
         model = recipe.model(num_classes=400).train()
+        modules = {recipes[done].model.builder.__module__ for done in rows}
+        if hasattr(model, "tokens") and recipe.model.builder.__module__ in modules:
+            continue
         optimizer = recipe.optimizer.build(model)
         set_lr(optimizer, recipe.optimizer.lr * recipe.schedule.factor(0, recipe.epochs))
         # Batch statistics of a single clip are not representative.

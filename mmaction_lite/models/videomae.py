@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite.errors import UserError
-from mmaction_lite.models.vit import Block, PatchEmbedding, initialize, sinusoid_table
+from mmaction_lite.models.vit import Block, PatchEmbedding, SinusoidPositions, initialize
 from mmaction_lite.settings import PositiveInt, Probability
 
 Positions = Literal["sinusoid", "stored"]
@@ -20,6 +19,21 @@ Positions = Literal["sinusoid", "stored"]
 TUBELET = 2  # frames of a token
 PUBLISHED_TOKENS = 8 * 14 * 14  # of 16 frames of 224x224 pixels
 HEAD_SCALE = 0.001  # factor of the initial weights of the classifier
+
+
+def build_blocks(width: int, depth: int, heads: int | None = None, drop_path: float = 0.0) -> nn.ModuleList:
+    """Return the blocks of an encoder or decoder; for the arguments see `VideoMAE`."""
+    return nn.ModuleList(
+        Block(
+            width,
+            heads or max(1, width // 64),
+            hidden=4 * width,
+            eps=1e-6,
+            qkv_bias="qv",
+            drop_path=drop_path * number / max(1, depth - 1),
+        )
+        for number in range(depth)
+    )
 
 
 class VideoMAE(nn.Module):
@@ -57,22 +71,10 @@ class VideoMAE(nn.Module):
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding(width, (TUBELET, patch, patch))
-        self.positions: Tensor
-        self.is_stored = False
-        self.register_buffer("positions", sinusoid_table(PUBLISHED_TOKENS, width), persistent=False)
+        self.positions = SinusoidPositions(PUBLISHED_TOKENS, width)
         if positions == "stored":
-            self.store_positions()
-        self.blocks = nn.ModuleList(
-            Block(
-                width,
-                heads or max(1, width // 64),
-                hidden=4 * width,
-                eps=1e-6,
-                qkv_bias="qv",
-                drop_path=drop_path * number / max(1, depth - 1),
-            )
-            for number in range(depth)
-        )
+            self.positions.store()
+        self.blocks = build_blocks(width, depth, heads, drop_path)
         self.fc_norm = nn.LayerNorm(width, 1e-6)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, num_classes)
@@ -88,34 +90,13 @@ class VideoMAE(nn.Module):
         """Map (B, 3, T, H, W) to the tokens after the last block, (B, t·h·w, width), in the order of `grid`.
 
         Raises:
-            UserError: see `PatchEmbedding.grid`.
+            UserError: see `PatchEmbedding.grid` and `SinusoidPositions`.
         """
         x = self.patch_embed(x)
-        x = x + self.position_table(x.shape[1]).to(x.dtype)
+        x = x + self.positions(x.shape[1]).to(x.dtype)
         for block in self.blocks:
             x = block(x)
         return x
-
-    def position_table(self, tokens: int) -> Tensor:
-        """Return the positions of a number of tokens, (tokens, width).
-
-        Raises:
-            UserError: the positions are stored, and there are fewer.
-        """
-        table = self.positions
-        if tokens <= len(table):
-            return table[:tokens]
-        if self.is_stored:
-            raise UserError(
-                f"clips have {tokens} tokens; expected at most {len(table)}, for which the weights store "
-                "positions. Use fewer frames or smaller crops"
-            )
-        return sinusoid_table(tokens, table.shape[1]).to(table)
-
-    def store_positions(self) -> None:
-        """Change to the form with the table of positions in the state dict, in place."""
-        self.register_buffer("positions", self.positions)
-        self.is_stored = True
 
     def features(self, x: Tensor) -> Tensor:
         """Map (B, 3, T, H, W) to the input of the classifier (B, 1, width): normalized mean of the tokens."""

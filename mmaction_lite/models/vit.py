@@ -23,9 +23,7 @@ Rotate = Callable[[Tensor], Tensor]
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch for random samples in training (stochastic depth).
-
-    Source: Huang et al., arXiv:1603.09382.
+    """Stochastic depth: drop a residual branch for random samples in training (arXiv:1603.09382).
 
     Args:
         probability: of dropping the branch of a sample; the others are divided by 1 - probability.
@@ -42,10 +40,6 @@ class DropPath(nn.Module):
         keep = 1 - self.probability
         mask = x.new_empty((x.shape[0], *[1] * (x.ndim - 1))).bernoulli_(keep)
         return x * (mask if keep == 0 else mask / keep)
-
-    def extra_repr(self) -> str:
-        """Return the probability."""
-        return f"{self.probability:g}"
 
 
 class LayerScale(nn.Module):
@@ -253,6 +247,44 @@ def sinusoid_table(tokens: int, width: int) -> Tensor:
     angles = torch.arange(tokens, dtype=torch.float64, device="cpu")[:, None] / 10000 ** (exponents / width)
     is_sine = torch.arange(width, device="cpu") % 2 == 0
     return torch.where(is_sine, angles.sin(), angles.cos()).float()
+
+
+class SinusoidPositions(nn.Module):
+    """Table of fixed positions; see `sinusoid_table`. It is a constant outside of the state dict.
+
+    Args:
+        tokens: tokens of the table. For more, the formula is evaluated in each forward pass.
+        width: channels.
+
+    Attributes:
+        is_stored: whether the table is in the state dict, and no longer the published one; see `store`.
+    """
+
+    def __init__(self, tokens: int, width: int) -> None:
+        super().__init__()
+        self.table: Tensor
+        self.register_buffer("table", sinusoid_table(tokens, width), persistent=False)
+        self.is_stored = False
+
+    def store(self) -> None:
+        """Add the table to the state dict, in place."""
+        self.register_buffer("table", self.table)
+        self.is_stored = True
+
+    def forward(self, tokens: int) -> Tensor:
+        """Return the positions of the first tokens, (tokens, width).
+
+        Raises:
+            UserError: the table is stored, and has fewer.
+        """
+        if tokens <= len(self.table):
+            return self.table[:tokens]
+        if self.is_stored:
+            raise UserError(
+                f"clips have {tokens} tokens; expected at most the {len(self.table)} whose positions the "
+                "weights store. Use fewer frames or smaller crops"
+            )
+        return sinusoid_table(tokens, self.table.shape[1]).to(self.table)
 
 
 def initialize(module: nn.Module, std: float = 0.02) -> None:

@@ -4,7 +4,7 @@ from mmaction_lite.optim.batch_norm import BatchNormMode, measure_statistics, se
 from mmaction_lite.optim.freezing import freeze
 from mmaction_lite.optim.optimizers import SGD, AdamW, Optimizer, set_lr
 from mmaction_lite.optim.parameter_groups import decay_layers, layer_numbers
-from mmaction_lite.optim.schedules import Cosine, OneCycle, Schedule, Steps
+from mmaction_lite.optim.schedules import Cosine, OneCycle, Schedule, Steps, WarmupCosine
 from mmaction_lite.optim.unfreezing import FrozenBackbone, Unfreeze, freeze_backbone
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Schedule",
     "Steps",
     "Unfreeze",
+    "WarmupCosine",
     "decay_layers",
     "freeze",
     "freeze_backbone",

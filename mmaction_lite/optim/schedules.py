@@ -81,6 +81,31 @@ class Cosine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WarmupCosine:
+    """Increase the factor linearly to 1, then decrease it along half a cosine over the remaining epochs.
+
+    Args:
+        warmup_epochs: length of the warm-up, which increases at every step; 0 disables it.
+        start: factor at the first step of the warm-up.
+        end: factor at the end of the training.
+    """
+
+    warmup_epochs: NonNegativeInt = 0
+    start: NonNegativeFloat = 0.0
+    end: NonNegativeFloat = 0.0
+
+    def __post_init__(self):
+        check_fields(self)
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """Return the factor of the learning rate at `epoch` (fractional, from 0) of `epochs`."""
+        if epoch < self.warmup_epochs:
+            return self.start + (1 - self.start) * epoch / self.warmup_epochs
+        part = (epoch - self.warmup_epochs) / max(1, epochs - self.warmup_epochs)
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * part)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class OneCycle:
     """Increase the factor to 1, then decrease it, both along half a cosine (arXiv:1708.07120).
 
@@ -107,4 +132,4 @@ class OneCycle:
         return low + (high - low) * (1 - math.cos(math.pi * part)) / 2
 
 
-Schedule = Steps | Cosine | OneCycle
+Schedule = Steps | Cosine | WarmupCosine | OneCycle

@@ -22,6 +22,7 @@ VIEW_TYPES = {
     for kind in (
         samplers.DenseClips,
         samplers.PySlowFastClips,
+        samplers.SegmentClips,
         samplers.SegmentFrames,
         samplers.SegmentWindows,
         samplers.TimedClips,

@@ -7,7 +7,13 @@ from typing import Any
 
 from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.data.views.normalize import Normalize
-from mmaction_lite.data.views.samplers import DenseClips, PySlowFastClips, SegmentFrames, SegmentWindows
+from mmaction_lite.data.views.samplers import (
+    DenseClips,
+    PySlowFastClips,
+    SegmentClips,
+    SegmentFrames,
+    SegmentWindows,
+)
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes import list_recipes
@@ -16,7 +22,11 @@ from mmaction_lite.weights.converters import Conversion, pyslowfast
 from mmaction_lite.weights.converters.files import CARD
 from mmaction_lite.weights.converters.sources import NORMALIZE, StoredSettings
 
-_LENGTHS: dict[type, str] = {SegmentFrames: "num_segments", SegmentWindows: "window_len"}
+_LENGTHS: dict[type, str] = {
+    SegmentFrames: "num_segments",
+    SegmentClips: "num_segments",
+    SegmentWindows: "window_len",
+}
 STRIDE = 32  # pixels for each position of the last feature map, in every network of PySlowFast
 
 

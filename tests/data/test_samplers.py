@@ -8,6 +8,7 @@ import pytest
 from mmaction_lite.data.views.samplers import (
     DenseClips,
     PySlowFastClips,
+    SegmentClips,
     SegmentFrames,
     SegmentWindows,
     TimedClips,
@@ -39,6 +40,23 @@ def test_dense_test_clips_are_the_published_ones(clip_len, interval, num_clips):
             starts = [round(i * (last / (num_clips - 1))) for i in range(num_clips)]
         expected = [[(start + i * interval) % length for i in range(clip_len)] for start in starts]
         assert sampler(length).tolist() == expected
+
+
+def test_several_clips_of_segments_are_the_published_ones():
+    """VideoMAE's test on Something-Something: the first frame of each segment, then the one in the middle."""
+    one = SegmentClips(num_segments=16)
+    for length in LENGTHS:
+        part = length / 16
+        expected = [[math.floor(i * part + start * part) for i in range(16)] for start in (0, 0.5)]
+        assert SegmentClips(num_segments=16, num_clips=2)(length).tolist() == expected
+        assert one(length).tolist() == SegmentFrames(num_segments=16)(length).tolist()
+    rng, same = np.random.default_rng(0), np.random.default_rng(0)
+    drawn = one(300, rng)
+    assert drawn.tolist() == SegmentFrames(num_segments=16)(300, same).tolist()
+    clips = SegmentClips(num_segments=16, num_clips=3)(300, rng)
+    assert clips.shape == (3, 16)
+    assert (clips // (300 / 16)).astype(int).tolist() == [list(range(16))] * 3
+    assert len({tuple(clip) for clip in clips.tolist()}) == 3
 
 
 def test_random_segments_stay_in_their_bins_and_reach_every_frame():

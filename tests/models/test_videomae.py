@@ -21,11 +21,11 @@ def thin(**options: Any) -> VideoMAE:
 
 def test_positions_are_the_table_of_the_flattened_index():
     model = thin().eval()
-    assert "positions" not in model.state_dict()
-    torch.testing.assert_close(model.position_table(7), sinusoid_table(7, 12))
-    longer = model.position_table(2000)
+    assert not any(name.startswith("positions") for name in model.state_dict())
+    torch.testing.assert_close(model.positions(7), sinusoid_table(7, 12))
+    longer = model.positions(2000)
     torch.testing.assert_close(longer, sinusoid_table(2000, 12))
-    torch.testing.assert_close(longer[:1568], model.position_table(1568))
+    torch.testing.assert_close(longer[:1568], model.positions(1568))
     model.blocks = torch.nn.ModuleList()
     for size in ((4, 8, 8), (40, 40, 40)):
         x = torch.rand(1, 3, *size)
@@ -37,9 +37,9 @@ def test_positions_are_the_table_of_the_flattened_index():
 
 def test_stored_positions_are_in_the_state_dict():
     model = thin(positions="stored")
-    assert model.state_dict()["positions"].shape == (1568, 12)
-    assert model.state_dict().keys() - thin().state_dict().keys() == {"positions"}
-    message = "^clips have 2000 tokens; expected at most 1568, for which the weights store positions"
+    assert model.state_dict()["positions.table"].shape == (1568, 12)
+    assert model.state_dict().keys() - thin().state_dict().keys() == {"positions.table"}
+    message = "^clips have 2000 tokens; expected at most the 1568 whose positions the weights store"
     with pytest.raises(UserError, match=message):
         model(torch.rand(1, 3, 40, 40, 40))
 

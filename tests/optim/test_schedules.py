@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmaction_lite.optim.schedules import Cosine, OneCycle, Steps
+from mmaction_lite.optim.schedules import Cosine, OneCycle, Steps, WarmupCosine
 
 
 def test_one_cycle_rises_then_falls():
@@ -41,3 +41,13 @@ def test_cosine_warms_up_as_a_factor_or_linearly():
 def test_a_training_that_ends_before_the_cosine_begins_keeps_its_learning_rate():
     assert [Cosine(begin=3).factor(epoch, epochs=3) for epoch in (0, 1.5, 3)] == [1, 1, 1]
     assert Cosine(begin=5).factor(2, epochs=3) == 1
+
+
+def test_a_warm_up_then_a_cosine_over_the_rest():
+    schedule = WarmupCosine(warmup_epochs=4, start=0.2, end=0.1)
+    assert [schedule.factor(epoch, 24) for epoch in (0, 2, 4, 14, 24)] == pytest.approx(
+        [0.2, 0.6, 1, 0.55, 0.1]
+    )
+    assert WarmupCosine().factor(0, 10) == 1
+    assert WarmupCosine().factor(10, 10) == pytest.approx(0)
+    assert WarmupCosine(warmup_epochs=10).factor(10, 10) == 1  # the training ends with the warm-up

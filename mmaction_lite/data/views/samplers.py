@@ -4,6 +4,7 @@
 * `TimedClips`: the same at a fixed distance in time.
 * `PySlowFastClips`: the spacing of PySlowFast.
 * `SegmentFrames`: one frame from each of n equal parts of the video (TSN, TSM).
+* `SegmentClips`: several such clips, for the test of VideoMAE on Something-Something.
 * `SegmentWindows`: several frames from each of n equal parts of the video, in one clip (V-JEPA).
 
 Samplers are random if and only if they receive a generator. Without one, they return the published test
@@ -209,6 +210,49 @@ class SegmentFrames:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentClips:
+    """Sample several clips, each with one frame from each of `num_segments` equal parts.
+
+    Args:
+        num_segments: frames of a clip.
+        num_clips: clips of a video.
+    """
+
+    num_segments: PositiveInt
+    num_clips: PositiveInt = 1
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @property
+    def clip_len(self) -> int:
+        """Frames of a clip: the number of segments."""
+        return self.num_segments
+
+    def __call__(self, video_len: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Return frame indices, int64 (num_clips, num_segments), ascending, all in [0, video_len).
+
+        With `rng`, draw every frame inside of its segment. Without, clip k of n takes the frame at k / n of
+        each segment, and a single clip the center (VideoMAE: datasets/ssv2.py).
+        """
+        part = video_len / self.num_segments
+        if rng is not None:
+            inside = rng.random((self.num_clips, self.num_segments))
+        else:
+            inside = np.arange(self.num_clips)[:, None] / self.num_clips if self.num_clips > 1 else 0.5
+        frames = np.floor((np.arange(self.num_segments) + inside) * part).astype(np.int64)
+        return np.minimum(np.atleast_2d(frames), video_len - 1)
+
+    @property
+    def rule(self) -> str:
+        """Suffix of the protocol line: settings that `str` does not show."""
+        return f", clip k at k/{self.num_clips} of each segment" if self.num_clips > 1 else ""
+
+    def __str__(self) -> str:
+        return f"1x1x{self.num_segments}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentWindows:
     """Sample a window of frames from each of `num_segments` equal parts; all windows form one clip.
 
@@ -277,7 +321,7 @@ class SegmentWindows:
 
 
 TimedSampler = TimedClips | PySlowFastClips
-ClipSampler = DenseClips | TimedSampler | SegmentFrames | SegmentWindows
+ClipSampler = DenseClips | TimedSampler | SegmentFrames | SegmentClips | SegmentWindows
 
 _SHORT_RULES: dict[Short, str] = {
     "loop": "",

@@ -15,7 +15,7 @@ NAME = "MMAction2"
 
 _VIDEOMAE = "backbone.blocks.0.attn.q_bias"
 _TABLE = "backbone.pos_embed"  # positions of VideoMAE, which other projects do not store
-_OTHER_TABLE = "backbone.positions"  # the same, if it is not the published one
+_OTHER_TABLE = "backbone.positions.table"  # the same, if it is not the published one
 _SAME_TABLE = 1e-3  # largest difference of tables that are computed in float32 and in float64
 
 _SIGNATURE = re.compile(r"backbone\.((slow|fast)_path\.)?conv1\.conv\.|cls_head\.fc_cls\.")
@@ -116,7 +116,7 @@ def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
         backbone.adapt(**form)
         return form
     if _OTHER_TABLE in state_dict and isinstance(model, VideoMAE):
-        model.store_positions()
+        model.positions.store()
         return {"positions": "stored"}
     stem = state_dict.get("backbone.conv1.conv.weight")
     if stem is not None and stem.ndim == 4 and isinstance(backbone, ResNet) and _is_c2d(backbone):
