@@ -1,6 +1,7 @@
 """Choice of the device, settings of the whole process, memory and processor cores."""
 
 import ctypes
+import math
 import os
 import platform
 import sys
@@ -134,6 +135,18 @@ def peak_memory(device: "torch.device") -> float:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def free_memory(device: "torch.device") -> float:
+    """Return the free memory of a device in bytes; that of the machine unless it is a GPU. inf if unknown."""
+    import torch
+
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return float(found[0]) if found else math.inf
 
 
 def synchronize(device: "torch.device") -> None:

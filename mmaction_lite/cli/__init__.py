@@ -141,11 +141,17 @@ def _list_models(as_json: bool) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name from `mmaction-lite list`, or my.py:my_recipe.")],
     data: Data,
     out: Annotated[
         Path, typer.Option(help="Run folder: new or empty, or that of an interrupted run with --resume.")
     ],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="Name from `mmaction-lite list`, or my.py:my_recipe [default: chosen for data, device and "
+            "weights, with the reasons]."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -180,16 +186,29 @@ def train(
     hang_seconds: HangSeconds = 120.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
-    """Train a recipe and write a run folder."""
+    """Train a recipe and write a run folder. Without a recipe, choose one and print the full command."""
     from mmaction_lite.data.loading.cache import Caches
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.finetune import finetune as adapt
     from mmaction_lite.recipes.overrides import apply_overrides
     from mmaction_lite.tasks.metrics import TITLES
+    from mmaction_lite.training.automatic import choose_training, read_choice
     from mmaction_lite.training.clips import read_training_split
-    from mmaction_lite.training.loop import train
+    from mmaction_lite.training.loop import printer, train
 
+    if recipe is None:
+        method = "fine-tune" if finetune else None
+        choice = (
+            read_choice(out)
+            if resume
+            else choose_training(
+                data, out, init_from=init_from, device=device, report=printer(console()), method=method
+            )
+        )
+        recipe, init_from = choice.recipe, choice.init_from
+        finetune = choice.method in ("fine-tune", "lora")
+        settings = [*choice.settings, *(settings or [])]
     chosen = get_recipe(recipe)
     if finetune:
         if init_from is None and not resume:

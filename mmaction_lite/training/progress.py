@@ -5,6 +5,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from mmaction_lite.training.tensorboard import RESUMABLE, TensorBoard
 from mmaction_lite.training.training import StepResult
 
 MAX_BROKEN_SHARE = 0.05
+ESTIMATED_AFTER = 10  # steps
 DIVERGED, DIVERGED_STEPS = 1000.0, 10  # a loss this many times the first one, in this many steps in a row
 
 
@@ -112,6 +114,7 @@ class TrainingLog:
         self.lr, self.loss, self._first_loss = math.nan, math.nan, math.nan
         self._large_losses = 0
         self._window: dict[str, float] = defaultdict(float)
+        self._first_step, self._last_step, self._measured_from = first_step, last_step, 0.0
         self._pending: tuple[int, float, Tensor, Tensor, Sequence[int]] | None = None
 
     def __enter__(self) -> "TrainingLog":
@@ -145,9 +148,24 @@ class TrainingLog:
         # Reading a loss waits for the device; reading that of the previous step leaves the device work to do.
         self.settle()
         self._pending = (step, result.lr, result.loss.detach(), result.correct.detach(), samples)
+        self._estimate(step)
         self._window["steps"] += 1
         self._window["seconds"] += perf_counter() - began
         self._window["data_seconds"] += data_seconds
+
+    def _estimate(self, step: int) -> None:
+        """Print the expected time of the training after `ESTIMATED_AFTER` steps, if it is long.
+
+        The first two steps, which are slower, do not count.
+        """
+        done, left = step - self._first_step, self._last_step - step
+        if done == 2:
+            self._measured_from = perf_counter()
+        if done == ESTIMATED_AFTER and left >= 10 * ESTIMATED_AFTER:
+            seconds = (perf_counter() - self._measured_from) / (done - 2)
+            expected = timedelta(seconds=round(left * seconds))
+            line = f"expected time: {expected} for {left:,} steps of {seconds:.3g} s, without validations"
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def settle(self) -> None:
         """Read the values of the last step, and write a row if one is due.

@@ -44,6 +44,9 @@ class Stateful(Protocol):
         ...
 
 
+CHOICE = "choice.json"
+"""File of a run folder that holds how `training.automatic` chose the training."""
+
 FILES = (
     "recipe.txt",
     "last.pt",
@@ -139,7 +142,7 @@ class RunFolder:
             self.card = replace(saved, recipe=self.card.recipe)
         else:
             self._saved = None
-            _check_unused(self.out)
+            check_unused(self.out)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -273,7 +276,7 @@ class RunFolder:
         }
 
 
-def _check_unused(out: Path) -> None:
+def check_unused(out: Path) -> None:
     """Check that a run folder is new, empty, or has only the first files of a run that was killed.
 
     Raises:
@@ -292,9 +295,14 @@ def _check_unused(out: Path) -> None:
 
 
 def _is_used(file: Path) -> bool:
-    """Whether a file belongs to a started run. A run killed before leaves `recipe.txt` and partial files."""
+    """Whether a file belongs to a started run.
+
+    A run killed before it started leaves `recipe.txt`, `CHOICE` and partial files.
+    """
     if file.name == LOCK:
         return False
+    if file.name == CHOICE:
+        return not has_marker(b'{"method": ')(file)
     if file.name == "recipe.txt":
         return not has_marker(b"\n# trained on ")(file) and not partial_files(file.with_name("last.pt"))
     return not any(file in partial_files(file.with_name(name)) for name in ("recipe.txt", "last.pt"))

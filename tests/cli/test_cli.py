@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -223,3 +224,20 @@ def test_a_signal_to_all_processes_saves_and_states_how_to_resume(tiny, tmp_path
     assert error.splitlines()[-1].startswith("stopped at step ")
     assert error.splitlines()[-1].endswith("saved; continue with the same command and --resume")
     assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_a_training_without_a_recipe_chooses_one_and_is_resumed(run, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMACTION_LITE_CACHE", str(tmp_path / "cache"))
+    arguments = ["train", "--data", tiny, "--out", tmp_path / "run", "--offline", "--set", "epochs=1"]
+    code, _, printed = run(*arguments)
+    assert code == 0, printed
+    assert "chosen: from nothing with tsm_r10_1x1x8_12e_motions_rgb" in printed
+    command = next(line for line in printed.splitlines() if line.startswith("the same in full: "))
+    code, _, printed = run(*arguments, "--resume")
+    assert code == 0, printed
+    full = shlex.split(command.removeprefix("the same in full: mmaction-lite "))
+    code, _, printed = run(*full[:-1], tmp_path / "full", "--set", "epochs=1")
+    assert code == 0, printed
+    texts = [(tmp_path / name / "recipe.txt").read_text() for name in ("run", "full")]
+    assert texts[0] == texts[1]

@@ -83,6 +83,20 @@ def test_a_row_is_the_mean_of_the_steps_since_the_last(tmp_path):
     assert row["data_seconds"] == pytest.approx(0.25)
 
 
+def test_the_expected_time_of_a_long_training_is_printed_after_ten_steps(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 3))
+    monkeypatch.setattr("mmaction_lite.training.progress.perf_counter", lambda: next(clock))
+    for last_step, is_printed in ((110, True), (20, False)):
+        with open_log(tmp_path) as log:
+            log._last_step = last_step
+            for number in range(1, 12):
+                log._estimate(number)
+            assert isinstance(log.console.file, io.StringIO)
+            printed = log.console.file.getvalue()
+        expected = "expected time: 0:00:38 for 100 steps of 0.375 s, without validations"
+        assert (printed.count(expected) == 1) == is_printed
+
+
 def test_rows_after_the_checkpoint_are_dropped_with_a_torn_line(tmp_path):
     lines = [json.dumps({"step": number, "loss": 1.0}) for number in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')

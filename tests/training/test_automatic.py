@@ -1,0 +1,121 @@
+"""Trainings without a recipe: facts, choice, full command."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mmaction_lite.errors import UserError
+from mmaction_lite.models import tsm_r10
+from mmaction_lite.recipes import get_recipe
+from mmaction_lite.training import automatic
+from mmaction_lite.training.automatic import Choice, choose_training, read_choice
+from mmaction_lite.training.clips import read_training_split
+from mmaction_lite.weights.card import ModelCard, save_weights
+from mmaction_lite.weights.catalogue import find_entry
+from mmaction_lite.weights.named import converted_path, entry_for
+
+MOTIONS = "tsm_r10_1x1x8_12e_motions_rgb"
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    """No weights on disk, and no connection."""
+    monkeypatch.setenv("MMACTION_LITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MMACTION_LITE_OFFLINE", "1")
+
+
+@pytest.fixture
+def weights(tiny, tmp_path):
+    """A weights file of a thin network that was trained with a recipe of the package."""
+    recipe = get_recipe(MOTIONS)
+    card = ModelCard.of(recipe, ("down", "up"))
+    card = replace(card, arguments=card.arguments | {"width": 12})
+    torch.manual_seed(0)
+    save_weights(tmp_path / "first.safetensors", tsm_r10(num_classes=2, width=12).state_dict(), card)
+    return str(tmp_path / "first.safetensors")
+
+
+def chosen(tiny, out, **options) -> tuple[Choice, str]:
+    lines = []
+    arguments = {"init_from": None, "device": "cpu", "report": lines.append}
+    return choose_training(tiny, out, **arguments | options), "\n".join(lines)
+
+
+def test_without_weights_a_small_network_is_trained_from_nothing(tiny, tmp_path):
+    choice, printed = chosen(tiny, tmp_path / "run")
+    assert choice == Choice("from nothing", MOTIONS, None, ("batch_size=4", "optimizer.lr=0.004"))
+    assert (
+        "found 12 training clips, 2 classes with 6 clips each (median), 16 frames of short side 48" in printed
+    )
+    assert "no public weights on disk, and downloads are forbidden" in printed
+    assert f"chosen: from nothing with {MOTIONS}, because there are no trained weights" in printed
+    command = (
+        f"mmaction-lite train {MOTIONS} --set batch_size=4 --set optimizer.lr=0.004 --data {tiny} --out "
+    )
+    assert command + str(tmp_path / "run") in printed
+    assert read_choice(tmp_path / "run") == choice
+
+
+def test_given_weights_are_fine_tuned_with_their_recipe(tiny, tmp_path, weights):
+    choice, printed = chosen(tiny, tmp_path / "run", init_from=weights)
+    assert choice == Choice("fine-tune", MOTIONS, weights, ("model.width=12",))
+    assert "--finetune --init-from" in printed
+    assert shlex.join(choice.options) in printed
+
+
+def test_a_method_that_is_asked_for_is_taken(tiny, tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(automatic, "CORE_SPEED", 1.0)  # multiply-adds per second
+    choice, printed = chosen(tiny, tmp_path / "run", init_from=weights)
+    assert choice.method == "probe"
+    assert "--probe" in choice.options
+    choice, printed = chosen(tiny, tmp_path / "other", init_from=weights, method="fine-tune")
+    assert choice.method == "fine-tune"
+    assert "because you asked for it; the rules choose probe, because fine-tuning would take" in printed
+
+
+def test_public_weights_on_disk_are_taken_and_downloads_are_announced(tiny, tmp_path, monkeypatch):
+    default = entry_for("kinetics400", get_recipe(automatic.PRETRAINED))
+    monkeypatch.delenv("MMACTION_LITE_OFFLINE")
+    choice, printed = chosen(tiny, tmp_path / "a")
+    assert choice.init_from == default.name
+    assert f"downloads {default.name} ({default.license}) from {default.url}" in printed
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setenv("MMACTION_LITE_OFFLINE", "1")
+    other = find_entry("slowfast_r50_8x8_kinetics400_rgb@pytorchvideo")
+    for entry in (other, default):
+        converted_path(entry).parent.mkdir(parents=True, exist_ok=True)
+        converted_path(entry).touch()
+        choice, printed = chosen(tiny, tmp_path / entry.name)
+        assert choice.init_from == entry.name
+        assert f"public weights on disk: {entry.name}" in printed
+
+
+def test_long_clips_are_noted(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(automatic, "LONG_CLIP", 15)
+    assert "note: clips have 16 frames; a network sees a few" in chosen(tiny, tmp_path / "run")[1]
+
+
+def test_adapters_of_a_transformer_need_no_layer_decay(tiny):
+    samples = read_training_split(tiny)
+    assert automatic._settings("lora", get_recipe(MOTIONS), samples)[0] == "lora.rank=8"
+
+
+def test_nothing_is_written_into_a_foreign_folder_or_by_several_processes(tiny, tmp_path, monkeypatch):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "choice.json").write_text("{}")
+    with pytest.raises(
+        UserError, match=r"notes: is already used, and not by a run: it contains choice\.json"
+    ):
+        chosen(tiny, tmp_path / "notes")
+    with pytest.raises(UserError, match=r"run: has no choice\.json; expected the recipe of the run"):
+        read_choice(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "choice.json").write_text(json.dumps({"method": 1}))
+    with pytest.raises(UserError, match=r"choice\.json: .*pass the recipe of the run as the first argument"):
+        read_choice(tmp_path / "run")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="train without a recipe chooses for one process; expected a recipe"):
+        chosen(tiny, tmp_path / "other")
