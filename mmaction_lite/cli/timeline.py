@@ -19,6 +19,17 @@ from mmaction_lite.cli.options import (
     start,
     warn,
 )
+from mmaction_lite.cli.segment_rule import (
+    Background,
+    Enter,
+    Leave,
+    Merge,
+    MinLength,
+    Smooth,
+    Switch,
+    Threshold,
+    rule_of,
+)
 from mmaction_lite.errors import Interrupted, UserError, VideoError, nearest, printable
 from mmaction_lite.files import FolderLock, check_output_folder, check_unchanged, rewriting, write_atomically
 
@@ -26,7 +37,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mmaction_lite.data.sources.source import Source
-    from mmaction_lite.inference.segments import Segment, SegmentRule, WindowScores
+    from mmaction_lite.data.views.protocol import Protocol
+    from mmaction_lite.inference.segments import Rule, Segment, WindowScores
     from mmaction_lite.inference.windows import Windows
 
 # Files of one video, and files of all videos together.
@@ -56,16 +68,18 @@ def timeline(
         typer.Option(help="Window length in seconds [default: one clip; 2.5 for TSN and TSM]."),
     ] = None,
     stride: Annotated[float, typer.Option(help="Distance between windows in seconds.")] = 0.5,
-    smooth: Annotated[float, typer.Option(help="Moving average over the scores, in seconds.")] = 1.0,
-    enter: Annotated[float, typer.Option(help="A segment begins at this score.")] = 0.5,
-    leave: Annotated[float, typer.Option(help="A segment ends below this score.")] = 0.3,
-    background: Annotated[
-        list[str] | None, typer.Option(help="Class without segments, such as 'nothing'; repeatable.")
+    crops: Annotated[
+        str | None,
+        typer.Option(help="Crops of a window: center, three or ten [default: those of the test protocol]."),
     ] = None,
-    min_length: Annotated[float, typer.Option(help="Leave out shorter segments, in seconds.")] = 0.0,
-    merge: Annotated[
-        float, typer.Option(help="Merge segments of a class across gaps up to this length, in seconds.")
-    ] = 0.0,
+    switch: Switch = None,
+    threshold: Threshold = None,
+    enter: Enter = None,
+    leave: Leave = None,
+    smooth: Smooth = None,
+    background: Background = None,
+    min_length: MinLength = 0.0,
+    merge: Merge = 0.0,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second of folders of frames, which have no times.")
     ] = None,
@@ -77,42 +91,34 @@ def timeline(
     """Find the segments of actions in long videos."""
     from mmaction_lite.data.tools.find import find_clips
     from mmaction_lite.inference.predict import load_for_inference
-    from mmaction_lite.inference.segments import SegmentRule
+    from mmaction_lite.inference.segments import check_background
     from mmaction_lite.inference.windows import Windows
     from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.weights.card import card_of
+    from mmaction_lite.weights.card import card_of, check_cost
 
     if fps is not None and not 0 < fps < 1000:
         raise UserError(f"--fps {fps}: expected a number above 0 and below 1000")
     windows = Windows(seconds=window, stride=stride)
-    rule = SegmentRule(
-        smooth=smooth,
-        enter=enter,
-        leave=leave,
+    rule = rule_of(
+        {"switch": switch, "threshold": threshold},
+        {"enter": enter, "leave": leave, "smooth": smooth},
         background=tuple(background or ()),
         min_length=min_length,
         merge=merge,
     )
     chosen = _formats(formats)
     clips = find_clips(videos)
+    results = Results(out, chosen if out else [], clips)
     with ExitStack() as stack:
-        results = Results(out, chosen if out else [], clips)
         if out is not None:
             stack.enter_context(_claimed(out, clips, results.files))
         model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(start(device)).eval()
-        rule.check_classes(card_of(model).classes)
+        card = card_of(model)
+        check_background(rule, card.classes)
+        protocol = card.test.with_views(crop=crops)
+        check_cost(protocol, "chosen")
         stack.callback(results.write_shared)
-        job = Job(model, windows, rule, fps, out)
-        for clip, name in zip(clips, results.names, strict=True):
-            try:
-                scores, segments = job.run(clip, name)
-            except VideoError as error:  # continue with the other videos
-                warn(str(error))
-                results.rows.append({"video": str(clip), "error": str(error)})
-                continue
-            results.add(clip, name, scores, segments, str(rule))
-            if not as_json:
-                _show(clip, segments, results.line, is_brief=out is not None)
+        _run_all(Job(model, protocol, windows, rule, fps=fps, out=out), clips, results, is_quiet=as_json)
     if as_json:
         print_json({"videos": results.rows})
     elif results.line:
@@ -121,11 +127,26 @@ def timeline(
         raise typer.Exit(2)
 
 
+def _run_all(job: "Job", clips: list[Path], results: "Results", *, is_quiet: bool) -> None:
+    """Find the segments of all videos; a video that cannot be read is one line."""
+    for clip, name in zip(clips, results.names, strict=True):
+        try:
+            scores, segments = job.run(clip, name)
+        except VideoError as error:  # continue with the other videos
+            warn(str(error))
+            results.rows.append({"video": str(clip), "error": str(error)})
+            continue
+        results.add(clip, name, scores, segments, str(job.rule))
+        if not is_quiet:
+            _show(clip, segments, results.line, is_brief=job.out is not None)
+
+
 class Job:
-    """What is done with every video.
+    """Score the windows of videos, and find the segments.
 
     Args:
         model: the model.
+        protocol: views of a window.
         windows: length and stride of the windows.
         rule: how segments are made.
         fps: frames per second of folders of frames.
@@ -133,11 +154,19 @@ class Job:
     """
 
     def __init__(
-        self, model: "nn.Module", windows: "Windows", rule: "SegmentRule", fps: float | None, out: Path | None
+        self,
+        model: "nn.Module",
+        protocol: "Protocol",
+        windows: "Windows",
+        rule: "Rule",
+        *,
+        fps: float | None,
+        out: Path | None,
     ) -> None:
         from mmaction_lite.inference.window_store import identity_of_model
 
-        self.model, self.windows, self.rule, self.fps, self.out = model, windows, rule, fps, out
+        self.model, self.protocol, self.windows, self.rule = model, protocol, windows, rule
+        self.fps, self.out = fps, out
         self.identity = identity_of_model(model) if out else ""
 
     def run(self, clip: Path, name: str) -> "tuple[WindowScores, list[Segment]]":
@@ -163,6 +192,7 @@ class Job:
                         self.model,
                         source,
                         self.windows,
+                        protocol=self.protocol,
                         store=store,
                         progress=lambda done, total: bar.update(task, completed=done, total=total),
                     )
@@ -179,10 +209,9 @@ class Job:
         if self.out is None:
             return None
         from mmaction_lite.inference.window_store import WindowStore, identity_of_video
-        from mmaction_lite.weights.card import card_of
 
         store = WindowStore(self.out / f"{name}.windows.jsonl")
-        plan = self.windows.plan(card_of(self.model).test, source.fps)
+        plan = self.windows.plan(self.protocol, source.fps)
         store.open(self.identity, plan, identity_of_video(source, clip))
         if store.note:
             warn(f"note: {store.note}")

@@ -1,4 +1,4 @@
-"""Segments of actions from the scores of sliding windows: smoothing, hysteresis, borders, merging.
+"""Segments of actions from the scores of sliding windows: the best path, or hysteresis; borders, merging.
 
 A window decides about the time around its center. The decisions of neighbouring windows differ at a border,
 which lies midway between their centers:
@@ -11,6 +11,7 @@ The border in frames is the first frame presented at this time or later. The fir
 for its beginning too, and the last one for its end.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,11 +22,13 @@ import numpy as np
 
 from mmaction_lite.data.sources.video import EARLY_SECONDS
 from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.inference.segment_path import best_paths
 from mmaction_lite.inference.windows import WindowPlan
 from mmaction_lite.settings import NonNegativeFloat, Probability, check_fields
 from mmaction_lite.tasks.task import Task
 
-COLUMNS = 64  # classes that are smoothed at once; bounds the memory
+COLUMNS = 64  # classes that are smoothed, or labels whose paths are found, at once; bounds the memory
+LEAST_SCORE = 0.02  # lower scores count as this one, so that a single window cannot decide about a segment
 
 
 class Segment(NamedTuple):
@@ -49,8 +52,42 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PathRule:
+    """Make segments by the most probable sequence of classes, in which every change of class has a cost.
+
+    Every window has a class; see `best_paths`. If a clip may have several classes, each of them is present or
+    absent.
+
+    Args:
+        switch: cost of a change of class in seconds. A change is worth its cost if the other class is e ≈ 2.7
+            times as probable for this time, or twice as probable for 1.4 times this time.
+        threshold: segments with a lower mean score are left out.
+        background: see `SegmentRule`.
+        min_length: segments that are shorter, in seconds, do not occur. The path takes this into account.
+        merge: see `SegmentRule`.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    switch: NonNegativeFloat = 1.5
+    threshold: Probability = 0.3
+    background: tuple[str, ...] = ()
+    min_length: NonNegativeFloat = 0.0
+    merge: NonNegativeFloat = 0.0
+
+    def __post_init__(self):
+        check_fields(self)
+
+    def __str__(self) -> str:
+        """Return the rule as a line to print and store with the segments."""
+        parts = [f"best path, switch {self.switch:g} s", f"threshold {self.threshold:g}"]
+        return "; ".join(parts + _describe_common(self))
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentRule:
-    """How segments are made from the scores of windows.
+    """Make segments by two thresholds for the scores of windows.
 
     Args:
         smooth: length of the centered moving average over the scores in seconds; 0: no smoothing.
@@ -81,23 +118,31 @@ class SegmentRule:
                 "as high as enter"
             )
 
-    def check_classes(self, classes: Sequence[str]) -> None:
-        """Check that the background classes are among the class names.
-
-        Raises:
-            UserError: a class is not.
-        """
-        for name in self.background:
-            if name not in classes:
-                raise UserError(f"background {name!r}: is not a class; {nearest(name, classes)}")
-
     def __str__(self) -> str:
         """Return the rule as a line to print and store with the segments."""
         parts = [f"smoothed over {self.smooth:g} s", f"enter {self.enter:g}, leave {self.leave:g}"]
-        parts += [f"background {', '.join(self.background)}"] if self.background else []
-        parts += [f"at least {self.min_length:g} s"] if self.min_length else []
-        parts += [f"gaps up to {self.merge:g} s merged"] if self.merge else []
-        return "; ".join(parts)
+        return "; ".join(parts + _describe_common(self))
+
+
+Rule = PathRule | SegmentRule
+
+
+def _describe_common(rule: Rule) -> list[str]:
+    """Return the settings that both rules have, if they are not the default."""
+    parts = [f"background {', '.join(rule.background)}"] if rule.background else []
+    parts += [f"at least {rule.min_length:g} s"] if rule.min_length else []
+    return parts + ([f"gaps up to {rule.merge:g} s merged"] if rule.merge else [])
+
+
+def check_background(rule: Rule, classes: Sequence[str]) -> None:
+    """Check that the background classes of a rule are among the class names.
+
+    Raises:
+        UserError: a class is not.
+    """
+    for name in rule.background:
+        if name not in classes:
+            raise UserError(f"background {name!r}: is not a class; {nearest(name, classes)}")
 
 
 @dataclass(kw_only=True)
@@ -136,7 +181,7 @@ class WindowScores:
         return (starts + np.minimum(starts + self.plan.seconds, self.duration)) / 2
 
 
-def find_segments(windows: WindowScores, rule: SegmentRule) -> list[Segment]:
+def find_segments(windows: WindowScores, rule: Rule) -> list[Segment]:
     """Return the segments of a video in order of their start.
 
     Each group of classes of the task has one class at a time (`Task.exclusive_groups`); segments of different
@@ -146,17 +191,63 @@ def find_segments(windows: WindowScores, rule: SegmentRule) -> list[Segment]:
     Raises:
         UserError: a background class of the rule does not exist.
     """
-    rule.check_classes(windows.classes)
+    check_background(rule, windows.classes)
     if not len(windows.numbers):
         return []
-    is_background = np.array([name in rule.background for name in windows.classes])
-    smoothed = _smoothed(windows, rule)
     found = []
-    for group in windows.task.exclusive_groups(len(windows.classes)):
-        decisions = _decide(smoothed[:, group], is_background[group], rule, windows.numbers)
+    for group, decisions in _decisions(windows, rule):
         runs = _merged(list(_runs(decisions, windows.numbers)), windows, rule)
         found += [_segment(run, group.start, windows) for run in runs]
+    if isinstance(rule, PathRule):
+        found = [segment for segment in found if segment.score >= rule.threshold]
     return sorted(found, key=lambda segment: (segment.start_seconds, segment.label))
+
+
+def _decisions(windows: WindowScores, rule: Rule) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield each group of classes with the class of every window in it, int64 (n,); -1: none."""
+    is_background = np.array([name in rule.background for name in windows.classes])
+    groups = windows.task.exclusive_groups(len(windows.classes))
+    if isinstance(rule, SegmentRule):
+        smoothed = _smoothed(windows, rule)
+        for group in groups:
+            yield group, _decide(smoothed[:, group], is_background[group], rule, windows.numbers)
+    elif all(group.stop - group.start == 1 for group in groups):  # several labels
+        for first in range(0, len(groups), COLUMNS):
+            some = groups[first : first + COLUMNS]
+            scores = windows.scores[:, some[0].start : some[-1].stop]
+            paths = _paths(windows, np.stack([scores, 1 - scores], 2), rule, has_none=True)
+            paths[:, is_background[some[0].start : some[-1].stop]] = -1
+            yield from zip(some, paths.T, strict=True)
+    else:
+        for group in groups:
+            background = is_background[group]
+            scores = windows.scores[:, group]
+            if background.any():
+                none = scores[:, background].sum(1, keepdims=True)
+                scores = np.concatenate([scores[:, ~background], none], 1)
+            path = _paths(windows, scores[:, None], rule, has_none=bool(background.any()))[:, 0]
+            yield group, np.append(np.flatnonzero(~background), -1)[path]
+
+
+def _paths(windows: WindowScores, scores: np.ndarray, rule: PathRule, *, has_none: bool) -> np.ndarray:
+    """Return the state of every window on the best paths, int64 (n, G); -1: the last state, if it is "none".
+
+    Args:
+        windows: the windows.
+        scores: probabilities of the states, float32 (n, G, S).
+        rule: the costs.
+        has_none: whether the last state means that nothing happens. It has no minimum length.
+    """
+    stride = windows.plan.stride
+    min_windows = np.full(scores.shape[2], max(1, math.ceil(rule.min_length / stride - 1e-6)))
+    if has_none:
+        min_windows[-1] = 1
+    evidence = np.log(np.clip(np.nan_to_num(scores), LEAST_SCORE, 1)) * np.float32(stride)
+    runs = _consecutive(windows.numbers)
+    states = np.concatenate([best_paths(evidence[run], rule.switch, min_windows) for run in runs])
+    if has_none:
+        states[states == scores.shape[2] - 1] = -1
+    return states
 
 
 def _smoothed(windows: WindowScores, rule: SegmentRule) -> np.ndarray:
@@ -232,7 +323,7 @@ def _runs(decisions: np.ndarray, numbers: np.ndarray) -> Iterator[_Run]:
             yield _Run(int(decisions[first]), first, after)
 
 
-def _merged(runs: list[_Run], windows: WindowScores, rule: SegmentRule) -> list[_Run]:
+def _merged(runs: list[_Run], windows: WindowScores, rule: Rule) -> list[_Run]:
     """Merge runs of a class across short gaps, and leave out short runs."""
     joined: list[_Run] = []
     for run in runs:

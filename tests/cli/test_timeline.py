@@ -2,15 +2,22 @@
 
 import csv
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmaction_lite.cli import timeline
 from mmaction_lite.cli.timeline import FORMATS, output_names
 from mmaction_lite.inference import long_video
 from tests.conftest import brightening, write_video
+from tests.data.mutants import mutant, write_bases
+
+# Damaged videos of the slow test; 2,000 take about five minutes.
+MUTANTS = int(os.environ.get("MMACTION_LITE_MUTANTS", "60"))
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -176,3 +183,55 @@ def test_files_of_the_user_are_not_overwritten(run, trained, long, tmp_path):
 def test_videos_of_one_name_have_different_files():
     clips = [Path("a/x.mp4"), Path("b/x.avi"), Path("c/y.mp4"), Path("d/x.mp4")]
     assert output_names(clips) == ["x", "x-2", "y", "x-3"]
+
+
+def test_the_best_path_is_the_default_and_crops_change_the_protocol(run, trained, long):
+    common = ("timeline", trained, long, "--json", "--stride", "0.5")
+    code, output, _ = run(*common, "--crops", "three", "--min-length", "0.5")
+    assert code == 0
+    three = json.loads(output)["videos"][0]
+    assert "1 clip × 3 crops (ThreeCrop" in three["protocol"]
+    assert three["protocol"].endswith("; best path, switch 1.5 s; threshold 0.3; at least 0.5 s")
+    code, output, error = run(*common, "--crops", "4")
+    assert (code, error) == (2, "error: crops is '4'; expected center, three or ten (or 1, 3, 10)\n")
+    code, output, error = run(*common, "--switch", "1", "--smooth", "1")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "--switch and --smooth are given; --switch and --threshold belong to the best path" in error
+
+
+@pytest.mark.slow
+def test_damaged_videos_give_rows_or_one_line(run, trained, tmp_path, monkeypatch):
+    folder = tmp_path / "mutants"
+    bases, seconds, num_found = write_bases(folder / "bases"), [], 0
+    work = timeline.Job.run
+
+    def timed(*arguments):
+        start = time.monotonic()
+        try:
+            return work(*arguments)
+        finally:
+            seconds.append(time.monotonic() - start)
+
+    monkeypatch.setattr(timeline.Job, "run", timed)
+    for first in range(0, MUTANTS, 20):
+        paths = []
+        for number in range(first, min(first + 20, MUTANTS)):
+            name, content = mutant(number, bases)
+            paths.append(folder / name)
+            paths[-1].write_bytes(content)
+        options = ("--window", "0.3", "--stride", "0.1", "--out", folder / f"out{first}", "--json")
+        code, output, error = run("timeline", trained, *paths, *options)
+        assert "Traceback" not in error
+        rows = json.loads(output)["videos"]
+        assert [row["video"] for row in rows] == list(map(str, paths))
+        assert code == (2 if any("error" in row for row in rows) else 0)
+        for row in rows:
+            message = row.get("error", row["video"])
+            assert message.startswith(row["video"]), message
+            assert message.isprintable()
+        num_found += sum("segments" in row for row in rows)
+        for path in paths:
+            path.unlink()
+    print(f"{MUTANTS} mutants: {num_found} have windows; the slowest took {max(seconds):.1f} s")
+    assert max(seconds) < 10
+    assert MUTANTS / 4 < num_found < MUTANTS

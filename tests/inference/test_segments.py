@@ -1,5 +1,7 @@
 """Segments follow the documented rules for borders, hysteresis, merging and missing windows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.data.views.samplers import SegmentFrames
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
-from mmaction_lite.inference.segments import Segment, SegmentRule, WindowScores, find_segments
+from mmaction_lite.inference.segments import PathRule, Segment, SegmentRule, WindowScores, find_segments
 from mmaction_lite.inference.windows import Windows
 from mmaction_lite.tasks.multi_label import MultiLabel
 from mmaction_lite.tasks.single_label import SingleLabel
@@ -123,3 +125,48 @@ def test_a_video_shorter_than_a_window_has_one_segment():
 def test_leave_above_enter_is_refused():
     with pytest.raises(UserError, match="expected leave at most as high as enter"):
         SegmentRule(enter=0.3, leave=0.5)
+
+
+def test_the_best_path_leaves_out_short_changes_and_keeps_long_ones():
+    rows = scores_of([1, 1, 2, 1, 1, 2, 2, 2])
+    assert bounds(find_segments(scored(rows), PathRule(switch=1.5))) == [
+        ("run", 0.0, 5.5),
+        ("jump", 5.5, 9.0),
+    ]
+    assert len(find_segments(scored(rows), PathRule(switch=0.0))) == 4
+    assert str(PathRule(min_length=1.5)) == "best path, switch 1.5 s; threshold 0.3; at least 1.5 s"
+
+
+def test_the_best_path_respects_background_threshold_and_minimum_length():
+    rows = scores_of([0, 0, 1, 1, 2, 0, 0])
+    rule = PathRule(switch=0.1, background=("none",))
+    assert bounds(find_segments(scored(rows), rule)) == [("run", 2.5, 4.5), ("jump", 4.5, 5.5)]
+    assert find_segments(scored(rows), replace(rule, threshold=0.9)) == []
+    longer = replace(rule, min_length=2.0)
+    assert bounds(find_segments(scored(rows), longer)) == [("run", 2.5, 4.5)]
+    with pytest.raises(UserError, match="background 'nothing': is not a class"):
+        find_segments(scored(rows), PathRule(background=("nothing",)))
+
+
+@pytest.mark.parametrize("size", [3, 150])
+def test_the_best_path_finds_each_of_several_labels_alone(size):
+    classes = tuple(f"label{k}" for k in range(size))
+    rows = np.zeros((6, size))
+    rows[:, 0], rows[2:5, size - 1] = 0.9, 0.8
+    found = find_segments(scored(rows, task=MultiLabel(), classes=classes), PathRule())
+    assert bounds(found) == [("label0", 0.0, 7.0), (classes[-1], 2.5, 5.5)]
+
+
+def test_the_best_path_of_verbs_and_nouns_and_of_missing_windows():
+    task = VerbNoun(num_verbs=2)
+    rows = [[0.9, 0.1, 0.2, 0.8]] * 3 + [[0.9, 0.1, 0.8, 0.2]] * 3
+    found = find_segments(scored(rows, task=task, classes=("cut", "wash", "pan", "cup")), PathRule())
+    assert bounds(found) == [("cup", 0.0, 3.5), ("cut", 0.0, 7.0), ("pan", 3.5, 7.0)]
+    gap = find_segments(scored(scores_of([1, 1, 1]), numbers=[0, 1, 5]), PathRule())
+    assert bounds(gap) == [("run", 0.0, 2.5), ("run", 5.5, 7.0)]
+
+
+def test_scores_that_are_not_numbers_have_no_segments():
+    rows = np.array(scores_of([1, 1, 1, 1]))
+    rows[1] = np.nan
+    assert find_segments(scored(rows), PathRule()) == []

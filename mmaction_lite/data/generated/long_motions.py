@@ -18,6 +18,7 @@ BACKGROUND = "background"
 MARGIN = 2  # frames by which the share of an action in a training window differs from one half
 DIFFERENT_CLIPS = 80  # actions; and a quarter as many still scenes
 STILL_FRAMES = (50, 75, 100, 150)
+FIRST_STILLS = {"test": 0, "val": 100, "train": 200}  # numbers of the still scenes of each split
 
 
 class Action(NamedTuple):
@@ -43,17 +44,18 @@ class _Part(NamedTuple):
     label: str | None
 
 
-def generate_long(path: Path, seconds: float, seed: int = 0) -> list[Action]:
+def generate_long(path: Path, seconds: float, seed: int = 0, split: str = "test") -> list[Action]:
     """Write a video of H.264 in MP4 or Matroska, 128x96 pixels, 25 fps.
 
-    The actions are clips of the test split of `motions`, 2.56 s long, drawn at random. A still scene under
-    the same moving camera, 2 to 6 s long, precedes each of them and ends the
-    video.
+    The actions are clips of a split of `motions`, 2.56 s long, drawn at random. A still scene under the same
+    moving camera, 2 to 6 s long, precedes each of them and ends the video. Different splits have different
+    still scenes.
 
     Args:
         path: the file to write.
         seconds: the video ends with the first still scene that reaches this time.
-        seed: of the order of the clips.
+        seed: of the choice and the order of the clips.
+        split: of the actions: "train", "val" or "test".
 
     Returns:
         The actions, in order.
@@ -64,11 +66,12 @@ def generate_long(path: Path, seconds: float, seed: int = 0) -> list[Action]:
     if path.exists():
         raise UserError(f"{path}: exists; expected a new file")
     rng = np.random.default_rng(seed)
-    numbers = list(motions.SPLITS["test"])
+    numbers = list(motions.SPLITS[split])
+    first_still = FIRST_STILLS[split]
     count = min(DIFFERENT_CLIPS, max(1, int(seconds / 6) + 1))
     actions = {n: _encode(motions.render(n), motions.CLASSES[n % 10]) for n in _choose(rng, numbers, count)}
     stills = [
-        _encode(still_scene(number, STILL_FRAMES[number % len(STILL_FRAMES)]), None)
+        _encode(still_scene(first_still + number, STILL_FRAMES[number % len(STILL_FRAMES)]), None)
         for number in range(max(2, count // 4))
     ]
     found, place = [], 0
