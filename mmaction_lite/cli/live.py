@@ -20,6 +20,34 @@ if TYPE_CHECKING:
     from mmaction_lite.inference.live import Answer
 
 
+# Options of the source.
+Speed = Annotated[
+    float,
+    typer.Option(
+        min=0, help="Speed of a file, relative to real time; 0: as fast as possible, without drops."
+    ),
+]
+Loop = Annotated[bool, typer.Option("--loop", help="Start a file again at its end.")]
+Retries = Annotated[int, typer.Option(min=0, help="Attempts to connect again after a loss.")]
+Timeout = Annotated[
+    float, typer.Option(min=0.1, help="Time limit for a connection and for the next frame, in seconds.")
+]
+Queue = Annotated[
+    int, typer.Option(min=1, help="Frames that wait for the model at most; then the oldest is dropped.")
+]
+MaxGap = Annotated[float, typer.Option(min=0, help="Windows begin again after a longer gap, in seconds.")]
+Fps = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Frame rate of a camera, or of a stream that states none."),
+]
+FrameSize = Annotated[
+    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Frame size of a camera, as in 1280x720.")
+]
+Udp = Annotated[
+    bool, typer.Option("--udp", help="RTSP over UDP: less delay, but lost packets damage frames.")
+]
+
+
 def live(
     weights: Weights,
     source: Annotated[
@@ -54,33 +82,15 @@ def live(
     jsonl: Annotated[
         Path | None, typer.Option(help="New file to write, with one JSON object per answer and line.")
     ] = None,
-    speed: Annotated[
-        float,
-        typer.Option(
-            min=0, help="Speed of a file, relative to real time; 0: as fast as possible, without drops."
-        ),
-    ] = 1.0,
-    loop: Annotated[bool, typer.Option("--loop", help="Start a file again at its end.")] = False,
-    retries: Annotated[int, typer.Option(min=0, help="Attempts to connect again after a loss.")] = 10,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Time limit for a connection and for the next frame, in seconds.")
-    ] = 10.0,
-    queue: Annotated[
-        int, typer.Option(min=1, help="Frames that wait for the model at most; then the oldest is dropped.")
-    ] = 64,
-    max_gap: Annotated[
-        float, typer.Option(min=0, help="Windows begin again after a longer gap, in seconds.")
-    ] = 0.5,
-    fps: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Frame rate of a camera, or of a stream that states none."),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Frame size of a camera, as in 1280x720.")
-    ] = None,
-    udp: Annotated[
-        bool, typer.Option("--udp", help="RTSP over UDP: less delay, but lost packets damage frames.")
-    ] = False,
+    speed: Speed = 1.0,
+    loop: Loop = False,
+    retries: Retries = 10,
+    timeout: Timeout = 10.0,
+    queue: Queue = 64,
+    max_gap: MaxGap = 0.5,
+    fps: Fps = None,
+    size: FrameSize = None,
+    udp: Udp = False,
     recipe: OwnRecipe = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -137,7 +147,8 @@ def live(
         try:
             _write(rows, summary, file, as_json)
         finally:
-            if capture.counts.frames:
+            # An error before the first answer, such as of the model, is one line.
+            if capture.counts.frames and (summary.answers or not isinstance(sys.exception(), UserError)):
                 warn(f"{capture.name}: {summary.describe(capture.counts)}")
 
 

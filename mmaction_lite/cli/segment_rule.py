@@ -1,5 +1,6 @@
 """Options of `timeline` that say how scores become segments."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,7 +37,9 @@ Merge = Annotated[
 ]
 
 
-def rule_of(path: dict[str, float | None], thresholds: dict[str, float | None], **common: Any) -> "Rule":
+def rule_of(
+    path: Mapping[str, float | None], thresholds: Mapping[str, float | None], **common: Any
+) -> "Rule":
     """Return the rule of segments: thresholds if one of their options is given, otherwise the best path.
 
     Args:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from mmaction_lite.data.sources.sequential import frame_times
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError, VideoError, printable
-from mmaction_lite.inference.windows import Windows, read_windows
+from mmaction_lite.inference.windows import Window, Windows, read_windows
 
 PART_BYTES = 64 << 20
 
@@ -110,8 +111,13 @@ def plan_parts(reading: Reading, videos: Iterable[int], workers: WorkerSettings 
 
 
 def read_parts(reading: Reading, parts: list[Part], workers: WorkerSettings = IN_PROCESS) -> Iterable[Read]:
-    """Yield the clips of the parts in order; for hanging videos see `FaultTolerantLoader`."""
-    return run_tasks(_Reader(reading, parts), list(range(len(parts))), workers)
+    """Yield the clips of the parts in order; for hanging videos see `FaultTolerantLoader`.
+
+    One process decodes every frame of a video once. Several processes share the parts of a video, and decode
+    the frames that windows of two parts contain, and those from the keyframe before a part, once for each.
+    """
+    reader = _Reader(reading, parts, is_alone=workers.num_workers in (0, 1))
+    return run_tasks(reader, list(range(len(parts))), workers)
 
 
 @dataclass
@@ -142,20 +148,72 @@ class _Planner:
         return [Part(number, 0, reason=self.reading.reason(number, reason))]
 
 
+class _WindowReader:
+    """Reads the windows of a video, part after part, and decodes every frame once.
+
+    Args:
+        stack: closes the video; it is closed with the reader.
+        source: the video.
+        reading: what is read.
+        first_window: number of the first window.
+        end_window: number after the last window; None: to the end of the video.
+    """
+
+    def __init__(
+        self, stack: ExitStack, source: Source, reading: Reading, first_window: int, end_window: int | None
+    ) -> None:
+        assert reading.windows is not None
+        self._problem = ""
+        plan = reading.windows.plan(reading.protocol, source.fps)
+        self._windows = read_windows(
+            source, plan, first_number=first_window, end_number=end_window, on_fault=self._report
+        )
+        self._next: Window | None = None  # read, but of a later part
+        self.close = stack.close
+
+    def _report(self, error: VideoError, first: int, end: int) -> None:
+        self._problem = self._problem or f"frames {first} to {end - 1} cannot be read: {error}"
+
+    def read(self, part: Part) -> tuple[list[Window], str]:
+        """Return the windows of a part, and why some of them cannot be read."""
+        found: list[Window] = []
+        while self._next is not None or len(found) < part.num_rows:
+            window = self._next or next(self._windows, None)
+            self._next = None
+            if window is None or window.number >= part.end_window:
+                self._next = window
+                break
+            found.append(window)
+        if len(found) == part.num_rows:
+            return found, ""
+        # A decoder that skips damaged frames raises no error.
+        return found, self._problem or "frames are damaged"
+
+
 @dataclass
 class _Reader:
-    """Reads the clips of parts; runs in the workers."""
+    """Reads the clips of parts; runs in the workers.
+
+    Args:
+        reading: what is read.
+        parts: all parts.
+        is_alone: whether it gets all parts in order. It then keeps a video open from one part to the next.
+    """
 
     reading: Reading
     parts: list[Part]
+    is_alone: bool
+    _open: tuple[int, _WindowReader] | None = field(default=None, init=False)  # number of the next part
 
     def __call__(self, number: int) -> Read:
         part = self.parts[number]
         if part.reason:
             return Read(part, None, None, part.reason)
         try:
+            if self.reading.windows is not None:
+                return self._windows(number, part)
             with self.reading.open_video(part.video) as source:
-                return self._windows(source, part) if self.reading.windows else self._whole(source, part)
+                return self._whole(source, part)
         except UserError as error:
             return self.failed(number, str(error))
 
@@ -173,33 +231,41 @@ class _Reader:
             first, end = indices.min(1).repeat(crops), indices.max(1).repeat(crops) + 1
         return Read(part, clips, _spans(source, first, end))
 
-    def _windows(self, source: Source, part: Part) -> Read:
-        assert self.reading.windows is not None
-        plan = self.reading.windows.plan(self.reading.protocol, source.fps)
-        problems: list[str] = []
-
-        def report(error: VideoError, first: int, end: int) -> None:
-            problems.append(f"frames {first} to {end - 1} cannot be read: {error}")
-
-        found = list(
-            read_windows(
-                source,
-                plan,
-                first_number=part.first_window,
-                end_number=part.end_window,
-                on_fault=report,
-            )
-        )
-        # A decoder that skips damaged frames raises no error.
-        problem = problems[0] if problems else "frames are damaged" if len(found) < part.num_rows else ""
+    def _windows(self, number: int, part: Part) -> Read:
+        reader = self._reader_of(number, part)
+        try:
+            found, problem = reader.read(part)
+        except BaseException:
+            self._close()
+            raise
+        self._open = (number + 1, reader)
+        if part.is_last or not self.is_alone:
+            self._close()
         if not found:
-            return self.failed(self.parts.index(part), problem)
+            return self.failed(number, problem)
         columns = zip(
             *[(w.start_seconds, w.end_seconds, w.first_frame, w.end_frame) for w in found], strict=True
         )
         start_seconds, end_seconds, first, end = map(np.array, columns)
         clips = torch.from_numpy(np.stack([window.clips for window in found]))
         return Read(part, clips, Spans(start_seconds, end_seconds, first, end), problem)
+
+    def _reader_of(self, number: int, part: Part) -> _WindowReader:
+        """Return the reader of the part before, if it continues there, or a new one."""
+        if self._open is not None and self._open[0] == number:
+            return self._open[1]
+        self._close()
+        with ExitStack() as stack:
+            source = stack.enter_context(self.reading.open_video(part.video))
+            end = None if self.is_alone else part.end_window
+            reader = _WindowReader(stack.pop_all(), source, self.reading, part.first_window, end)
+            self._open = (number, reader)
+        return reader
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
 
 
 def _spans(source: Source, first: np.ndarray, end: np.ndarray) -> Spans:

@@ -25,6 +25,7 @@ from mmaction_lite.models.mobilenet import MobileNetV2
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
 from mmaction_lite.models.slowfast import SlowFast
+from mmaction_lite.weights.exported import check_has_layers
 
 FEWEST_CELLS = 7  # on the shorter side of the map of a layer that is chosen by default, as of 224 pixels
 
@@ -140,6 +141,10 @@ def check_differentiable(model: nn.Module) -> None:
     Raises:
         UserError: the model is optimized or quantized for inference, or is not a network of PyTorch.
     """
+    check_has_layers(
+        model,
+        "Grad-CAM needs those of the network. Pass the weights that were exported, or --method occlusion",
+    )
     if is_optimized(model):
         raise UserError(
             "the model is optimized for inference, and its kernels have no gradients; pass the model that "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmaction_lite.errors import UserError, nearest, printable
 from mmaction_lite.models.fast.inference import is_optimized
 from mmaction_lite.models.network import head
-from mmaction_lite.weights.exported import ExportedModel
+from mmaction_lite.weights.exported import check_has_layers
 
 Pool = Literal["all", "time", "space", "none"]
 HEAD_INPUT = "head input"
@@ -53,10 +53,9 @@ def check_layer(model: nn.Module, layer: str | None) -> None:
 
     Raises:
         UserError: no module has this name, the model is optimized and merges its layers, or it is an exported
-            file.
+            graph.
     """
-    if isinstance(model, ExportedModel):
-        raise UserError(f"{model.name}: an exported file has no layers; pass the weights that were exported")
+    check_has_layers(model, "features need those of the network. Pass the weights that were exported")
     if layer is None:
         if not _has_features(model):
             head(model)

@@ -17,6 +17,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.online_step import OnlineStep
 from mmaction_lite.weights.card import card_of, load
+from mmaction_lite.weights.exported import check_has_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,9 @@ class Stream:
             step = model
         else:
             model = model if isinstance(model, nn.Module) else load(model)
+            check_has_layers(
+                model, "single frames need those of an online TSM. Pass the weights that were exported"
+            )
             OnlineStep(model)  # refuses other networks before they are copied
             step = OnlineStep(optimize_for_inference(model))
         self._device = pick_device(device)

@@ -22,6 +22,7 @@ from mmaction_lite.errors import printable, reading
 from mmaction_lite.files import check_replaceable, has_marker, writing
 from mmaction_lite.inference.windows import WindowPlan
 from mmaction_lite.weights.card import card_of
+from mmaction_lite.weights.exported import ExportedModel
 
 FORMAT = "mmaction-lite window scores 1"
 SAMPLE_BYTES = 1 << 20  # at the beginning and at the end of a file, which identify it
@@ -43,8 +44,10 @@ class Fault(NamedTuple):
 
 
 def identity_of_model(model: nn.Module) -> str:
-    """Return the SHA-256 of the model's card and of its weights."""
+    """Return the SHA-256 of the model's card and of its weights, or of the file of an exported model."""
     digest = hashlib.sha256(json.dumps(card_of(model).to_json(), sort_keys=True, default=str).encode())
+    if isinstance(model, ExportedModel):
+        digest.update(model.digest.encode())
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):  # settings of quantized layers
             digest.update(f"{name} {tensor}".encode())

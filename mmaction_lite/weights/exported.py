@@ -4,6 +4,7 @@ An exported file holds the graph of a model, from uint8 frames to probabilities 
 as metadata. `mmaction_lite.export` writes such files.
 """
 
+import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,14 +59,21 @@ class ExportedModel(nn.Module):
         run: see `Graph`.
         card: card of the model that was exported.
         precision: of the graph: "float32", "float16" or "int8".
+        digest: SHA-256 of the file; empty if unknown.
     """
 
     def __init__(
-        self, name: str, run: Run, card: ModelCard, precision: ExportedPrecision = "float32"
+        self,
+        name: str,
+        run: Run,
+        card: ModelCard,
+        precision: ExportedPrecision = "float32",
+        digest: str = "",
     ) -> None:
         super().__init__()
         self.name = name
         self.precision: ExportedPrecision = precision
+        self.digest = digest
         self.view_shape = card.test.views.view_shape
         self.window = card.test.window
         self.card = replace(
@@ -122,7 +130,21 @@ def model_of(data: bytes, suffix: str, name: str) -> ExportedModel:
         card = ModelCard.from_json(graph.metadata[CARD])
         stored = graph.metadata.get("precision")
         precision = next(known for known in get_args(ExportedPrecision) if known == stored)
-    return ExportedModel(name, graph.run, card, precision)
+    return ExportedModel(name, graph.run, card, precision, hashlib.sha256(data).hexdigest())
+
+
+def check_has_layers(model: nn.Module, purpose: str) -> None:
+    """Check that a model is a network, and not an exported graph, whose layers cannot be reached.
+
+    Args:
+        model: any model.
+        purpose: what needs the layers, and what is possible without them, for the message.
+
+    Raises:
+        UserError: the model is an exported graph.
+    """
+    if isinstance(model, ExportedModel):
+        raise UserError(f"{model.name}: is an exported graph, without layers; {purpose}")
 
 
 def open_graph(data: bytes, suffix: str, name: str) -> Graph:

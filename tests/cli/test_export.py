@@ -1,8 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 
 from mmaction_lite.cli import export as command
+from mmaction_lite.inference.window_store import identity_of_model
+from mmaction_lite.weights.card import load
+from mmaction_lite.weights.exported import ExportedModel
+from tests.conftest import brightening, write_video
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,3 +74,73 @@ def test_options_that_do_not_fit(run, exported, tmp_path, monkeypatch, options, 
 
 def test_the_command_has_a_summary_for_the_help():
     assert (command.export.__doc__ or "").endswith(".")
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    write_video(path, np.concatenate([brightening(number) for number in range(6)]))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_timeline_and_live_answer_as_the_weights_do(run, exported, long, suffix):
+    answers = []
+    for name in ("weights.safetensors", f"model{suffix}"):
+        options = ("--window", "0.64", "--stride", "0.16", "--switch", "0.1", "--json")
+        code, output, error = run("timeline", exported / name, long, *options)
+        assert (code, error) == (0, "")
+        segments = json.loads(output)["videos"][0]["segments"]
+        code, output, _ = run("live", exported / name, long, "--speed", "0", "--every", "0.5", "--json")
+        assert code == 0
+        rows = list(map(json.loads, output.splitlines()))
+        answers.append((segments, [row["predictions"] for row in rows]))
+    (segments, rows), (expected_segments, expected_rows) = answers
+    assert segments
+    assert len(rows) > 2
+    for found, expected in zip(segments, expected_segments, strict=True):
+        assert found | {"score": 0} == expected | {"score": 0}
+        assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
+    for found, expected in zip(rows, expected_rows, strict=True):
+        assert [row["label"] for row in found] == [row["label"] for row in expected]
+        scores = [[row["score"] for row in rows] for rows in (found, expected)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_windows_of_another_exported_file_are_not_used_again(exported):
+    one = load(exported / "model.onnx")
+    assert isinstance(one, ExportedModel)
+    same, other = (
+        ExportedModel("model.onnx", lambda frames: (frames, frames), one.card, digest=digest)
+        for digest in (one.digest, "another")
+    )
+    assert identity_of_model(one) == identity_of_model(same) != identity_of_model(other)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
+def test_commands_that_need_layers_say_what_is_possible(run, exported, long, tmp_path, suffix):
+    model = exported / f"model{suffix}"
+    for arguments, message in [
+        (("features", model, long, "--out", tmp_path / "a.npz"), "features need those of the network"),
+        (("features", model, "--layers"), "features need those of the network"),
+        (("explain", model, long, "--out", tmp_path), "Pass the weights that were exported, or --method occ"),
+        (("live", model, long, "--per-frame"), "single frames need those of an online TSM"),
+    ]:
+        code, output, error = run(*arguments)
+        assert (code, output, error.count("\n")) == (2, "", 1), error
+        assert error.startswith(f"error: {model}: is an exported graph, without layers; ")
+        assert message in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_occlusion_explains_exported_files(run, exported, long, tmp_path, suffix):
+    rows = []
+    for name in ("weights.safetensors", f"model{suffix}"):
+        options = ("--method", "occlusion", "--out", tmp_path / name, "--json")
+        code, output, error = run("explain", exported / name, long, *options)
+        assert (code, error) == (0, "")
+        rows.append(json.loads(output)["videos"][0]["explanations"][0])
+    assert rows[0]["label"] == rows[1]["label"]
+    assert rows[0]["frame_mass"] == pytest.approx(rows[1]["frame_mass"], abs=1e-3)

@@ -9,6 +9,7 @@ import pytest
 
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.data.sources.source import open_source
+from mmaction_lite.inference import feature_reading
 from mmaction_lite.inference.feature_reading import Part, Reading, plan_parts, read_parts
 from mmaction_lite.inference.windows import Windows
 from tests.conftest import brightening, small_recipe, write_video
@@ -71,6 +72,21 @@ def test_windows_of_several_parts_are_those_of_one(paths, workers):
             np.testing.assert_array_equal(joined, getattr(expected[video].spans, name))
         assert len(clips) == sum(part.num_rows for part in parts if part.video == video)
     assert expected[1].problem.startswith(f"{paths[1]}: ")
+
+
+def test_one_process_decodes_every_frame_once(paths, monkeypatch):
+    found = replace(reading(paths, windows=Windows(seconds=0.4, stride=0.13)), part_bytes=5 * WINDOW_BYTES)
+    parts = plan_parts(found, [0, 2])
+    assert len(parts) > 4
+    read, decoded = feature_reading.read_windows, []
+
+    def counted(source, plan, **options):
+        decoded.append(options["first_number"])
+        return read(source, plan, **options)
+
+    monkeypatch.setattr(feature_reading, "read_windows", counted)
+    list(read_parts(found, parts))
+    assert decoded == [0, 0]
 
 
 def test_windows_with_damaged_frames_are_left_out(tmp_path):
