@@ -30,7 +30,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.inference.explain import ExplainSettings
 from mmaction_lite.inference.features import FeatureSettings
 from mmaction_lite.inference.predict import PredictionSettings
-from mmaction_lite.inference.segments import SegmentRule
+from mmaction_lite.inference.segments import PathRule, SegmentRule
 from mmaction_lite.inference.windows import Windows
 from mmaction_lite.models.lora import LoRA
 from mmaction_lite.optim.unfreezing import Unfreeze
@@ -257,6 +257,7 @@ EXAMPLES = {
             ExplainSettings(layers=("backbone",), fill="mean"),
             Windows(seconds=2.0, stride=0.5),
             CaptureSettings(fps=30.0, size=(640, 480)),
+            PathRule(switch=2.0),
             SegmentRule(smooth=2.0),
             FeatureSettings(layer="fc", stride=0.5, window=2.0),
             Temperature(value=1.5),

@@ -141,10 +141,7 @@ def check_differentiable(model: nn.Module) -> None:
     Raises:
         UserError: the model is optimized or quantized for inference, or is not a network of PyTorch.
     """
-    check_has_layers(
-        model,
-        "Grad-CAM needs those of the network. Pass the weights that were exported, or --method occlusion",
-    )
+    check_has_layers(model, ", or use --method occlusion")
     if is_optimized(model):
         raise UserError(
             "the model is optimized for inference, and its kernels have no gradients; pass the model that "

@@ -53,9 +53,9 @@ def check_layer(model: nn.Module, layer: str | None) -> None:
 
     Raises:
         UserError: no module has this name, the model is optimized and merges its layers, or it is an exported
-            graph.
+            file.
     """
-    check_has_layers(model, "features need those of the network. Pass the weights that were exported")
+    check_has_layers(model)
     if layer is None:
         if not _has_features(model):
             head(model)

@@ -80,9 +80,7 @@ class Stream:
             step = model
         else:
             model = model if isinstance(model, nn.Module) else load(model)
-            check_has_layers(
-                model, "single frames need those of an online TSM. Pass the weights that were exported"
-            )
+            check_has_layers(model)
             OnlineStep(model)  # refuses other networks before they are copied
             step = OnlineStep(optimize_for_inference(model))
         self._device = pick_device(device)

@@ -133,18 +133,20 @@ def model_of(data: bytes, suffix: str, name: str) -> ExportedModel:
     return ExportedModel(name, graph.run, card, precision, hashlib.sha256(data).hexdigest())
 
 
-def check_has_layers(model: nn.Module, purpose: str) -> None:
-    """Check that a model is a network, and not an exported graph, whose layers cannot be reached.
+def check_has_layers(model: nn.Module, alternative: str = "") -> None:
+    """Check that a model is a network, and not an exported file, whose layers cannot be reached.
 
     Args:
         model: any model.
-        purpose: what needs the layers, and what is possible without them, for the message.
+        alternative: end of the message about what works without layers.
 
     Raises:
-        UserError: the model is an exported graph.
+        UserError: the model is an exported file.
     """
     if isinstance(model, ExportedModel):
-        raise UserError(f"{model.name}: is an exported graph, without layers; {purpose}")
+        raise UserError(
+            f"{model.name}: an exported file has no layers; pass the weights that were exported{alternative}"
+        )
 
 
 def open_graph(data: bytes, suffix: str, name: str) -> Graph:
