@@ -38,7 +38,7 @@ def main(video: Path, out: Path) -> None:
         torch.manual_seed(0)
         model = recipe.model(num_classes=400).train()
         modules = {recipes[done].model.builder.__module__ for done in rows}
-        if hasattr(model, "tokens") and recipe.model.builder.__module__ in modules:
+        if hasattr(model, "grid") and recipe.model.builder.__module__ in modules:
             continue
         optimizer = recipe.optimizer.build(model)
         set_lr(optimizer, recipe.optimizer.lr * recipe.schedule.factor(0, recipe.epochs))

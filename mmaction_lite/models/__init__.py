@@ -25,8 +25,16 @@ from mmaction_lite.models.tsm import (
 )
 from mmaction_lite.models.tsn import tsn, tsn_r10, tsn_r18, tsn_r34, tsn_r50, tsn_r101
 from mmaction_lite.models.videomae import videomae_base, videomae_large, videomae_small
+from mmaction_lite.models.videomae_pretrain import (
+    videomae_pretrain_base,
+    videomae_pretrain_large,
+    videomae_pretrain_small,
+)
 from mmaction_lite.models.vjepa2 import vjepa2_giant, vjepa2_huge, vjepa2_large
 from mmaction_lite.models.vjepa21 import vjepa21_base, vjepa21_giant, vjepa21_gigantic, vjepa21_large
+
+PRETRAINING = (videomae_pretrain_base, videomae_pretrain_large, videomae_pretrain_small)
+"""Builders of networks whose output is an error instead of logits; see the task `Reconstruction`."""
 
 __all__ = [
     "c2d_r50",

@@ -1,20 +1,27 @@
-"""VideoMAE: masked autoencoders on video, fine-tuned (Tong et al., NeurIPS 2022, arXiv:2203.12602).
+"""VideoMAE: masked autoencoders on video (Tong et al., NeurIPS 2022, arXiv:2203.12602).
 
-The initial weights are those of a pre-training (`train --init-from`). Published learning rates belong to 256
-clips per step and are scaled to the batch size of the training, which must exceed 256 for the published
+`videomae_pretrain_…` are pre-trainings without labels, on videos of any kind. The others are fine-tunings,
+whose initial weights are those of a pre-training (`train --init-from`). Published learning rates belong to
+256 clips per step and are scaled to the batch size of the training, which must exceed 256 for the published
 accuracy on Kinetics-400.
 """
 
 from dataclasses import replace
 
 from mmaction_lite.data.views.augment import RandAugment, RandomErasing
-from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, ThreeCrop
+from mmaction_lite.data.views.crops import CenterCrop, MultiScaleCrop, RandomResizedCrop, ThreeCrop
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.samplers import DenseClips, SegmentClips
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import videomae_base, videomae_large, videomae_small
+from mmaction_lite.models.videomae_pretrain import (
+    videomae_pretrain_base,
+    videomae_pretrain_large,
+    videomae_pretrain_small,
+)
 from mmaction_lite.optim import AdamW, WarmupCosine
 from mmaction_lite.recipes.recipe import Build, Recipe, Reported
+from mmaction_lite.tasks.reconstruction import Reconstruction
 
 SOURCE = "VideoMAE MODEL_ZOO.md"
 
@@ -184,3 +191,49 @@ def videomae_base_16x4x1_100e_hmdb51_rgb() -> Recipe:
         starts_from="VideoMAE pre-trained on Kinetics-400",
         reported=None,
     )
+
+
+def _pretraining(model: Build, epochs: int) -> Recipe:
+    """Return a pre-training on the videos of Kinetics-400, with the settings of the paper's appendix."""
+    clips = DenseClips(clip_len=16, frame_interval=4, short="hold")
+    val = TestViews(clips=clips, short_side=224, crop=CenterCrop(size=(224, 224)), antialias=False)
+    base_lr, batch_size = 1.5e-4, 1024
+    return Recipe(
+        model=model,
+        dataset="kinetics400",
+        train=TrainViews(clips=clips, crop=MultiScaleCrop(size=(224, 224)), flip=0.5, antialias=False),
+        val=val,
+        test=val,
+        task=Reconstruction(),
+        optimizer=AdamW(lr=base_lr * batch_size / 256, betas=(0.9, 0.95), groups="no_decay"),
+        schedule=WarmupCosine(warmup_epochs=40, end=1e-5 / base_lr),
+        epochs=epochs,
+        batch_size=batch_size,
+        val_every=20,
+    )
+
+
+def videomae_pretrain_small_16x4x1_1600e_kinetics400_rgb() -> Recipe:
+    """Return the pre-training of ViT-S on the videos of Kinetics-400, without labels."""
+    return _pretraining(Build(videomae_pretrain_small), 1600)
+
+
+def videomae_pretrain_base_16x4x1_1600e_kinetics400_rgb() -> Recipe:
+    """Return the pre-training of ViT-B on the videos of Kinetics-400, without labels."""
+    return _pretraining(Build(videomae_pretrain_base), 1600)
+
+
+def videomae_pretrain_large_16x4x1_1600e_kinetics400_rgb() -> Recipe:
+    """Return the pre-training of ViT-L on the videos of Kinetics-400, without labels."""
+    return _pretraining(Build(videomae_pretrain_large), 1600)
+
+
+def videomae_pretrain_base_16x2x1_2400e_sthv2_rgb() -> Recipe:
+    """Return the pre-training of ViT-B on the videos of Something-Something v2, without labels and flips."""
+    recipe = _pretraining(Build(videomae_pretrain_base), 2400)
+    views = {
+        name: replace(getattr(recipe, name), clips=replace(recipe.train.clips, frame_interval=2))
+        for name in ("train", "val", "test")
+    }
+    recipe = replace(recipe, dataset="sthv2", **views)
+    return replace(recipe, train=replace(recipe.train, flip=0.0))

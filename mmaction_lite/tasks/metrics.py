@@ -18,12 +18,14 @@ TITLES = {
     "verb_top5": "verb top-5",
     "noun_top1": "noun top-1",
     "noun_top5": "noun top-5",
+    "explained": "explained variance",
 }
 LONG_TITLES = {
     "mean_average_precision": "mean average precision",
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
     "mean_class": "mean-class accuracy",
+    "explained": "explained variance of hidden pixels",
 } | {name: f"{TITLES[name]} accuracy" for name in TITLES if name.startswith(("action", "verb", "noun"))}
 
 

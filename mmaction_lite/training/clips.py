@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.annotations.unlabelled import read_unlabelled
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_loader
@@ -13,6 +14,8 @@ from mmaction_lite.data.loading.workers import IN_PROCESS, FaultTolerantLoader, 
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.tasks.named import uses_labels
+from mmaction_lite.tasks.reconstruction import CLASSES
 from mmaction_lite.tasks.task import Task
 
 
@@ -96,6 +99,22 @@ class TrainingClips:
         first_step = batch_plan.first_step(epoch)
         num_steps = -(-recipe.precise_bn_clips // recipe.batch_size)
         return self.batches(batch_plan, first_step, first_step + num_steps)
+
+
+def read_splits(data: Path, task: Task) -> tuple[Samples, Samples]:
+    """Return the training and the validation split of a data set.
+
+    Args:
+        data: folder of the data set; for a task without labels, see `read_unlabelled`.
+        task: kind of labels.
+
+    Raises:
+        UserError: see `read_training_split` and `read_unlabelled`.
+    """
+    if not uses_labels(task):
+        return read_unlabelled(data, "train", CLASSES), read_unlabelled(data, "val", CLASSES)
+    samples = read_training_split(data)
+    return samples, read_split(data, "val", samples.classes)
 
 
 def read_training_split(data: Path) -> Samples:

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.lifetime import require_main_guard
@@ -22,7 +21,7 @@ from mmaction_lite.distributed import DistributedContext, init_distributed
 from mmaction_lite.errors import Interrupted, UserError, printable
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.training.clips import TrainingClips, read_training_split
+from mmaction_lite.training.clips import TrainingClips, read_splits
 from mmaction_lite.training.preflight import (
     check_files,
     check_fit,
@@ -60,7 +59,8 @@ def train(
 
     Args:
         recipe: the recipe, or its name as for `get_recipe`.
-        data: folder of the data set, see `data.annotations`.
+        data: folder of the data set, see `data.annotations.splits`; for a pre-training without labels,
+            `data.annotations.unlabelled`.
         out: run folder: new or empty, or, to `resume`, that of an interrupted run.
         resume: continue after the last checkpoint. The result equals that of an uninterrupted run; on a CPU
             with one thread all bits are equal.
@@ -92,8 +92,7 @@ def train(
         resume = resume or _was_restarted(out)
         if wandb is not None:
             import_wandb()  # raises before anything is written
-        samples = read_training_split(data)
-        val_samples = read_split(data, "val", samples.classes)
+        samples, val_samples = read_splits(data, recipe.task)
         batch_plan = BatchPlan(len(samples), recipe.batch_size, recipe.multigrid)
         check_fit(recipe, samples, batch_plan, context, shard)
         for split in (samples, val_samples):

@@ -30,6 +30,7 @@ from mmaction_lite.inference.scores import forward_options
 from mmaction_lite.models.network import has_layers
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.tasks.named import uses_labels
 from mmaction_lite.training.progress import MAX_BROKEN_SHARE
 from mmaction_lite.weights.card import ModelCard, check_cost
 
@@ -72,7 +73,7 @@ def check_fit(
             f"{advice}"
         )
     recipe.task.check_labels(samples.label_columns, samples.source)
-    strata = samples.strata()
+    strata = samples.strata() if uses_labels(recipe.task) else None
     if strata is not None and len(np.unique(strata)) < 2:
         raise UserError(
             f"{samples.source}: all clips have the class '{printable(samples.class_names(0)[0], 100)}'; "

@@ -190,7 +190,7 @@ class TrainingLog:
                 "epoch": round(epoch, 4),
                 "loss": window["loss"] / window["read"],
                 "lr": lr,
-                "top1": window["top1"] / window["read"],
+                **({} if math.isnan(window["top1"]) else {"top1": window["top1"] / window["read"]}),
                 "iteration_seconds": window["seconds"] / window["steps"],
                 "data_seconds": window["data_seconds"] / window["steps"],
                 "memory_mib": round(peak_memory(self.context.device), 1),

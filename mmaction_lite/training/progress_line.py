@@ -90,7 +90,8 @@ def _parts(task: Task) -> Iterator[str]:
         return
     yield f"loss {row['loss']:.4g}"
     yield f"ETA {'-:--:--' if left is None else timedelta(seconds=int(left))}"
-    yield f"top-1 {row['top1']:.0%}"
+    if "top1" in row:
+        yield f"top-1 {row['top1']:.0%}"
     yield f"lr {row['lr']:.2g}"
     yield f"iteration {row['iteration_seconds']:.3f} s (data {row['data_seconds']:.3f})"
     yield f"limited by {row['limited_by']}"

@@ -22,6 +22,7 @@ from mmaction_lite.files import write_atomically
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.settings import NOT_EMPTY, check_fields
 from mmaction_lite.tasks.named import TASKS
+from mmaction_lite.tasks.reconstruction import Reconstruction
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
 from mmaction_lite.weights.card_views import VIEW_TYPES, check_known, unpack
@@ -31,13 +32,20 @@ from mmaction_lite.weights.converters.folders import is_hub_folder, weights_file
 from mmaction_lite.weights.tensor_files import read_tensor_file
 
 BUILDERS = [name for name in models.__all__ if not name.endswith("_for_inference")]
+BUILDERS += [builder.__name__ for builder in models.PRETRAINING]
 LONGEST_CARD = 16 << 20  # characters; 10,000 class names take a thirtieth
 MOST_BYTES = 4 << 30  # of pixels that a protocol reads of one video; published tests take up to 0.6 GB
 LARGEST_NUMBER = 1_000_000  # in a protocol: frames, clips or pixels
 # The dataclasses that a card may contain. Reading a file creates no other types.
 _TYPES: dict[str, type] = VIEW_TYPES | {
     kind.__name__: kind
-    for kind in (normalize.Normalize, protocol.Protocol, temperature.Temperature, *TASKS.values())
+    for kind in (
+        normalize.Normalize,
+        protocol.Protocol,
+        temperature.Temperature,
+        Reconstruction,
+        *TASKS.values(),
+    )
 }
 
 

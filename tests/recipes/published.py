@@ -452,6 +452,10 @@ OWN = {
     "i3d_r50_32x2x1_25e_hmdb51_rgb",
     "i3d_r50_32x2x1_25e_jester_rgb",
     "videomae_base_16x4x1_100e_hmdb51_rgb",
+    "videomae_pretrain_small_16x4x1_1600e_kinetics400_rgb",
+    "videomae_pretrain_base_16x4x1_1600e_kinetics400_rgb",
+    "videomae_pretrain_large_16x4x1_1600e_kinetics400_rgb",
+    "videomae_pretrain_base_16x2x1_2400e_sthv2_rgb",
 }
 
 # Where a recipe differs from its source: (recipe, field) to the recipe's value.

@@ -17,6 +17,7 @@ from mmaction_lite.inference.scores import compute_scores
 from mmaction_lite.models import tsm_r10, tsm_r50
 from mmaction_lite.optim import AdamW, Steps, set_lr
 from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.tasks.named import uses_labels
 from mmaction_lite.training.gradients import Gradients
 
 RECIPES = list_recipes()
@@ -133,7 +134,8 @@ def test_a_step_and_a_test_of_every_recipe(name):
         clips = torch.from_numpy(protocol.read(video))
         with torch.no_grad():
             found = compute_scores(model.eval(), [clips], protocol)
-        np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
+        if uses_labels(recipe.task):
+            np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
 
 
 def test_every_published_recipe_was_run_at_its_full_size():
@@ -144,7 +146,7 @@ def test_every_published_recipe_was_run_at_its_full_size():
     run = {published[name].model.builder.__module__ for name in record["recipes"]}
     missing = [name for name in published if name not in record["recipes"]]
     assert all(published[name].model.builder.__module__ in run for name in missing)
-    assert all(hasattr(published[name].model(num_classes=2, width=8), "tokens") for name in missing)
+    assert all(hasattr(published[name].model(num_classes=2, width=8), "grid") for name in missing)
     for name, row in record["recipes"].items():
         recipe = RECIPES[name]
         assert row["input"] == list(recipe.train.view_shape)
