@@ -1,12 +1,14 @@
 """Networks that map clips (B, C, T, H, W) to logits (B, num_classes).
 
-All builders but `tsn` take `num_classes`, `dropout` (probability before the classifier) and `width` (channels
-of the stem, or of the tokens). `network` describes the interface of the networks.
+All builders but `tsn`, `tsn_timm` and `frame_encoder` take `num_classes`, `dropout` (probability before the
+classifier) and `width` (channels of the stem, or of the tokens). `network` describes the interface of the
+networks.
 """
 
 from mmaction_lite.models.c2d import c2d_r50
 from mmaction_lite.models.fast.inference import optimize_for_inference
 from mmaction_lite.models.fast.quantized import quantize_for_inference
+from mmaction_lite.models.frame_encoder import frame_encoder, tsn_timm
 from mmaction_lite.models.i3d import i3d_r50, i3d_r50_heavy
 from mmaction_lite.models.r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r50
 from mmaction_lite.models.r3d import mc3_r18, r3d_r18
@@ -38,6 +40,7 @@ PRETRAINING = (videomae_pretrain_base, videomae_pretrain_large, videomae_pretrai
 
 __all__ = [
     "c2d_r50",
+    "frame_encoder",
     "i3d_r50",
     "i3d_r50_heavy",
     "mc3_r18",
@@ -67,6 +70,7 @@ __all__ = [
     "tsn_r34",
     "tsn_r50",
     "tsn_r101",
+    "tsn_timm",
     "videomae_base",
     "videomae_large",
     "videomae_small",

@@ -16,7 +16,12 @@ from torch.nn import functional
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.vit import Attention, Block, Mlp, initialize
 
-HEADS = 16  # of the published V-JEPA probes, for encoders of every width
+HEADS = 16  # of the published V-JEPA probes, for encoders of every published width
+
+
+def default_heads(width: int) -> int:
+    """Return 16, or for thin networks the largest power of 2 below that divides the width."""
+    return math.gcd(HEADS, width)
 
 
 def check_heads(width: int, heads: int) -> None:
@@ -93,12 +98,13 @@ class AttentivePool(nn.Module):
     Args:
         width: channels of the tokens.
         depth: number of blocks, the cross-attention included.
-        heads: number of heads.
+        heads: number of heads; None: see `default_heads`.
         eps: epsilon of the normalizations: 1e-5 in the original, 1e-6 in Hugging Face transformers.
     """
 
-    def __init__(self, width: int, *, depth: int = 4, heads: int = HEADS, eps: float = 1e-5) -> None:
+    def __init__(self, width: int, *, depth: int = 4, heads: int | None = None, eps: float = 1e-5) -> None:
         super().__init__()
+        heads = heads or default_heads(width)
         hidden = 4 * width
         self.heads = heads
         self.query_tokens = nn.Parameter(torch.zeros(1, 1, width))
@@ -138,14 +144,17 @@ class MapPool(nn.Module):
 
     Args:
         width: channels of the tokens.
-        heads: number of heads; by default heads of 64 channels, and one head for narrower tokens.
+        heads: number of heads; None: heads of 64 channels, or of the next larger number that divides the
+            width.
         eps: epsilon of the normalization.
     """
 
     def __init__(self, width: int, *, heads: int | None = None, eps: float = 1e-6) -> None:
         super().__init__()
         self.latent = nn.Parameter(torch.zeros(1, 1, width))
-        self.attention = CrossAttention(width, heads or max(1, width // 64), project=True)
+        most = max(1, width // 64)
+        heads = heads or max(number for number in range(1, most + 1) if width % number == 0)
+        self.attention = CrossAttention(width, heads, project=True)
         self.norm = nn.LayerNorm(width, eps)
         self.mlp = Mlp(width, 4 * width)
         initialize(self)

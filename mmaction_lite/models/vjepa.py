@@ -266,7 +266,7 @@ def build_vjepa(
     dropout: float,
     drop_path: float,
     segments: int,
-    pool: tuple[int, int, float],
+    pool: tuple[int, int | None, float],
 ) -> VJepa:
     """Build a network.
 

@@ -1,6 +1,5 @@
 """V-JEPA 2 (Assran et al., arXiv:2506.09985): builders. `vjepa` has the network."""
 
-from mmaction_lite.models.attentive_pool import HEADS
 from mmaction_lite.models.vjepa import VJepa, build_vjepa
 from mmaction_lite.settings import NonNegativeInt, PositiveFloat, PositiveInt, Probability
 
@@ -15,7 +14,7 @@ def vjepa2_large(
     segments: PositiveInt = 1,
     levels: tuple[NonNegativeInt, ...] = (),
     pool_depth: PositiveInt = 4,
-    pool_heads: PositiveInt = HEADS,
+    pool_heads: PositiveInt | None = None,
     pool_eps: PositiveFloat = 1e-5,
 ) -> VJepa:
     """Build V-JEPA 2 with ViT-L and an attentive probe.
@@ -30,7 +29,7 @@ def vjepa2_large(
         segments: see `vjepa.VJepa`.
         levels: see `vjepa.VJepaEncoder`.
         pool_depth: number of blocks of the pooler, the cross-attention included.
-        pool_heads: number of heads of the pooler.
+        pool_heads: number of heads of the pooler; None: 16, see `attentive_pool.default_heads`.
         pool_eps: epsilon of the normalizations of the pooler.
     """
     return build_vjepa(
@@ -55,7 +54,7 @@ def vjepa2_huge(
     segments: PositiveInt = 1,
     levels: tuple[NonNegativeInt, ...] = (),
     pool_depth: PositiveInt = 4,
-    pool_heads: PositiveInt = HEADS,
+    pool_heads: PositiveInt | None = None,
     pool_eps: PositiveFloat = 1e-5,
 ) -> VJepa:
     """Build V-JEPA 2 with ViT-H; arguments as in `vjepa2_large`."""
@@ -81,7 +80,7 @@ def vjepa2_giant(
     segments: PositiveInt = 1,
     levels: tuple[NonNegativeInt, ...] = (),
     pool_depth: PositiveInt = 4,
-    pool_heads: PositiveInt = HEADS,
+    pool_heads: PositiveInt | None = None,
     pool_eps: PositiveFloat = 1e-5,
 ) -> VJepa:
     """Build V-JEPA 2 with ViT-g; arguments as in `vjepa2_large`."""

@@ -1,6 +1,5 @@
 """V-JEPA 2.1 (arXiv:2603.14482): builders. `vjepa` has the network."""
 
-from mmaction_lite.models.attentive_pool import HEADS
 from mmaction_lite.models.vjepa import VJepa, build_vjepa
 from mmaction_lite.settings import PositiveFloat, PositiveInt, Probability
 
@@ -14,7 +13,7 @@ def vjepa21_base(
     drop_path: Probability = 0.0,
     segments: PositiveInt = 1,
     pool_depth: PositiveInt = 4,
-    pool_heads: PositiveInt = HEADS,
+    pool_heads: PositiveInt | None = None,
     pool_eps: PositiveFloat = 1e-5,
 ) -> VJepa:
     """Build V-JEPA 2.1 with ViT-B; arguments as in `vjepa2.vjepa2_large`."""
@@ -38,7 +37,7 @@ def vjepa21_large(
     drop_path: Probability = 0.0,
     segments: PositiveInt = 1,
     pool_depth: PositiveInt = 4,
-    pool_heads: PositiveInt = HEADS,
+    pool_heads: PositiveInt | None = None,
     pool_eps: PositiveFloat = 1e-5,
 ) -> VJepa:
     """Build V-JEPA 2.1 with ViT-L; arguments as in `vjepa21_base`."""
@@ -62,7 +61,7 @@ def vjepa21_giant(
     drop_path: Probability = 0.0,
     segments: PositiveInt = 1,
     pool_depth: PositiveInt = 4,
-    pool_heads: PositiveInt = HEADS,
+    pool_heads: PositiveInt | None = None,
     pool_eps: PositiveFloat = 1e-5,
 ) -> VJepa:
     """Build V-JEPA 2.1 with ViT-g; arguments as in `vjepa21_base`."""
@@ -86,7 +85,7 @@ def vjepa21_gigantic(
     drop_path: Probability = 0.0,
     segments: PositiveInt = 1,
     pool_depth: PositiveInt = 4,
-    pool_heads: PositiveInt = HEADS,
+    pool_heads: PositiveInt | None = None,
     pool_eps: PositiveFloat = 1e-5,
 ) -> VJepa:
     """Build V-JEPA 2.1 with ViT-G; arguments as in `vjepa21_base`."""

@@ -38,7 +38,8 @@ def test_map_pool_is_that_of_siglip() -> None:
 
 def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(UserError, match="width is 40; expected a multiple of the 16 heads"):
-        AttentivePool(40)
+        AttentivePool(40, heads=16)
+    assert [AttentivePool(width, depth=1).heads for width in (192, 176, 40, 6)] == [16, 16, 8, 2]
 
 
 def test_deeper_blocks_start_with_smaller_outputs() -> None:

@@ -58,6 +58,8 @@ def test_the_published_sizes_of_other_forms(builder, arguments, size):
 def test_every_builder_is_listed(rows):
     assert {builder for builder, _ in rows} == set(models.__all__) - {
         "tsn",
+        "tsn_timm",
+        "frame_encoder",
         "optimize_for_inference",
         "quantize_for_inference",
     }  # which are given a network

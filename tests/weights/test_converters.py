@@ -158,7 +158,8 @@ def untouched(model: nn.Module) -> Any:
 
 
 def test_every_public_checkpoint_kept_here_is_tested():
-    assert {path.name.removesuffix(".json.gz") for path in GOLDENS.glob("*.json.gz")} == set(PUBLIC)
+    kept = {path.name.removesuffix(".json.gz") for path in GOLDENS.glob("*.json.gz")}
+    assert {name for name in kept if not name.startswith("timm__")} == set(PUBLIC)  # see test_timm.py
 
 
 @pytest.mark.parametrize("public", PUBLIC)

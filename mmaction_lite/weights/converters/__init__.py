@@ -11,6 +11,7 @@ Each project has a table, which is a module with
 * `untrained(keys, names) -> Collection[str]` (optional): those of our names besides the classifier that the
   weights lack on purpose, and that keep their initial values;
 * `notes(state_dict, model) -> list[str]` (optional): remarks for the user about these weights;
+* `normalize(model) -> Normalize | None` (optional): normalization of pixels, if it depends on the network;
 * `adapt(state_dict, model) -> dict` (optional): changes the network, in place, to the form that the weights
   are for, and returns the arguments with which the builder makes this form.
 """
@@ -33,6 +34,7 @@ from mmaction_lite.weights.converters import (
     mmaction2,
     pyslowfast,
     pytorchvideo,
+    timm,
     torchvision,
     videomae,
     vjepa,
@@ -211,7 +213,8 @@ def _match(
             found[name] = _unfolded(weight, ours[name], image=table is torchvision)
     found, kept, match = place_classifier(found, ours, head, classes, source_classes)
     if table and hasattr(table, "untrained"):
-        kept += [name for name in table.untrained(weights, ours) if name in ours and name not in found]
+        untrained = table.untrained(weights, ours)
+        kept += [name for name in untrained if name in ours and name not in found and name not in kept]
     missing = [name for name in ours if name not in found and name not in kept and not name.endswith(COUNTER)]
     misfits = [name for name, weight in found.items() if not _fits(weight, ours[name])]
     if strays or missing or misfits:
@@ -236,7 +239,7 @@ def _match(
             arguments,
             match,
             list(differences(source, names, model, settings)) if table else [],
-            source_normalize(source, weights.keys(), settings),
+            source_normalize(source, weights.keys(), settings) or _table_normalize(table, model),
             [*_class_notes(kept, match, head, classes), *_table_notes(table, weights, model)],
             settings,
         ),
@@ -254,6 +257,10 @@ def _class_notes(
         "if they are others, or in another order, first store their names with "
         "`mmaction-lite convert --classes`"
     ]
+
+
+def _table_normalize(table: Any, model: nn.Module) -> Normalize | None:
+    return table.normalize(model) if table and hasattr(table, "normalize") else None
 
 
 def _table_notes(table: Any, weights: Mapping[str, Tensor], model: nn.Module) -> list[str]:
@@ -277,7 +284,7 @@ def _recognize(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], head: 
     )
     if required == given:
         return None
-    for table in TABLES:
+    for table in (*timm.tables(ours), *TABLES):
         if table.matches(weights):
             return table
     if required & given:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite.models.attentive_pool import HEADS
+from mmaction_lite.models.attentive_pool import HEADS, default_heads
 from mmaction_lite.models.vjepa import VJepa
 from mmaction_lite.weights.converters.vjepa import check_version, levels_notes
 
@@ -118,7 +118,7 @@ def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
     if "pooler.query_tokens" not in state_dict:
         return {}
     encoder_heads, heads = model.encoder.heads, model.pooler.heads
-    if heads == HEADS and encoder_heads != GIANT_HEADS:
+    if heads == default_heads(model.head.in_features) and encoder_heads != GIANT_HEADS:
         heads = encoder_heads
     model.pooler.adapt(heads=heads, eps=EPS)
     return {"pool_heads": heads, "pool_eps": EPS}
