@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import stat
@@ -150,6 +151,34 @@ def writing(path: Path, advice: str = "free space on the disk, or use another fo
         raise UserError(
             f"{printable(str(path))}: could not be written ({describe(error)}); {advice}"
         ) from None
+
+
+def check_features_fit(folder: Path, size: int, shape: str, advice: str) -> None:
+    """Check that the disk of a folder has room for features.
+
+    Args:
+        folder: an existing folder.
+        size: bytes to write.
+        shape: number and shape of the features, for the message.
+        advice: end of the message: how to need less.
+
+    Raises:
+        UserError: the disk has fewer bytes free.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(
+            f"{printable(str(folder))}: the disk has {describe_bytes(free)} free, and the features need "
+            f"{describe_bytes(size)} ({shape}); {advice}"
+        )
+
+
+def describe_bytes(size: int) -> str:
+    """Return a number of bytes in kB, MB or GB."""
+    for unit, divisor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= divisor:
+            return f"{size / divisor:.1f} {unit}"
+    return f"{size / 1e3:.1f} kB"
 
 
 def partial_files(path: Path) -> list[Path]:

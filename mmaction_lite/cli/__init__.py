@@ -163,6 +163,18 @@ def train(
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Adapt the recipe to a small dataset; needs --init-from.")
     ] = False,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Train a classifier on stored features of the recipe's network, which stays frozen; needs "
+            "--init-from.",
+        ),
+    ] = False,
+    feature_cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the stored features of --probe [default: in the cache folder]."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
     ] = False,
@@ -192,6 +204,7 @@ def train(
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.finetune import finetune as adapt
     from mmaction_lite.recipes.overrides import apply_overrides
+    from mmaction_lite.recipes.probe import probe as adapt_to_probe
     from mmaction_lite.tasks.metrics import TITLES
     from mmaction_lite.training.automatic import choose_training, read_choice
     from mmaction_lite.training.clips import read_training_split
@@ -210,11 +223,17 @@ def train(
         finetune = choice.method in ("fine-tune", "lora")
         settings = [*choice.settings, *(settings or [])]
     chosen = get_recipe(recipe)
+    if probe and finetune:
+        raise UserError("--probe and --finetune are both given; a probe leaves the network frozen. Pass one")
     if finetune:
         if init_from is None and not resume:
             raise UserError("--finetune starts from trained weights; pass them as --init-from")
         chosen = adapt(chosen, len(read_training_split(data)))
+    if probe:
+        chosen = adapt_to_probe(chosen, len(read_training_split(data)))
     chosen = apply_overrides(chosen, settings or [])
+    if feature_cache is not None and chosen.probe is None:
+        raise UserError("--feature-cache is given without a probe; add --probe, or omit --feature-cache")
     shapes = chosen.multigrid.num_shapes if chosen.compile and chosen.multigrid else 0
     start(device, shapes)
     done = train(
@@ -230,6 +249,7 @@ def train(
         wandb=wandb,
         seed=seed,
         caches=Caches(track=track),
+        feature_cache=feature_cache,
         console=console(),
     )
     best = f"best val {TITLES[done.metric]} {done.best_score:.1%} at step {done.best_step}"

@@ -22,7 +22,7 @@ from mmaction_lite.inference.scores import (
     device_of,
 )
 from mmaction_lite.models import optimize_for_inference, quantize_for_inference
-from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.probe import can_fold
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
 from mmaction_lite.weights.card import ModelCard
@@ -193,7 +193,7 @@ def _prepare_model(
             other = "compile" if compile is not None else f"amp {precision}"
             raise UserError(f"int8 does not work with {other}; use one of them")
         model = quantize_for_inference(model, calibration)
-    elif isinstance(model, Recognizer):
+    elif can_fold(model):
         model = optimize_for_inference(model)
     if compile is not None:
         model.compile(mode=compile, dynamic=False)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +12,7 @@ from mmaction_lite.data.loading.loader import Fault, rank_slice
 from mmaction_lite.data.loading.workers import IN_PROCESS, WorkerSettings
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError, printable
-from mmaction_lite.files import FolderLock, writing
+from mmaction_lite.files import FolderLock, check_features_fit, describe_bytes, writing
 from mmaction_lite.inference.feature_files import (
     Features,
     Format,
@@ -178,20 +177,10 @@ def _check_size(
     """
     parts = [counts] if context is None else context.all_gather(counts)
     rows, num_left, num_kept = (sum(column) for column in zip(*parts, strict=True))
-    size, free = rows * extractor.row_bytes, shutil.disk_usage(out).free
+    size = rows * extractor.row_bytes
     shape = " × ".join(map(str, extractor.info["shape"]))
-    text = f"{rows} rows of {shape} {extractor.info['dtype']}, {_in_words(size)}"
-    if size > free:
-        raise UserError(
-            f"{printable(str(out))}: the disk has {_in_words(free)} free, and the features need "
-            f"{_in_words(size)} ({text}); use another disk, --half, another --pool or a longer --stride"
-        )
+    text = f"{rows} rows of {shape} {extractor.info['dtype']}, {describe_bytes(size)}"
+    advice = "use another disk, --half, another --pool or a longer --stride"
+    check_features_fit(out, size, text, advice)
     if report is not None and (context is None or context.is_main_process):
         report(f"{num_left} videos, {num_kept} finished earlier; {text}")
-
-
-def _in_words(size: int) -> str:
-    for unit, divisor in (("GB", 1e9), ("MB", 1e6)):
-        if size >= divisor:
-            return f"{size / divisor:.1f} {unit}"
-    return f"{size / 1e3:.1f} kB"

@@ -27,7 +27,6 @@ from mmaction_lite.inference.inputs import OneVideo, as_path, expand, is_one, is
 from mmaction_lite.inference.layer_outputs import (
     HEAD_INPUT,
     LayerOutput,
-    Pool,
     check_layer,
     list_layers,
     pooled_outputs,
@@ -36,6 +35,7 @@ from mmaction_lite.inference.scores import chunk_views, device_of
 from mmaction_lite.inference.windows import Seconds, Windows
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.tokens import Pool
 from mmaction_lite.settings import check_fields
 from mmaction_lite.weights.card import card_of, load
 from mmaction_lite.weights.fingerprint import fingerprint_of_weights

@@ -6,16 +6,16 @@ networks of other projects (B, C, T, H, W), classifiers (B, T, C). `as_clips` co
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError, nearest, printable
 from mmaction_lite.models.fast.inference import is_optimized
-from mmaction_lite.models.network import head
+from mmaction_lite.models.network import has_method, head
+from mmaction_lite.models.tokens import Pool
 from mmaction_lite.weights.exported import check_has_layers
 
-Pool = Literal["all", "time", "space", "none"]
 HEAD_INPUT = "head input"
 """Name of the default layer: the input of the classifier, `features(x)`."""
 
@@ -57,7 +57,7 @@ def check_layer(model: nn.Module, layer: str | None) -> None:
     """
     check_has_layers(model)
     if layer is None:
-        if not _has_features(model):
+        if not has_method(model, "features"):
             head(model)
         return
     _check_separate(model)
@@ -94,7 +94,7 @@ def pooled_outputs(model: nn.Module, x: Tensor, layer: str | None = None, pool: 
     """
     check_layer(model, layer)
     name = layer or HEAD_INPUT
-    if layer is None and _has_features(model):
+    if layer is None and has_method(model, "features"):
         return _pooled(model.features(x), len(x), pool, name)  # pyright: ignore[reportCallIssue]
     found: list[Tensor] = []
 
@@ -193,12 +193,6 @@ def _first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, list | tuple):
         output = next((item for item in output if isinstance(item, Tensor)), None)
     return output if isinstance(output, Tensor) else None
-
-
-def _has_features(model: nn.Module) -> bool:
-    """Whether a network defines a method `features`; a submodule of that name is something else."""
-    method = getattr(model, "features", None)
-    return callable(method) and not isinstance(method, nn.Module)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from mmaction_lite.inference.batches import read_batches
 from mmaction_lite.inference.inputs import Contents, OneVideo, PathInput, as_path, expand, is_one, is_path
 from mmaction_lite.inference.scores import chunk_views, compute_scores
 from mmaction_lite.models import optimize_for_inference
-from mmaction_lite.models.recognizer import Recognizer
+from mmaction_lite.models.probe import can_fold
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.settings import PositiveInt, check_fields
 from mmaction_lite.weights.card import card_of, load
@@ -149,7 +149,7 @@ def predict(
 def load_for_inference(weights: str | Path, recipe: Recipe | None = None) -> nn.Module:
     """Load a model and, if it is a model of this package, optimize it for inference."""
     model = load(weights, recipe)
-    return optimize_for_inference(model) if isinstance(model, Recognizer) else model
+    return optimize_for_inference(model) if can_fold(model) else model
 
 
 def predictions(

@@ -1,6 +1,7 @@
 """Compute the scores of videos under a protocol; the scores of a whole split and their files."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,8 @@ class Evaluation:
         compile: mode of `torch.compile`, or None.
         weights: fingerprint of the weights, see `fingerprint_of_weights`; None if unknown.
         view_logits: logits of every view, float32 (N, V, K), windows as further views; None if not kept.
+        heads: settings, metrics and loss of every head of a probe; the scores are those of the best one.
+        best_head: number of that head.
     """
 
     scores: np.ndarray
@@ -58,6 +61,8 @@ class Evaluation:
     compile: CompileMode | None = None
     weights: str | None = None
     view_logits: np.ndarray | None = None
+    heads: tuple[dict[str, float], ...] = ()
+    best_head: int = 0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -202,8 +207,13 @@ def forward_options(model: nn.Module, protocol: Protocol) -> dict[str, int]:
 
 
 def chunk_views(protocol: Protocol) -> int:
-    """Return the number of views in one forward pass."""
-    return max(1, CHUNK_BYTES // (4 * int(np.prod(protocol.views.view_shape))))
+    """Return the number of views of a protocol in one forward pass."""
+    return clips_at_once(protocol.views.view_shape)
+
+
+def clips_at_once(shape: tuple[int, ...]) -> int:
+    """Return the number of clips of the shape (T, H, W, C) in one forward pass."""
+    return max(1, CHUNK_BYTES // (4 * math.prod(shape)))
 
 
 def device_of(model: nn.Module) -> torch.device:

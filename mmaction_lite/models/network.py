@@ -63,8 +63,13 @@ def layers(model: nn.Module) -> list[nn.Module]:
 
 
 def has_layers(model: nn.Module) -> bool:
-    """Whether a network defines a method `layers`; a submodule of that name is something else."""
-    method = getattr(model, "layers", None)
+    """Whether a network defines a method `layers`."""
+    return has_method(model, "layers")
+
+
+def has_method(model: nn.Module, name: str) -> bool:
+    """Whether a network defines a method of this name; a submodule of that name is something else."""
+    method = getattr(model, name, None)
     return callable(method) and not isinstance(method, nn.Module)
 
 

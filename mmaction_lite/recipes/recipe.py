@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pprint import pformat
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,9 @@ from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.device import CompileMode, Precision
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.lora import LoRA
+from mmaction_lite.models.probe import PROBES
 from mmaction_lite.optim import BatchNormMode, Optimizer, Schedule, Unfreeze
+from mmaction_lite.recipes.probe_settings import ProbeSettings
 from mmaction_lite.settings import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -34,6 +36,12 @@ from mmaction_lite.settings import (
 )
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
+
+# Fields of a recipe that change a network which is trained, or its input clips.
+_NOT_FOR_PROBES = (
+    *("multigrid", "window", "mixing", "norm_clips", "recompute", "compile", "batch_norm"),
+    *("precise_bn_clips", "freeze", "unfreeze", "lora"),
+)
 
 
 class Build:
@@ -164,6 +172,8 @@ class Recipe:
         max_grad_norm: gradient clipping: the largest L2 norm of all gradients; None disables it.
         val_every: epochs between validations. The last epoch is always validated.
         patience: stop after this many validations in a row without improvement; None never stops early.
+        probe: train a probe on stored features of a frozen encoder. `model` is then a builder of
+            `models.probe`, and `optimizer.lr` belongs to the schedule only. None trains the whole network.
         starts_from: the initial weights of the published result; documentation only.
         reported: the published result.
         modified: the changes made by `--set`, in alphabetical order.
@@ -206,6 +216,7 @@ class Recipe:
     max_grad_norm: PositiveFloat | None = None
     val_every: PositiveInt = 1
     patience: PositiveInt | None = None
+    probe: ProbeSettings | None = None
     starts_from: str | None = None
     reported: Reported | None = None
     modified: tuple[str, ...] = ()
@@ -233,6 +244,28 @@ class Recipe:
                 "them. torch.compile decides itself which activations to keep. Set recompute=False or "
                 "compile=None"
             )
+        if self.probe is not None:
+            self._check_probe()
+
+    def _check_probe(self) -> None:
+        """Check that the recipe of a probe changes nothing about an encoder, which is not trained."""
+        if self.model.builder not in PROBES:
+            raise UserError(
+                f"Recipe: probe is set and model is {self.model}; expected one of "
+                f"{', '.join(builder.__name__ for builder in PROBES)}. Use --probe, or set probe=None"
+            )
+        if self.optimizer.lr == 0:
+            raise UserError(
+                "Recipe: optimizer.lr is 0 and probe is set; expected a number above 0. The heads have the "
+                "learning rates of probe.learning_rates"
+            )
+        for field_ in fields(self):
+            if field_.name in _NOT_FOR_PROBES and getattr(self, field_.name) != field_.default:
+                raise UserError(
+                    f"Recipe: {field_.name} is {getattr(self, field_.name)!r:.60} and probe is set; expected "
+                    f"{field_.default!r}, because the encoder is not trained and features are stored. Omit "
+                    f"{field_.name}"
+                )
 
     @property
     def val_protocol(self) -> Protocol:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from mmaction_lite.errors import UserError, printable
 from mmaction_lite.files import check_replaceable, has_marker, write_atomically
 from mmaction_lite.report.figures import column, curves, overlaid_curves
+from mmaction_lite.report.heads import head_table
 from mmaction_lite.report.results import MOST_WORST_VIDEOS, results_of
 from mmaction_lite.report.run_folder import RunFolder, read_run
 from mmaction_lite.tasks.comparison import compare
@@ -157,6 +158,7 @@ def _section(run: RunFolder) -> Row:
         "run": run,
         "summary": results["summary"] if results else _last_validation(run),
         "results": results,
+        "heads": head_table(run.validation),
         "curves": curves(run.training, run.validation, has_top5=has_top5),
         "epochs": max((row["epoch"] for row in run.training + run.validation), default=0),
         "steps": max((row["step"] for row in run.training + run.validation), default=0),

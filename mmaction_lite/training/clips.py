@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+
+from torch import nn
 
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.annotations.splits import read_split
@@ -13,10 +16,13 @@ from mmaction_lite.data.loading.loader import Batch, VideoDataset, training_load
 from mmaction_lite.data.loading.workers import IN_PROCESS, FaultTolerantLoader, WorkerSettings
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.errors import UserError
+from mmaction_lite.inference.evaluate import evaluate
+from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.tasks.named import uses_labels
 from mmaction_lite.tasks.reconstruction import CLASSES
 from mmaction_lite.tasks.task import Task
+from mmaction_lite.training.signals import until_stopped
 
 
 class TrainingClips:
@@ -88,6 +94,29 @@ class TrainingClips:
             rank=context.rank,
             world_size=context.world_size,
         )
+
+    def evaluate(self, model: nn.Module, stop: Event) -> Evaluation:
+        """Compute the scores of the validation split.
+
+        Args:
+            model: the network.
+            stop: ends the evaluation of a single process early; the scores are then incomplete.
+        """
+        is_single = self.context.world_size == 1
+        return evaluate(
+            model,
+            self.val_samples,
+            self.recipe.val_protocol,
+            task=self.task,
+            workers=self.val_workers,
+            cache=self.val_cache,
+            track=(lambda videos, total, title: until_stopped(videos, stop)) if is_single else None,
+            context=self.context,
+        )
+
+    def complete(self, model: nn.Module, result: Evaluation) -> nn.Module:
+        """Return the network to save, which is the validated one."""
+        return model
 
     def statistics_batches(self, epoch: int) -> FaultTolerantLoader[Batch]:
         """Return a loader of the first `recipe.precise_bn_clips` clips of an epoch.

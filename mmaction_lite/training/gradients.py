@@ -33,6 +33,7 @@ class Gradients:
             others would wait for the gradients of this one.
         report: called with a line when parts were halved.
         task: the recipe's task for the classes of the data; None: `recipe.task`.
+        prepare: converts clips or stored features to inputs; None: `recipe.normalize`.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Gradients:
         may_shrink: bool,
         report: Callable[[str], None],
         task: Task | None = None,
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ):
         self.model = model
+        self.prepare = prepare or recipe.normalize
         self.recipe = recipe
         self.task = task or recipe.task
         self.class_weights = class_weights
@@ -69,7 +72,7 @@ class Gradients:
         """Add the gradients of a batch to those of the parameters, which must be unset.
 
         Args:
-            pixels: uint8 (B, V, T, H, W, C).
+            pixels: uint8 (B, V, T, H, W, C), or stored features (B, V, tokens, D).
             labels: targets of the task, stacked (B·V, ...), or dense ones, (B·V, K), where clips are mixed.
             rng: for mixing; every part is mixed alike.
             long_factor: batch size divided by the recipe's, from the long cycle of multigrid training; parts
@@ -149,7 +152,7 @@ class Gradients:
         norm_clips = None if recipe.norm_clips is None else recipe.norm_clips * short_factor
         for first in range(0, len(labels), size):
             part, truth = pixels[first : first + size], labels[first : first + size]
-            inputs, targets = recipe.normalize(part), truth
+            inputs, targets = self.prepare(part), truth
             if recipe.mixing is not None:
                 rng.bit_generator.state = state
                 inputs, targets = recipe.mixing(inputs, truth, rng, num_views=num_views)
@@ -162,16 +165,23 @@ class Gradients:
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     logits = self.model(inputs)
                 lap("forward")
-                losses = self.task.loss(
-                    logits,
-                    targets,
-                    label_smoothing=recipe.label_smoothing,
-                    class_weights=self.class_weights,
-                )
+                # (B, K), or (B, heads, K) of independent heads: the sum of their losses gives each head the
+                # gradients that it has alone.
+                heads = logits.unbind(1) if logits.ndim == 3 else (logits,)
+                losses = [
+                    self.task.loss(
+                        each,
+                        targets,
+                        label_smoothing=recipe.label_smoothing,
+                        class_weights=self.class_weights,
+                    ).mean()
+                    for each in heads
+                ]
                 share = len(truth) / len(labels)
-                part_loss = losses.mean() * share
+                part_loss = torch.stack(losses).sum() * share
                 self.scaler.scale(part_loss).backward()
                 lap("backward")
-            loss += part_loss.detach()
-            accuracy += self.task.correct(logits, truth).mean() * share
+            loss += part_loss.detach() / len(heads)
+            correct = torch.stack([self.task.correct(each, truth).mean() for each in heads])
+            accuracy += correct.mean() * share
         return loss, accuracy

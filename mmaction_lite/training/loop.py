@@ -22,6 +22,7 @@ from mmaction_lite.errors import Interrupted, UserError, printable
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.clips import TrainingClips, read_splits
+from mmaction_lite.training.encoder import find_encoder, load_encoder
 from mmaction_lite.training.preflight import (
     check_files,
     check_fit,
@@ -29,6 +30,8 @@ from mmaction_lite.training.preflight import (
     check_windows,
     print_summary,
 )
+from mmaction_lite.training.probe import build_probe
+from mmaction_lite.training.probe_clips import ProbeClips
 from mmaction_lite.training.progress import Quarantine, TrainingLog, WandbBoard, import_wandb
 from mmaction_lite.training.resume import adapt_files, step_at
 from mmaction_lite.training.run_folder import Progress, RunFolder
@@ -53,6 +56,7 @@ def train(
     wandb: str | None = None,
     seed: int = 0,
     caches: Caches | None = None,
+    feature_cache: str | Path | None = None,
     console: Console | None = None,
 ) -> Progress:
     """Train a recipe on the train split of a data set, validate on its val split, and write a run folder.
@@ -74,6 +78,8 @@ def train(
         wandb: project of Weights & Biases to log to, besides `metrics.jsonl` and TensorBoard.
         seed: seed of all random numbers.
         caches: decoded clips in memory, to share between trainings.
+        feature_cache: folder of stored features, for the recipe of a probe; None: `features` in
+            `files.cache_folder`.
         console: for messages and the progress bar; None writes to standard error.
 
     Returns:
@@ -97,24 +103,44 @@ def train(
         check_fit(recipe, samples, batch_plan, context, shard)
         for split in (samples, val_samples):
             check_files(split, report)
-        initial = None if resume or init_from is None else _find_initial(init_from, recipe)
+        initial = encoder = None
+        if recipe.probe is not None:
+            encoder = load_encoder(find_encoder(out, init_from, resume), recipe, report)
+            recipe = encoder.recipe
+        elif init_from is not None and not resume:
+            initial = _find_initial(init_from, recipe)
         run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=context.is_main_process)
         context.barrier()  # no process writes before all have checked the folder
         with run:
-            training = _build(
-                recipe, samples, batch_plan, run, context, init_from=initial, shard=shard, report=report
-            )
-            clips = TrainingClips(
-                recipe,
-                samples,
-                val_samples,
-                context,
-                task=training.task,
-                workers=workers,
-                caches=caches or Caches(),
-                seed=seed,
-                report=report,
-            )
+            caches = caches or Caches()
+            if encoder is not None:
+                training, clips = build_probe(
+                    encoder,
+                    (samples, val_samples),
+                    batch_plan,
+                    run,
+                    context,
+                    workers=workers,
+                    folder=None if feature_cache is None else Path(feature_cache),
+                    track=caches.track,
+                    report=report,
+                )
+                _adapt_progress(training, run, samples, report)
+            else:
+                training = _build(
+                    recipe, samples, batch_plan, run, context, init_from=initial, shard=shard, report=report
+                )
+                clips = TrainingClips(
+                    recipe,
+                    samples,
+                    val_samples,
+                    context,
+                    task=training.task,
+                    workers=workers,
+                    caches=caches,
+                    seed=seed,
+                    report=report,
+                )
             signals = stop_signals(console) if stop_on_signals else nullcontext(Event())
             _fit(training, clips, run, console, wandb=wandb, signals=signals, save_seconds=save_seconds)
         return training.progress
@@ -172,12 +198,11 @@ def _build(
         may_shrink=context.world_size == 1,
         report=report,
     )
-    if run.changes.lines:
-        _continue_changed(training, run, samples, report)
+    _adapt_progress(training, run, samples, report)
     return training
 
 
-def _continue_changed(
+def _adapt_progress(
     training: Training, run: RunFolder, samples: Samples, report: Callable[[str], None]
 ) -> None:
     """Adapt the progress of a resumed run to a changed length or to a split without its unreadable clips.
@@ -185,6 +210,8 @@ def _continue_changed(
     Raises:
         UserError: more epochs are done than the recipe has.
     """
+    if not run.changes.lines:
+        return
     progress, batch_plan, recipe = training.progress, training.batch_plan, training.recipe
     if run.changes.old_clips is not None:
         old = BatchPlan(run.changes.old_clips, recipe.batch_size, recipe.multigrid)
@@ -205,7 +232,7 @@ def _continue_changed(
 
 def _fit(
     training: Training,
-    clips: TrainingClips,
+    clips: TrainingClips | ProbeClips,
     run: RunFolder,
     console: Console,
     *,
@@ -260,7 +287,7 @@ class _Session(NamedTuple):
     """The objects that the steps of a training need."""
 
     training: Training
-    clips: TrainingClips
+    clips: TrainingClips | ProbeClips
     run: RunFolder
     log: TrainingLog
     quarantine: Quarantine
@@ -327,7 +354,7 @@ def _validate(session: _Session) -> None:
     log.validated(progress.step, result)
     metric, score = next(iter(result.metrics.items()))
     if progress.record_validation(metric, score):
-        run.save_best(progress, training.state.eval_model, result)
+        run.save_best(progress, session.clips.complete(training.state.eval_model, result), result)
     run.save_last(progress, *training.state.checkpoint(), log.numbers)
 
 

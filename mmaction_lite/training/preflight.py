@@ -90,6 +90,8 @@ def check_fit(
         raise UserError("--shard cannot be combined with ema_decay or compile; omit one of them")
     if shard and recipe.unfreeze is not None:
         raise UserError("--shard cannot be combined with unfreeze; omit one of them")
+    if shard and recipe.probe is not None:
+        raise UserError("--shard cannot be combined with a probe, whose encoder is not trained; omit --shard")
     unit = context.world_size * (1 if recipe.mixing is None else 2)
     if context.world_size > 1 and recipe.batch_size % unit:
         raise UserError(

@@ -244,8 +244,13 @@ class TrainingLog:
             "unreadable": len(result.faults),
             "protocol": result.protocol_line,
         }
+        if result.heads:
+            row |= {"heads": result.heads, "best_head": result.best_head}
         self._write(row, "val")
         numbers = f"{result.describe()}, loss {row['loss']:.3f}"
+        if len(result.heads) > 1:
+            best = result.heads[result.best_head]
+            numbers += f" (learning rate {best['lr']:g}, weight decay {best['weight_decay']:g})"
         line = f"epoch {epoch:g}: val {numbers}"
         self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 

@@ -11,6 +11,7 @@ from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.models.fast.memory_format import store_channels_last
 from mmaction_lite.models.lora import add_adapters
 from mmaction_lite.models.network import recompute_layers
+from mmaction_lite.models.probe import ProbeHeads
 from mmaction_lite.models.sub_batch import split_batch_norm
 from mmaction_lite.optim import FrozenBackbone, freeze, freeze_backbone, set_batch_norm
 from mmaction_lite.recipes.recipe import Recipe
@@ -132,7 +133,7 @@ def build_state(
         sharding.shard(model, context)
     else:
         store_channels_last(model, is_trained=True)
-    optimizer = recipe.optimizer.build(model, recipe.unfreeze.lr_share if recipe.unfreeze else 1.0)
+    optimizer = _optimizer(recipe, model)
     frozen_backbone = freeze_backbone(model) if recipe.unfreeze else None
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     average = None
@@ -154,3 +155,19 @@ def build_state(
         average=average,
         unsharded=whole,
     )
+
+
+def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer; of the heads of a probe, each has its own learning rate and weight decay."""
+    if recipe.probe is None or not isinstance(model, ProbeHeads):
+        return recipe.optimizer.build(model, recipe.unfreeze.lr_share if recipe.unfreeze else 1.0)
+    built = []
+    for head, (lr, weight_decay) in zip(model.heads, recipe.probe.heads, strict=True):
+        optimizer = replace(recipe.optimizer, weight_decay=weight_decay).build(head)
+        for group in optimizer.param_groups:
+            group["lr_scale"] *= lr / recipe.optimizer.lr
+        built.append(optimizer)
+    first, *others = built
+    for group in (group for optimizer in others for group in optimizer.param_groups):
+        first.add_param_group(group)
+    return first

@@ -12,15 +12,15 @@ from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import MIX, Batch, generator
 from mmaction_lite.distributed import DistributedContext
-from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.inference.scores import Evaluation
+from mmaction_lite.models.probe import independent_parts
 from mmaction_lite.optim import measure_statistics, set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.tasks.task import Task
 from mmaction_lite.training.clips import TrainingClips
 from mmaction_lite.training.gradients import Gradients, Lap, no_lap
+from mmaction_lite.training.probe_clips import ProbeClips
 from mmaction_lite.training.run_folder import Progress
-from mmaction_lite.training.signals import until_stopped
 from mmaction_lite.training.state import TrainingState
 
 
@@ -48,6 +48,7 @@ class Training:
         batch_plan: clips of each step.
         context: processes and device of the training.
         task: kind of labels, for the classes of the data.
+        prepare: see `Gradients`.
         num_classes: number of classes, K.
         class_weights: weights of the classes in the loss, float32 (K,); None weights all equally.
         seed: seed of the training.
@@ -69,6 +70,7 @@ class Training:
         seed: int,
         may_shrink: bool,
         report: Callable[[str], None],
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ):
         self.recipe = recipe
         self.state = state
@@ -88,6 +90,7 @@ class Training:
             may_shrink=may_shrink,
             report=report,
             task=task,
+            prepare=prepare,
         )
 
     @property
@@ -139,7 +142,8 @@ class Training:
         )
         if recipe.max_grad_norm is not None:
             state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.model.parameters(), recipe.max_grad_norm)
+            for part in independent_parts(state.model):
+                nn.utils.clip_grad_norm_(part.parameters(), recipe.max_grad_norm)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         if state.average is not None:
@@ -160,7 +164,7 @@ class Training:
             "rate of the classifier"
         )
 
-    def validate(self, clips: TrainingClips, stop: Event) -> Evaluation | None:
+    def validate(self, clips: TrainingClips | ProbeClips, stop: Event) -> Evaluation | None:
         """Compute the scores of the validation split, and return to training mode.
 
         Returns:
@@ -169,7 +173,7 @@ class Training:
         recipe, context, model = self.recipe, self.context, self.state.eval_model
         self.state.unshard()
         is_single = context.world_size == 1
-        if recipe.precise_bn_clips:
+        if recipe.precise_bn_clips and isinstance(clips, TrainingClips):
             batches = clips.statistics_batches(int(self.epoch))
             inputs = (recipe.normalize(b.pixels.to(context.device).flatten(0, 1)) for b in batches)
             frozen = set(self.state.modules_in_evaluation_mode)
@@ -179,16 +183,7 @@ class Training:
             context.average_buffers(model)
         else:
             context.broadcast_buffers(model)
-        result = evaluate(
-            model,
-            clips.val_samples,
-            recipe.val_protocol,
-            task=self.task,
-            workers=clips.val_workers,
-            cache=clips.val_cache,
-            track=(lambda videos, total, title: until_stopped(videos, stop)) if is_single else None,
-            context=context,
-        )
+        result = clips.evaluate(model, stop)
         self.state.set_train_mode()
         return None if is_single and stop.is_set() else result
 

@@ -103,6 +103,16 @@ def test_training(here):
     assert "AdamW" in (here / "runs" / "own" / "recipe.txt").read_text()
 
 
+@pytest.mark.slow
+def test_probes(here):
+    shutil.rmtree(here / "runs" / "probe", ignore_errors=True)
+    assert run_page(page_text("docs/train/probe.md")) >= 7
+    for name in ("probe", "linear", "attentive", "grid"):
+        assert (here / "runs" / name / "weights.safetensors").exists()
+    recipe = (here / "runs" / "grid" / "recipe.txt").read_text()
+    assert "learning_rates=(0.001, 0.01, 0.1)" in recipe
+
+
 def test_every_setting_of_the_page_about_training_changes_a_recipe():
     base = get_recipe("tsm_r50_1x1x8_50e_kinetics400_rgb")
     section = page_text("docs/training.md").partition("## Settings")[2].partition("\n## ")[0]

@@ -62,6 +62,9 @@ def test_every_builder_is_listed(rows):
         "frame_encoder",
         "optimize_for_inference",
         "quantize_for_inference",
+        "probe_attentive",
+        "probe_linear",
+        "probe_map",
     }  # which are given a network
 
 

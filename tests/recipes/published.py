@@ -456,6 +456,8 @@ OWN = {
     "videomae_pretrain_base_16x4x1_1600e_kinetics400_rgb",
     "videomae_pretrain_large_16x4x1_1600e_kinetics400_rgb",
     "videomae_pretrain_base_16x2x1_2400e_sthv2_rgb",
+    "probe_attentive_1x1x8_20e_own_rgb",
+    "probe_linear_1x1x8_50e_own_rgb",
 }
 
 # Where a recipe differs from its source: (recipe, field) to the recipe's value.

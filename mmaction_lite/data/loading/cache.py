@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from mmaction_lite.device import available_cores
 from mmaction_lite.errors import VideoError
 
 BUDGET_BYTES = 2 << 30
-Track = Callable[[Iterable[int], int, str], Iterable[int]]
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 class VideoCache:

@@ -212,7 +212,7 @@ class VideoDataset:
         """Return the training clip of (draw, sample), or the test clip of a sample number."""
         if isinstance(item, tuple):
             return self._draw(*item)
-        labels = self._targets(item, np.zeros((1, 0), bool))
+        labels = self.targets(item, np.zeros((1, 0), bool))
         try:
             with self.worker_status.reading(item), self._open(item) as source:
                 return Clip(torch.from_numpy(cast(TestViews, self.views).read(source)), labels, item, [])
@@ -236,7 +236,7 @@ class VideoDataset:
                         rng = generator(self.seed, AUGMENT, draw, attempt=attempt)
                         views = reshape_views(cast(TrainViews, self.views), shape, clip_rng)
                         pixels, flips, reversals = views.draw_views(source, clip_rng, rng)
-                    labels = self._targets(sample, np.stack([flips, reversals], 1))
+                    labels = self.targets(sample, np.stack([flips, reversals], 1))
                     return Clip(torch.from_numpy(pixels), labels, sample, faults)
                 except VideoError as error:
                     self._broken.add(sample)
@@ -244,8 +244,13 @@ class VideoDataset:
             sample = int(generator(self.seed, REDRAW, draw, attempt=attempt).integers(len(self.samples)))
         return Clip(None, torch.empty(0, dtype=torch.int64), sample, faults)
 
-    def _targets(self, sample: int, altered: np.ndarray) -> Tensor:
-        """Return the target of each view, (V, ...); `altered` says which are mirrored and which reversed."""
+    def targets(self, sample: int, altered: np.ndarray) -> Tensor:
+        """Return the target of each view, (V, ...).
+
+        Args:
+            sample: sample number.
+            altered: whether each view is mirrored, and whether it is reversed, bool (V, 2).
+        """
         targets = []
         for view in altered:
             labels = self.samples.labels_of(sample)

@@ -72,6 +72,12 @@ def is_packed(path: str | Path) -> bool:
     return is_remote(path) or bool(_split(str(path)) and not Path(path).exists())
 
 
+def archive_of(path: str | Path) -> Path | None:
+    """Return the local tar file that a path names a member of; None for other files and for addresses."""
+    parts = None if is_remote(path) or Path(path).exists() else _split(str(path))
+    return Path(parts[0]) if parts is not None else None
+
+
 def has_member(path: str | Path) -> bool:
     """Whether a path names a member of a tar file that its index lists.
 

@@ -1,0 +1,92 @@
+"""The encoder of a probe: from weights with a card, from a probe, from files of other projects."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from mmaction_lite import get_recipe
+from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.errors import UserError
+from mmaction_lite.models import tsn_r10
+from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.training.encoder import FILE, find_encoder, load_encoder
+from mmaction_lite.weights.card import ModelCard, load, save_weights
+from tests.conftest import small_recipe
+from tests.probes import small_probe, write_encoder
+
+TEMPLATE = "probe_linear_1x1x8_50e_own_rgb"
+
+
+def test_the_weights_define_network_views_and_normalization(tmp_path):
+    path = write_encoder(tmp_path / "w.safetensors")
+    found = load_encoder(path, get_recipe(TEMPLATE), print)
+    assert found.source == "w.safetensors"
+    assert found.recipe.model.arguments == {
+        "encoder": "tsm_r10",
+        "arguments": (("width", 8), ("dropout", 0.2)),
+    }
+    assert (found.recipe.val, found.recipe.test) == (small_recipe().val, small_recipe().test)
+    model: Any = found.recipe.model(num_classes=4)
+    model.encoder.load_state_dict(found.weights)
+    x = torch.rand(2, 3, 4, 20, 28)
+    assert torch.equal(model.eval().features(x)[:, 0], load(path).features(x).mean(1))  # pyright: ignore
+
+
+def test_the_weights_have_precedence_over_the_recipe(tmp_path):
+    path = write_encoder(tmp_path / "w.safetensors")
+    lines: list[str] = []
+    recipe = replace(small_probe(), normalize=Normalize(mean=(1.0, 2.0, 3.0), std=(1.0, 1.0, 1.0)))
+    found = load_encoder(path, recipe, lines.append)
+    assert found.recipe.normalize == small_recipe().normalize
+    assert len(lines) == 1
+    assert lines[0].startswith("note: pixels are normalized as the weights expect")
+    assert load_encoder(path, small_probe(), lines.append).recipe == small_probe()
+
+
+def test_the_encoder_of_another_probe(tmp_path):
+    path = write_encoder(tmp_path / "w.safetensors")
+    recipe = load_encoder(path, small_probe(), print).recipe
+    card = ModelCard.of(recipe, ("x", "y"))
+    save_weights(tmp_path / "probe.safetensors", card.build().state_dict(), card)
+    found = load_encoder(tmp_path / "probe.safetensors", get_recipe(TEMPLATE), print)
+    assert found.recipe.model == recipe.model
+    model: Any = load(tmp_path / "probe.safetensors")
+    assert all(torch.equal(model.encoder.state_dict()[name], w) for name, w in found.weights.items())
+
+
+def test_weights_without_a_card_need_a_recipe_of_the_network(tmp_path):
+    weights = load(write_encoder(tmp_path / "w.safetensors")).state_dict()
+    torch.save({"state_dict": weights}, tmp_path / "w.pth")
+    lines: list[str] = []
+    found = load_encoder(tmp_path / "w.pth", small_probe(), lines.append)
+    assert all(torch.equal(weights[name], value) for name, value in found.weights.items())
+    assert lines[0].startswith("encoder: loaded: ")
+    with pytest.raises(UserError, match=r"w\.pth: has no model card, and the recipe names no encoder"):
+        load_encoder(tmp_path / "w.pth", get_recipe(TEMPLATE), print)
+
+
+def test_other_weights_are_refused_in_one_line(tmp_path):
+    path = write_encoder(tmp_path / "w.safetensors")
+    recipe = small_probe()
+    other = replace(recipe, model=Build(recipe.model.builder, encoder="tsn_r10"))
+    with pytest.raises(UserError, match="are of tsm_r10, and the encoder of the recipe is tsn_r10; pass"):
+        load_encoder(path, other, print)
+    with pytest.raises(UserError, match="no such file or run folder; --init-from takes trained weights"):
+        load_encoder(tmp_path / "none.safetensors", recipe, print)
+    card = ModelCard.of(small_recipe(), ("x", "y"))
+    save_weights(tmp_path / "own.safetensors", tsn_r10(2).state_dict(), replace(card, builder="my_net"))
+    with pytest.raises(UserError, match="are of my_net, a network from outside of the package; expected"):
+        load_encoder(tmp_path / "own.safetensors", recipe, print)
+
+
+def test_a_resumed_run_reads_its_own_copy(tmp_path):
+    with pytest.raises(UserError, match="trains a probe on a frozen encoder; pass the weights"):
+        find_encoder(tmp_path, None, resume=False)
+    with pytest.raises(UserError, match=r"encoder\.safetensors: no such file; pass the weights"):
+        find_encoder(tmp_path, None, resume=True)
+    assert find_encoder(tmp_path, "w", resume=True) == "w"
+    (tmp_path / FILE).touch()
+    assert find_encoder(tmp_path, "w", resume=True) == tmp_path / FILE
+    assert find_encoder(tmp_path, "w", resume=False) == "w"
