@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
     "TSM": ("tsm_r50", 16, SEGMENTS),
     "TSM, MobileNetV2": ("tsm_mobilenetv2", 32, SEGMENTS),
     "TSM online": ("tsm_online_r50", 16, SEGMENTS),
+    "TSM online, MobileNetV2": ("tsm_online_mobilenetv2", 32, SEGMENTS),
     "I3D": ("i3d_r50", 16, DENSE[32]),
     "I3D, PySlowFast's": ("i3d_r50_heavy", 16, DENSE[8]),
     "SlowOnly": ("slowonly_r50", 16, DENSE[8]),

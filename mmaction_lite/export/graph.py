@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.data.views.protocol import Protocol
+from mmaction_lite.export.image_convolution import use_image_convolutions
 from mmaction_lite.models.fast.inference import fold_normalizations
 from mmaction_lite.tasks.task import Task
 from mmaction_lite.weights.card import card_of
@@ -30,8 +31,10 @@ class ScoredFrames(nn.Module):
         self.options = {} if protocol.window is None else {"window": protocol.window}
         self.mean: Tensor
         self.scale: Tensor
-        self.register_buffer("mean", torch.tensor(protocol.normalize.mean))
-        self.register_buffer("scale", 1 / torch.tensor(protocol.normalize.std))
+        # Of a whole row of pixels: runtimes broadcast long vectors faster than three numbers.
+        width = protocol.views.view_shape[2]
+        self.register_buffer("mean", torch.tensor(protocol.normalize.mean).repeat(width))
+        self.register_buffer("scale", (1 / torch.tensor(protocol.normalize.std)).repeat(width))
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Map frames, uint8 (B, T, H, W, 3), to probabilities and logits.
@@ -40,9 +43,9 @@ class ScoredFrames(nn.Module):
             Probabilities (B, K) and logits (B, K), float32. With a window in the protocol, the logits are
             (B, num_windows, K), and the probabilities are averaged over the windows.
         """
-        x = (frames.float() - self.mean) * self.scale
-        x = x.permute(0, 4, 1, 2, 3).to(self.dtype)
-        logits = self.model(x, **self.options).float()
+        rows = (frames.flatten(3).float() - self.mean) * self.scale
+        x = rows.unflatten(3, frames.shape[3:]).permute(0, 4, 1, 2, 3)
+        logits = self.model(x.to(self.dtype), **self.options).float()
         views = logits if self.options else logits.unsqueeze(1)
         return self.average(views, self.task.probabilities), logits
 
@@ -50,7 +53,9 @@ class ScoredFrames(nn.Module):
 def exportable_graph(model: nn.Module, dtype: torch.dtype = torch.float32) -> ScoredFrames:
     """Return the graph of a copy of a model with a card, on the CPU, with folded normalization layers."""
     card = card_of(model)
-    return ScoredFrames(fold_normalizations(model).cpu(), card.test, card.task, dtype).eval()
+    model = fold_normalizations(model).cpu()
+    use_image_convolutions(model)
+    return ScoredFrames(model, card.test, card.task, dtype).eval()
 
 
 def example_frames(shape: tuple[int, int, int, int], batch_size: int, seed: int = 0) -> Tensor:

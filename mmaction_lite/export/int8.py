@@ -8,6 +8,7 @@ the activations are the extremes over calibration clips.
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -47,10 +48,21 @@ def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
+            nodes_to_exclude=_normalization(onnx.load(prepared)),
         )
         proto = onnx.load(quantized)
     set_metadata(proto, facts | {"precision": "int8"})
     return proto.SerializeToString()
+
+
+def _normalization(proto: Any) -> list[str]:
+    """Return the names of the nodes between the input and the first convolution or other use."""
+    values, names = {INPUT}, []
+    for node in proto.graph.node:
+        if node.op_type in ("Reshape", "Cast", "Sub", "Mul") and node.input[0] in values:
+            values.update(node.output)
+            names.append(node.name)
+    return names
 
 
 class _Batches:

@@ -1,6 +1,7 @@
 """The pages that are written from the package name everything that they are about."""
 
 import re
+import runpy
 
 import generated_pages  # of the folder docs
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from mmaction_lite import list_recipes, models
 from mmaction_lite.models.complexity import list_models
 from mmaction_lite.weights.catalogue import catalogue
-from tests.docs.pages import page_text
+from tests.docs.pages import ROOT, page_text
 
 
 def test_every_recipe_has_a_section_with_all_its_fields():
@@ -77,3 +78,13 @@ def test_the_page_about_public_weights_is_that_of_the_catalogue():
     for name, entry in catalogue().items():
         assert (name if entry.is_available else entry.original_name) in text
         assert entry.unavailable in text
+
+
+def test_the_page_about_export_holds_the_tables_of_the_records():
+    name = "docs/use/export.md"
+    script = runpy.run_path(str(ROOT / "docs" / "use" / "export.py"))
+    assert script["page"](page_text(name)) == page_text(name)
+    assert (ROOT / "docs" / "use" / "export.png").stat().st_size < 120e3
+    rows = script["rows"]("parity")
+    assert {row["builder"] for row in rows} <= set(models.__all__)
+    assert all(row[suffix]["logits"] <= 1e-4 for row in rows for suffix in ("onnx", "pt2"))
