@@ -24,7 +24,7 @@ from mmaction_lite.data.views.samplers import ClipSampler, DenseClips, SegmentFr
 from mmaction_lite.demo import generate_motions
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.models.fast.quantized import can_quantize
-from mmaction_lite.optim import AdamW
+from mmaction_lite.optim import AdamW, WarmupCosine
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.training.loop import train
 from mmaction_lite.weights.card import load
@@ -50,7 +50,10 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
     "R(2+1)D-50": ("r2plus1d_r50", 16, DENSE[16]),
     "R3D-18": ("r3d_r18", 16, DENSE[16]),
     "MC3-18": ("mc3_r18", 16, DENSE[16]),
+    "VideoMAE": ("videomae_small", 96, SEGMENTS),
 }
+# Transformers need smaller tokens for small frames, and longer trainings from random weights.
+TRANSFORMERS: dict[str, dict[str, int]] = {"VideoMAE": {"depth": 4, "heads": 4, "patch": 14}}
 
 
 def recipe_of(family: str) -> Recipe:
@@ -58,7 +61,19 @@ def recipe_of(family: str) -> Recipe:
     builder, width, clips = FAMILIES[family]
     demo = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
     views = {name: replace(getattr(demo, name), clips=clips) for name in ("train", "val", "test")}
-    model = Build(getattr(models, builder), dropout=0.0, width=width)
+    model = Build(getattr(models, builder), dropout=0.0, width=width, **TRANSFORMERS.get(family, {}))
+    if family in TRANSFORMERS:
+        return replace(
+            demo,
+            model=model,
+            optimizer=AdamW(lr=0.002, groups="no_decay"),
+            schedule=WarmupCosine(warmup_epochs=5, end=0.01),
+            epochs=100,
+            batch_size=25,
+            val_every=10,
+            max_grad_norm=1.0,
+            **views,
+        )
     return replace(demo, model=model, optimizer=AdamW(lr=0.005), epochs=15, val_every=5, **views)
 
 

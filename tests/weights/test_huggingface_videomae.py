@@ -1,13 +1,21 @@
 """Names of VideoMAE in transformers, and its folders on the Hugging Face Hub."""
 
+import json
 import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from mmaction_lite import load
+from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.vit import Attention
+from mmaction_lite.recipes import get_recipe
+from mmaction_lite.recipes.overrides import apply_overrides
+from mmaction_lite.weights.card import card_of
+from mmaction_lite.weights.conversion import convert_file
 from mmaction_lite.weights.converters import convert, huggingface_videomae
 from tests.weights.test_videomae import encoder, thin
 
@@ -117,3 +125,39 @@ def test_incomplete_projections_and_image_networks():
     image = {key.removeprefix("videomae."): value for key, value in weights.items()}
     assert huggingface_videomae.matches(image)
     assert not huggingface_videomae.matches(image | {"embeddings.cls_token": torch.ones(1)})
+
+
+def test_a_folder_of_the_hub_becomes_weights_with_its_settings(tmp_path):
+    model = thin()
+    torch.nn.init.normal_(model.head.weight)
+    settings = {
+        "preprocessor_config": {
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.25, 0.25, 0.25],
+            "size": {"shortest_edge": 28},
+            "crop_size": {"height": 24, "width": 24},
+        },
+        "config": {"num_frames": 8, "id2label": {"0": "a", "1": "b", "2": "c"}},
+    }
+    (tmp_path / "hub").mkdir()
+    weights = {key: value.contiguous() for key, value in in_transformers(model.state_dict()).items()}
+    save_file(weights, tmp_path / "hub" / "model.safetensors")
+    for name, content in settings.items():
+        (tmp_path / "hub" / f"{name}.json").write_text(json.dumps(content))
+    sizes = ["model.width=8", "model.depth=2", "model.heads=2", "model.patch=4"]
+    recipe = apply_overrides(get_recipe("videomae_small_16x4x1_150e_kinetics400_rgb"), sizes)
+    conversion = convert_file(tmp_path / "hub", recipe, tmp_path / "weights.safetensors")
+    assert conversion.source == huggingface_videomae.NAME
+    loaded = load(tmp_path / "weights.safetensors")
+    card = card_of(loaded)
+    assert card.classes == ("a", "b", "c")
+    for protocol in (card.val, card.test):
+        assert protocol.normalize == Normalize(
+            mean=(127.5, 127.5, 127.5), std=(63.75, 63.75, 63.75)
+        )  # the file, not a default
+        assert protocol.views.crop.size == (24, 24)
+        assert protocol.views.clips.clip_len == 8
+    assert card.val.views.short_side == 28
+    x = torch.rand(2, 3, 8, 24, 24)
+    with torch.inference_mode():
+        assert torch.equal(loaded(x), model.eval()(x))
