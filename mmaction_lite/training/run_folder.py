@@ -29,7 +29,7 @@ from mmaction_lite.weights.checks import check_merged
 from mmaction_lite.weights.converters import Conversion, convert, read_checkpoint, stored_classes
 from mmaction_lite.weights.converters.folders import is_hub_folder
 from mmaction_lite.weights.fitting_protocol import normalize_notes
-from mmaction_lite.weights.same_form import check_same_form, stored_build
+from mmaction_lite.weights.same_form import check_same_form, check_same_heads, stored_build
 
 
 class Stateful(Protocol):
@@ -179,6 +179,7 @@ class RunFolder:
                     f"the weights are of {printable(found[0], 100)}, and the training is of "
                     f"{self.build.builder.__name__}"
                 )
+                check_same_heads(found[1], self.build)
             else:
                 check_same_form(checkpoint, self.build)
             with reading(file):

@@ -40,6 +40,28 @@ def check_same_form(checkpoint: Mapping[str, Any], build: Build) -> None:
         )
 
 
+def check_same_heads(arguments: Mapping[str, Any], build: Build) -> None:
+    """Check that weights of another builder have the attention heads of the network that `build` makes.
+
+    The number of heads changes no shape, so weights of a pre-training would be loaded without an error.
+
+    Args:
+        arguments: of the builder of the weights, as `stored_build` returns them.
+        build: builder of the network and its arguments.
+
+    Raises:
+        UserError: both networks have a number of heads, and it differs.
+    """
+    if "heads" not in inspect.signature(build.builder).parameters:
+        return
+    stored, wanted = arguments.get("heads"), build.arguments.get("heads")
+    if stored != wanted:
+        raise UserError(
+            f"the weights have heads={printable(repr(stored), 60)}, and the recipe has heads={wanted!r}, which "
+            f"is another network; add --set model.heads={printable(str(stored), 60)}"
+        )
+
+
 def stored_build(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """Return the name of the builder and its arguments in the model card of a checkpoint, if it has one."""
     try:
