@@ -26,7 +26,7 @@ from mmaction_lite.cli.options import (
     track,
     warn,
 )
-from mmaction_lite.errors import VideoError
+from mmaction_lite.errors import UserError, VideoError
 
 if TYPE_CHECKING:
     from mmaction_lite.data.loading.decoder_launch import Process
@@ -107,7 +107,15 @@ def predict(
     try:
         from mmaction_lite.data.tools.find import find_clips
 
-        found = find_clips(videos)
+        try:
+            found = find_clips(videos)
+        except UserError:
+            from mmaction_lite.inference.predict import load_for_inference
+            from mmaction_lite.recipes import get_recipe
+
+            # Where weights and videos are exchanged, the error about the weights is the clear one.
+            load_for_inference(weights, get_recipe(recipe) if recipe else None)
+            raise
         # Decode while PyTorch is imported and the weights are loaded.
         early = None if clips or crops else _start_decoders(weights, found, settings, processes)
     except BaseException:

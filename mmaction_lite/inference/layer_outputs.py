@@ -1,9 +1,11 @@
 """Outputs of any layer of a network, in one layout: (B, C, T, H, W).
 
 Layers have the names of `nn.Module.named_modules`. Layers of the package output frames (B·T, C, H, W), 3-D
-networks of other projects (B, C, T, H, W), classifiers (B, T, C). `as_clips` converts all of them.
+networks of other projects (B, C, T, H, W), classifiers (B, T, C), transformers tokens (B, T·H·W, C).
+`as_clips` converts all of them.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -97,10 +99,11 @@ def pooled_outputs(model: nn.Module, x: Tensor, layer: str | None = None, pool: 
     if layer is None and has_method(model, "features"):
         return _pooled(model.features(x), len(x), pool, name)  # pyright: ignore[reportCallIssue]
     found: list[Tensor] = []
+    grid = _token_grid(model, x)
 
     def keep(value: Any) -> None:
         # Pool at once: the next layer may write to the same memory.
-        found[:] = [_pooled(value, len(x), pool, name)]
+        found[:] = [_pooled(value, len(x), pool, name, grid)]
 
     module = head(model) if layer is None else model.get_submodule(layer)
     with _hooked(module, keep, is_input=layer is None):
@@ -119,11 +122,12 @@ def list_layers(model: nn.Module, x: Tensor) -> list[LayerOutput]:
     check_layer(model, None)
     _check_separate(model)
     found: dict[str, LayerOutput] = {}
+    grid = _token_grid(model, x)
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             try:
-                shape = as_clips(output, len(x), name).shape[1:]
+                shape = as_clips(output, len(x), name, grid).shape[1:]
             except UserError:
                 return  # cannot be extracted
             found.pop(name, None)
@@ -142,17 +146,21 @@ def list_layers(model: nn.Module, x: Tensor) -> list[LayerOutput]:
     return [*found.values(), default]
 
 
-def as_clips(output: Any, batch_size: int, name: str = HEAD_INPUT) -> Tensor:
+def as_clips(
+    output: Any, batch_size: int, name: str = HEAD_INPUT, grid: tuple[int, int, int] | None = None
+) -> Tensor:
     """Convert the output of a layer to (B, C, T, H, W).
 
     Accepted shapes are (B, C, T, H, W), frames (B·T, C, H, W), frame vectors (B·T, C), sequences (B, T, C),
-    and sequences of frames (B·T, P, C), whose P positions become H. Of a tuple or dict, the first tensor
-    counts.
+    tokens (B, T·H·W, C), and sequences of frames (B·T, P, C), whose P positions become H. Of a tuple or dict,
+    the first tensor counts.
 
     Args:
         output: what the layer returned.
         batch_size: B.
         name: name of the layer, for messages.
+        grid: number of tokens (T, H, W) of a transformer; a sequence of as many vectors has a place in the
+            clip. None: sequences are sequences of frames.
 
     Raises:
         UserError: the output is not a tensor, or has another shape.
@@ -171,6 +179,8 @@ def as_clips(output: Any, batch_size: int, name: str = HEAD_INPUT) -> Tensor:
         )
     if len(shape) == 5:
         return x
+    if grid is not None and len(shape) == 3 and shape[:2] == (batch_size, math.prod(grid)):
+        return x.unflatten(1, grid).permute(0, 4, 1, 2, 3)
     x = x.unflatten(0, (batch_size, -1))  # (B, T, ...)
     if len(shape) == 4:
         return x.transpose(1, 2)
@@ -181,10 +191,18 @@ def as_clips(output: Any, batch_size: int, name: str = HEAD_INPUT) -> Tensor:
     return x.permute(0, 3, 1, 2)[..., None]
 
 
-def _pooled(output: Any, batch_size: int, pool: Pool, name: str) -> Tensor:
-    x = as_clips(output, batch_size, name).float()
+def _pooled(
+    output: Any, batch_size: int, pool: Pool, name: str, grid: tuple[int, int, int] | None = None
+) -> Tensor:
+    x = as_clips(output, batch_size, name, grid).float()
     axes = _POOLED[pool]
     return x.mean(axes) if axes else x.clone()
+
+
+def _token_grid(model: nn.Module, x: Tensor) -> tuple[int, int, int] | None:
+    """Return the number of tokens along T, H and W, if the network has the method `grid`."""
+    grid: Any = getattr(model, "grid", None)
+    return grid(*x.shape[2:]) if callable(grid) else None
 
 
 def _first_tensor(output: Any) -> Tensor | None:

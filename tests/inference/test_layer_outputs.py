@@ -44,10 +44,13 @@ def test_layers_equal_a_plain_hook_in_every_network(name: str, arguments: dict[s
     shapes = {row.name: row.shape for row in outputs}
     stages = [layer for layer in shapes if layer.count(".") <= 2 and layer[-1].isdigit()]
     assert len(stages) >= 4
-    for layer in [stages[0], stages[len(stages) // 2], "backbone", "fc"]:
+    is_transformer = hasattr(model, "grid")
+    for layer in [stages[0], stages[len(stages) // 2], *(["head"] if is_transformer else ["backbone", "fc"])]:
         plain = plain_hook(model, layer, x)
-        if layer == "fc":  # (B, T, K)
+        if layer in ("fc", "head"):  # (B, T, K)
             expected = plain.transpose(1, 2)[..., None, None]
+        elif is_transformer:  # tokens (B, T·H·W, C)
+            expected = plain.transpose(1, 2).unflatten(2, model.grid(*x.shape[2:]))
         else:  # frames (B·T, C, H, W)
             expected = torch.stack([part.transpose(0, 1) for part in plain.chunk(len(x))])
         assert expected.shape[1:] == shapes[layer]
