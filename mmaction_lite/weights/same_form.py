@@ -57,8 +57,8 @@ def check_same_heads(arguments: Mapping[str, Any], build: Build) -> None:
     stored, wanted = arguments.get("heads"), build.arguments.get("heads")
     if stored != wanted:
         raise UserError(
-            f"the weights have heads={printable(repr(stored), 60)}, and the recipe has heads={wanted!r}, which "
-            f"is another network; add --set model.heads={printable(str(stored), 60)}"
+            f"the weights have heads={printable(repr(stored), 60)}, and the recipe has heads={wanted!r}, "
+            f"which is another network; add --set model.heads={printable(str(stored), 60)}"
         )
 
 
