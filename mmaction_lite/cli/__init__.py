@@ -210,8 +210,10 @@ def train(
     from mmaction_lite.training.clips import read_training_split
     from mmaction_lite.training.loop import printer, train
 
+    if probe and finetune:
+        raise UserError("--probe and --finetune are both given; a probe leaves the network frozen. Pass one")
     if recipe is None:
-        method = "fine-tune" if finetune else None
+        method = "probe" if probe else "fine-tune" if finetune else None
         choice = (
             read_choice(out)
             if resume
@@ -220,11 +222,9 @@ def train(
             )
         )
         recipe, init_from = choice.recipe, choice.init_from
-        finetune = choice.method in ("fine-tune", "lora")
+        finetune, probe = choice.method in ("fine-tune", "lora"), choice.method == "probe"
         settings = [*choice.settings, *(settings or [])]
     chosen = get_recipe(recipe)
-    if probe and finetune:
-        raise UserError("--probe and --finetune are both given; a probe leaves the network frozen. Pass one")
     if finetune:
         if init_from is None and not resume:
             raise UserError("--finetune starts from trained weights; pass them as --init-from")

@@ -43,7 +43,6 @@ FROM_NOTHING = {
     "cpu": "tsm_online_mobilenetv2_8x4x1_50e_jester_rgb",
     "gpu": PRETRAINED,
 }
-HAS_PROBES = False
 SMALL_SIDE = 96  # pixels; clips with a shorter side have no detail for larger networks
 LONG_CLIP = 1000  # frames
 # Multiply-adds per second that a training reaches, for estimates: of one CPU core, and of a GPU.
@@ -123,10 +122,10 @@ def choose_training(
     recipe = apply_overrides(recipe, settings)
     facts = _facts(recipe, samples, place, has_weights=card is not None, per_class=per_class)
     chosen, reason = choose_method(facts)
-    if chosen == "probe" and method is None and not HAS_PROBES:
-        chosen, reason = "fine-tune", f"a probe is not available yet, although {reason}"
     if method not in (None, chosen):
         chosen, reason = method, f"you asked for it; the rules choose {chosen}, because {reason}"
+    if chosen == "probe":  # takes the arguments of its encoder from the weights
+        settings = ()
     choice = Choice(chosen, name, source, settings + _settings(chosen, recipe, samples))
     report(f"chosen: {chosen} with {name}, because {reason}")
     if source is not None:

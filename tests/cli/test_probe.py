@@ -43,6 +43,24 @@ def test_the_result_works_in_other_commands(run, tiny, probed, tmp_path):
     assert "12 stored in" in error
 
 
+def test_a_probe_without_a_recipe(run, tiny, trained, tmp_path):
+    command = [
+        "train",
+        "--probe",
+        "--init-from",
+        trained,
+        "--data",
+        tiny,
+        "--out",
+        tmp_path / "run",
+        *SETTINGS,
+    ]
+    code, _, error = run(*command, "--feature-cache", tmp_path / "cache", "--device", "cpu")
+    assert code == 0, error
+    assert "chosen: probe with tsm_r10_1x1x8_12e_motions_rgb, because you asked for it" in error
+    assert card_of(load(tmp_path / "run")).builder == "probe_linear"
+
+
 @pytest.mark.slow
 def test_the_result_is_exported(run, probed, tmp_path):
     for name in ("onnx", "onnxscript", "onnxruntime"):

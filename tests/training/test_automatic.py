@@ -68,10 +68,9 @@ def test_given_weights_are_fine_tuned_with_their_recipe(tiny, tmp_path, weights)
 
 def test_a_method_that_is_asked_for_is_taken(tiny, tmp_path, weights, monkeypatch):
     monkeypatch.setattr(automatic, "CORE_SPEED", 1.0)  # multiply-adds per second
-    monkeypatch.setattr(automatic, "HAS_PROBES", True)
     choice, printed = chosen(tiny, tmp_path / "run", init_from=weights)
     assert choice.method == "probe"
-    assert "--probe" in choice.options
+    assert choice.options == [MOTIONS, "--probe", "--init-from", weights]
     choice, printed = chosen(tiny, tmp_path / "other", init_from=weights, method="fine-tune")
     assert choice.method == "fine-tune"
     assert "because you asked for it; the rules choose probe, because fine-tuning would take" in printed
