@@ -20,6 +20,7 @@ from mmaction_lite import get_recipe, models
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.workers import IN_PROCESS
+from mmaction_lite.data.views.crops import CenterCrop, RandomCrop
 from mmaction_lite.data.views.samplers import ClipSampler, DenseClips, SegmentFrames
 from mmaction_lite.demo import generate_motions
 from mmaction_lite.inference.evaluate import evaluate
@@ -54,10 +55,14 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
 }
 # Transformers need smaller tokens for small frames, and longer trainings from random weights.
 TRANSFORMERS: dict[str, dict[str, int]] = {"VideoMAE": {"depth": 4, "heads": 4, "patch": 14}}
+# Those with tokens of 16x16 pixels get larger frames.
+OF_LARGER_FRAMES = {"V-JEPA 2": Build(models.vjepa2_large, width=96, depth=4, pool_depth=1, heads=4)}
 
 
 def recipe_of(family: str) -> Recipe:
     """Return the demo's recipe with another network, other clips and a lower learning rate."""
+    if family in OF_LARGER_FRAMES:
+        return _on_larger_frames(OF_LARGER_FRAMES[family])
     builder, width, clips = FAMILIES[family]
     demo = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
     views = {name: replace(getattr(demo, name), clips=clips) for name in ("train", "val", "test")}
@@ -77,9 +82,28 @@ def recipe_of(family: str) -> Recipe:
     return replace(demo, model=model, optimizer=AdamW(lr=0.005), epochs=15, val_every=5, **views)
 
 
+def _on_larger_frames(model: Build) -> Recipe:
+    """Return the demo's recipe with a network on tokens of 16x16 pixels, which needs more epochs."""
+    demo = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
+    val = replace(demo.val, clips=SEGMENTS, crop=CenterCrop(size=(48, 64)), short_side=48)
+    return replace(
+        demo,
+        model=model,
+        train=replace(demo.train, clips=SEGMENTS, crop=RandomCrop(size=(48, 64)), short_side=54),
+        val=val,
+        test=val,
+        optimizer=AdamW(lr=2e-3, groups="no_decay"),
+        schedule=WarmupCosine(warmup_epochs=5, end=0.01),
+        epochs=100,
+        batch_size=25,
+        val_every=20,
+        max_grad_norm=1.0,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("families", nargs="*", default=list(FAMILIES))
+    parser.add_argument("families", nargs="*", default=[*FAMILIES, *OF_LARGER_FRAMES])
     parser.add_argument("--out", type=Path, default=Path("runs/families"))
     parser.add_argument("--data", type=Path, default=Path("data/motions"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])

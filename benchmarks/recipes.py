@@ -21,8 +21,14 @@ from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.inference.scores import compute_scores
 from mmaction_lite.models import optimize_for_inference
-from mmaction_lite.optim import set_lr
+from mmaction_lite.optim import freeze, set_lr
+from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.gradients import Gradients
+
+
+def family(recipe: Recipe) -> str:
+    """Return the module of the builder; V-JEPA 2 and 2.1 are one family."""
+    return recipe.model.builder.__module__.replace("vjepa21", "vjepa2")
 
 
 def main(video: Path, out: Path) -> None:
@@ -37,9 +43,10 @@ def main(video: Path, out: Path) -> None:
             continue
         torch.manual_seed(0)
         model = recipe.model(num_classes=400).train()
-        modules = {recipes[done].model.builder.__module__ for done in rows}
-        if hasattr(model, "grid") and recipe.model.builder.__module__ in modules:
+        if hasattr(model, "grid") and family(recipe) in {family(recipes[done]) for done in rows}:
             continue
+        if recipe.freeze:
+            freeze(model, recipe.freeze)
         optimizer = recipe.optimizer.build(model)
         set_lr(optimizer, recipe.optimizer.lr * recipe.schedule.factor(0, recipe.epochs))
         # Batch statistics of a single clip are not representative.

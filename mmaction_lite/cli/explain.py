@@ -46,8 +46,11 @@ def explain(
         ),
     ] = None,
     method: Annotated[
-        Literal["gradcam", "occlusion"],
-        typer.Option(help="Maps from gradients, or, slowly, from hiding blocks of the clip."),
+        Literal["gradcam", "rollout", "occlusion"],
+        typer.Option(
+            help="Maps from gradients; from the attention of a transformer, for all classes alike; or, "
+            "slowly, from hiding blocks of the clip."
+        ),
     ] = "gradcam",
     fill: Annotated[
         Literal["neighbor", "mean", "none"],
@@ -67,7 +70,7 @@ def explain(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Show which frames and regions of videos speak for a class (Grad-CAM and occlusion)."""
+    """Show which frames and regions of videos speak for a class (Grad-CAM, attention rollout, occlusion)."""
     from mmaction_lite.data.tools.find import find_clips
     from mmaction_lite.files import FolderLock, check_output_folder
     from mmaction_lite.inference.explain import ExplainSettings, class_index

@@ -21,11 +21,12 @@ from mmaction_lite.inference.inputs import OneVideo, name_of, open_input
 from mmaction_lite.inference.layer_outputs import check_layer
 from mmaction_lite.inference.map_geometry import FrameBox, place_in_frame, view_box
 from mmaction_lite.inference.occlusion import Fill, space_time_drops, time_drops
+from mmaction_lite.inference.rollout import check_attention, rollout
 from mmaction_lite.inference.scores import chunk_views, compute_scores, device_of, forward_options
 from mmaction_lite.settings import check_fields
 from mmaction_lite.weights.card import ModelCard, card_of, load
 
-Method = Literal["gradcam", "occlusion"]
+Method = Literal["gradcam", "rollout", "occlusion"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,9 @@ class ExplainSettings:
     Args:
         layers: names of modules with a feature map, whose maps are added; see `gradcam`. Empty: see
             `default_layers`.
-        method: "gradcam", or "occlusion": the drop of the logit when blocks of the clip are hidden, which
-            needs no gradients but about 400 forward passes per clip.
+        method: "gradcam"; "rollout": the share of each place in the attention of a transformer, which does
+            not depend on the class; or "occlusion": the drop of the logit when blocks of the clip are hidden,
+            which needs no gradients but about 400 forward passes per clip.
         fill: what replaces hidden frames: the neighboring frame ("neighbor") or the mean color of the
             protocol's normalization ("mean"). None: skip the occlusion in time (`Explanation.drops`).
         protocol: None: the test protocol of the model's card. The crops are replaced by the center crop.
@@ -62,8 +64,8 @@ class Explanation(NamedTuple):
         score: its probability.
         top_label: the most probable class of its group.
         top_score: the probability of that class.
-        method: "gradcam" or "occlusion".
-        layers: layers whose feature maps were used; empty for occlusion.
+        method: "gradcam", "rollout" or "occlusion".
+        layers: layers whose feature maps were used; empty for other methods than Grad-CAM.
         maps: float32 (N, h, w) in [0, 1], at the size of a view. The maximum over the video is 1, unless no
             position speaks for the class; the maps are then 0.
         frames: numbers of the frames in the video, ascending, int64 (N,).
@@ -198,6 +200,8 @@ def explain_classes(
         check_differentiable(model)
         for layer in settings.layers:
             check_layer(model, layer)
+    elif settings.method == "rollout":
+        check_attention(model)
     chosen = None if labels is None else [class_index(card, label) for label in labels]
     protocol = (settings.protocol or card.test).with_views(crop="center")
     with open_input(video, name_of(video, 0)) as source:
@@ -306,6 +310,8 @@ def _compute_maps(
         if settings.method == "gradcam":
             layers = layers or default_layers(model, inputs, protocol.window)
             maps.append(gradcam(model, inputs, target, layers, protocol.window))
+        elif settings.method == "rollout":
+            maps.append(rollout(model, inputs))
         else:
             maps.append(space_time_drops(logit, inputs, fill or "neighbor", size).clip(min=0))
         if fill is not None:

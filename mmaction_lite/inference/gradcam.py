@@ -129,7 +129,8 @@ def default_layers(model: nn.Module, inputs: Tensor, window: int | None = None) 
     if not found:
         raise UserError(
             f"{type(model).__name__} has no convolution, and Grad-CAM needs the feature map of one; pass the "
-            "name of a layer with a feature map (--layer), or use --method occlusion"
+            "name of a layer with a feature map (--layer), or use --method occlusion, or rollout for a "
+            "transformer"
         )
     fitting = [names for names in found if sizes[names[0]] >= FEWEST_CELLS]
     return fitting[0] if fitting else max(found, key=lambda names: sizes[names[0]])

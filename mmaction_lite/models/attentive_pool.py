@@ -59,10 +59,15 @@ class CrossAttention(nn.Module):
 
     def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
         """Map queries (N, n, width) and tokens (N, tokens, width) to (N, n, width)."""
-        q = self.q(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.project(query, tokens)
         x = functional.scaled_dot_product_attention(q, k, v)
         return self.proj(x.transpose(1, 2).flatten(2))
+
+    def project(self, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q, k and v, each (N, heads, n or tokens, head_dim)."""
+        q = self.q(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
 
 
 class CrossAttentionBlock(nn.Module):

@@ -95,16 +95,19 @@ class Attention(nn.Module):
             x: normalized tokens.
             rotate: applied to q and k.
         """
-        qkv = self.qkv(x)
-        if self.qkv_bias == "qv":
-            qkv = qkv + torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]).to(qkv.dtype)
-        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        if rotate is not None:
-            q, k = rotate(q), rotate(k)
+        q, k, v = self.project(x, rotate)
         dropout = self.dropout if self.training else 0.0
         x = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         x = self.proj(x.transpose(1, 2).flatten(2))
         return functional.dropout(x, dropout) if dropout else x
+
+    def project(self, x: Tensor, rotate: Rotate | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q, k and v, each (N, heads, tokens, head_dim)."""
+        qkv = self.qkv(x)
+        if self.qkv_bias == "qv":
+            qkv = qkv + torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]).to(qkv.dtype)
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return (q, k, v) if rotate is None else (rotate(q), rotate(k), v)
 
 
 class Mlp(nn.Module):
