@@ -99,9 +99,8 @@ def predict(
     from mmaction_lite.data.loading.worker_settings import WorkerSettings
 
     settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
-    # A folder or a pattern may hold many videos.
     is_listed = all(video.is_file() for video in videos)
-    count = worker_count(videos, settings) if is_listed else settings.count()
+    count = worker_count(videos, settings, may_hold_many=not is_listed)
     # They start while this process imports modules, which keeps one core busy.
     processes = launch(max(1, count - 1) if count else 0)
     try:

@@ -48,6 +48,8 @@ def peek_views(weights: str | Path) -> TestViews | None:
     try:
         path = Path(weights)
         path = path / "best.pt" if path.is_dir() else path
+        if not path.is_file():  # a pipe waits for a writer
+            return None
         text = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
         views = unpack(json.loads(text)["test"]["views"], VIEW_TYPES)
         is_usual = isinstance(views, TestViews) and views.video_bytes <= MOST_VIDEO_BYTES

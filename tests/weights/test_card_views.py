@@ -1,6 +1,7 @@
 """The views of a weights file are found without PyTorch, and everything unusual is left to `load`."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -30,6 +31,9 @@ def test_other_files_have_no_views(card, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:20])
     assert peek_views(tmp_path / "cut.safetensors") is None
     assert peek_views("tsm_r50@mmaction2") is None
+    if hasattr(os, "mkfifo"):  # opening it waits for a writer
+        os.mkfifo(tmp_path / "pipe.safetensors")
+        assert peek_views(tmp_path / "pipe.safetensors") is None
     large = replace(card.test.views, short_side=4000, clips=SegmentFrames(num_segments=1000))
     save_weights(file, {"a": torch.zeros(2)}, replace(card, test=replace(card.test, views=large)))
     assert peek_views(file) is None

@@ -1,19 +1,18 @@
 """Launch the processes of `Decoders`. Imports little, so that they start before everything else."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import spawn
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import spawn, util
 from os import PathLike
 from stat import S_ISREG
 
-from mmaction_lite.data.loading.lifetime import HANDLED_BY_PARENT
+from mmaction_lite.data.loading.lifetime import blocked_group_signals
+from mmaction_lite.data.loading.worker_faults import not_started
 from mmaction_lite.data.loading.worker_settings import WorkerSettings
-from mmaction_lite.errors import UserError, describe
 
 try:
     import fcntl
@@ -39,10 +38,11 @@ def launch(count: int) -> list[Process]:
     is_main = threading.current_thread() is threading.main_thread()
     program = f"import sys; sys.path[:] = {sys.path!r}; {PROGRAM}({is_main})"
     variables = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    flags = util._args_from_interpreter_flags()  # pyright: ignore[reportAttributeAccessIssue]
+    command = [os.fsdecode(spawn.get_executable()), *flags, "-c", program]
     try:
-        with _blocked_signals():
+        with blocked_group_signals():
             for _ in range(count):
-                command = [os.fsdecode(spawn.get_executable()), "-c", program]
                 process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables
                 )
@@ -52,10 +52,7 @@ def launch(count: int) -> list[Process]:
         end(processes)
         if not isinstance(error, OSError | MemoryError):
             raise
-        raise UserError(
-            f"{count} decoding workers could not be started ({describe(error)}); use fewer --workers, or "
-            "raise the limits of memory, processes and open files (ulimit)"
-        ) from None
+        raise not_started(count, error) from None
     return processes
 
 
@@ -71,20 +68,28 @@ def end(processes: Sequence[Process]) -> None:
                     stream.close()
 
 
-def worker_count(paths: Sequence[str | PathLike[str]], workers: WorkerSettings) -> int:
+def worker_count(
+    paths: Sequence[str | PathLike[str]], workers: WorkerSettings, *, may_hold_many: bool = False
+) -> int:
     """Return the number of decoding processes to start for these paths.
 
     A number that the user gave is kept. Otherwise no process starts for up to `MANY_VIDEOS` files of up to
     `MANY_BYTES` bytes. Everything that is not a file counts as large: folders may hold many clips, and while
-    a process waits for a server, others decode.
+    a process waits for a server, others decode. A frozen program, whose executable is no interpreter, starts
+    no process.
+
+    Args:
+        paths: paths or addresses of videos.
+        workers: number of workers that the user chose.
+        may_hold_many: whether paths are folders or patterns, whose videos are not known yet.
     """
+    if getattr(sys, "frozen", False) or not spawn.get_executable():
+        return 0
     if workers.num_workers is not None:
         return workers.count()
-    # The executable of a frozen program is no interpreter.
-    if len(paths) < 2 or getattr(sys, "frozen", False):
-        return 0
-    is_large = len(paths) > MANY_VIDEOS or sum(map(_size, paths)) > MANY_BYTES
-    return workers.count() if is_large else 0
+    if may_hold_many or len(paths) > MANY_VIDEOS:
+        return workers.count()
+    return workers.count() if len(paths) > 1 and sum(map(_size, paths)) > MANY_BYTES else 0
 
 
 def _size(path: str | PathLike[str]) -> int:
@@ -100,16 +105,3 @@ def _enlarge(process: Process) -> None:
     if fcntl is not None and hasattr(fcntl, "F_SETPIPE_SZ") and process.stdout is not None:
         with suppress(OSError):  # the user may not have so large pipes, or so many
             fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-@contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Start processes that do not see Ctrl-C before they ignore it; see `lifetime.ignore_group_signals`."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_BY_PARENT)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -7,6 +7,8 @@ time of a worker of a `DataLoader`.
 import multiprocessing
 import os
 import pickle
+import traceback
+from contextlib import suppress
 from multiprocessing import spawn
 from pathlib import Path
 from queue import SimpleQueue
@@ -16,14 +18,13 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 
 from mmaction_lite.data.loading.lifetime import ignore_group_signals, set_death_signal
+from mmaction_lite.data.loading.worker_faults import NICENESS
 from mmaction_lite.data.sources.resample import Size
 from mmaction_lite.data.sources.source import Source, open_source, path_name
 from mmaction_lite.errors import UserError, describe, printable
 
 # Clips up to this size are resized by the parent process.
 SMALL_BYTES = 16 << 20
-# Lower priority than the process that feeds the device; see `workers.NICENESS`.
-NICENESS = 10
 SIGKILL = 9
 STARTED = -1  # number of the first result, which is sent before a video is read
 
@@ -49,7 +50,7 @@ class Header(NamedTuple):
         shape: shape of the pixels, uint8; None if the video cannot be read.
         size: see `TestViews.resize`.
         reason: one line that names the video, if it cannot be read.
-        error: unexpected error, which ends the whole run; empty if there is none.
+        error: unexpected error with its traceback, which ends the whole run; empty if there is none.
     """
 
     number: int
@@ -70,9 +71,7 @@ def run(has_death_signal: bool) -> None:
         set_death_signal(SIGKILL)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    results = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what other code prints does not mix with the results
-    source = os.fdopen(os.dup(0), "rb")
+    source, results = _take_streams()
     tasks: SimpleQueue[tuple[int, str]] = SimpleQueue()
     try:
         setup: Setup = pickle.load(source)
@@ -80,19 +79,38 @@ def run(has_death_signal: bool) -> None:
         return
     Thread(target=_receive, args=(source, tasks), name="tasks", daemon=True).start()
     views = _unpickle(setup)
-    pickle.dump(Header(STARTED, None), results)
+    with suppress(BrokenPipeError):  # the parent has ended
+        _write(results, Header(STARTED, None), None)
+        while True:
+            number, path = tasks.get()
+            try:
+                header, pixels = _read(number, path, views)
+            except Exception as error:
+                line = f"{printable(path_name(path))}: {describe(error)}"
+                header, pixels = Header(number, None, error=f"{line}\n{traceback.format_exc()}"), None
+            _write(results, header, pixels)
+
+
+def _take_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Return the streams of tasks and results, and keep other code away from both.
+
+    What other code prints goes to standard error, and its standard input is empty.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    while nothing <= 2:  # the parent has no standard error
+        nothing = os.open(os.devnull, os.O_RDWR)
+    source, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return source, results
+
+
+def _write(results: BinaryIO, header: Header, pixels: np.ndarray | None) -> None:
+    pickle.dump(header, results)
+    if pixels is not None:
+        results.write(cast(Any, pixels).data.cast("B"))
     results.flush()
-    while True:
-        number, path = tasks.get()
-        try:
-            header, pixels = _read(number, path, views)
-        except Exception as error:
-            error_line = f"{printable(path_name(path))}: {describe(error)}"
-            header, pixels = Header(number, None, error=error_line), None
-        pickle.dump(header, results)
-        if pixels is not None:
-            results.write(cast(Any, pixels).data.cast("B"))
-        results.flush()
 
 
 def _receive(source: BinaryIO, tasks: "SimpleQueue[tuple[int, str]]") -> None:
@@ -110,7 +128,10 @@ def _unpickle(setup: Setup) -> Any:
         multiprocessing.current_process()._inheriting = True  # pyright: ignore[reportAttributeAccessIssue]
         spawn.prepare(setup.main)
         del multiprocessing.current_process()._inheriting  # pyright: ignore[reportAttributeAccessIssue]
-    return pickle.loads(setup.views)
+    views = pickle.loads(setup.views)
+    if not hasattr(views, "read_small"):
+        import torch  # noqa: F401  they resize; the time limit of the first video does not include the import
+    return views
 
 
 def _read(number: int, path: str, views: Any) -> tuple[Header, np.ndarray | None]:

@@ -1,17 +1,19 @@
 """Processes that read the clips of many videos ahead, in the order of the videos.
 
-They are programs of their own, not workers of a `DataLoader`: they start in a tenth of the time, because they
-import no PyTorch, and they can start before the calling process imports it.
+They are separate programs, not workers of a `DataLoader`. They import no PyTorch, so they start in a tenth of
+the time, and can start before the calling process imports it.
 
     calling process   (number, path) ──► standard input    decoder_process.run
     reading thread    Header, pixels ◄── standard output
 
 One thread per process receives the results and hands over the next tasks, so that the processes also work
-while the calling process does something else. The results in memory are limited by `AHEAD_BYTES`.
+while the calling process does something else. The results in memory are limited by `AHEAD_BYTES`, or by
+`NEXT_VIDEOS` results per process if those are larger.
 """
 
 import os
 import pickle
+import subprocess
 import sys
 import threading
 from collections import Counter, deque
@@ -22,27 +24,27 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 from mmaction_lite.data.loading.decoder_launch import Process, end, launch
 from mmaction_lite.data.loading.decoder_process import Header, Setup
-from mmaction_lite.data.loading.lifetime import (
-    NO_GUARD,
-    NO_GUARD_ADVICE,
-    require_main_guard,
+from mmaction_lite.data.loading.lifetime import require_main_guard
+from mmaction_lite.data.loading.worker_faults import (
+    CRASHED,
+    MAX_CRASHES,
+    check_restarts,
+    check_start,
+    hung,
+    not_picklable,
 )
 from mmaction_lite.data.loading.worker_settings import WorkerSettings
 from mmaction_lite.data.sources.source import PathInput, as_path, path_name
-from mmaction_lite.errors import UserError, describe, printable
+from mmaction_lite.errors import printable
 
 POLL_SECONDS = 1.0
 START_SECONDS = 60.0  # a busy machine takes long to start a process
-MAX_CRASHES = 2  # process deaths while reading the same video
-MAX_RESTARTS = 3  # without a result in between
+FIRST_SECONDS = 30.0  # added to the time limit of the first video, whose resizing may import PyTorch
+END_SECONDS = 10.0  # for a process that has closed its results
 TASKS_AHEAD = 4  # of a process: the one that it reads and the next ones
+NEXT_VIDEOS = 2  # per process, which may be read whatever their size
 AHEAD_BYTES = 128 << 20  # results that wait for the calling process
 
 
@@ -68,6 +70,7 @@ class _Decoder:
         self.tasks: deque[int] = deque()
         self.waited_seconds = 0.0  # for the first task, counted while the calling process waits
         self.has_started = False
+        self.extra_seconds = FIRST_SECONDS
         self.trouble = ""  # why the calling process killed it
         self.thread: threading.Thread | None = None
 
@@ -153,7 +156,7 @@ class Decoders:
         while True:
             with self._changed:
                 if self._error:
-                    raise RuntimeError(f"a decoding worker failed: {self._error}")
+                    raise RuntimeError(f"a decoding worker failed at {self._error}")
                 dead, self._dead = self._dead, []
                 if not dead and number in self._done:
                     result = self._done.pop(number)
@@ -177,10 +180,9 @@ class Decoders:
             if not decoder.has_started and decoder.waited_seconds > START_SECONDS:
                 decoder.trouble = f"a decoding worker did not start within {START_SECONDS:g} s"
                 decoder.process.kill()
-            elif decoder.has_started and decoder.tasks and decoder.waited_seconds > self._hang_seconds:
-                decoder.trouble = self._give_up(
-                    decoder.tasks.popleft(), f"reading it took more than {self._hang_seconds:g} s"
-                )
+            limit = self._hang_seconds + decoder.extra_seconds
+            if decoder.has_started and decoder.tasks and decoder.waited_seconds > limit:
+                decoder.trouble = self._give_up(decoder.tasks.popleft(), hung(self._hang_seconds))
                 decoder.process.kill()
 
     def _give_up(self, number: int, reason: str) -> str:
@@ -200,10 +202,10 @@ class Decoders:
     def _assign(self, decoder: _Decoder) -> None:
         """Send the next tasks to a process, within the limit of memory. Call it with the lock."""
         while self._waiting and len(decoder.tasks) < TASKS_AHEAD:
-            # Results before the next one that is needed are in `_done`, or are read at present.
             in_flight = sum(len(each.tasks) for each in self._decoders)
-            is_needed = self._waiting[0] < self._yielded + TASKS_AHEAD * len(self._decoders)
-            if not is_needed and self._ahead_bytes + (in_flight + 1) * self._largest > AHEAD_BYTES:
+            expected_bytes = self._ahead_bytes + (in_flight + 1) * self._largest
+            is_small = self._largest > 0 and expected_bytes <= AHEAD_BYTES
+            if not is_small and self._waiting[0] >= self._yielded + NEXT_VIDEOS * len(self._decoders):
                 return
             number = self._waiting.popleft()
             decoder.tasks.append(number)
@@ -223,7 +225,8 @@ class Decoders:
                     decoder.has_started, decoder.waited_seconds = True, 0.0
                 if decoder.tasks and decoder.tasks[0] == header.number:  # otherwise it was given up
                     decoder.tasks.popleft()
-                    decoder.waited_seconds, self._restarts = 0.0, 0
+                    decoder.waited_seconds = decoder.extra_seconds = 0.0
+                    self._restarts = 0
                     self._done[header.number] = Decoded(pixels, header.size, header.reason)
                     self._error = self._error or header.error
                     num_bytes = 0 if pixels is None else pixels.nbytes
@@ -243,15 +246,11 @@ class Decoders:
         Raises:
             UserError: processes end before they read anything.
         """
-        code = decoder.process.wait()
+        with suppress(subprocess.TimeoutExpired):  # if this process could not receive a result
+            decoder.process.wait(END_SECONDS)
         end([decoder.process])
-        if code == NO_GUARD:
-            raise UserError(NO_GUARD_ADVICE)
-        if code == 1 and not decoder.has_started:
-            raise UserError(
-                "the decoding workers end while they start, with the error above. Correct it, or decode "
-                "without workers (num_workers=0)"
-            )
+        if not decoder.has_started and not decoder.trouble:
+            check_start(decoder.process.returncode)
         with self._changed:
             trouble = decoder.trouble or "a decoding worker died"
             if decoder.tasks and not decoder.trouble:
@@ -259,15 +258,12 @@ class Decoders:
                 self._crashes[number] += 1
                 if self._crashes[number] >= MAX_CRASHES:
                     decoder.tasks.popleft()
-                    trouble = self._give_up(number, f"{MAX_CRASHES} decoding workers died while reading it")
-            self._waiting.extendleft(reversed(decoder.tasks))
+                    trouble = self._give_up(number, CRASHED)
+            # In order: the next video that is needed must not wait behind one that exceeds the memory.
+            self._waiting = deque(sorted([*decoder.tasks, *self._waiting]))
             self._restarts += 1
             restarts = self._restarts
-        if restarts > MAX_RESTARTS:
-            raise UserError(
-                f"decoding workers failed {restarts} times without a result in between; last failure: "
-                f"{trouble}. Check the available memory, or use fewer --workers"
-            )
+        check_restarts(restarts, trouble)
         self._report(f"{trouble}; restarted a decoding worker, no video is lost")
         self._start(*launch(1))
 
@@ -281,11 +277,10 @@ def _setup(views: Any) -> Setup:
     try:
         pickled = pickle.dumps(views)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"the views cannot be sent to decoding workers ({describe(error)}); define their classes and "
-            "functions at the top level of a module, or decode without workers (num_workers=0)"
-        ) from None
+        raise not_picklable("the views", error) from None
     main = spawn.get_preparation_data("decoder") if b"__main__" in pickled else None
+    if main is not None:
+        del main["authkey"]  # the processes share no connections of `multiprocessing`, and it is a secret
     return Setup(main, pickled)
 
 

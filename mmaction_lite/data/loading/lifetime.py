@@ -5,7 +5,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from threading import Thread
@@ -29,15 +30,30 @@ def start_fork_server(modules: list[str]) -> None:
     forkserver.set_forkserver_preload(modules)
     # The signals are blocked in the server, and so in new workers until they ignore them. They are blocked in
     # the resource tracker of `multiprocessing`, too, whose start unblocks some of them here.
+    with blocked_group_signals():
+        # After the death of this process, the tracker deletes its semaphores without a warning.
+        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+        try:
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_BY_PARENT)
+            forkserver.ensure_running()
+        finally:
+            sys.warnoptions.pop()
+
+
+@contextmanager
+def blocked_group_signals() -> Iterator[None]:
+    """Block Ctrl-C and the end of the terminal while the block starts processes, which inherit this.
+
+    A process that starts therefore does not see them before it ignores them; see `ignore_group_signals`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_BY_PARENT)
-    # After the death of this process, the tracker deletes its semaphores without a warning.
-    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     try:
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_BY_PARENT)
-        forkserver.ensure_running()
+        yield
     finally:
-        sys.warnoptions.pop()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

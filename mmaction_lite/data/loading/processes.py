@@ -14,13 +14,9 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from mmaction_lite.data.loading.lifetime import (
-    NO_GUARD,
-    NO_GUARD_ADVICE,
-    end_with_fork_server,
-    start_fork_server,
-)
-from mmaction_lite.errors import UserError, describe
+from mmaction_lite.data.loading.lifetime import end_with_fork_server, start_fork_server
+from mmaction_lite.data.loading.worker_faults import check_start, not_picklable, not_started
+from mmaction_lite.errors import UserError
 
 
 class Items:
@@ -90,15 +86,9 @@ class WorkerProcesses:
             check_start(code)
         # A fork server that has no memory left, or may start no more processes, ends and breaks connections.
         if self._number and isinstance(error, OSError | EOFError | MemoryError | RuntimeError):
-            raise UserError(
-                f"{self._number} decoding workers could not be started ({describe(error)}); use fewer "
-                "--workers, or raise the limits of memory, processes and open files (ulimit)"
-            ) from None
+            raise not_started(self._number, error) from None
         if self._number and isinstance(error, PicklingError | AttributeError | TypeError):
-            raise UserError(
-                f"the data set cannot be sent to decoding workers ({describe(error)}); define its classes "
-                "and functions at the top level of a module, or decode without workers (num_workers=0)"
-            ) from None
+            raise not_picklable("the data set", error) from None
         raise error
 
     def __exit__(self, *exception: object) -> None:
@@ -121,21 +111,6 @@ class WorkerProcesses:
             wait([process.sentinel for process in self._processes], timeout=1.0)
         codes = {process.pid: process.exitcode for process in self._processes}
         return {pid: code for pid, code in codes.items() if pid is not None and code is not None}
-
-
-def check_start(code: int) -> None:
-    """Check the exit code of a worker that ended before it read anything.
-
-    Raises:
-        UserError: the worker ended because of an error of the user's code.
-    """
-    if code == NO_GUARD:
-        raise UserError(NO_GUARD_ADVICE)
-    if code == 1:
-        raise UserError(
-            "the decoding workers end while they start, with the error above. Correct it, or decode "
-            "without workers (num_workers=0)"
-        )
 
 
 def _abandon(error: BaseException) -> int | None:

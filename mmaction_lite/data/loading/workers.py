@@ -24,8 +24,15 @@ from mmaction_lite.data.loading.processes import (
     Collate,
     Items,
     WorkerProcesses,
-    check_start,
     worker_context,
+)
+from mmaction_lite.data.loading.worker_faults import (
+    CRASHED,
+    MAX_CRASHES,
+    NICENESS,
+    check_restarts,
+    check_start,
+    hung,
 )
 from mmaction_lite.data.loading.worker_settings import IN_PROCESS as IN_PROCESS
 from mmaction_lite.data.loading.worker_settings import ONE_PER_CORE as ONE_PER_CORE
@@ -35,13 +42,8 @@ from mmaction_lite.errors import UserError
 
 T = TypeVar("T")
 POLL_SECONDS = 5.0
-MAX_CRASHES = 2  # worker deaths while reading the same video
 STUCK_SECONDS = 60.0  # without a batch while no worker reads; starting workers on a busy machine is slow, too
-MAX_RESTARTS = 3  # without a batch in between
 PREFETCH = 2
-# Workers run at a lower priority than the process that feeds the device. With as many busy workers as cores,
-# that process otherwise waits for a core at every wake-up, and steps of many short kernels take 40 % longer.
-NICENESS = 10
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -237,11 +239,7 @@ class FaultTolerantLoader(Generic[T]):
                         yield batch
             if trouble:
                 restarts += 1
-                if restarts > MAX_RESTARTS:
-                    raise UserError(
-                        f"decoding workers failed {restarts} times without a batch in between; last failure: "
-                        f"{trouble}. Check the available memory, or use fewer --workers"
-                    )
+                check_restarts(restarts, trouble)
                 self._report(f"{trouble}; restarted the decoding workers, no batch is lost")
 
     def _start(self, delivered: int) -> DataLoader[Any]:
@@ -275,7 +273,7 @@ class FaultTolerantLoader(Generic[T]):
             UserError: the workers end before they read, with an error that they have printed.
         """
         if watchdog.hung:
-            reason = f"reading it took more than {self._hang_seconds:g} s"
+            reason = hung(self._hang_seconds)
             return "; ".join([self._give_up(sample, reason) for sample in watchdog.hung])
         if watchdog.is_stuck:
             return "the decoding workers delivered no batch"
@@ -286,7 +284,7 @@ class FaultTolerantLoader(Generic[T]):
         crashes.update(samples)
         for sample in samples:
             if crashes[sample] >= MAX_CRASHES:
-                return self._give_up(sample, f"{MAX_CRASHES} decoding workers died while reading it")
+                return self._give_up(sample, CRASHED)
         return "a decoding worker died"
 
 
