@@ -202,7 +202,7 @@ def _pooled(
 def _token_grid(model: nn.Module, x: Tensor) -> tuple[int, int, int] | None:
     """Return the number of tokens along T, H and W, if the network has the method `grid`."""
     grid: Any = getattr(model, "grid", None)
-    return grid(*x.shape[2:]) if callable(grid) else None
+    return None if grid is None else grid(*x.shape[2:])
 
 
 def _first_tensor(output: Any) -> Tensor | None:

@@ -444,7 +444,7 @@ def test_damage_is_reported_if_and_only_if_a_requested_frame_needs_it(tmp_path):
         container.mux(stream.encode())
     with av.open(str(path)) as container:
         # nal_ref_idc of the only unit of a packet; the first packet has further units.
-        packets = [(p.pos, p.size, bytes(p)[4] >> 5 == 0) for p in container.demux(video=0) if p.size]
+        packets = [(p.pos or 0, p.size, bytes(p)[4] >> 5 == 0) for p in container.demux(video=0) if p.size]
     with Video(path) as video:
         expected = video.frames([24])
     assert sum(is_disposable for *_, is_disposable in packets) > 10
