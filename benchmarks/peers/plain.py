@@ -1,4 +1,4 @@
-"""Training and inference steps for networks whose project has no training code, with fused SGD."""
+"""Training and inference steps for networks whose project has no training code, with fused optimizers."""
 
 import torch
 from torch.nn import functional
@@ -6,7 +6,7 @@ from torch.nn import functional
 MEAN, STD = (114.75, 114.75, 114.75), (57.375, 57.375, 57.375)
 
 
-def phases(options, model, inputs):
+def phases(options, model, inputs, optimizer="SGD"):
     """Return the phases "train", "infer" and "check" of `model`; its argument is `inputs(clip)`."""
     device, precision = options["device"], getattr(torch, options["precision"])
     model = model.to(device)
@@ -16,7 +16,8 @@ def phases(options, model, inputs):
     labels = torch.zeros(clips, dtype=torch.long, device=device)
     mean = torch.tensor(MEAN, device=device).view(3, 1, 1, 1)
     std = torch.tensor(STD, device=device).view(3, 1, 1, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4, fused=True)
+    settings = {"momentum": 0.9, "weight_decay": 1e-4} if optimizer == "SGD" else {"weight_decay": 0.05}
+    optimizer = getattr(torch.optim, optimizer)(model.parameters(), lr=1e-6, fused=True, **settings)
     scaler = torch.amp.GradScaler(device, enabled=precision == torch.float16)
 
     def run():

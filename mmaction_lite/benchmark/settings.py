@@ -7,7 +7,8 @@ from mmaction_lite.data.views.crops import RandomResizedCrop
 from mmaction_lite.data.views.samplers import DenseClips
 from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError, nearest
-from mmaction_lite.models import r2plus1d_r18, r2plus1d_r50
+from mmaction_lite.models import r2plus1d_r18, r2plus1d_r50, videomae_base, videomae_small, vjepa2_large
+from mmaction_lite.optim import AdamW
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.settings import NonNegativeFloat, PositiveFloat, PositiveInt, check_fields
@@ -84,6 +85,34 @@ def _like_r2plus1d_34(model: Build, clips: DenseClips, size: int) -> Recipe:
     views = TrainViews(clips=clips, crop=RandomResizedCrop(size=(size, size)), flip=0.5, antialias=False)
     return replace(
         get_recipe("r2plus1d_r34_8x8x1_180e_kinetics400_rgb"), model=model, train=views, reported=None
+    )
+
+
+def videomae_s() -> Recipe:
+    """VideoMAE on ViT-S: 16 frames, every fourth one."""
+    return _transformer(Build(videomae_small), 224)
+
+
+def videomae_b_4() -> Recipe:
+    """The first four of the twelve blocks of VideoMAE on ViT-B."""
+    return _transformer(Build(videomae_base, depth=4), 224)
+
+
+def vjepa2_l_4() -> Recipe:
+    """The first four of the 24 blocks of V-JEPA 2 on ViT-L, with the attentive probe; all are trained."""
+    return _transformer(Build(vjepa2_large, depth=4), 256)
+
+
+def _transformer(model: Build, size: int) -> Recipe:
+    clips = DenseClips(clip_len=16, frame_interval=4)
+    views = TrainViews(clips=clips, crop=RandomResizedCrop(size=(size, size)), flip=0.5, antialias=False)
+    return replace(
+        get_recipe("r2plus1d_r34_8x8x1_180e_kinetics400_rgb"),
+        model=model,
+        train=views,
+        optimizer=AdamW(lr=1e-3),
+        max_grad_norm=None,
+        reported=None,
     )
 
 
@@ -220,6 +249,33 @@ SETTINGS = (
         {"torchvision": "r2plus1d_18_16"},
         (),
         "The variant of torchvision. Not on the first page.",
+    ),
+    Setting(
+        "VideoMAE-S 16x4",
+        videomae_s,
+        8,
+        1,
+        {"transformers": "videomae_small"},
+        (),
+        "ViT-S/16 on tubelets of two frames. AdamW; random weights. Not on the first page.",
+    ),
+    Setting(
+        "VideoMAE-B 16x4, 4 blocks",
+        videomae_b_4,
+        8,
+        1,
+        {"transformers": "videomae_base_4"},
+        (),
+        "Four of the twelve blocks of ViT-B/16: a step on a CPU takes seconds. Not on the first page.",
+    ),
+    Setting(
+        "V-JEPA 2 L 16x4, 4 blocks",
+        vjepa2_l_4,
+        8,
+        1,
+        {"transformers": "vjepa2_large_4"},
+        (),
+        "Four of the 24 blocks of ViT-L/16 with the attentive probe; all are trained. Not on the first page.",
     ),
 )
 

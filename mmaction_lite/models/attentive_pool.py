@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.errors import UserError
+from mmaction_lite.models.fast.linear import Linear
 from mmaction_lite.models.vit import Attention, Block, Mlp, initialize
 
 HEADS = 16  # of the published V-JEPA probes, for encoders of every published width
@@ -53,9 +54,9 @@ class CrossAttention(nn.Module):
         super().__init__()
         check_heads(width, heads)
         self.heads = heads
-        self.q = nn.Linear(width, width)
-        self.kv = nn.Linear(width, 2 * width)
-        self.proj = nn.Linear(width, width) if project else nn.Identity()
+        self.q = Linear(width, width)
+        self.kv = Linear(width, 2 * width)
+        self.proj = Linear(width, width) if project else nn.Identity()
 
     def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
         """Map queries (N, n, width) and tokens (N, tokens, width) to (N, n, width)."""

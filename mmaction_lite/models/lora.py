@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.errors import UserError
+from mmaction_lite.models.fast.linear import Linear, linear
 from mmaction_lite.models.network import head_layer
 from mmaction_lite.settings import NOT_EMPTY, PositiveFloat, PositiveInt, at_least, below, check_fields
 
@@ -84,10 +86,10 @@ class LoRALinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
         if not self.training:
-            return functional.linear(input, self.merged_weight(), self.bias)
+            return linear(input, self.merged_weight(), self.bias)
         dropped = functional.dropout(input, self.dropout) if self.dropout else input
         low = functional.linear(dropped, self.lora_a.flatten(0, 1))
-        return functional.linear(input, self.weight, self.bias) + functional.linear(low, self._spread_b())
+        return linear(input, self.weight, self.bias) + functional.linear(low, self._spread_b())
 
     def merged_weight(self) -> Tensor:
         """Return the weight of an `nn.Linear` that computes the same."""
@@ -188,14 +190,14 @@ def _find_layers(
     Raises:
         UserError: a target matches nothing.
     """
-    linear = {
+    layers = {
         name: module
         for name, module in model.named_modules()
-        if type(module) is nn.Linear and module not in excluded
+        if isinstance(module, nn.Linear) and type(module) in (nn.Linear, Linear) and module not in excluded
     }
     found: dict[str, tuple[tuple[int, ...], int]] = {}
     unmatched = set(lora.targets)
-    for name, module in linear.items():
+    for name, module in layers.items():
         parent, _, last = name.rpartition(".")
         fused = FUSED.get(last, ())
         if module.out_features % max(1, len(fused)):
@@ -216,12 +218,12 @@ def _find_layers(
         missing = ", ".join(map(repr, sorted(unmatched)))
         raise UserError(
             f"lora: {type(model).__name__} has no linear layer named {missing} below its classifier; it has "
-            f"{_names(linear)}. Choose from them with --set 'lora.targets=(...,)', or fine-tune without LoRA"
+            f"{_names(layers)}. Choose from them with --set 'lora.targets=(...,)', or fine-tune without LoRA"
         )
     return found
 
 
-def _names(linear: dict[str, nn.Linear]) -> str:
+def _names(linear: Collection[str]) -> str:
     """Return the last parts of the names of linear layers with their number, for a message."""
     if not linear:
         return "none, as networks of convolutions do"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.errors import UserError
+from mmaction_lite.models.fast.linear import Linear, linear
 
 QkvBias = Literal["qkv", "qv", "none"]
 """Biases of the attention's input projection: all three, q and v only (VideoMAE), or none."""
@@ -80,11 +81,11 @@ class Attention(nn.Module):
         if width % heads:
             raise UserError(f"width is {width}; expected a multiple of the {heads} heads")
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias == "qkv")
+        self.qkv = Linear(width, 3 * width, bias=qkv_bias == "qkv")
         if qkv_bias == "qv":
             self.q_bias = nn.Parameter(torch.zeros(width))
             self.v_bias = nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
         self.qkv_bias: QkvBias = qkv_bias
         self.dropout = dropout
 
@@ -129,9 +130,9 @@ class Mlp(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.act = activation()
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = Linear(hidden, width)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
@@ -201,7 +202,7 @@ class Tubelets(nn.Conv3d):
         # Channels last, as decoded clips are stored: the copy moves runs of pw · 3 values.
         cells = input.permute(0, 2, 3, 4, 1).reshape(n, t // pt, pt, h // ph, ph, w // pw, pw, c)
         cells = cells.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(n, -1, pt * ph * pw * c)
-        return functional.linear(cells, self.weight.permute(0, 2, 3, 4, 1).flatten(1), self.bias)
+        return linear(cells, self.weight.permute(0, 2, 3, 4, 1).flatten(1), self.bias)
 
 
 class PatchEmbedding(nn.Module):

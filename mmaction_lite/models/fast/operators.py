@@ -69,6 +69,11 @@ def convolve_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Ge
     return torch.ops.aten.mkldnn_convolution(x, weight, bias, padding, stride, geometry.dilation, groups)
 
 
+def multiply_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `x Wᵀ + b` by oneDNN for float32 x (..., in_features) and weight (out_features, in_features)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
 class Int8Arguments(NamedTuple):
     """The arguments that all quantized convolutions share.
 
@@ -279,3 +284,17 @@ def _probe_int8_sums() -> bool:
             if float((added.float() - (total / step + 7).round().clamp(0, 255)).abs().max()) > 1:
                 return False
     return True
+
+
+@cache
+def has_onednn_linear() -> bool:
+    """Whether `multiply_onednn` works and is faster than PyTorch's operator: on CPUs with AVX-512."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and _works(_probe_linear)
+
+
+def _probe_linear() -> bool:
+    x, weight = _values(2, 3, 8, 1).flatten(2), _values(5, 8, 1, 1).flatten(1)
+    bias = weight[:, 0].contiguous()
+    is_equal = torch.equal(multiply_onednn(x, weight, bias), functional.linear(x, weight, bias))
+    product = multiply_onednn(x[0].t(), torch.eye(3), None)
+    return is_equal and torch.equal(product, x[0].t())
