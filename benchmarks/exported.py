@@ -6,7 +6,7 @@
 The forms run alternately in one process with one thread. The times are CPU time of the process, because other
 programs of the machine would change elapsed time more; compare the ratios. Without weights, the networks have
 initial weights with running statistics from clips of smooth noise. Rows are added to
-docs/benchmarks/exported.json, from which `python docs/generated_pages.py` writes the tables of
+docs/use/exported.json, from which `python docs/generated_pages.py` writes the tables of
 docs/use/export.md.
 """
 
@@ -43,7 +43,7 @@ from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.weights.card import ModelCard, card_of, load
 from mmaction_lite.weights.exported import model_of, open_graph
 
-RECORD = Path(__file__).parent.parent / "docs" / "benchmarks" / "exported.json"
+RECORD = Path(__file__).parent.parent / "docs" / "use" / "exported.json"
 BUILDERS = ["tsn_r50", "tsm_r50", "i3d_r50", "slowonly_r50", "slowfast_r50_4x16", "r2plus1d_r34"]
 BUILDERS += ["r2plus1d_r18", "r2plus1d_r50", "r3d_r18", "mc3_r18", "c2d_r50", "tsm_mobilenetv2"]
 NORMALIZE = Normalize()

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/parity.py [BUILDER …] [--again]
 
 The networks have their published width and input, and initial weights with running statistics from clips of
-smooth noise. Rows are written to docs/benchmarks/parity.json; networks that the file already contains are
+smooth noise. Rows are written to docs/use/parity.json; networks that the file already contains are
 exported again with `--again` or if they are named.
 """
 
@@ -22,7 +22,7 @@ from mmaction_lite.models.complexity import PUBLISHED_INPUTS
 from mmaction_lite.weights.card import card_of
 from mmaction_lite.weights.exported import SUFFIXES
 
-RECORD = Path(__file__).parent.parent / "docs" / "benchmarks" / "parity.json"
+RECORD = Path(__file__).parent.parent / "docs" / "use" / "parity.json"
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     *(("i3d_r50", {"non_local": mode}) for mode in ("dot_product", "embedded_gaussian", "gaussian")),
     ("tsm_r50", {"non_local": "embedded_gaussian"}),

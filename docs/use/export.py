@@ -1,4 +1,4 @@
-"""Write the tables and export.png of the page about `export` from the measurements in docs/benchmarks.
+"""Write the tables and export.png of the page about `export` from the measurements in docs/use.
 
 After benchmarks/parity.py and benchmarks/exported.py: python docs/use/export.py
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).with_suffix(".md")
-RECORDS = PAGE.parent.parent / "benchmarks"
+RECORDS = PAGE.parent
 FORMS = {
     "eager": "eager",
     "folded": "folded",
@@ -20,7 +20,7 @@ FORMS = {
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """Return the rows of a record in docs/benchmarks, sorted by network."""
+    """Return the rows of a record in docs/use, sorted by network."""
     found = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
     return sorted(found, key=lambda row: row["builder"])
 
