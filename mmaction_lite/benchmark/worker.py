@@ -54,7 +54,7 @@ NAME = f"mmaction-lite {__version__}"
 
 # Kinds of operators, and parts of the names of their operators and GPU kernels.
 KINDS = {
-    "products": ("conv", "mm", "xmma", "cutlass", "nvjet"),
+    "products": ("conv", "mm", "linear_pointwise", "xmma", "cutlass", "nvjet"),
     "normalisation": ("batch_norm",),
 }
 

@@ -61,6 +61,7 @@ def test_operators_and_kernels_are_told_apart():
         "aten::mkldnn_convolution": "products",
         "aten::convolution_backward": "products",
         "aten::addmm_": "products",
+        "mkldnn::_linear_pointwise": "products",
         "sm90_xmma_wgrad_implicit_gemm_bf16": "products",
         "aten::native_batch_norm_backward": "normalisation",
         "triton_poi_fused__native_batch_norm_convolution_backward_3": "other",
