@@ -5,10 +5,11 @@ The paper averages gradients over the positions of an image. For clips, position
     weight of channel k     a_k = mean over t, y, x of d(logit of the class) / d(A[k, t, y, x])
     map                     M[t, y, x] = max(0, sum over k of a_k · A[k, t, y, x])
 
-where A is the output of a layer. Layers output frames (B·T, C, H, W) in the networks of this package, and
-clips (B, C, T, H, W) in others.
+where A is the output of a layer. Layers output frames (B·T, C, H, W) in the convolutional networks of this
+package, tokens (B, T·H·W, C) in transformers, and clips (B, C, T, H, W) in other networks.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError, printable
-from mmaction_lite.inference.layer_outputs import check_layer
+from mmaction_lite.inference.layer_outputs import check_layer, token_grid
 from mmaction_lite.inference.map_geometry import Alignment, cell_positions, resize_cells
+from mmaction_lite.models.attentive_pool import AttentivePool
 from mmaction_lite.models.fast.inference import is_optimized
 from mmaction_lite.models.mobilenet import MobileNetV2
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
 from mmaction_lite.models.slowfast import SlowFast
+from mmaction_lite.models.vit import Block
 from mmaction_lite.weights.exported import check_has_layers
 
 FEWEST_CELLS = 7  # on the shorter side of the map of a layer that is chosen by default, as of 224 pixels
@@ -71,7 +74,8 @@ def layer_map(
     model: nn.Module, inputs: Tensor, target: int, layer: str, window: int | None = None
 ) -> np.ndarray:
     """Return the Grad-CAM of one clip in one layer, float32 (T', H', W'), at least 0; see `gradcam`."""
-    with _recording(model, layer) as outputs:
+    grid = token_grid(model, inputs)
+    with _recording(model, layer, grid) as outputs:
         logits = model(inputs) if window is None else model(inputs, window=window)
         logit = logits.flatten(0, -2).mean(0)[target]
         if not outputs:
@@ -81,17 +85,19 @@ def layer_map(
         (gradient,) = torch.autograd.grad(logit, outputs[-1], allow_unused=True)
     if gradient is None:
         raise UserError(f"layer {printable(layer)!r} does not affect the logits; choose another layer")
-    features, gradient = (as_feature_map(x, layer).double() for x in (outputs[-1].detach(), gradient))
+    features, gradient = (as_feature_map(x, layer, grid).double() for x in (outputs[-1].detach(), gradient))
     weights = gradient.mean((1, 2, 3))
     return torch.einsum("k,ktyx->tyx", weights, features).clamp(min=0).float().cpu().numpy()
 
 
-def as_feature_map(output: Any, layer: str) -> Tensor:
+def as_feature_map(output: Any, layer: str, grid: tuple[int, int, int] | None = None) -> Tensor:
     """Convert the output of a layer for one clip to (C, T, H, W).
 
     Args:
-        output: clips (1, C, T, H, W) or frames (T, C, H, W).
+        output: clips (1, C, T, H, W), frames (T, C, H, W), or tokens (parts, tokens, C) of one or more parts
+            of the clip in time.
         layer: for messages.
+        grid: number of tokens of the clip (T, H, W), if the network is a transformer.
 
     Raises:
         UserError: the output has another shape.
@@ -100,21 +106,29 @@ def as_feature_map(output: Any, layer: str) -> Tensor:
         return output[0]
     if isinstance(output, Tensor) and output.ndim == 4:
         return output.transpose(0, 1)
+    if grid is not None and _is_token_map(output, grid):
+        return output.flatten(0, 1).unflatten(0, grid).permute(3, 0, 1, 2)
     found = (
         f"the shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
     )
     raise UserError(
         f"layer {printable(layer)!r}: its output has {found} for one clip; expected the feature map of a "
-        "convolution, (1, C, T, H, W) or (T, C, H, W). Choose another layer"
+        "convolution, (1, C, T, H, W) or (T, C, H, W), or the tokens of a clip. Choose another layer"
     )
+
+
+def _is_token_map(output: Any, grid: tuple[int, int, int]) -> bool:
+    is_sequence = isinstance(output, Tensor) and output.ndim == 3
+    return is_sequence and output.shape[0] * output.shape[1] == math.prod(grid)
 
 
 def default_layers(model: nn.Module, inputs: Tensor, window: int | None = None) -> tuple[str, ...]:
     """Return the layers that a map is computed in by default.
 
-    These are the last stage of a network of this package (in SlowFast, of both pathways), and the last
-    convolution of any other network. If its feature map has fewer than 7 cells on a side, as for small
-    frames, the last earlier stage or convolution that has as many is chosen.
+    These are the last stage of a convolutional network of this package (in SlowFast, of both pathways), the
+    last block of a transformer, and the last convolution of any other network. If its feature map has fewer
+    than 7 cells on a side, as for small frames, the last earlier stage or convolution that has as many is
+    chosen.
 
     Args:
         model: the network.
@@ -180,6 +194,14 @@ def _candidates(model: nn.Module, run: list[str]) -> list[tuple[str, ...]]:
     if isinstance(backbone, MobileNetV2):
         blocks = range(len(backbone.blocks))
         return [("backbone",), *((f"backbone.blocks.{n}",) for n in reversed(blocks))]
+    pools = tuple(f"{n}." for n, module in model.named_modules() if isinstance(module, AttentivePool))
+    blocks = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, Block) and not name.startswith(pools)
+    }
+    if blocks:
+        return [(name,) for name in reversed(run) if name in blocks]
     convolutions = {
         name
         for name, module in model.named_modules()
@@ -192,12 +214,16 @@ def _candidates(model: nn.Module, run: list[str]) -> list[tuple[str, ...]]:
 def _map_sizes(model: nn.Module, inputs: Tensor, window: int | None) -> dict[str, int]:
     """Return the shorter side of the feature map of every layer that has one, in the order of execution."""
     sizes: dict[str, int] = {}
+    grid = token_grid(model, inputs)
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, given: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim in (4, 5):
                 sizes.pop(name, None)
                 sizes[name] = min(output.shape[-2:])
+            elif grid is not None and _is_token_map(output, grid):
+                sizes.pop(name, None)
+                sizes[name] = min(grid[1:])
 
         return hook
 
@@ -211,7 +237,7 @@ def _map_sizes(model: nn.Module, inputs: Tensor, window: int | None) -> dict[str
 
 
 @contextmanager
-def _recording(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+def _recording(model: nn.Module, layer: str, grid: tuple[int, int, int] | None) -> Iterator[list[Tensor]]:
     """Record the outputs of a layer, and compute gradients from there on.
 
     The layers before it store no activations for the backward pass.
@@ -219,7 +245,7 @@ def _recording(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
     outputs: list[Tensor] = []
 
     def hook(module: nn.Module, given: Any, output: Any) -> Tensor:
-        as_feature_map(output, layer)
+        as_feature_map(output, layer, grid)
         torch.set_grad_enabled(True)
         outputs.append(output.detach().requires_grad_())
         return outputs[-1].clone()  # later modules may work in place

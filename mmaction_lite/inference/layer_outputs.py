@@ -99,7 +99,7 @@ def pooled_outputs(model: nn.Module, x: Tensor, layer: str | None = None, pool: 
     if layer is None and has_method(model, "features"):
         return _pooled(model.features(x), len(x), pool, name)  # pyright: ignore[reportCallIssue]
     found: list[Tensor] = []
-    grid = _token_grid(model, x)
+    grid = token_grid(model, x)
 
     def keep(value: Any) -> None:
         # Pool at once: the next layer may write to the same memory.
@@ -122,7 +122,7 @@ def list_layers(model: nn.Module, x: Tensor) -> list[LayerOutput]:
     check_layer(model, None)
     _check_separate(model)
     found: dict[str, LayerOutput] = {}
-    grid = _token_grid(model, x)
+    grid = token_grid(model, x)
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -199,7 +199,7 @@ def _pooled(
     return x.mean(axes) if axes else x.clone()
 
 
-def _token_grid(model: nn.Module, x: Tensor) -> tuple[int, int, int] | None:
+def token_grid(model: nn.Module, x: Tensor) -> tuple[int, int, int] | None:
     """Return the number of tokens along T, H and W, if the network has the method `grid`."""
     grid: Any = getattr(model, "grid", None)
     return None if grid is None else grid(*x.shape[2:])

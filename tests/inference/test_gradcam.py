@@ -17,7 +17,8 @@ QUICK = ["tsn_r10", "tsm_r10", "slowonly_r50", "slowfast_r50_4x16", "r2plus1d_r1
 FAMILIES = [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
     for name in BUILDERS
-    if name != "tsn" and not name.startswith("probe_")
+    if name not in ("tsn", "tsn_timm", "frame_encoder")
+    and not name.startswith(("probe_", "videomae", "vjepa"))
 ]
 SIDE = 56
 
@@ -66,6 +67,39 @@ def test_the_map_equals_a_plain_implementation(name):
         np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
         assert min(found.shape[1:]) >= 7
     assert gradcam(model, clip, 1, layers).shape == (frames_of(name), SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "last"),
+    [
+        ("videomae_small", {"depth": 3}, "blocks.2"),
+        ("vjepa2_large", {"depth": 3}, "encoder.blocks.2"),
+        ("vjepa2_large", {"depth": 3, "segments": 2}, "encoder.blocks.2"),
+        ("vjepa21_base", {"depth": 3}, "encoder.blocks.2"),
+    ],
+)
+def test_the_map_of_tokens_equals_a_plain_implementation(name, arguments, last):
+    torch.manual_seed(0)
+    model = getattr(models, name)(num_classes=4, width=64, **arguments).eval()
+    nn.init.normal_(model.head.weight)
+    clip = torch.randn(1, 3, 8, 112, 96)
+    assert default_layers(model, clip) == (last,)
+    kept = []
+
+    def keep(module, inputs, output):
+        output.retain_grad()
+        kept.append(output)
+
+    for target in range(4):
+        kept.clear()
+        handle = model.get_submodule(last).register_forward_hook(keep)
+        model(clip)[0, target].backward()
+        handle.remove()
+        tokens, gradient = kept[0].detach().flatten(0, 1), kept[0].grad.flatten(0, 1)
+        expected = (tokens @ gradient.mean(0)).clamp(min=0).reshape(4, 7, 6).numpy()
+        found = layer_map(model, clip, target, last)
+        np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6))
+        assert gradcam(model, clip, target, (last,)).shape == (8, 112, 96)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
