@@ -57,7 +57,8 @@ def with_statistics() -> Recipe:
 def with_precise_statistics() -> Recipe:
     \"\"\"Weights and draws do not depend on the number of processes, and each has its own batches.\"\"\"
     return replace(
-        small(), mixing=None, ema_decay=None, optimizer=SGD(lr=0.0), epochs=1, precise_bn_clips=12
+        small(), mixing=None, ema_decay=None, optimizer=SGD(lr=0.0), epochs=1, precise_bn_clips=12,
+        batch_norm="train",
     )
 
 
