@@ -9,7 +9,6 @@ import json
 import os
 import random
 import resource
-import subprocess
 import sys
 import time
 import warnings
@@ -28,6 +27,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.tasks import score_parquet
 from mmaction_lite.tasks.named import task_named
 from mmaction_lite.tasks.score_files import Scores, read_scores, write_scores
+from tests.fuzz import run_alone
 from tests.weights.test_fuzz import VALUES, mutated, mutated_card
 
 COUNT = int(os.environ.get("MMACTION_LITE_FUZZ", "150"))
@@ -279,20 +279,7 @@ def replaced(file: Path, task: str) -> str:
 def test_mutated_score_files_are_scored_or_refused_in_bounded_memory_and_time(tmp_path):
     pytest.importorskip("pyarrow")
     pytest.importorskip("sklearn")
-    if not sys.platform.startswith("linux"):
-        pytest.skip("limits the address space")
-    code = "import sys, json; from pathlib import Path; from tests.cli.test_score_fuzz import run; "
-    code += "print(json.dumps(run(Path(sys.argv[1]), int(sys.argv[2]))))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(COUNT)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60 + COUNT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_alone(__name__, tmp_path, COUNT)
     assert not found["faults"]
     assert found["seconds"] < LONGEST_SECONDS
     assert found["bytes"] < MOST_BYTES

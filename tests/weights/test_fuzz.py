@@ -12,8 +12,6 @@ import pickle
 import random
 import resource
 import shutil
-import subprocess
-import sys
 import time
 import warnings
 from collections import Counter
@@ -36,6 +34,7 @@ from mmaction_lite.weights.card import ModelCard, save_weights
 from mmaction_lite.weights.checkpoint import save_state
 from tests.conftest import small_recipe
 from tests.data.test_loader import numbered
+from tests.fuzz import run_alone
 
 COUNT = int(os.environ.get("MMACTION_LITE_FUZZ", "440"))
 LONGEST_SECONDS = 20
@@ -209,20 +208,7 @@ def safetensors_bytes(weights: dict[str, torch.Tensor], card: str) -> bytes:
 
 @pytest.mark.slow
 def test_mutated_files_are_read_or_refused_in_bounded_memory_and_time(tmp_path):
-    if not sys.platform.startswith("linux"):
-        pytest.skip("limits the address space")
-    code = "import sys, json; from pathlib import Path; from tests.weights.test_fuzz import run; "
-    code += "print(json.dumps(run(Path(sys.argv[1]), int(sys.argv[2]))))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(COUNT)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60 + COUNT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_alone(__name__, tmp_path, COUNT)
     assert not found["faults"]
     assert found["seconds"] < LONGEST_SECONDS
     assert found["bytes"] < MOST_BYTES
