@@ -160,7 +160,7 @@ class Recipe:
             "frozen": use the running statistics of the initial weights, train scale and bias. "partial":
             freeze statistics, scale and bias of all normalization layers but the first.
         precise_bn_clips: before each validation, recompute the running statistics over this many training
-            clips (precise batch normalization); 0 disables it.
+            clips (precise batch normalization); 0 disables it. Frozen statistics do not change.
         freeze: names of modules, or prefixes of names, whose weights and running statistics do not change; or
             the number of layers from the stem, see `optim.freeze`.
         unfreeze: train only the classifier until an epoch, then all layers with a smaller learning rate below
