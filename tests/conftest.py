@@ -1,5 +1,6 @@
 """Small real data sets, written once per test session."""
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +39,16 @@ def brightening(number: int, frames: int = 16) -> np.ndarray:
     texture = rng.integers(0, 60, (1, 12, 16, 3)).repeat(4, 1).repeat(4, 2)
     ramp = np.linspace(20, 180, frames)[:: 1 if number % 2 == 0 else -1, None, None, None]
     return (texture + ramp).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def restored_environment() -> Iterator[None]:
+    """Restore the variables of the package after each test; commands in this process set `--offline`."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MMACTION_LITE_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("MMACTION_LITE_")]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

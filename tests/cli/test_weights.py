@@ -101,7 +101,6 @@ def test_train_starts_from_imagenet(monkeypatch, capsys, tmp_path, tiny, publish
 
 
 def test_offline_is_an_option_of_the_commands(monkeypatch, capsys, tmp_path, cache_dir):  # noqa: F811
-    monkeypatch.setenv("MMACTION_LITE_OFFLINE", "0")  # restores the variable after the test
     code, _, err = call(monkeypatch, capsys, "predict", TSM, tmp_path / "clip.mp4", "--offline")
     assert (code, err.count("\n")) == (2, 1)
     assert "https://file.lzhu.me/projects/tsm/models/" in err
