@@ -194,18 +194,43 @@ def explain_classes(
     Raises:
         UserError: see `explain`.
     """
-    model = getattr(model, "_orig_mod", model).eval()  # a module of torch.compile calls no hooks
-    card = card_of(model)
+    protocol = explained_protocol(model, settings)
+    with open_input(video, name_of(video, 0)) as source:
+        clips = SeenClips.read(protocol, source)
+    return explain_clips(model, clips, labels, settings)
+
+
+def explained_protocol(model: nn.Module, settings: ExplainSettings = DEFAULT) -> Protocol:
+    """Return the protocol of the clips to explain, and check that the settings fit the model.
+
+    Raises:
+        UserError: there is no such layer, or gradients or the attention of the model cannot be computed.
+    """
+    model = getattr(model, "_orig_mod", model)
     if settings.method == "gradcam":
         check_differentiable(model)
         for layer in settings.layers:
             check_layer(model, layer)
     elif settings.method == "rollout":
         check_attention(model)
+    return (settings.protocol or card_of(model).test).with_views(crop="center")
+
+
+def explain_clips(
+    model: nn.Module,
+    clips: "SeenClips",
+    labels: Sequence[str] | None = None,
+    settings: ExplainSettings = DEFAULT,
+) -> list[Explanation]:
+    """Explain several classes of the clips of one video; see `explain_classes`.
+
+    Raises:
+        UserError: see `explain`.
+    """
+    model = getattr(model, "_orig_mod", model).eval()  # a module of torch.compile calls no hooks
+    card = card_of(model)
     chosen = None if labels is None else [class_index(card, label) for label in labels]
-    protocol = (settings.protocol or card.test).with_views(crop="center")
-    with open_input(video, name_of(video, 0)) as source:
-        clips = _SeenClips(protocol, source)
+    protocol = clips.protocol
     with torch.no_grad():
         (scores,) = compute_scores(model, [clips.pixels], protocol, probabilities=card.task.probabilities)
     best = card.task.best_classes(scores)
@@ -244,30 +269,45 @@ def class_index(card: ModelCard, label: str) -> int:
     raise UserError(f"the model has no class {printable(label)!r}; {nearest(label, card.classes)}")
 
 
-class _SeenClips:
+class SeenClips:
     """The clips of a video under a protocol with one crop.
 
-    Attributes:
+    Args:
         protocol: the protocol.
         pixels: uint8 (num_clips, T, H, W, C), as `Protocol.read` returns them.
+        indices: number of the frame of each position of the clips, int64 (num_clips · T,).
+        times: their times in seconds, float64 (num_clips · T,); NaN without a frame rate.
+        frame_size: (height, width) of a frame of the video.
+
+    Attributes:
         frames: distinct numbers of the frames, ascending, int64 (N,).
         seconds: their times, float64 (N,), or NaN.
-        frame_size: (height, width) of a frame of the video.
-        box: of the view in such a frame.
+        box: of the view in a frame of the video.
     """
 
-    def __init__(self, protocol: Protocol, source: Source) -> None:
+    def __init__(
+        self, protocol: Protocol, pixels: Tensor, indices: np.ndarray, times: np.ndarray, frame_size: Size
+    ) -> None:
         views = protocol.views
-        indices = views.clips(len(source), None, **_timing(views.clips, source)).reshape(-1)
-        self.protocol = protocol
-        self.pixels = torch.from_numpy(protocol.read(source))
-        self.frames, self._places = np.unique(indices, return_inverse=True)
-        self.seconds = frame_seconds(source, self.frames)
-        self.frame_size = source.size
+        self.protocol, self.pixels, self.frame_size = protocol, pixels, frame_size
+        self.frames, first, self._places = np.unique(indices, return_index=True, return_inverse=True)
+        self.seconds = times[first]
         short_side = views.short_side
         resized = self.frame_size if short_side is None else short_side_size(self.frame_size, short_side)
         (placement,) = views.crop.plan(*resized)
         self.box = view_box(self.frame_size, resized, placement.box)
+
+    @classmethod
+    def read(cls, protocol: Protocol, source: Source) -> "SeenClips":
+        """Read the clips of a video.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        clips = protocol.views.clips
+        indices = clips(len(source), None, **_timing(clips, source)).reshape(-1)
+        pixels = torch.from_numpy(protocol.read(source))
+        return cls(protocol, pixels, indices, frame_seconds(source, indices), source.size)
 
     def inputs(self, device: torch.device) -> list[Tensor]:
         """Return the normalized clips, float32 (1, C, T, h, w) each."""
@@ -294,7 +334,7 @@ def _timing(clips: object, source: Source) -> dict[str, float]:
 
 
 def _compute_maps(
-    model: nn.Module, clips: _SeenClips, target: int, settings: ExplainSettings
+    model: nn.Module, clips: SeenClips, target: int, settings: ExplainSettings
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     """Return maps (num_clips · T, h, w) of a class, drops (num_clips · T) or None, and the layers."""
     protocol, fill, layers = clips.protocol, settings.fill, settings.layers

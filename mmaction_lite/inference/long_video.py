@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,22 @@ POLL_SECONDS = 0.1
 Progress = Callable[[int, int], None]
 
 
-@torch.no_grad()
+class TimedVideo(NamedTuple):
+    """What is known about a video before its windows are read.
+
+    Args:
+        plan: the windows.
+        times: presentation times of all frames in seconds after frame 0, float64 (frames,).
+        name: for messages.
+        note: what is unusual about the video; empty: nothing.
+    """
+
+    plan: WindowPlan
+    times: np.ndarray
+    name: str = "the video"
+    note: str = ""
+
+
 def score_video(
     model: nn.Module,
     source: Source,
@@ -62,9 +78,46 @@ def score_video(
         VideoError: no window of the video can be read, or its frame rate is unknown.
         UserError: the file of the store cannot be written.
     """
+    plan = windows.plan(protocol or card_of(model).test, source.fps)
+    name, note = getattr(source, "name", "the video"), getattr(source, "note", "")
+    return score_windows(
+        model,
+        TimedVideo(plan, frame_times(source), name, note),
+        lambda first_number: _read_ahead(source, plan, first_number, batch_size_of(plan)),
+        store=store,
+        on_fault=on_fault,
+        progress=progress,
+    )
+
+
+@torch.no_grad()
+def score_windows(
+    model: nn.Module,
+    video: TimedVideo,
+    read: Callable[[int], Generator[Window | Fault, None, None]],
+    *,
+    store: WindowStore | None = None,
+    on_fault: Callable[[Fault], None] | None = None,
+    on_scores: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    progress: Progress | None = None,
+) -> WindowScores:
+    """Return the scores of the windows that a function reads; see `score_video`.
+
+    Args:
+        model: a model with a card, in evaluation mode.
+        video: windows and times of the video.
+        read: returns the windows from a number on, and the parts that cannot be read, in order.
+        store: see `score_video`.
+        on_fault: see `score_video`.
+        on_scores: called with the numbers, int64 (n,), and the scores, float32 (n, K), of new windows.
+        progress: see `score_video`.
+
+    Raises:
+        VideoError: no window of the video can be read.
+        UserError: the file of the store cannot be written.
+    """
     card = card_of(model)
-    plan = windows.plan(protocol or card.test, source.fps)
-    times = frame_times(source)
+    plan, times = video.plan, video.times
     total = sum(1 for _ in plan.spans(times))
     numbers = np.empty(total, np.int64)
     scores = np.empty((total, card.task.num_logits(len(card.classes))), np.float32)
@@ -76,7 +129,7 @@ def score_video(
             numbers[:done], scores[:done] = store.numbers, store.scores
     if store is None or not store.is_complete:
         first_number = int(numbers[done - 1]) + 1 if done else 0
-        for batch in _batches(source, plan, first_number):
+        for batch in _batches(read(first_number), batch_size_of(plan)):
             if isinstance(batch, Fault):
                 if _is_known(batch, faults):
                     continue
@@ -94,17 +147,15 @@ def score_video(
             )
             if store is not None:
                 store.append(numbers[done:after].tolist(), scores[done:after])
+            if on_scores is not None:
+                on_scores(numbers[done:after], scores[done:after])
             done = after
             if progress is not None:
                 progress(done, total)
         if store is not None:
             store.complete()
     if not done:
-        reason = (
-            faults[0].reason if faults else f"{getattr(source, 'name', 'the video')}: no window has a frame"
-        )
-        raise VideoError(reason)
-    note = getattr(source, "note", "")
+        raise VideoError(faults[0].reason if faults else f"{video.name}: no window has a frame")
     return WindowScores(
         plan=plan,
         classes=card.classes,
@@ -112,8 +163,16 @@ def score_video(
         times=times,
         numbers=numbers[:done],
         scores=scores[:done],
-        notes=(*([printable(note)] if note else []), *(describe_fault(fault, times) for fault in faults)),
+        notes=(
+            *([printable(video.note)] if video.note else []),
+            *(describe_fault(fault, times) for fault in faults),
+        ),
     )
+
+
+def batch_size_of(plan: WindowPlan) -> int:
+    """Return the number of windows in one forward pass."""
+    return max(1, min(MOST_WINDOWS, chunk_views(plan.protocol) // plan.protocol.num_views))
 
 
 def describe_fault(fault: Fault, times: np.ndarray) -> str:
@@ -129,11 +188,10 @@ def _is_known(fault: Fault, faults: list[Fault]) -> bool:
     )
 
 
-def _batches(source: Source, plan: WindowPlan, first_number: int) -> Iterator[list[Window] | Fault]:
+def _batches(items: Generator[Window | Fault, None, None], size: int) -> Iterator[list[Window] | Fault]:
     """Yield the windows in batches, and the unreadable parts of the video between them."""
-    size = max(1, min(MOST_WINDOWS, chunk_views(plan.protocol) // plan.protocol.num_views))
     batch: list[Window] = []
-    with closing(_read_ahead(source, plan, first_number, size)) as items:
+    with closing(items):
         for item in items:
             if isinstance(item, Fault):
                 if batch:

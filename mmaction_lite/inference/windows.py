@@ -14,14 +14,14 @@ the same windows for the same frames and times, and decode or keep every frame o
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from mmaction_lite.data.sources.resample import crop_and_resize, short_side_size
+from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.sequential import OnFault, frame_times, read_in_order
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.sources.video import EARLY_SECONDS
@@ -281,8 +281,8 @@ class WindowBuffer:
         self._size = self._size or frame.shape[:2]
         height, width = self._size
         pixels = crop_and_resize(frame[None], None, (height, width), antialias=views.antialias)
-        if views.short_side is not None:
-            size = short_side_size((height, width), views.short_side)
+        size = frame_size(self.plan, (height, width))
+        if size is not None:
             pixels = crop_and_resize(pixels, None, size, antialias=views.antialias)
         return pixels[0].copy() if np.may_share_memory(pixels, frame) else pixels[0]
 
@@ -311,12 +311,26 @@ def read_windows(
         VideoError: a frame cannot be read, and `on_fault` is None; or the frame rate is unknown.
     """
     times = frame_times(source)
-    last_time = float(times[-1])
-    views = plan.protocol.views
-    size = None if views.short_side is None else short_side_size(source.size, views.short_side)
+    size = frame_size(plan, source.size)
     spans = list(_between(plan.spans(times, first_number), end_number))
-    wanted = _needed(plan, spans, len(times))
-    reader = read_in_order(source, wanted, size, antialias=views.antialias, on_fault=on_fault)
+    wanted = needed_frames(plan, spans, len(times))
+    antialias = plan.protocol.views.antialias
+    reader = read_in_order(source, wanted, size, antialias=antialias, on_fault=on_fault)
+    yield from assemble_windows(plan, spans, float(times[-1]), reader)
+
+
+def assemble_windows(
+    plan: WindowPlan, spans: Iterable[Span], last_time: float, frames: Iterator[tuple[int, np.ndarray | None]]
+) -> Iterator[Window]:
+    """Yield the windows that the frames of a video fill. Windows with an unreadable frame are left out.
+
+    Args:
+        plan: the windows.
+        spans: numbers and frames of the windows, ascending.
+        last_time: presentation time of the last frame in seconds.
+        frames: number and pixels, uint8 (h, w, 3), of each of `needed_frames`, in order; None in place of the
+            pixels of a frame that cannot be read.
+    """
     kept: dict[int, np.ndarray | None] = {}
     newest = -1
     for number, first, end in spans:
@@ -325,20 +339,26 @@ def read_windows(
             del kept[old]
         last = max(indices)
         while newest < last:
-            newest, pixels = next(reader)
+            newest, pixels = next(frames)
             kept[newest] = pixels
-        frames = [kept[index] for index in indices]
-        present = [frame for frame in frames if frame is not None]
-        if len(present) == len(frames):
+        found = [kept[index] for index in indices]
+        present = [frame for frame in found if frame is not None]
+        if len(present) == len(found):
             end_seconds = plan.end_seconds(number, last_time)
             yield Window(number, plan.start(number), end_seconds, first, end, np.stack(present)[None])
+
+
+def frame_size(plan: WindowPlan, size: Size) -> Size | None:
+    """Return the size to which whole frames of `size` (height, width) are resized; None keeps their size."""
+    short_side = plan.protocol.views.short_side
+    return None if short_side is None else short_side_size(size, short_side)
 
 
 def _between(spans: Iterator[Span], end_number: int | None) -> Iterator[Span]:
     return spans if end_number is None else takewhile(lambda span: span.number < end_number, spans)
 
 
-def _needed(plan: WindowPlan, spans: list[Span], length: int) -> np.ndarray:
+def needed_frames(plan: WindowPlan, spans: Iterable[Span], length: int) -> np.ndarray:
     """Return the frames that any window needs, ascending, int64 (n,)."""
     is_needed = np.zeros(length, bool)
     for _, first, end in spans:
