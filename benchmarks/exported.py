@@ -1,4 +1,4 @@
-"""Compare the forms of a network on a CPU: eager, folded, compiled, 8 bits, and ONNX Runtime.
+"""Compare the forms of a network on a CPU: eager, folded, compiled, and ONNX Runtime.
 
     OMP_NUM_THREADS=1 python benchmarks/exported.py [BUILDER …] [--rounds 7] [--compile]
     python benchmarks/exported.py --weights runs/demo/tsm --data data/motions
@@ -18,7 +18,6 @@ from statistics import median
 from time import process_time
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -35,9 +34,8 @@ from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.export.int8 import quantize_onnx
 from mmaction_lite.export.write import export_bytes
 from mmaction_lite.inference.evaluate import calibration_clips, evaluate
-from mmaction_lite.models import optimize_for_inference, quantize_for_inference
+from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.complexity import PUBLISHED_INPUTS
-from mmaction_lite.models.fast.quantized import can_quantize
 from mmaction_lite.models.resnet import Block
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.weights.card import ModelCard, card_of, load
@@ -103,8 +101,6 @@ def forms(model: Any, calibration: list[Tensor], is_compiled: bool) -> tuple[dic
     found = {"eager": of_module(model), "folded": of_module(optimize_for_inference(model))}
     if is_compiled:
         found["compiled"] = of_module(torch.compile(optimize_for_inference(model)))  # pyright: ignore
-    if can_quantize(model):
-        found["int8"] = of_module(quantize_for_inference(model, map(normalize, calibration)))
     plain = export_bytes(model, ".onnx")
     files = {"onnx": plain, "onnx int8": quantize_onnx(plain, calibration)}
     for name, data in files.items():
@@ -151,31 +147,11 @@ def accuracies(weights: Path, data: Path) -> dict[str, float]:
     test, train = (read_split(data, split, card.classes) for split in ("test", "train"))
     plain = export_bytes(model, ".onnx")
     small = quantize_onnx(plain, calibration_clips(train, card.test, IN_PROCESS))
-    found = {
-        "folded": evaluate(model, test, card.test).metrics["top1"],
-        "int8": evaluate(model, test, card.test, calibration=train).metrics["top1"],
-    }
+    found = {"folded": evaluate(model, test, card.test).metrics["top1"]}
     for name, content in (("onnx", plain), ("onnx int8", small)):
         exported = model_of(content, ".onnx", name)
         found[name] = evaluate(exported, test, exported.card.test).metrics["top1"]
     return found
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as Markdown: milliseconds per clip, and differences of the 8-bit logits."""
-    names = ("eager", "folded", "compiled", "onnx", "int8", "onnx int8")
-    lines = [
-        "| network, input | " + " | ".join(names) + " | onnx int8 / int8 | difference: int8, onnx int8 |"
-    ]
-    lines.append("|---" * (len(names) + 3) + "|")
-    for row in rows:
-        one, four = row["latency_ms"], row["batch_of_4_ms"]
-        cells = [f"{one[name]:.3g} ({four[name] / 4:.3g})" if name in one else "" for name in names]
-        ratio = f"{one['onnx int8'] / one['int8']:.2f}" if "int8" in one else ""
-        errors = ", ".join(f"{row['difference'].get(name, np.nan):.1%}" for name in ("int8", "onnx int8"))
-        shape = "x".join(map(str, row["input"][:3]))
-        lines.append(f"| {row['builder']}, {shape} | {' | '.join(cells)} | {ratio} | {errors} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -196,7 +172,6 @@ def main() -> None:
         rows = [other for other in rows if other["builder"] != row["builder"]] + [row]
         RECORD.write_text(json.dumps(rows, indent=1) + "\n")
         print(json.dumps(row), flush=True)
-    print(table(rows))
 
 
 if __name__ == "__main__":

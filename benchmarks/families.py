@@ -23,8 +23,8 @@ from mmaction_lite.data.loading.workers import IN_PROCESS
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop
 from mmaction_lite.data.views.samplers import ClipSampler, DenseClips, SegmentFrames
 from mmaction_lite.demo import generate_motions
+from mmaction_lite.export.int8 import quantize_model
 from mmaction_lite.inference.evaluate import evaluate
-from mmaction_lite.models.fast.quantized import can_quantize
 from mmaction_lite.optim import AdamW, WarmupCosine
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.training.loop import train
@@ -123,11 +123,8 @@ def main() -> None:
             seconds = perf_counter() - start
             model = load(out)
             result = evaluate(model, test_split, recipe.test_protocol, workers=IN_PROCESS)
-            int8 = None
-            if can_quantize(model):
-                protocol = recipe.test_protocol
-                small = evaluate(model, test_split, protocol, calibration=train_split, workers=IN_PROCESS)
-                int8 = small.metrics["top1"]
+            small = quantize_model(model, recipe.test_protocol, train_split, IN_PROCESS)
+            int8 = evaluate(small, test_split, small.card.test, workers=IN_PROCESS).metrics["top1"]
             record = json.loads(RECORD.read_text()) if RECORD.exists() else []
             record.append(
                 {

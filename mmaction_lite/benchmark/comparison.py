@@ -17,7 +17,7 @@ from mmaction_lite.errors import UserError
 
 T = TypeVar("T")
 OURS, PEER = "ours", "peer"
-INT8 = "int8"  # int8 inference of this package
+INT8 = "int8"  # int8 inference of this package, in records of version 0.1
 TURN_SECONDS = {"cpu": 1.0, "cuda": 0.4, "mps": 0.4}
 MAX_TURN_STEPS = 50
 SOURCES = ("video", "frames")
@@ -157,14 +157,12 @@ def warm(comparisons: Sequence[Comparison], phases: Sequence[str]) -> None:
 def take_turns(comparison: Comparison, phase: str, rounds: int) -> dict[str, list[list[dict[str, float]]]]:
     """Measure a phase in turns; return seconds by stage, for each worker, round and step.
 
-    Inference also measures this package in int8, if the network supports it. All workers take the same number
-    of steps per turn, so that the slowest one works for about a second, or less on a GPU. For training from
-    files on a GPU, the warm-up takes all batches in the queue of decoded clips, and a turn takes twice as
-    many, so that the decoding limits the steps. Workers that fail are not in the result.
+    All workers take the same number of steps per turn, so that the slowest one works for about a second, or
+    less on a GPU. For training from files on a GPU, the warm-up takes all batches in the queue of decoded
+    clips, and a turn takes twice as many, so that the decoding limits the steps. Workers that fail are not in
+    the result.
     """
     taking = {name: (name, phase) for name in comparison.workers if comparison.can(name, phase)}
-    if phase == "infer" and comparison.can(OURS, INT8):
-        taking[INT8] = (OURS, INT8)
     device, slowest = comparison.config.device, 0.0
     ready = PREFETCH * comparison.config.workers if phase in SOURCES and device != "cpu" else 0
     for worker, what in taking.values():

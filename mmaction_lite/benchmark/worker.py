@@ -25,7 +25,6 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from mmaction_lite import __version__
-from mmaction_lite.benchmark.comparison import INT8
 from mmaction_lite.benchmark.processes import PARENT
 from mmaction_lite.benchmark.settings import find_setting
 from mmaction_lite.data.annotations.samples import PackedStrings
@@ -36,8 +35,7 @@ from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.device import configure_process, peak_memory, reusing_memory, synchronize
 from mmaction_lite.distributed import DistributedContext, end_with_process, init_distributed, no_sync
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import optimize_for_inference, quantize_for_inference
-from mmaction_lite.models.fast.quantized import can_quantize
+from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.run_folder import Progress
 from mmaction_lite.training.state import build_state
@@ -149,7 +147,6 @@ class Work:
         self.made = Batch(pixels, torch.zeros(clips, 1, dtype=torch.long), list(range(clips)), [])
         self.batches: dict[str, Iterator[Batch]] = {}
         self.folded: nn.Module | None = None
-        self.quantized: nn.Module | None = None
         self.training_peak: float | None = None
 
     @property
@@ -159,9 +156,6 @@ class Work:
         for source in ("video", "frames"):
             if self.options[source]:
                 found[source] = partial(self.feed, source)
-        is_plain = self.recipe.precision == "float32" and self.recipe.compile is None
-        if self.context.device.type == "cpu" and is_plain and can_quantize(self.model):
-            found[INT8] = self.infer_int8
         if self.context.world_size > 1:
             found |= {"apart": self.apart, "link": self.link}
         return found
@@ -228,13 +222,6 @@ class Work:
         if self.recipe.compile is not None:
             torch.compiler.cudagraph_mark_step_begin()
         self.score(self.folded)
-
-    def infer_int8(self) -> None:
-        """Compute the scores of the fixed batch in int8."""
-        if self.quantized is None:
-            pixels = self.made.pixels.flatten(0, 1)
-            self.quantized = quantize_for_inference(self.model, [self.recipe.normalize(pixels)])
-        self.score(self.quantized)
 
     @torch.no_grad()
     def score(self, model: nn.Module) -> None:

@@ -5,17 +5,45 @@ fuse: uint8 activations with a scale per tensor, int8 weights with a scale per o
 the activations are the extremes over calibration clips.
 """
 
+import copy
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmaction_lite.data.annotations.samples import Samples
+from mmaction_lite.data.loading.workers import WorkerSettings
+from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError
 from mmaction_lite.export.onnx_file import quiet_exporter, set_metadata
-from mmaction_lite.weights.exported import INPUT, import_runtime
+from mmaction_lite.export.write import export_bytes
+from mmaction_lite.inference.evaluate import calibration_clips
+from mmaction_lite.weights.card import card_of
+from mmaction_lite.weights.exported import INPUT, ExportedModel, import_runtime, model_of
+
+
+def quantize_model(
+    model: nn.Module, protocol: Protocol, samples: Samples, workers: WorkerSettings
+) -> ExportedModel:
+    """Return an 8-bit form of a model, with ONNX Runtime, for one protocol.
+
+    Args:
+        model: a model that `load` returned.
+        protocol: becomes the test protocol of the result.
+        samples: videos for calibration, see `calibration_clips`.
+        workers: decoding worker processes.
+
+    Raises:
+        UserError: see `quantize_onnx`, `export_bytes` and `calibration_clips`.
+    """
+    model = copy.copy(model)
+    model.card = replace(card_of(model), test=protocol)  # pyright: ignore[reportArgumentType]
+    data = quantize_onnx(export_bytes(model, ".onnx"), calibration_clips(samples, protocol, workers))
+    return model_of(data, ".onnx", "int8")
 
 
 def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:

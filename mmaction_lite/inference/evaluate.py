@@ -21,7 +21,7 @@ from mmaction_lite.inference.scores import (
     compute_logits,
     device_of,
 )
-from mmaction_lite.models import optimize_for_inference, quantize_for_inference
+from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.probe import can_fold
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.tasks.task import Task
@@ -42,7 +42,6 @@ def evaluate(
     task: Task | None = None,
     precision: Precision = "float32",
     compile: CompileMode | None = None,
-    calibration: Samples | None = None,
     workers: WorkerSettings = IN_PROCESS,
     cache: VideoCache | None = None,
     keep_views: bool = False,
@@ -62,8 +61,6 @@ def evaluate(
         task: kind of labels; None: that of the model's card, or `SingleLabel()` for a model without a card.
         precision: autocast to this dtype.
         compile: mode of `torch.compile`; None does not compile.
-        calibration: videos for int8 inference, of which a few determine the ranges of the activations
-            (`quantize_for_inference`). None: no int8.
         workers: decoding worker processes.
         cache: decoded videos, read instead of the files.
         keep_views: whether to keep the logits of all views; takes memory for N * V * K numbers.
@@ -71,16 +68,13 @@ def evaluate(
         context: of several processes, each evaluates its slice of the videos and all return all scores.
 
     Raises:
-        UserError: no video can be read; the model cannot run in int8; int8 is combined with `compile` or
-            another precision than float32; the model cannot classify the windows of the protocol; the
-            labels are of another task.
+        UserError: no video can be read; an exported model is combined with `compile` or another precision
+            than float32; the model cannot classify the windows of the protocol; the labels are of another
+            task.
     """
     task = task or _task_of(model)
     task.check_labels(samples.label_columns, samples.source)
-    inputs = None
-    if calibration is not None:
-        inputs = map(protocol.normalize, calibration_clips(calibration, protocol, workers))
-    model = _prepare_model(model.eval(), inputs, precision, compile)
+    model = _prepare_model(model.eval(), precision, compile)
     dataset = VideoDataset(samples, protocol.views, cache)
     # Every video in flight holds a shared-memory file: keep batches small, or a process runs out of files.
     num_videos = max(1, min(8, chunk_views(protocol) // protocol.num_views))
@@ -109,7 +103,7 @@ def evaluate(
         source=samples.source,
         faults=faults,
         task=task,
-        precision="int8" if calibration is not None else getattr(model, "precision", precision),
+        precision=getattr(model, "precision", precision),
         compile=compile,
         view_logits=view_logits,
     )
@@ -173,27 +167,20 @@ def _task_of(model: nn.Module) -> Task:
     return card.task if isinstance(card, ModelCard) else SingleLabel()
 
 
-def _prepare_model(
-    model: nn.Module, calibration: Iterator[Tensor] | None, precision: Precision, compile: CompileMode | None
-) -> nn.Module:
-    """Quantize or optimize a model of the package in a copy, and compile it.
+def _prepare_model(model: nn.Module, precision: Precision, compile: CompileMode | None) -> nn.Module:
+    """Optimize a model of the package in a copy, and compile it.
 
     Raises:
-        UserError: the model cannot run in int8, or int8 is combined with `compile` or another precision.
+        UserError: an exported model is combined with `compile` or another precision.
     """
     if isinstance(model, ExportedModel):
-        if calibration is not None or compile is not None or precision != "float32":
+        if compile is not None or precision != "float32":
             raise UserError(
-                f"{model.name}: an exported graph runs as it is; test the weights file with int8, amp or "
+                f"{model.name}: an exported graph runs as it is; test the weights file with amp or "
                 "compile instead"
             )
         return model
-    if calibration is not None:
-        if compile is not None or precision != "float32":
-            other = "compile" if compile is not None else f"amp {precision}"
-            raise UserError(f"int8 does not work with {other}; use one of them")
-        model = quantize_for_inference(model, calibration)
-    elif can_fold(model):
+    if can_fold(model):
         model = optimize_for_inference(model)
     if compile is not None:
         model.compile(mode=compile, dynamic=False)

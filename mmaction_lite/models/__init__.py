@@ -7,7 +7,6 @@ networks.
 
 from mmaction_lite.models.c2d import c2d_r50
 from mmaction_lite.models.fast.inference import optimize_for_inference
-from mmaction_lite.models.fast.quantized import quantize_for_inference
 from mmaction_lite.models.frame_encoder import frame_encoder, tsn_timm
 from mmaction_lite.models.i3d import i3d_r50, i3d_r50_heavy
 from mmaction_lite.models.probe import probe_attentive, probe_linear, probe_map
@@ -49,7 +48,6 @@ __all__ = [
     "probe_attentive",
     "probe_linear",
     "probe_map",
-    "quantize_for_inference",
     "r2plus1d_r18",
     "r2plus1d_r34",
     "r2plus1d_r50",

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.convolution import Conv2d
-from mmaction_lite.models.fast.int8 import Int8Epilogue
 from mmaction_lite.models.recognizer import Recognizer
 
 
@@ -26,8 +25,8 @@ class OnlineStep(nn.Module):
     may use one object, from one thread at a time. `torch.export` and `torch.compile` accept it.
 
     Args:
-        model: an online TSM, in evaluation mode; also a copy from `optimize_for_inference` or
-            `quantize_for_inference`, which is faster.
+        model: an online TSM, in evaluation mode; also a copy from `optimize_for_inference`,
+            which is faster.
 
     Attributes:
         network: `model`, with convolutions that receive cached features.
@@ -82,11 +81,7 @@ class OnlineStep(nn.Module):
     def initial_caches(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Return the caches at the start of a stream, for frames of the shape of `frames`, (B, 3, H, W)."""
         _, *caches = self(frames)
-        modules = [module for module in self.network.modules() if isinstance(module, _CachedShift)]
-        return tuple(
-            torch.full_like(cache, module.padding(cache))
-            for module, cache in zip(modules, caches, strict=True)
-        )
+        return tuple(map(torch.zeros_like, caches))
 
 
 class _CachedShift(nn.Module):
@@ -106,14 +101,9 @@ class _CachedShift(nn.Module):
         current = x[:, : self.share]
         # A copy: later layers may overwrite x, and a view would keep all of it in memory.
         self.state.received.append(current.clone(memory_format=torch.channels_last))
-        earlier = before[self.number] if before else torch.full_like(current, self.padding(x))
+        earlier = before[self.number] if before else torch.zeros_like(current)
         x = torch.cat([earlier, x[:, self.share :]], 1).contiguous(memory_format=torch.channels_last)
         return self.conv(x, batch_size, *other)
-
-    def padding(self, x: Tensor) -> float:
-        """Return the value that stands for zero in `x`."""
-        epilogue = getattr(self.conv, "epilogue", None)
-        return epilogue.source.zero if x.dtype == torch.uint8 and isinstance(epilogue, Int8Epilogue) else 0
 
 
 @dataclass

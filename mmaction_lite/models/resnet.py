@@ -10,9 +10,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmaction_lite.models.convolution import Unit
-from mmaction_lite.models.fast.pooling import max_pool
 from mmaction_lite.models.fast.recompute import activate, checkpoint_forward, norm_act_then
 from mmaction_lite.models.fast.temporal import subsample_frames
 
@@ -141,7 +141,7 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C, H/2, W/2)."""
         x = subsample_frames(x, batch_size, self.stride_t)
-        return max_pool(x, self.padding)
+        return functional.max_pool2d(x, 3, 2, self.padding)
 
 
 class Stage(nn.Sequential):

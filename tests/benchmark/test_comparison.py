@@ -65,7 +65,6 @@ def test_ours_is_measured_alone_stage_by_stage(tiny, tmp_path, quick):
     assert "video" not in found  # no decoding process could keep up
     assert found["read_milliseconds"].keys() == {"video", "frames"}
     assert seconds(found["infer"]["ours"]) < seconds(found["train"]["ours"])
-    assert len(found["infer"]["int8"]) == 2
     assert found["memory_mib"]["ours"] > 0
 
 
@@ -140,7 +139,7 @@ def test_a_peer_that_fails_ends_its_own_part_alone(tmp_path, quick, fake, settin
     found, other = measure(config, peers, 2, tmp_path, said.append)
     assert error in found["error"]
     assert error in said[-1]
-    ours = {"ours", "int8"}
+    ours = {"ours"}
     assert set(found["infer"]) == (ours | {"peer"} if setting == "no check" else ours)
     assert "error" not in other
     assert set(other["infer"]) == ours | {"peer"}

@@ -61,7 +61,6 @@ def test_every_builder_is_listed(rows):
         "tsn_timm",
         "frame_encoder",
         "optimize_for_inference",
-        "quantize_for_inference",
         "probe_attentive",
         "probe_linear",
         "probe_map",

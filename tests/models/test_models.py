@@ -136,7 +136,7 @@ def take(model: nn.Module, path: Path) -> None:
 def test_every_builder_is_exported_and_counted() -> None:
     builders = {name for name in models.__all__ if inspect.isfunction(getattr(models, name))}
     builders -= {name for name in builders if name.startswith("probe_")}
-    assert builders - {*GIVEN, "optimize_for_inference", "quantize_for_inference"} == {
+    assert builders - {*GIVEN, "optimize_for_inference"} == {
         *PARAMETERS,
         *TRANSFORMERS,
         *SMALL,

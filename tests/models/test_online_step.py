@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from mmaction_lite import models
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import optimize_for_inference, quantize_for_inference
-from mmaction_lite.models.fast.operators import has_int8
+from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.online_step import OnlineStep
 from tests.models.test_models import assert_same, build
 
@@ -46,18 +45,6 @@ def test_a_stream_equals_the_clip(name: str, optimized: bool) -> None:
     assert_same(found, expected)
     with torch.inference_mode():
         assert_same(found.mean(1), model(clip))  # the logits of a clip are the mean over its frames
-
-
-@pytest.mark.skipif(not has_int8(), reason="no x86 processor, or a PyTorch without oneDNN")
-def test_a_quantized_stream_equals_the_clip() -> None:
-    model, clip = build("tsm_online_r10").eval(), frames()
-    quantized = quantize_for_inference(model, [clip])
-    step = OnlineStep(quantized)
-    assert_same(run(step, clip), per_frame(quantized, clip), 1e-4)
-    caches = step.initial_caches(clip[:, :, 0])
-    assert {cache.dtype for cache in caches} == {torch.uint8}
-    with torch.inference_mode():
-        assert torch.equal(step(clip[:, :, 0])[0], step(clip[:, :, 0], *caches)[0])
 
 
 def test_the_step_keeps_no_state_and_leaves_the_model_unchanged() -> None:

@@ -22,7 +22,7 @@ from tests.thin import thin
 
 BUILDERS = sorted(
     set(models.__all__)
-    - {"optimize_for_inference", "quantize_for_inference", "tsn", "tsn_timm", "frame_encoder"}
+    - {"optimize_for_inference", "tsn", "tsn_timm", "frame_encoder"}
 )
 BUILDERS = [name for name in BUILDERS if not name.startswith("probe_")]
 

@@ -142,7 +142,7 @@ def own_model(num_classes: int, norm: object = None) -> torch.nn.Module:
         ({"classes": ["up", "up"]}, "two classes are named 'up'"),
         ({"classes": ["up"]}, "num_classes is 2, and there are 1 class names"),
         ({"classes": ["a", "b", "c"], "arguments.num_classes": 3}, "tensors do not fit"),
-        ({"builder": "quantize_for_inference"}, "no model of the package is named"),
+        ({"builder": "optimize_for_inference"}, "no model of the package is named"),
         ({"builder": "tsn"}, "tsn cannot be built with|tsn: "),
         ({"builder": 3}, "ModelCard: builder is 3"),
         ({"future": 1}, "unknown field 'future': a newer version of mmaction-lite wrote the file"),

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from mmaction_lite.models.convolution import Conv2d, Conv2plus1d, Conv3d
-from mmaction_lite.models.fast.int8 import Int8Epilogue
 from mmaction_lite.models.fast.operators import (
     Geometry,
     convolve_add_fused,
@@ -23,7 +22,7 @@ from mmaction_lite.models.fast.operators import (
     has_fused,
     pack_weight,
 )
-from mmaction_lite.models.fast.temporal import shift_uint8, subsample_frames
+from mmaction_lite.models.fast.temporal import subsample_frames
 from mmaction_lite.models.resnet import Block
 
 
@@ -87,28 +86,26 @@ class Epilogue:
 class FusedConv2d(Conv2d):
     """`Conv2d` with an epilogue, after `Conv2d` objects changed their class."""
 
-    epilogue: Epilogue | Int8Epilogue
+    epilogue: Epilogue
 
     def forward(self, x: Tensor, batch_size: int, other: Tensor | None = None) -> Tensor:
         """Map (B·T, C, H, W) to (B·T, C', H', W'), to which the epilogue adds `other`."""
         epilogue = self.epilogue
         # A shift before a 1×1 convolution takes less time as matrix products than moved in memory first.
-        if isinstance(epilogue, Epilogue) and (self.share or not can_fuse(x)):
+        if self.share or not can_fuse(x):
             return epilogue.apply(super().forward(x, batch_size), other)
-        if isinstance(epilogue, Int8Epilogue) and self.share:
-            x = shift_uint8(x, batch_size, self.share, zero=epilogue.source.zero, causal=self.causal)
         return epilogue.convolve(x, self.weight, self.bias, self.stride, self.groups, other)
 
 
 class FusedConv3d(Conv3d):
     """`Conv3d` with an epilogue, after `Conv3d` objects changed their class."""
 
-    epilogue: Epilogue | Int8Epilogue
+    epilogue: Epilogue
 
     def forward(self, x: Tensor, batch_size: int, other: Tensor | None = None) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W'), to which the epilogue adds `other`."""
         epilogue = self.epilogue
-        if isinstance(epilogue, Epilogue) and not can_fuse(x):
+        if not can_fuse(x):
             return epilogue.apply(super().forward(x, batch_size), other)
         if self.kernel_size[0] == 1:
             x = subsample_frames(x, batch_size, self.stride[0])

@@ -53,7 +53,7 @@ def fold_normalizations(model: Model) -> Model:
 
 
 def is_optimized(model: nn.Module) -> bool:
-    """Whether `optimize_for_inference` or `quantize_for_inference` returned this model."""
+    """Whether `optimize_for_inference` returned this model."""
     return any(isinstance(module, FusedConv2d | FusedConv3d) for module in model.modules())
 
 

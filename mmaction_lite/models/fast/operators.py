@@ -5,10 +5,9 @@ once, on first use, on a tiny input, and its result is compared with that of the
 find a group unavailable run the public operators instead. No other module of the package calls `torch.ops`.
 """
 
-import platform
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,77 +73,6 @@ def multiply_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-class Int8Arguments(NamedTuple):
-    """The arguments that all quantized convolutions share.
-
-    Args:
-        x: uint8, its scale and its zero point.
-        packed: weight of `pack_int8_weight`, its scales float32 (O) and its zero points int32 (O).
-        bias: float32 (O) or None.
-        geometry: of the convolution.
-        target: scale and zero point of a uint8 output; None for a float32 output.
-    """
-
-    x: tuple[Tensor, float, int]
-    packed: tuple[Tensor, Tensor, Tensor]
-    bias: Tensor | None
-    geometry: Geometry
-    target: tuple[float, int] | None
-
-    def split(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Return the arguments before and after the position of the tensor to add."""
-        stride, padding, groups = self.geometry
-        output = (*(self.target or (1.0, 0)), torch.uint8 if self.target else torch.float32)
-        return (*self.x, *self.packed), (
-            self.bias, stride, padding, self.geometry.dilation, groups, *output,
-        )  # fmt: skip
-
-
-def pack_int8_weight(
-    weight: Tensor,
-    scales: Tensor,
-    geometry: Geometry,
-    *,
-    input_scale: float,
-    input_zero: int,
-    input_shape: Sequence[int],
-) -> Tensor:
-    """Return an int8 weight in oneDNN's blocked memory format; `scales` is float32 (O)."""
-    stride, padding, groups = geometry
-    return torch.ops.onednn.qconv_prepack(
-        weight, scales, input_scale, input_zero, stride, padding, geometry.dilation, groups, input_shape
-    )
-
-
-def convolve_int8(arguments: Int8Arguments, relu: bool) -> Tensor:
-    """Convolve frames, then apply ReLU if `relu`."""
-    first, last = arguments.split()
-    return torch.ops.onednn.qconv2d_pointwise(*first, *last, "relu" if relu else "none", [], "")
-
-
-def convolve_add_int8(
-    arguments: Int8Arguments, relu: bool, *, other: Tensor, scale: float, zero: int
-) -> Tensor:
-    """Convolve frames, add uint8 `other` in place, then apply ReLU if `relu`."""
-    first, last = arguments.split()
-    epilogue = "relu" if relu else "none"
-    return torch.ops.onednn.qconv2d_pointwise.binary(
-        *first, other, *last, scale, zero, "sum", 1.0, epilogue, [], ""
-    )
-
-
-def convolve_clips_int8(arguments: Int8Arguments) -> Tensor:
-    """Convolve clips; oneDNN has no fused sum or ReLU for them."""
-    first, last = arguments.split()
-    return torch.ops.onednn.qconv3d_pointwise(*first, *last, "none", [], "")
-
-
-def has_vnni() -> bool:
-    """Whether the processor sums products of 8-bit numbers in 32 bits; False where PyTorch cannot tell."""
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    return supported is not None and supported()
-
-
 @cache
 def has_fused() -> bool:
     """Whether convolutions with a fused sum and ReLU work; plain operators replace them elsewhere."""
@@ -155,24 +83,6 @@ def has_fused() -> bool:
 def has_onednn() -> bool:
     """Whether `convolve_onednn` works; `torch.nn.functional.conv3d` replaces it elsewhere."""
     return _works(_probe_onednn)
-
-
-@cache
-def has_int8() -> bool:
-    """Whether quantized convolutions work; nothing replaces them.
-
-    On ARM, sums with a zero point were wrong (oneDNN issue 2412), so only x86 processors count.
-    """
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return is_x86 and _works(_probe_int8) and _works(_probe_int8_sums)
-
-
-def largest_int8_weight() -> int:
-    """Return the largest absolute value of a quantized weight whose products are summed exactly.
-
-    Without VNNI instructions two products are summed in 16 bits, which larger values than 63 can overflow.
-    """
-    return 127 if has_vnni() else 63
 
 
 def _works(probe: Callable[[], bool]) -> bool:
@@ -227,63 +137,6 @@ def _probe_onednn() -> bool:
     x, weight = _values(1, 4, 2, 4, 4), _values(4, 4, 3, 3, 3)
     out = convolve_onednn(x, weight, None, _geometry(weight))
     return torch.allclose(out, _convolve_plainly(x, weight, None))
-
-
-def _probe_int8() -> bool:
-    zero = 3
-    for size in ((4, 4), (2, 4, 4)):
-        x, weight, bias = _values(1, 4, *size), _values(4, 4, *(1 for _ in size)), torch.ones(4, device="cpu")
-        geometry, scales = _geometry(weight), torch.ones(4, device="cpu")
-        packed = pack_int8_weight(
-            weight.to(torch.int8), scales, geometry, input_scale=1.0, input_zero=zero, input_shape=x.shape
-        )
-        source = ((x + zero).to(torch.uint8), 1.0, zero)
-        packs = (packed, scales, torch.zeros(4, dtype=torch.int32, device="cpu"))
-        plain = _convolve_plainly(x, weight, bias)
-        to_float = Int8Arguments(source, packs, bias, geometry, None)
-        to_uint8 = to_float._replace(target=(1.0, 100))
-        if len(size) == 3:
-            pairs = [(convolve_clips_int8(to_float), plain), (convolve_clips_int8(to_uint8), plain + 100)]
-        else:
-            other = (x + 100).to(torch.uint8)
-            added = convolve_add_int8(to_uint8, True, other=other, scale=1.0, zero=100)
-            pairs = [
-                (convolve_int8(to_float, True), plain.relu()),
-                (convolve_int8(to_uint8, False), plain + 100),
-                (added, (plain + x).relu() + 100),
-            ]
-        if not all(torch.allclose(out.float(), expected) for out, expected in pairs):
-            return False
-    return True
-
-
-def _probe_int8_sums() -> bool:
-    """Whether sums over many channels are exact for the largest activations and weights of both signs."""
-    channels, largest = 64, largest_int8_weight()
-    x = torch.full((2, channels, 6, 6), 255.0, device="cpu").contiguous(memory_format=torch.channels_last)
-    scales, zeros = torch.ones(channels, device="cpu"), torch.zeros(channels, dtype=torch.int32, device="cpu")
-    for side in (1, 3):
-        signs = _values(channels, channels, side, side).sign()
-        for weight in (signs * largest, torch.full_like(signs, largest)):
-            geometry = _geometry(weight)
-            packed = pack_int8_weight(
-                weight.to(torch.int8), scales, geometry, input_scale=1.0, input_zero=0, input_shape=x.shape
-            )
-            source = (x.to(torch.uint8), 1.0, 0)
-            out = convolve_int8(Int8Arguments(source, (packed, scales, zeros), None, geometry, None), False)
-            expected = _convolve_plainly(x, weight, None)
-            if not torch.allclose(out, expected, rtol=1e-4, atol=1.0):
-                return False
-            # The fused sum: `other` has a scale and a zero point of its own, the result has another.
-            step = float(expected.abs().max()) / 100
-            to_uint8 = Int8Arguments(source, (packed, scales, zeros), None, geometry, (step, 7))
-            other = (torch.arange(expected.numel(), device="cpu") % 256).view(expected.shape)
-            other = other.to(torch.uint8).contiguous(memory_format=torch.channels_last)
-            total = (expected + (other.float() - 5) * step / 3).relu()
-            added = convolve_add_int8(to_uint8, True, other=other, scale=step / 3, zero=5)
-            if float((added.float() - (total / step + 7).round().clamp(0, 255)).abs().max()) > 1:
-                return False
-    return True
 
 
 @cache

@@ -176,18 +176,6 @@ def _shifted_channels(share: int, causal: bool) -> tuple[slice, slice]:
     return slice(0, first), slice(first, first + share)
 
 
-def shift_uint8(x: Tensor, batch_size: int, share: int, *, zero: int, causal: bool = False) -> Tensor:
-    """Return `shift` of channels-last uint8 frames with zero point `zero`; has no gradient."""
-    rows = x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))
-    out = rows.clone(memory_format=torch.contiguous_format)
-    back, ahead = _shifted_channels(share, causal)
-    out[:, :-1, ..., back] = rows[:, 1:, ..., back]
-    out[:, -1, ..., back] = zero
-    out[:, 1:, ..., ahead] = rows[:, :-1, ..., ahead]
-    out[:, 0, ..., ahead] = zero
-    return out.flatten(0, 1).permute(0, 3, 1, 2)
-
-
 def shift_and_project(
     x: Tensor,
     weight: Tensor,
