@@ -20,10 +20,7 @@ from mmaction_lite.optim.parameter_groups import (
 )
 from tests.thin import thin
 
-BUILDERS = sorted(
-    set(models.__all__)
-    - {"optimize_for_inference", "tsn", "tsn_timm", "frame_encoder"}
-)
+BUILDERS = sorted(set(models.__all__) - {"optimize_for_inference", "tsn", "tsn_timm", "frame_encoder"})
 BUILDERS = [name for name in BUILDERS if not name.startswith("probe_")]
 
 TOP_OF_TRANSFORMERS = {"videomae_base": 13, "videomae_large": 25, "videomae_small": 13}

@@ -1,1 +1,1 @@
-"""Implementations chosen for speed: memory formats, fused kernels, recomputation and quantization."""
+"""Implementations chosen for speed: memory formats, fused kernels and recomputation."""
