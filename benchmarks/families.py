@@ -133,7 +133,7 @@ def main() -> None:
                     "recipe": recipe.name,
                     "seed": seed,
                     "test_top1": result.metrics["top1"],
-                    "test_top1_int8": int8,
+                    "test_top1_onnx_int8": int8,
                     "training_seconds": round(seconds),
                     "protocol": str(recipe.test_protocol),
                     "torch": torch.__version__,

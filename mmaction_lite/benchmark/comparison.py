@@ -17,7 +17,7 @@ from mmaction_lite.errors import UserError
 
 T = TypeVar("T")
 OURS, PEER = "ours", "peer"
-INT8 = "int8"  # int8 inference of this package, in records of version 0.1
+INT8 = "int8"  # int8 inference by removed kernels, in older records
 TURN_SECONDS = {"cpu": 1.0, "cuda": 0.4, "mps": 0.4}
 MAX_TURN_STEPS = 50
 SOURCES = ("video", "frames")

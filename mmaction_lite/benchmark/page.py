@@ -119,7 +119,7 @@ tables.
 * *training step*: the same step on pixels that are already in memory, in the kind of memory from which
   the data loader of each framework delivers them.
 * *inference*: the same clips through the test path: preprocessing, network, probabilities. *int8*:
-  in 8 bits, with kernels of version 0.1, compared with the other framework in float32.
+  in 8 bits, with kernels that were removed since, compared with the other framework in float32.
 * *memory*: by how much training steps raise the peak memory of the process. On a GPU: peak memory
   allocated by PyTorch, including the weights and the algorithm search of cuDNN.
 * *of peak*: achieved rates of a training step relative to the peak rates of the machine. Multiply-adds

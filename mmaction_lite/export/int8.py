@@ -38,12 +38,28 @@ def quantize_model(
         workers: decoding worker processes.
 
     Raises:
-        UserError: see `quantize_onnx`, `export_bytes` and `calibration_clips`.
+        UserError: the model is an exported file, or see `quantize_onnx`, `export_bytes` and
+            `calibration_clips`.
     """
+    if isinstance(model, ExportedModel):
+        raise UserError(
+            f"{model.name}: int8 quantizes weights, and this file is exported already; test it without int8, "
+            "or pass the weights that were exported"
+        )
     model = copy.copy(model)
     model.card = replace(card_of(model), test=protocol)  # pyright: ignore[reportArgumentType]
     data = quantize_onnx(export_bytes(model, ".onnx"), calibration_clips(samples, protocol, workers))
     return model_of(data, ".onnx", "int8")
+
+
+def check_packages() -> None:
+    """Check that the packages which quantize and run a model are installed.
+
+    Raises:
+        UserError: onnx, onnxscript or onnxruntime is not installed.
+    """
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        import_runtime(name, "int8")
 
 
 def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:

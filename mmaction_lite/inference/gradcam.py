@@ -154,7 +154,7 @@ def check_differentiable(model: nn.Module) -> None:
     """Check that gradients of a model can be computed.
 
     Raises:
-        UserError: the model is optimized or quantized for inference, or is not a network of PyTorch.
+        UserError: the model is optimized for inference, or is not a network of PyTorch.
     """
     check_has_layers(model, ", or use --method occlusion")
     if is_optimized(model):

@@ -49,7 +49,7 @@ def identity_of_model(model: nn.Module) -> str:
     if isinstance(model, ExportedModel):
         digest.update(model.digest.encode())
     for name, tensor in model.state_dict().items():
-        if not isinstance(tensor, Tensor):  # settings of quantized layers
+        if not isinstance(tensor, Tensor):  # any object that `get_extra_state` of a module returned
             digest.update(f"{name} {tensor}".encode())
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

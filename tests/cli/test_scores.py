@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -24,6 +25,19 @@ def test_int8(run, trained, tiny):
     code, output, error = run("test", trained, "--data", tiny, "--int8", "--workers", 0, "--json")
     assert code == 0, error
     assert "; int8; 6 videos" in json.loads(output)["protocol"]
+
+
+def test_options_of_int8_are_checked_before_anything_is_loaded(run, monkeypatch):
+    arguments = ("test", "gone.safetensors", "--data", "gone", "--int8")
+    for option, message in (
+        (("--amp", "bfloat16"), "int8 does not work with amp bfloat16; use one of them"),
+        (("--compile", "default"), "int8 does not work with compile; use one of them"),
+        (("--device", "cuda"), "--device cuda: --int8 computes on the CPU; omit --device, or pass cpu"),
+    ):
+        assert run(*arguments, *option) == (2, "", f"error: {message}\n")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    message = "int8 needs onnx; install it with pip install 'mmaction-lite[export]'"
+    assert run(*arguments) == (2, "", f"error: {message}\n")
 
 
 def test_dumped_scores_are_the_printed_ones(run, trained, tiny, tmp_path):

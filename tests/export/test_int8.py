@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from mmaction_lite.data.annotations.splits import read_split
+from mmaction_lite.data.loading.workers import IN_PROCESS
 from mmaction_lite.errors import UserError
 from mmaction_lite.export.graph import example_frames
-from mmaction_lite.export.int8 import quantize_onnx
-from mmaction_lite.weights.exported import model_of, open_graph
+from mmaction_lite.export.int8 import quantize_model, quantize_onnx
+from mmaction_lite.weights.exported import load_exported, model_of, open_graph
 
 
 def test_int8_is_smaller_and_close(exported):
@@ -25,3 +27,10 @@ def test_int8_is_smaller_and_close(exported):
 def test_no_clips_is_an_error(exported):
     with pytest.raises(UserError, match="no calibration clips"):
         quantize_onnx((exported / "model.onnx").read_bytes(), [])
+
+
+def test_an_exported_file_is_not_quantized(exported, tiny):
+    model = load_exported(exported / "model.onnx")
+    message = r"model\.onnx: int8 quantizes weights, and this file is exported already; test it without int8"
+    with pytest.raises(UserError, match=message):
+        quantize_model(model, model.card.test, read_split(tiny, "val"), IN_PROCESS)

@@ -115,13 +115,15 @@ def test_pyslowfast_weights_are_tested_by_windows(public, name, tiny, tmp_path, 
         np.testing.assert_allclose(saved["scores"], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("public", "name"), [CASES[0], CASES[2]])
 def test_windows_in_int8(public, name, tiny, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
     model = load(converted(public, name, tmp_path))
     samples, protocol = read_split(tiny, "val"), card_of(model).test
     whole = replace(protocol, window=None)
     expected = by_hand(model, samples)
-    pytest.importorskip("onnxscript")
     small = [quantize_model(model, each, samples, IN_PROCESS) for each in (protocol, whole)]
     found, without = (evaluate(each, samples, each.card.test).scores for each in small)
     errors = [np.abs(log_odds(scores) - log_odds(expected)).mean() for scores in (found, without)]

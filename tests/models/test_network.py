@@ -12,9 +12,7 @@ from mmaction_lite.models import network
 from tests.thin import has_tokens, thin
 
 BUILDERS = [
-    name
-    for name in models.__all__
-    if name.partition("_")[0] not in ("tsn", "frame", "optimize", "probe")
+    name for name in models.__all__ if name.partition("_")[0] not in ("tsn", "frame", "optimize", "probe")
 ]
 BUILDERS += ["tsn_r10", "tsn_r50"]
 
