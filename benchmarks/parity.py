@@ -4,11 +4,12 @@
 
 The networks have their published width and input, and initial weights with running statistics from clips of
 smooth noise. Rows are written to docs/use/parity.json; networks that the file already contains are
-exported again with `--again` or if they are named.
+exported again with `--again` or if they are named. `frame_encoder` needs timm, whose weights are not used.
 """
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,7 +30,9 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("slowfast_r50_4x16", {"lateral_norm": False, "slow_frames": "strided", "fast_first": True}),
     ("c2d_r50", {"pool_padding": 0}),
 ]
-FORMS = [*((name, {}) for name in PUBLISHED_INPUTS), *OPTIONS]
+OPTIONS += [("frame_encoder", {"image_model": "vit_small_patch16_dinov3"})] if find_spec("timm") else []
+TOO_LARGE = {"vjepa2_huge", "vjepa2_giant", "vjepa21_giant", "vjepa21_gigantic"}  # for ONNX: above 2 GiB
+FORMS = [*((name, {}) for name in PUBLISHED_INPUTS if name not in TOO_LARGE), *OPTIONS]
 
 
 def measure(builder: str, options: dict[str, Any]) -> dict[str, Any]:

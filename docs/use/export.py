@@ -4,6 +4,7 @@ After benchmarks/parity.py and benchmarks/exported.py: python docs/use/export.py
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ FORMS = {
     "compiled": "compiled",
     "onnx": "ONNX Runtime",
     "onnx int8": "ONNX Runtime int8",
-    "int8": "own int8 kernels",
 }
 
 
@@ -39,23 +39,40 @@ def parity() -> str:
     return markdown(("network", "input", "ONNX Runtime", "torch.export"), lines)
 
 
-def speed() -> str:
-    """Return the table of the CPU time per clip, alone and in a batch of 4 clips, as Markdown."""
-    found = rows("exported")
-    names = [name for name in FORMS if any(name in row["latency_ms"] for row in found)]
+def latency() -> str:
+    """Return the table of the CPU time of one clip in milliseconds, as Markdown."""
+    return times("latency_ms", lambda milliseconds: f"{milliseconds:.0f}")
+
+
+def throughput() -> str:
+    """Return the table of the clips per second of CPU time in batches of 4, as Markdown."""
+    return times("batch_of_4_ms", lambda milliseconds: f"{4000 / milliseconds:.1f}")
+
+
+def times(key: str, to_text: Callable[[float], str]) -> str:
+    """Return a table with a column for every form, and the ratio of int8 to the folded network."""
     lines = []
-    for row in found:
-        single, batch = row["latency_ms"], row.get("batch_of_4_ms", {})
-        cells = []
-        for name in names:
-            cells.append(f"{single[name]:.0f}" if name in single else "–")
-            if name in batch:
-                cells[-1] += f" ({batch[name] / 4:.0f})"
-        has_both = {"int8", "onnx int8"} <= single.keys()
-        ratio = f"{single['onnx int8'] / single['int8']:.2f}" if has_both else "–"
-        lines.append((f"`{row['builder']}`", "x".join(map(str, row["input"][:3])), *cells, ratio))
-    head = ("network", "input", *(FORMS[name] for name in names), "ratio of both int8")
-    return markdown(head, lines)
+    for row in rows("exported"):
+        if found := row.get(key):
+            cells = (to_text(found[name]) if name in found else "–" for name in FORMS)
+            ratio = f"{found['onnx int8'] / found['folded']:.2f}"
+            lines.append((f"`{row['builder']}`", "x".join(map(str, row["input"][:3])), *cells, ratio))
+    return markdown(("network", "input", *FORMS.values(), "time int8 / folded"), lines)
+
+
+def accuracy() -> str:
+    """Return the table of the top-1 accuracies on the generated data set, as Markdown."""
+    lines = [
+        (
+            f"`{row['builder']}`",
+            f"{row['top1']['folded']:.1%}",
+            f"{row['top1']['onnx']:.1%}",
+            f"{row['top1']['onnx int8']:.1%}",
+        )
+        for row in rows("exported")
+        if "top1" in row
+    ]
+    return markdown(("network", "weights", "ONNX Runtime", "ONNX Runtime int8"), lines)
 
 
 def markdown(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
@@ -65,7 +82,8 @@ def markdown(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
 
 def page(text: str) -> str:
     """Return the page with its tables replaced by those of the records."""
-    for name, table in (("parity", parity()), ("speed", speed())):
+    tables = {"parity": parity(), "latency": latency(), "throughput": throughput(), "accuracy": accuracy()}
+    for name, table in tables.items():
         before, _, rest = text.partition(f"<!-- {name}: written by `python docs/use/export.py` -->\n")
         after = rest.partition("<!-- end -->")[2]
         mark = f"<!-- {name}: written by `python docs/use/export.py` -->\n"
@@ -80,14 +98,13 @@ def draw(path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    found = rows("exported")
-    figure, axes = plt.subplots(figsize=(8, 3.2), dpi=110)
-    names = [name for name in ("onnx", "onnx int8") if all(name in row["latency_ms"] for row in found)]
-    for number, name in enumerate(names):
-        ratios = [row["latency_ms"][name] / row["latency_ms"]["folded"] for row in found]
-        places = [place + 0.4 * number - 0.2 for place in range(len(found))]
-        bars = axes.bar(places, ratios, 0.38, label=FORMS[name])
-        axes.bar_label(bars, fmt="%.2f", fontsize=7)
+    found = [row for row in rows("exported") if "latency_ms" in row]
+    figure, axes = plt.subplots(figsize=(9, 3.4), dpi=110)
+    for number, name in enumerate(("compiled", "onnx", "onnx int8")):
+        ratios = [row["latency_ms"].get(name, 0) / row["latency_ms"]["folded"] for row in found]
+        places = [place + 0.27 * (number - 1) for place in range(len(found))]
+        bars = axes.bar(places, ratios, 0.26, label=FORMS[name])
+        axes.bar_label(bars, [f"{ratio:.2f}" if ratio else "" for ratio in ratios], fontsize=6)
     axes.axhline(1, color="gray", linewidth=0.8)
     axes.set_xticks(range(len(found)), [row["builder"] for row in found], rotation=20, fontsize=8)
     axes.set_ylabel("time / folded network in PyTorch")

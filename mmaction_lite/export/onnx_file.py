@@ -24,11 +24,17 @@ def onnx_bytes(program: torch.export.ExportedProgram, metadata: Mapping[str, str
         metadata: texts to store in the file.
 
     Raises:
-        UserError: onnx or onnxscript is not installed, or the file would be larger than 2 GiB.
+        UserError: onnx or onnxscript is not installed, or the weights have more than 2 GiB.
         Exception: of any type, if an operator has no translation.
     """
     for module in ("onnx", "onnxscript"):
         import_runtime(module, "export to ONNX")
+    num_bytes = sum(tensor.nbytes for tensor in program.state_dict.values())
+    if num_bytes > LARGEST_MODEL:  # checked before the conversion, which takes several times the memory
+        raise UserError(
+            f"export to ONNX: the weights have {num_bytes / 1e9:.1f} GB; expected at most "
+            f"{LARGEST_MODEL / 1e9:.1f} GB, a limit of the format. Export to .pt2, or with --half"
+        )
     with quiet_exporter():
         exported = torch.onnx.export(
             program,
@@ -42,10 +48,6 @@ def onnx_bytes(program: torch.export.ExportedProgram, metadata: Mapping[str, str
     proto = exported.model_proto
     _simplify(proto)
     set_metadata(proto, metadata)
-    if proto.ByteSize() > LARGEST_MODEL:
-        raise UserError(
-            f"export to ONNX: {proto.ByteSize()} bytes; expected at most {LARGEST_MODEL}. Use pt2"
-        )
     return proto.SerializeToString()
 
 

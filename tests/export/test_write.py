@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.export import write
+from mmaction_lite.export import onnx_file, write
 from mmaction_lite.export.graph import example_frames
 from mmaction_lite.export.write import check_export_out, compare, export_bytes, export_model, metadata
 from mmaction_lite.models import optimize_for_inference
@@ -75,6 +75,13 @@ def test_a_difference_above_the_bound_leaves_no_file(tmp_path, exported, monkeyp
     monkeypatch.setitem(write.BOUNDS, "float32", 1e-12)
     with pytest.raises(UserError, match=r"differ from those of the model by .*; expected at most 1e-12"):
         export_model(model, tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_above_the_limit_of_onnx_are_one_line(tmp_path, exported, monkeypatch):
+    monkeypatch.setattr(onnx_file, "LARGEST_MODEL", 10_000)
+    with pytest.raises(UserError, match=r"the weights have 0\.0 GB; expected at most .* Export to \.pt2"):
+        export_model(load(exported / "weights.safetensors"), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
