@@ -25,7 +25,7 @@ from typing import Any
 
 import onnxruntime
 import torch
-from families import FAMILIES, recipe_of
+from families import FAMILIES, OF_LARGER_FRAMES, recipe_of
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -154,8 +154,9 @@ def measure(model: Any, rounds: int) -> dict[str, Any]:
 
 def accuracies(builder: str, data: Path, out: Path) -> dict[str, Any]:
     """Return the top-1 accuracy of every form on the test split, and the form of the thin network."""
-    family = next(name for name, (of_family, *_) in FAMILIES.items() if of_family == builder)
-    recipe, run = recipe_of(family), out / f"{builder}_0"
+    recipes = map(recipe_of, (*FAMILIES, *OF_LARGER_FRAMES))
+    recipe = next(each for each in recipes if each.model.builder.__name__ == builder)
+    run = out / f"{builder}_0"
     if not (run / "weights.safetensors").exists():
         train(recipe, data, run, seed=0, console=Console(stderr=True), workers=IN_PROCESS)
     model = load(run)
