@@ -14,6 +14,7 @@ ALLOWED = {
     "cli": {
         "demo",
         "benchmark",
+        "serve",
         "export",
         "training",
         "inference",
@@ -29,6 +30,7 @@ ALLOWED = {
     "benchmark": {"training", "inference", "weights", "recipes", "tasks", "optim", "data", "models"}
     | {"__init__"}
     | GROUND,
+    "serve": {"inference", "report", "weights", "recipes", "tasks", "data", "models", "__init__"} | GROUND,
     "export": {"inference", "weights", "recipes", "tasks", "data", "models", "__init__"} | GROUND,
     "__init__": {"inference", "weights", "recipes"},
     "training": {"inference", "weights", "recipes", "tasks", "optim", "data", "models"} | GROUND,

@@ -37,6 +37,8 @@ from mmaction_lite.optim.unfreezing import Unfreeze
 from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.serve.readers import ClipReader, VideoLimits
+from mmaction_lite.serve.settings import ServeSettings
 from mmaction_lite.settings import (
     ASCENDING,
     NOT_EMPTY,
@@ -270,6 +272,11 @@ EXAMPLES = {
             LoRA(),
             Form(),
             WorkerSettings(),
+            ServeSettings(),
+            ClipReader(
+                views=get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb").test,
+                limits=VideoLimits(max_seconds=60, max_frames=1000, max_side=1000),
+            ),
             PredictionSettings(),
             DownloadSettings(),
             SingleLabel(),

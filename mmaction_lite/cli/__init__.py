@@ -23,6 +23,7 @@ from mmaction_lite.cli import (
     predict,
     score,
     scores,
+    serve,
     timeline,
     weights,
 )
@@ -319,6 +320,7 @@ app.command()(explain.explain)
 app.command()(export.export)
 app.command()(live.live)
 app.command()(timeline.timeline)
+app.command()(serve.serve)
 
 
 @app.command()

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import spawn, util
 from os import PathLike
@@ -27,8 +27,12 @@ PROGRAM = "from mmaction_lite.data.loading.decoder_process import run; run"
 Process = subprocess.Popen[bytes]
 
 
-def launch(count: int) -> list[Process]:
+def launch(count: int, environment: Mapping[str, str] | None = None) -> list[Process]:
     """Launch processes, which wait for their views; see `Decoders`. `end` ends those that have no use.
+
+    Args:
+        count: number of processes.
+        environment: further environment variables of the processes.
 
     Raises:
         UserError: a process cannot be started.
@@ -37,7 +41,7 @@ def launch(count: int) -> list[Process]:
     # Linux can kill a process when the thread that started it ends. Only the main thread lives long enough.
     is_main = threading.current_thread() is threading.main_thread()
     program = f"import sys; sys.path[:] = {sys.path!r}; {PROGRAM}({is_main})"
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | dict(environment or {})
     flags = util._args_from_interpreter_flags()  # pyright: ignore[reportAttributeAccessIssue]
     command = [os.fsdecode(spawn.get_executable()), *flags, "-c", program]
     try:

@@ -1,4 +1,6 @@
-"""Program of a decoding process of `Decoders`: it reads paths from standard input and writes their clips.
+"""Program of a decoding process: it reads paths from standard input and writes their clips.
+
+`Decoders` and the server start it.
 
 The process imports no PyTorch unless it has to resize large frames, and therefore starts in a tenth of the
 time of a worker of a `DataLoader`.
@@ -35,11 +37,26 @@ class Setup(NamedTuple):
     Args:
         main: arguments of `multiprocessing.spawn.prepare`, which imports the main module of the parent
             process; None if `views` does not need it.
-        views: pickled test views, which may need the main module.
+        views: pickled test views, which may need the main module; pickled None if all tasks have readers.
     """
 
     main: dict[str, Any] | None
     views: bytes
+
+
+class Task(NamedTuple):
+    """A video to read.
+
+    Args:
+        number: number of the video.
+        path: its path or address.
+        reader: pickled object to read it with, in place of the views of `Setup`. Its method `read_described`
+            returns an array, the arguments of `TestViews.resize`, and a dictionary for the calling process.
+    """
+
+    number: int
+    path: str
+    reader: bytes | None = None
 
 
 class Header(NamedTuple):
@@ -51,6 +68,7 @@ class Header(NamedTuple):
         size: see `TestViews.resize`.
         reason: one line that names the video, if it cannot be read.
         error: unexpected error with its traceback, which ends the whole run; empty if there is none.
+        details: of a reader with the method `read_described`; otherwise None.
     """
 
     number: int
@@ -58,6 +76,7 @@ class Header(NamedTuple):
     size: Size | None = None
     reason: str = ""
     error: str = ""
+    details: dict[str, Any] | None = None
 
 
 def run(has_death_signal: bool) -> None:
@@ -72,7 +91,7 @@ def run(has_death_signal: bool) -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     source, results = _take_streams()
-    tasks: SimpleQueue[tuple[int, str]] = SimpleQueue()
+    tasks: SimpleQueue[Task] = SimpleQueue()
     try:
         setup: Setup = pickle.load(source)
     except EOFError:  # the process has no use
@@ -82,9 +101,9 @@ def run(has_death_signal: bool) -> None:
     with suppress(BrokenPipeError):  # the parent has ended
         _write(results, Header(STARTED, None), None)
         while True:
-            number, path = tasks.get()
+            number, path, reader = tasks.get()
             try:
-                header, pixels = _read(number, path, views)
+                header, pixels = _read(number, path, views if reader is None else pickle.loads(reader))
             except Exception as error:
                 line = f"{printable(path_name(path))}: {describe(error)}"
                 header, pixels = Header(number, None, error=f"{line}\n{traceback.format_exc()}"), None
@@ -113,7 +132,7 @@ def _write(results: BinaryIO, header: Header, pixels: np.ndarray | None) -> None
     results.flush()
 
 
-def _receive(source: BinaryIO, tasks: "SimpleQueue[tuple[int, str]]") -> None:
+def _receive(source: BinaryIO, tasks: "SimpleQueue[Task]") -> None:
     """Queue the tasks. End the process with its parent, even if it is blocked in a system call."""
     try:
         while True:
@@ -129,7 +148,7 @@ def _unpickle(setup: Setup) -> Any:
         spawn.prepare(setup.main)
         del multiprocessing.current_process()._inheriting  # pyright: ignore[reportAttributeAccessIssue]
     views = pickle.loads(setup.views)
-    if not hasattr(views, "read_small"):
+    if views is not None and not hasattr(views, "read_small"):
         import torch  # noqa: F401  they resize; the time limit of the first video does not include the import
     return views
 
@@ -137,10 +156,13 @@ def _unpickle(setup: Setup) -> Any:
 def _read(number: int, path: str, views: Any) -> tuple[Header, np.ndarray | None]:
     try:
         with open_source(Path(path)) as source:
-            pixels, size = _read_views(views, source)
+            if hasattr(views, "read_described"):
+                pixels, size, details = views.read_described(source)
+            else:
+                (pixels, size), details = _read_views(views, source), None
     except UserError as error:
         return Header(number, None, reason=name_reason(path_name(path), str(error))), None
-    return Header(number, pixels.shape, size), np.ascontiguousarray(pixels)
+    return Header(number, pixels.shape, size, details=details), np.ascontiguousarray(pixels)
 
 
 def _read_views(views: Any, source: Source) -> tuple[np.ndarray, Size | None]:

@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 from mmaction_lite.data.loading.decoder_launch import Process, end, launch
-from mmaction_lite.data.loading.decoder_process import Header, Setup
+from mmaction_lite.data.loading.decoder_process import Header, Setup, Task
 from mmaction_lite.data.loading.lifetime import require_main_guard
 from mmaction_lite.data.loading.worker_faults import (
     CRASHED,
@@ -192,7 +192,7 @@ class Decoders:
 
     def _start(self, process: Process) -> None:
         decoder = _Decoder(process)
-        _send(process, self._setup)
+        send(process, self._setup)
         decoder.thread = threading.Thread(target=self._receive, args=(decoder,), name="clips", daemon=True)
         with self._changed:
             self._decoders.append(decoder)
@@ -209,15 +209,14 @@ class Decoders:
                 return
             number = self._waiting.popleft()
             decoder.tasks.append(number)
-            _send(decoder.process, (number, self.paths[number]))
+            send(decoder.process, Task(number, self.paths[number]))
 
     def _receive(self, decoder: _Decoder) -> None:
         """Receive the results of a process until it ends; runs in a thread."""
         stream = cast(IO[bytes], decoder.process.stdout)
         while True:
             try:
-                header: Header = pickle.load(stream)
-                pixels = None if header.shape is None else _read_pixels(stream, header.shape)
+                header, pixels = receive(stream)
             except Exception:  # a process that dies can end in the middle of a message
                 break
             with self._changed:
@@ -284,12 +283,22 @@ def _setup(views: Any) -> Setup:
     return Setup(main, pickled)
 
 
-def _send(process: Process, message: Any) -> None:
+def send(process: Process, message: Any) -> None:
     """Send a message. A process that has ended is noticed where its results are received."""
     stream = cast(IO[bytes], process.stdin)
     with suppress(OSError):
         stream.write(pickle.dumps(message))
         stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[Header, np.ndarray | None]:
+    """Wait for the next result of a process; return it with its pixels.
+
+    Raises:
+        Exception: of any type. The process has ended, perhaps in the middle of a message.
+    """
+    header: Header = pickle.load(stream)
+    return header, None if header.shape is None else _read_pixels(stream, header.shape)
 
 
 def _read_pixels(stream: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:

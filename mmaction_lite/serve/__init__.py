@@ -1,0 +1,1 @@
+"""A web page and a REST interface that classify videos."""

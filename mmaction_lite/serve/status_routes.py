@@ -1,0 +1,61 @@
+"""The models of the server, its limits and its state."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from mmaction_lite.serve.services import Services, services_of
+
+router = APIRouter(tags=["status"])
+
+
+class ModelInfo(BaseModel):
+    """A model of the server."""
+
+    name: str = Field(description="Name for the field `model` of requests.")
+    builder: str = Field(description="Name of the network in mmaction_lite.models.")
+    num_classes: int
+    protocol: str = Field(description="Test protocol: views, size and averaging.")
+    loaded: bool = Field(description="Whether the model is in memory.")
+    can_explain: bool = Field(description="Whether POST /v1/explain accepts the model.")
+    default: bool = Field(description="Whether requests without `model` use it.")
+
+
+class ModelsAnswer(BaseModel):
+    """All models of the server, and the limits of requests."""
+
+    models: list[ModelInfo]
+    limits: dict[str, float | int | bool | None]
+
+
+@router.get("/v1/models", response_model=ModelsAnswer, summary="List the models and the limits")
+async def list_models(services: Annotated[Services, Depends(services_of)]) -> dict[str, Any]:
+    """List the models of the server, the default first, and the limits of requests."""
+    models = [
+        {
+            "name": known.name,
+            "builder": known.card.builder,
+            "num_classes": len(known.card.classes),
+            "protocol": str(known.card.test),
+            "loaded": services.models.is_loaded(known.name),
+            "can_explain": not known.is_exported,
+            "default": known.name == services.models.default,
+        }
+        for known in services.models.known.values()
+    ]
+    return {"models": models, "limits": services.settings.limits()}
+
+
+@router.get("/v1/models/{name}/classes", summary="List the classes of a model")
+async def list_classes(
+    name: str, services: Annotated[Services, Depends(services_of)]
+) -> dict[str, list[str]]:
+    """List the class names of a model in the order of their indices."""
+    return {"classes": list(services.models.find(name).card.classes)}
+
+
+@router.get("/healthz", summary="Whether the process responds")
+async def healthz() -> dict[str, str]:
+    """Return "ok" as long as the process responds."""
+    return {"status": "ok"}

@@ -1,0 +1,43 @@
+"""A server in this process, with a small network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("python_multipart")
+
+import httpx
+
+from mmaction_lite.data.loading.worker_settings import WorkerSettings
+from mmaction_lite.serve.app import create_app
+from mmaction_lite.serve.models import Models
+from mmaction_lite.serve.settings import ServeSettings
+from tests.exports import write_small_weights
+from tests.serve.running import running
+
+ONE_WORKER = WorkerSettings(num_workers=1, hang_seconds=20.0)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small network with two classes, up and down."""
+    path = tmp_path_factory.mktemp("served") / "small.safetensors"
+    write_small_weights(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def client(weights: Path) -> Iterator[httpx.Client]:
+    """A client of a server with default limits and one decoding process."""
+    settings = ServeSettings(workers=ONE_WORKER, rate_per_minute=0)
+    app = create_app(settings, Models([str(weights)], settings.memory_budget, "cpu"))
+    with running(app) as client:
+        yield client
+
+
+@pytest.fixture
+def clip(tiny: Path) -> Path:
+    """A readable video of 16 frames, 64x48 pixels."""
+    return tiny / "val" / "up" / "12.mp4"

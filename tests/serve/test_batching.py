@@ -1,0 +1,31 @@
+"""Requests that arrive together share a forward pass."""
+
+import asyncio
+
+import numpy as np
+import torch
+
+from mmaction_lite.inference.scores import compute_scores
+from mmaction_lite.serve.batching import Network
+from tests.exports import carded, small_protocol
+
+
+def test_videos_of_one_window_share_a_forward_pass():
+    model = carded("tsm_r10", small_protocol(), width=8)
+    generator = torch.Generator().manual_seed(0)
+    videos = [torch.randint(0, 255, (1, 4, 24, 32, 3), generator=generator).byte() for _ in range(5)]
+    sizes = []
+
+    async def classify():
+        network = Network(4, 0.05, lambda size, seconds: sizes.append(size))
+        try:
+            return await asyncio.gather(*(network.scores(model, video) for video in videos))
+        finally:
+            network.close()
+
+    found = asyncio.run(classify())
+    assert sizes == [4, 1]
+    with torch.no_grad():
+        for video, scored in zip(videos, found, strict=True):
+            alone = compute_scores(model, [video], model.card.test)[0]
+            np.testing.assert_allclose(scored.scores, alone, atol=1e-6)
