@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmaction_lite.data.sources.sequential import frame_times
 from mmaction_lite.data.sources.source import Source
@@ -26,7 +26,7 @@ from mmaction_lite.inference.scores import chunk_views, compute_scores
 from mmaction_lite.inference.segments import WindowScores
 from mmaction_lite.inference.window_store import Fault, WindowStore
 from mmaction_lite.inference.windows import Window, WindowPlan, Windows, read_windows
-from mmaction_lite.weights.card import card_of
+from mmaction_lite.weights.card import ModelCard, card_of
 
 MOST_WINDOWS = 16  # in one forward pass
 POLL_SECONDS = 0.1
@@ -50,6 +50,7 @@ class TimedVideo(NamedTuple):
     note: str = ""
 
 
+@torch.no_grad()
 def score_video(
     model: nn.Module,
     source: Source,
@@ -78,24 +79,27 @@ def score_video(
         VideoError: no window of the video can be read, or its frame rate is unknown.
         UserError: the file of the store cannot be written.
     """
-    plan = windows.plan(protocol or card_of(model).test, source.fps)
+    card = card_of(model)
+    plan = windows.plan(protocol or card.test, source.fps)
     name, note = getattr(source, "name", "the video"), getattr(source, "note", "")
     return score_windows(
-        model,
+        card,
         TimedVideo(plan, frame_times(source), name, note),
         lambda first_number: _read_ahead(source, plan, first_number, batch_size_of(plan)),
+        lambda clips: compute_scores(model, clips, plan.protocol, probabilities=card.task.probabilities),
         store=store,
         on_fault=on_fault,
         progress=progress,
     )
 
 
-@torch.no_grad()
 def score_windows(
-    model: nn.Module,
+    card: ModelCard,
     video: TimedVideo,
     read: Callable[[int], Generator[Window | Fault, None, None]],
+    compute: Callable[[list[Tensor]], np.ndarray],
     *,
+    batch_size: int | None = None,
     store: WindowStore | None = None,
     on_fault: Callable[[Fault], None] | None = None,
     on_scores: Callable[[np.ndarray, np.ndarray], None] | None = None,
@@ -104,9 +108,11 @@ def score_windows(
     """Return the scores of the windows that a function reads; see `score_video`.
 
     Args:
-        model: a model with a card, in evaluation mode.
+        card: card of the model.
         video: windows and times of the video.
         read: returns the windows from a number on, and the parts that cannot be read, in order.
+        compute: returns the probabilities, float32 (n, K), of the clips of n windows, uint8 (1, T, H, W, C).
+        batch_size: number of windows that are computed together; None: see `batch_size_of`.
         store: see `score_video`.
         on_fault: see `score_video`.
         on_scores: called with the numbers, int64 (n,), and the scores, float32 (n, K), of new windows.
@@ -116,7 +122,6 @@ def score_windows(
         VideoError: no window of the video can be read.
         UserError: the file of the store cannot be written.
     """
-    card = card_of(model)
     plan, times = video.plan, video.times
     total = sum(1 for _ in plan.spans(times))
     numbers = np.empty(total, np.int64)
@@ -129,7 +134,7 @@ def score_windows(
             numbers[:done], scores[:done] = store.numbers, store.scores
     if store is None or not store.is_complete:
         first_number = int(numbers[done - 1]) + 1 if done else 0
-        for batch in _batches(read(first_number), batch_size_of(plan)):
+        for batch in _batches(read(first_number), batch_size or batch_size_of(plan)):
             if isinstance(batch, Fault):
                 if _is_known(batch, faults):
                     continue
@@ -142,9 +147,7 @@ def score_windows(
             clips = [torch.from_numpy(window.clips) for window in batch]
             after = done + len(batch)
             numbers[done:after] = [window.number for window in batch]
-            scores[done:after] = compute_scores(
-                model, clips, plan.protocol, probabilities=card.task.probabilities
-            )
+            scores[done:after] = compute(clips)
             if store is not None:
                 store.append(numbers[done:after].tolist(), scores[done:after])
             if on_scores is not None:
