@@ -85,7 +85,7 @@ class DecodingPool:
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._numbers = count()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._is_started = self._is_closed = False
         self._failures = 0  # processes that ended since the last result
 
     @property
@@ -99,6 +99,7 @@ class DecodingPool:
         Raises:
             UserError: a process cannot be started.
         """
+        self._is_started = True
         for process in launch(max(1, self._settings.count()), ENVIRONMENT):
             self._add(process)
 
@@ -111,13 +112,21 @@ class DecodingPool:
         processes = [worker.process for worker in self._workers]
         await asyncio.to_thread(end, processes)
 
-    async def read(self, path: Path, reader: Reader) -> Reading:
-        """Read a video in one of the processes.
+    async def read(self, path: Path, reader: Reader, hang_seconds: float | None = None) -> Reading:
+        """Read a video in one of the processes, which start at the first call.
+
+        Args:
+            path: the video.
+            reader: how to read it.
+            hang_seconds: time limit; None: that of the settings.
 
         Raises:
             Problem: the video cannot be read, exceeds a limit, takes too long, or crashes the processes.
         """
+        if not self._is_started:
+            self.start()
         pickled = pickle.dumps(reader)
+        limit = hang_seconds or self._settings.hang_seconds
         queue_seconds = 0.0
         for _ in range(MAX_CRASHES):
             waited = time.perf_counter()
@@ -125,7 +134,7 @@ class DecodingPool:
             started = time.perf_counter()
             queue_seconds += started - waited
             try:
-                header, pixels = await self._run(worker, Task(next(self._numbers), str(path), pickled))
+                header, pixels = await self._run(worker, Task(next(self._numbers), str(path), pickled), limit)
             except _DiedError:
                 continue
             if pixels is None:
@@ -140,7 +149,7 @@ class DecodingPool:
             if worker in self._workers:  # otherwise it ended while it was idle
                 return worker
 
-    async def _run(self, worker: _Worker, task: Task) -> tuple[Header, np.ndarray | None]:
+    async def _run(self, worker: _Worker, task: Task, limit: float) -> tuple[Header, np.ndarray | None]:
         """Give a task to an idle process and wait for its result."""
         worker.result = asyncio.get_running_loop().create_future()
         limit = self._settings.hang_seconds

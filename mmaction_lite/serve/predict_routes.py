@@ -17,7 +17,7 @@ from mmaction_lite.serve.models import KnownModel
 from mmaction_lite.serve.readers import ClipReader
 from mmaction_lite.serve.services import Services, services_of
 from mmaction_lite.serve.uploads import receive_form
-from mmaction_lite.serve.video_input import form_body, is_set, video_path, whole_number
+from mmaction_lite.serve.video_input import form_body, is_set, video_file, whole_number
 
 MOST_CLASSES = 10_000
 MOST_THUMBNAILS = 32
@@ -80,9 +80,9 @@ async def predict(request: Request, services: Annotated[Services, Depends(servic
         known = services.models.find(form.fields.get("model"))
         top = whole_number(form, "top", 5, 1, MOST_CLASSES)
         has_thumbnails = is_set(form, "thumbnails")
-        path = await video_path(form, services)
         views = known.card.test.views
-        reading = await services.pool.read(path, ClipReader(views=views, limits=services.limits))
+        async with video_file(form, services) as path:
+            reading = await services.pool.read(path, ClipReader(views=views, limits=services.limits))
         pixels = await services.resize(views, reading)
         async with services.models.use(known.name) as model:
             scored = await services.network.scores(model, pixels)

@@ -49,6 +49,7 @@ KINDS = {
     "decoding-timeout": Kind(422, "Reading the video takes too long", "Encode the video again."),
     "decoder-crashed": Kind(422, "The decoder ended while it read the video", "Encode the video again."),
     "unsuitable-model": Kind(422, "The model cannot do this", "Choose another model."),
+    "job-timeout": Kind(422, "The job takes too long", "Send a shorter video."),
     "headers-too-large": Kind(431, "The headers of the request are too large", "Send fewer headers."),
     "busy": Kind(429, "The server works on too many requests", "Repeat the request later."),
     "rate-limited": Kind(429, "The client sends too many requests", "Send fewer requests."),

@@ -1,18 +1,31 @@
 """The parts of the server that all routes share."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from fastapi import Request
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmaction_lite.data.views.views import TestViews
+from mmaction_lite.serve.addresses import parse_allowed
 from mmaction_lite.serve.batching import Network
+from mmaction_lite.serve.clip_videos import ClipVideos
+from mmaction_lite.serve.dataset import Dataset
 from mmaction_lite.serve.decoding import DecodingPool, Reading
-from mmaction_lite.serve.models import Models
-from mmaction_lite.serve.readers import VideoLimits
+from mmaction_lite.serve.examples import Examples
+from mmaction_lite.serve.jobs import RUNNING_JOBS, Job, JobLimits, Jobs
+from mmaction_lite.serve.models import KnownModel, Models
+from mmaction_lite.serve.readers import Reader, VideoLimits
+from mmaction_lite.serve.run_curves import RunCurves
 from mmaction_lite.serve.settings import ServeSettings
+from mmaction_lite.serve.timeline import Worker, annotated_file
 from mmaction_lite.serve.uploads import UploadFolder
+
+MOST_DOWNLOADS = 4  # at the same time; each takes a thread
 
 
 class Services:
@@ -21,22 +34,47 @@ class Services:
     Args:
         settings: settings of the server.
         models: its models.
+        dataset: data set of the dataset mode.
+        run: training of the run mode.
 
     Attributes:
         uploads: private folder of uploaded files.
         pool: decoding processes.
         network: thread of the forward passes.
         limits: limits of a video.
+        jobs: the jobs.
+        job_pool: decoding processes of the jobs, apart from those of other requests.
+        examples: the examples.
+        clip_videos: playable videos of the data set.
+        allowed_addresses: addresses that clients may name.
+        downloads: limits the number of simultaneous downloads.
+        is_closing: whether the server shuts down, so that streams of events end.
     """
 
-    def __init__(self, settings: ServeSettings, models: Models):
-        self.settings, self.models = settings, models
+    def __init__(
+        self,
+        settings: ServeSettings,
+        models: Models,
+        dataset: Dataset | None = None,
+        run: RunCurves | None = None,
+    ):
+        self.settings, self.models, self.dataset, self.run = settings, models, dataset, run
         self.limits = VideoLimits(
             max_seconds=settings.max_seconds, max_frames=settings.max_frames, max_side=settings.max_side
         )
         self.uploads = UploadFolder()
         self.pool = DecodingPool(settings.workers)
         self.network = Network(settings.batch_size, settings.batch_window_ms / 1000)
+        limits = JobLimits(
+            settings.max_jobs, settings.max_results, settings.job_seconds, settings.result_seconds
+        )
+        self.jobs = Jobs(limits)
+        self.job_pool = DecodingPool(replace(settings.workers, num_workers=RUNNING_JOBS))
+        self.examples = Examples(self.uploads.path)
+        self.clip_videos = ClipVideos(self.uploads.path, self.job_pool, settings.job_seconds)
+        self.allowed_addresses = [parse_allowed(text) for text in settings.allowed_urls]
+        self.downloads = asyncio.Semaphore(MOST_DOWNLOADS)
+        self.is_closing = False
 
     async def start(self) -> None:
         """Start the decoding processes and load the default model."""
@@ -51,8 +89,27 @@ class Services:
             return torch.from_numpy(reading.pixels)
         return torch.from_numpy(await asyncio.to_thread(views.resize, reading.pixels, size))
 
+    def job_worker(self, video: Path, known: KnownModel) -> Worker:
+        """Return what a job about a video computes with."""
+
+        async def read(reader: Reader) -> Reading:
+            return await self.job_pool.read(video, reader)
+
+        async def compute(function: Callable[[nn.Module], Any]) -> Any:
+            async with self.models.use(known.name) as model:
+                return await self.network.run(function, model)
+
+        return Worker(asyncio.get_running_loop(), video, read, compute, self.limits)
+
+    async def annotated_file(self, job: Job) -> Path:
+        """Return the annotated video of a job that is done; see `timeline.annotated_file`."""
+        return await annotated_file(job, self.job_pool, job.video, self.settings.job_seconds)
+
     async def close(self) -> None:
-        """End the processes and delete the private folder."""
+        """End the jobs and the processes, and delete the private folder."""
+        self.is_closing = True
+        await asyncio.to_thread(self.jobs.close)
+        await self.job_pool.close()
         await self.pool.close()
         self.network.close()
         await asyncio.to_thread(self.uploads.close)
