@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
@@ -26,7 +25,6 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from mmaction_lite.errors import UserError, describe, printable
 from mmaction_lite.serve.problems import Problem
-from mmaction_lite.settings import PositiveFloat, PositiveInt, check_fields
 
 PORTS = {"http": 80, "https": 443}
 LONGEST_ADDRESS = 2000  # characters
@@ -38,8 +36,7 @@ GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291
 HOST = re.compile(r"(\*\.)?(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FetchLimits:
+class FetchLimits(NamedTuple):
     """Limits of one download.
 
     Args:
@@ -47,11 +44,8 @@ class FetchLimits:
         seconds: time from the start of the download to its end, redirects included.
     """
 
-    max_bytes: PositiveInt
-    seconds: PositiveFloat = 30.0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    max_bytes: int
+    seconds: float
 
 
 class AllowedAddress(NamedTuple):

@@ -227,8 +227,8 @@ class Dataset:
         unknown = [name for name in labels if name not in self.samples.classes]
         if unknown:
             raise UserError(f"{printable(unknown[0], 100)!r} is not a class of the data set")
-        count = len(self.samples.label_columns)
-        if self.samples.label_ends is None and len(labels) != count:
+        count = self.samples.labels_per_clip
+        if count is not None and len(labels) != count:
             raise UserError(f"{len(labels)} labels; expected {count}, one for each label of a clip")
 
     def correct(self, number: int, labels: list[str] | None) -> None:

@@ -92,6 +92,11 @@ class Samples:
         start = self.label_ends[sample - 1] if sample else 0
         return self.labels[start : self.label_ends[sample]]
 
+    @property
+    def labels_per_clip(self) -> int | None:
+        """Number of labels of every clip; None if a clip may have any number."""
+        return len(self.label_columns) if self.label_ends is None else None
+
     def label_counts(self) -> np.ndarray:
         """Return the number of labels of each clip, int64 (N,)."""
         if self.label_ends is None:
