@@ -3,6 +3,10 @@
 The quantized graph keeps the operators and adds conversions around them (the QDQ format), which runtimes
 fuse: uint8 activations with a scale per tensor, int8 weights with a scale per output channel. The ranges of
 the activations are the extremes over calibration clips.
+
+In transformers, only linear layers and convolutions are quantized: a scale per tensor is too coarse for the
+sums and normalizations between them. Softmax and products of two activations (attention) stay in float32 in
+every network; ONNX Runtime computes an 8-bit softmax more slowly.
 """
 
 import copy
@@ -83,6 +87,8 @@ def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:
         plain, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
         plain.write_bytes(data)
         preparation.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        graph = onnx.load(prepared).graph
+        is_transformer = any(node.op_type == "LayerNormalization" for node in graph.node)
         quantization.quantize_static(
             prepared,
             quantized,
@@ -92,21 +98,32 @@ def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            nodes_to_exclude=_normalization(onnx.load(prepared)),
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"] if is_transformer else None,
+            nodes_to_exclude=_normalization(graph) + _attention(graph),
         )
         proto = onnx.load(quantized)
     set_metadata(proto, facts | {"precision": "int8"})
     return proto.SerializeToString()
 
 
-def _normalization(proto: Any) -> list[str]:
+def _normalization(graph: Any) -> list[str]:
     """Return the names of the nodes between the input and the first convolution or other use."""
     values, names = {INPUT}, []
-    for node in proto.graph.node:
+    for node in graph.node:
         if node.op_type in ("Reshape", "Cast", "Sub", "Mul") and node.input[0] in values:
             values.update(node.output)
             names.append(node.name)
     return names
+
+
+def _attention(graph: Any) -> list[str]:
+    """Return the names of softmax nodes and of matrix products of two activations."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "Softmax" or (node.op_type == "MatMul" and not weights.intersection(node.input))
+    ]
 
 
 class _Batches:

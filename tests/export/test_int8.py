@@ -6,7 +6,9 @@ from mmaction_lite.data.loading.workers import IN_PROCESS
 from mmaction_lite.errors import UserError
 from mmaction_lite.export.graph import example_frames
 from mmaction_lite.export.int8 import quantize_model, quantize_onnx
+from mmaction_lite.export.write import export_bytes
 from mmaction_lite.weights.exported import load_exported, model_of, open_graph
+from tests.exports import carded, small_protocol
 
 
 def test_int8_is_smaller_and_close(exported):
@@ -22,6 +24,28 @@ def test_int8_is_smaller_and_close(exported):
     assert 0 < float((found - expected).norm() / expected.norm()) < 0.15
     assert model_of(small, ".onnx", "int8").precision == "int8"
     assert np.isfinite(found.numpy()).all()
+
+
+@pytest.mark.slow
+def test_attention_and_normalization_of_transformers_stay_in_float32():
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    size = {"width": 32, "depth": 2, "heads": 2, "patch": 14}
+    model = carded("videomae_small", small_protocol(size=(28, 28)), **size)
+    data = export_bytes(model, ".onnx")
+    clips = example_frames((4, 28, 28, 3), 3)
+    small = quantize_onnx(data, clips.split(1))
+    graph = onnx.load_from_string(small).graph
+    kinds = {name: node.op_type for node in graph.node for name in node.output}
+    sources = [
+        kinds[node.input[0]] for node in graph.node if node.op_type in ("Softmax", "LayerNormalization")
+    ]
+    assert len(sources) >= 2 * 3 + 1
+    assert "DequantizeLinear" not in sources
+    assert sum(node.op_type == "QuantizeLinear" for node in graph.node) >= 2 * 4
+    _, expected = open_graph(data, ".onnx", "float32").run(clips)
+    _, found = open_graph(small, ".onnx", "int8").run(clips)
+    assert 0 < float((found - expected).norm() / expected.norm()) < 0.05
 
 
 def test_no_clips_is_an_error(exported):

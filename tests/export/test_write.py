@@ -17,11 +17,12 @@ from mmaction_lite.weights.card import card_of, load
 from mmaction_lite.weights.exported import open_graph
 from tests.exports import carded, small_protocol
 from tests.models.test_models import FORMS
+from tests.thin import has_tokens, thin
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # The forms with different operators; the rest differs in depth and width. Their export to .pt2 is covered by
 # tests of the models, too.
-CHOSEN = ["tsm_mobilenetv2", "c2d_r50", "slowfast_r50_4x16", "r2plus1d_r50", "r3d_r18"]
+CHOSEN = ["tsm_mobilenetv2", "c2d_r50", "slowfast_r50_4x16", "r2plus1d_r50", "r3d_r18", "videomae_small"]
 EVERY = os.environ.get("MMACTION_LITE_EVERY_EXPORT") == "1"
 CASES = FORMS if EVERY else [*((name, {}) for name in CHOSEN), ("i3d_r50", {"non_local": "gaussian"})]
 
@@ -31,8 +32,9 @@ CASES = FORMS if EVERY else [*((name, {}) for name in CHOSEN), ("i3d_r50", {"non
 def test_onnx_equals_the_weights(name: str, arguments: dict[str, Any]) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    width = {"width": 16} if name.startswith("slowfast") else {"width": 8}
-    model = carded(name, small_protocol(frames=8, size=(40, 48)), **width, **arguments)
+    width = {"width": 16} if name.startswith("slowfast") else thin(name)
+    size = (48, 64) if has_tokens(name) else (40, 48)
+    model = carded(name, small_protocol(frames=8, size=size), **width, **arguments)
     found = compare(model, export_bytes(model, ".onnx"), ".onnx")
     assert max(found) < 1e-5
     if EVERY:
