@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def test_int8_is_smaller_and_close(exported):
 def test_attention_and_normalization_of_transformers_stay_in_float32():
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
-    size = {"width": 32, "depth": 2, "heads": 2, "patch": 14}
+    size: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "patch": 14}
     model = carded("videomae_small", small_protocol(size=(28, 28)), **size)
     data = export_bytes(model, ".onnx")
     clips = example_frames((4, 28, 28, 3), 3)
