@@ -3,9 +3,11 @@
     python benchmarks/adaptation.py FOLDER docs/train/adaptation
 
 A thin VideoMAE is trained on clips of `motions` with other numbers. It is then adapted to 5, 20 and 50 clips
-per class in each way, and tested on 200 clips. The trainings take about ten minutes on two cores. The results
-are written to the second path with the suffixes .json and .png. With `--draw`, picture and table are made
-from the JSON file again.
+per class in each way, and tested on 200 clips. The learning rate of each way and number of clips is the best
+of a small grid on the validation clips with seed 0; seed 1 uses it with other clips. The trainings take about
+20 minutes on one core. Finished trainings are kept in FOLDER, and the same command continues with the next
+one. The results are written to the second path with the suffixes .json and .png. With `--draw`, picture and
+table are made from the JSON file again.
 """
 
 import json
@@ -35,7 +37,9 @@ from mmaction_lite.weights.card import card_of, load, save_weights
 
 OTHERS = {"train": range(5000, 5400), "val": range(5400, 5450)}
 CLIPS_PER_CLASS = (5, 20, 50)
-ENCODER_EPOCHS, STEPS = 50, 200
+SEEDS = (0, 1)
+ENCODER_EPOCHS, STEPS, STEPS_FROM_NOTHING = 50, 200, 800
+LEARNING_RATES = {"LoRA": (2e-3, 6e-3), "fine-tuning": (1e-3, 3e-3), "from nothing": (1e-3, 3e-3)}
 COLORS = {"probe": "#2a78d6", "LoRA": "#1baf7a", "fine-tuning": "#eda100", "from nothing": "#898781"}
 
 matplotlib.use("Agg")
@@ -55,39 +59,50 @@ def thin_videomae() -> Recipe:
     )
 
 
-def trainings(clips: int) -> dict[str, Recipe]:
-    """Return the recipe of each way; all but the probe take `STEPS` steps of the same batches."""
+def trainings(clips: int) -> dict[str, list[Recipe]]:
+    """Return the recipes of each way, one for each learning rate; a probe trains all of its own at once.
+
+    LoRA and fine-tuning take `STEPS` steps, and training from nothing `STEPS_FROM_NOTHING`, of equal batches.
+    """
     base = thin_videomae()
     batch_size = min(25, clips // 5)
     epochs = STEPS * batch_size // clips
-    common: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "val_every": max(1, epochs // 4)}
-    tuned = replace(finetune(base, clips), **common)
-    nothing = replace(base, **common, schedule=WarmupCosine(warmup_epochs=max(1, epochs // 10), end=0.01))
-    lora = replace(
-        tuned, lora=LoRA(targets=("qkv", "proj", "fc1", "fc2")), optimizer=AdamW(lr=2e-3, groups="no_decay")
+    tuned = replace(
+        finetune(base, clips), batch_size=batch_size, epochs=epochs, val_every=max(1, epochs // 4)
+    )
+    lora = LoRA(targets=("qkv", "proj", "fc1", "fc2"))
+    lora = replace(tuned, lora=lora, optimizer=AdamW(lr=2e-3, groups="no_decay"))
+    epochs = STEPS_FROM_NOTHING * batch_size // clips
+    schedule = WarmupCosine(warmup_epochs=max(1, epochs // 10), end=0.01)
+    nothing = replace(
+        base, batch_size=batch_size, epochs=epochs, val_every=max(1, epochs // 4), schedule=schedule
     )
     probed = probe(base, clips)
-    probed = replace(
-        probed,
-        model=Build(probed.model.builder, **probed.model.arguments | {"depth": 1, "heads": 4}),
-        epochs=30,
-        val_every=3,
-    )
-    return {"probe": probed, "LoRA": lora, "fine-tuning": tuned, "from nothing": nothing}
+    assert probed.probe is not None
+    model = Build(probed.model.builder, **probed.model.arguments | {"depth": 1, "heads": 4})
+    heads = replace(probed.probe, learning_rates=(3e-4, 1e-3, 3e-3, 1e-2), weight_decays=(0.1,))
+    found = {"probe": [replace(probed, model=model, probe=heads, epochs=30, val_every=3)]}
+    for name, recipe in (("LoRA", lora), ("fine-tuning", tuned), ("from nothing", nothing)):
+        assert isinstance(recipe.optimizer, AdamW)
+        optimizers = [replace(recipe.optimizer, lr=lr) for lr in LEARNING_RATES[name]]
+        found[name] = [replace(recipe, optimizer=optimizer) for optimizer in optimizers]
+    return found
 
 
-def write_list(motions: Path, folder: Path, per_class: int) -> None:
-    """Write a data set with the first clips of every class of the training split."""
+def write_list(motions: Path, folder: Path, per_class: int, seed: int) -> None:
+    """Write a data set with some clips of every class of the training split, other ones for each seed."""
     folder.mkdir(exist_ok=True)
     for split in SPLITS:
-        lines = (motions / f"{split}.txt").read_text().splitlines()
-        counts: dict[str, int] = {}
+        of_class: dict[str, list[str]] = {}
+        for line in (motions / f"{split}.txt").read_text().splitlines():
+            path = Path(line.split()[0])
+            of_class.setdefault(path.parent.name, []).append(
+                f"{(motions / path).resolve()} {path.parent.name}"
+            )
         kept = []
-        for line in lines:
-            path, label = line.split()
-            counts[label] = counts.get(label, 0) + 1
-            if split != "train" or counts[label] <= per_class:
-                kept.append(f"{(motions / path).resolve()} {Path(path).parent.name}")
+        for lines in of_class.values():
+            first = seed * per_class % len(lines) if split == "train" else 0
+            kept += lines[first : first + per_class] if split == "train" else lines
         (folder / f"{split}.txt").write_text("\n".join(kept) + "\n")
 
 
@@ -99,54 +114,88 @@ def rename_classes(run: Path, out: Path) -> None:
     save_weights(out, model.state_dict(), replace(card, classes=names))
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """Run all trainings and return their results."""
-    console, caches = Console(stderr=True), Caches()
-    motions = folder / "motions"
-    generate(motions)
-    generate(folder / "others", splits=OTHERS)
-    options: dict[str, Any] = {"console": console, "caches": caches, "workers": IN_PROCESS}
+def train_and_test(
+    folder: Path, row: dict[str, Any], recipe: Recipe, data: Path, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the result of a training on the test clips, from an earlier call if there is one.
+
+    Args:
+        folder: folder of the results, the runs and `motions`, whose test split gives the accuracy.
+        row: what identifies the training, and the beginning of the result.
+        recipe: recipe of the training.
+        data: data set of the training.
+        options: further arguments of `train`.
+    """
+    name = "_".join(str(value).replace(" ", "_") for value in row.values())
+    record, out = folder / f"{name}.json", folder / "runs" / name
+    if record.exists():
+        return json.loads(record.read_text())
     began = time.perf_counter()
-    done = train(thin_videomae(), folder / "others", folder / "encoder", **options)
+    done = train(recipe, data, out, resume=(out / "last.pt").exists(), **options)
+    seconds = time.perf_counter() - began
+    model = load(out)
+    card = card_of(model)
+    samples, views = read_split(folder / "motions", "test", card.classes), card.test.views
+    cache = options["caches"].of(samples, views)
+    test = evaluate(model, samples, card.test, workers=IN_PROCESS, cache=cache)
+    row |= {"val_top1": done.best_score, "top1": test.metrics["top1"], "steps": done.step}
+    row |= {"seconds": round(seconds, 1), "videos": len(test.labels), "protocol": str(test.protocol)}
+    record.write_text(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Run the trainings that are not in the folder, and return all results."""
+    console, caches = Console(stderr=True), Caches()
+    motions, encoder = folder / "motions", folder / "encoder.safetensors"
+    generate(motions, workers=0)
+    generate(folder / "others", splits=OTHERS, workers=0)
+    options: dict[str, Any] = {"console": console, "caches": caches, "workers": IN_PROCESS}
+    row = {"way": "encoder", "clips": len(OTHERS["train"])}
     found: dict[str, Any] = {
-        "encoder": {"val_top1": done.best_score, "clips": 400, "seconds": time.perf_counter() - began},
-        "rows": [],
+        "encoder": train_and_test(folder, row, thin_videomae(), folder / "others", options)
     }
-    rename_classes(folder / "encoder", folder / "encoder.safetensors")
+    if not encoder.exists():
+        rename_classes(folder / "runs" / "encoder_400", encoder)
+    options["feature_cache"] = folder / "features"
+    found["rows"] = []
     for per_class in CLIPS_PER_CLASS:
-        data = folder / f"own_{per_class}"
-        write_list(motions, data, per_class)
-        for name, recipe in trainings(10 * per_class).items():
-            out = folder / f"{name.replace(' ', '_')}_{per_class}"
-            start = None if name == "from nothing" else folder / "encoder.safetensors"
-            began = time.perf_counter()
-            done = train(recipe, data, out, init_from=start, feature_cache=folder / "features", **options)
-            seconds = time.perf_counter() - began
-            model = load(out)
-            card = card_of(model)
-            test = evaluate(model, read_split(motions, "test", card.classes), card.test, workers=IN_PROCESS)
-            row = {
-                "way": name,
-                "clips_per_class": per_class,
-                "top1": test.metrics["top1"],
-                "steps": done.step,
-            }
-            found["rows"].append(row | {"seconds": round(seconds, 1)})
-            found["protocol"] = str(test.protocol)
-            found["videos"] = len(test.labels)
-            print(json.dumps(found["rows"][-1]), flush=True)
+        best: dict[str, Recipe] = {}
+        for seed in SEEDS:
+            data = folder / f"own_{per_class}_{seed}"
+            write_list(motions, data, per_class, seed)
+            for way, recipes in trainings(10 * per_class).items():
+                start = {"init_from": None if way == "from nothing" else encoder, "seed": seed}
+                results = []
+                for recipe in [best[way]] if way in best else recipes:
+                    row = {"way": way, "clips_per_class": per_class, "seed": seed}
+                    row |= {} if way == "probe" else {"lr": recipe.optimizer.lr}
+                    results.append(train_and_test(folder, row, recipe, data, options | start))
+                chosen = max(range(len(results)), key=lambda i: results[i]["val_top1"])
+                best.setdefault(way, recipes[chosen])
+                for number, row in enumerate(results):
+                    found["rows"].append(row | {"is_chosen": number == chosen})
     return found
 
 
+def chosen_rows(found: dict[str, Any], way: str, per_class: int) -> list[dict[str, Any]]:
+    """Return the rows of a way with the chosen learning rate, one for each seed."""
+    rows = [row for row in found["rows"] if row["way"] == way and row["is_chosen"]]
+    return [row for row in rows if row["clips_per_class"] == per_class]
+
+
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Draw the accuracy over the clips per class."""
+    """Draw the accuracies over the clips per class: a line through the means, and a point for each seed."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
     for name, color in COLORS.items():
-        rows = [row for row in found["rows"] if row["way"] == name]
-        values = [100 * row["top1"] for row in rows]
-        axes.plot([row["clips_per_class"] for row in rows], values, "o-", color=color, label=name)
+        values = [[100 * row["top1"] for row in chosen_rows(found, name, n)] for n in CLIPS_PER_CLASS]
+        means = [sum(of_seeds) / len(of_seeds) for of_seeds in values]
+        axes.plot(CLIPS_PER_CLASS, means, "-", color=color, label=name)
+        points = [(n, value) for n, seeds in zip(CLIPS_PER_CLASS, values, strict=True) for value in seeds]
+        axes.plot(*zip(*points, strict=True), "o", color=color, ms=4)
     axes.axhline(10, color="#c3c2b7", lw=0.8, ls="--")
     axes.set(xscale="log", xlabel="training clips per class", ylabel="test top-1 (%)", ylim=(0, 102))
     axes.set_xticks(CLIPS_PER_CLASS, [str(count) for count in CLIPS_PER_CLASS])
@@ -158,11 +207,11 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return the results as a table in Markdown."""
+    """Return the accuracies of all seeds in percent as a table in Markdown."""
     lines = ["| clips per class | " + " | ".join(COLORS) + " |", "|---|" + "---|" * len(COLORS)]
     for count in CLIPS_PER_CLASS:
-        rows = {row["way"]: row for row in found["rows"] if row["clips_per_class"] == count}
-        cells = [f"{100 * rows[name]['top1']:.1f} % ({rows[name]['seconds']:.0f} s)" for name in COLORS]
+        values = [[row["top1"] for row in chosen_rows(found, name, count)] for name in COLORS]
+        cells = [", ".join(f"{100 * value:.1f}" for value in of_seeds) for of_seeds in values]
         lines.append(f"| {count} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

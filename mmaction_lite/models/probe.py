@@ -183,11 +183,12 @@ def encoder_builder(name: str) -> Any:
     """Return the builder of an encoder.
 
     Raises:
-        UserError: no network of the package has this name, or it is a probe.
+        UserError: no network of the package has this name, or it is a probe or a pre-training.
     """
     from mmaction_lite import models  # imports this module
 
     names = [n for n in models.__all__ if not n.startswith("probe_") and not n.endswith("_for_inference")]
+    names = [n for n in names if getattr(models, n) not in models.PRETRAINING]
     names.remove("tsn")  # takes a network of the user
     if name not in names:
         raise UserError(

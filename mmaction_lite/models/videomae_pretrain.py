@@ -5,6 +5,9 @@ predicts the hidden pixels. The networks map clips (B, 3, T, H, W) to the recons
 (B, 1), which the task `Reconstruction` minimizes. Parameters have the names of the published files.
 """
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +15,15 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models.videomae import PUBLISHED_TOKENS, TUBELET, build_blocks
 from mmaction_lite.models.vit import PatchEmbedding, SinusoidPositions
 from mmaction_lite.settings import PositiveInt, Probability
+
+Target = Literal["token", "clip"]
+"""Pixels over which the mean and the standard deviation of the targets are computed, for each channel.
+
+* "token": the pixels of one token, as published. All tokens count equally, also those of plain surfaces,
+  whose differences are noise of the camera or of the compression.
+* "clip": all hidden pixels of the clip. Large differences count most, such as those between objects and
+  background. This is the published loss without normalization, up to a factor for each clip and channel.
+"""
 
 EVAL_SEED = 0  # of the masks in evaluation mode, which are the same for all clips
 
@@ -76,6 +88,7 @@ class VideoMAEPretraining(nn.Module):
         decoder_depth: blocks of the decoder.
         mask_ratio: share of the places in a frame that are hidden in all frames.
         patch: side of a token in pixels.
+        target: normalization of the pixels to predict, see `Target`.
     """
 
     def __init__(
@@ -88,6 +101,7 @@ class VideoMAEPretraining(nn.Module):
         decoder_depth: int,
         mask_ratio: float,
         patch: int,
+        target: Target,
     ) -> None:
         super().__init__()
         self.encoder = MaskedEncoder(width, depth, heads, patch)
@@ -95,6 +109,7 @@ class VideoMAEPretraining(nn.Module):
         self.decoder = Decoder(decoder_width, decoder_depth, 3 * TUBELET * patch * patch)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
         self.mask_ratio = mask_ratio
+        self.target: Target = target
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -120,7 +135,8 @@ class VideoMAEPretraining(nn.Module):
         masked = self.mask_token.to(tokens.dtype) + positions[hidden]
         tokens = torch.cat([tokens + positions[visible], masked], 1)
         predicted = self.decoder(tokens, hidden.shape[1]).float()
-        target = _take(normalized_pixels(x, self.encoder.patch_embed.size), hidden)
+        cells = _take(pixels_of_tokens(x, self.encoder.patch_embed.size).flatten(2), hidden)
+        target = normalize(cells.unflatten(2, (-1, x.shape[1])), self.target).flatten(2)
         return (predicted - target).square().mean((1, 2))[:, None]
 
     def masks(
@@ -164,24 +180,44 @@ class VideoMAEPretraining(nn.Module):
         return self.decoder.head
 
 
-def normalized_pixels(x: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """Return the pixels of each token with mean 0 and standard deviation 1 in each channel.
+def network_to_tune(builder: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the builder of the network that a pre-training is for, and its arguments.
 
-    The result does not depend on the normalization of the clip.
+    Args:
+        builder: name of the builder of the pre-training.
+        arguments: its arguments.
+    """
+    shared = ("width", "depth", "heads", "patch")
+    return builder.replace("_pretrain", ""), {name: v for name, v in arguments.items() if name in shared}
+
+
+def pixels_of_tokens(x: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Return the pixels of every token.
 
     Args:
         x: clips (B, 3, T, H, W).
         size: (frames, height, width) of a token.
 
     Returns:
-        float32 (B, tokens, frames · height · width · 3), the channel last.
+        float32 (B, tokens, frames · height · width, 3).
     """
     n, c, t, h, w = x.shape
     pt, ph, pw = size
     cells = x.float().permute(0, 2, 3, 4, 1).reshape(n, t // pt, pt, h // ph, ph, w // pw, pw, c)
-    cells = cells.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(n, -1, pt * ph * pw, c)
-    std, mean = torch.std_mean(cells, 2, keepdim=True)
-    return ((cells - mean) / (std + 1e-6)).flatten(2)
+    return cells.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(n, -1, pt * ph * pw, c)
+
+
+def normalize(pixels: Tensor, target: Target) -> Tensor:
+    """Return pixels with mean 0 and standard deviation 1 in each channel, of each token or of the clip.
+
+    The result does not depend on the normalization of the clip.
+
+    Args:
+        pixels: (B, tokens, pixels, 3).
+        target: see `Target`.
+    """
+    std, mean = torch.std_mean(pixels, 2 if target == "token" else (1, 2), keepdim=True)
+    return (pixels - mean) / (std + 1e-6)
 
 
 def _take(x: Tensor, positions: Tensor) -> Tensor:
@@ -198,6 +234,7 @@ def videomae_pretrain_small(
     decoder_depth: PositiveInt = 4,
     mask_ratio: Probability = 0.9,
     patch: PositiveInt = 16,
+    target: Target = "token",
 ) -> VideoMAEPretraining:
     """Build the pre-training of `videomae_small`; for the arguments see `VideoMAEPretraining`.
 
@@ -213,6 +250,7 @@ def videomae_pretrain_small(
         decoder_depth=decoder_depth,
         mask_ratio=mask_ratio,
         patch=patch,
+        target=target,
     )
 
 
@@ -225,6 +263,7 @@ def videomae_pretrain_base(
     decoder_depth: PositiveInt = 4,
     mask_ratio: Probability = 0.9,
     patch: PositiveInt = 16,
+    target: Target = "token",
 ) -> VideoMAEPretraining:
     """Build the pre-training of `videomae_base`; for the arguments see `videomae_pretrain_small`."""
     return VideoMAEPretraining(
@@ -235,6 +274,7 @@ def videomae_pretrain_base(
         decoder_depth=decoder_depth,
         mask_ratio=mask_ratio,
         patch=patch,
+        target=target,
     )
 
 
@@ -247,6 +287,7 @@ def videomae_pretrain_large(
     decoder_depth: PositiveInt = 12,
     mask_ratio: Probability = 0.9,
     patch: PositiveInt = 16,
+    target: Target = "token",
 ) -> VideoMAEPretraining:
     """Build the pre-training of `videomae_large`; for the arguments see `videomae_pretrain_small`."""
     return VideoMAEPretraining(
@@ -257,4 +298,5 @@ def videomae_pretrain_large(
         decoder_depth=decoder_depth,
         mask_ratio=mask_ratio,
         patch=patch,
+        target=target,
     )

@@ -20,8 +20,8 @@ class Reconstruction:
     """Minimize the error that a network computes itself; labels are not used.
 
     The output of the network is the mean squared error of each clip, (B, 1), in units of the variance of the
-    hidden pixels. Scores are the explained share of this variance, 1 - error, and at least 0. See `Task` for
-    the methods.
+    hidden pixels, within tokens or within the clip. Scores are the explained share of this variance,
+    1 - error, and at least 0. See `Task` for the methods.
     """
 
     def __post_init__(self):

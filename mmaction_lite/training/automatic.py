@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +17,13 @@ from mmaction_lite.device import available_cores, free_memory, pick_device
 from mmaction_lite.errors import UserError, VideoError, reading
 from mmaction_lite.files import write_atomically
 from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
+from mmaction_lite.models.videomae_pretrain import network_to_tune
 from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.choosing import Facts, Method, choose_method
 from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.recipe import Recipe
+from mmaction_lite.tasks.named import uses_labels
 from mmaction_lite.training.clips import read_training_split
 from mmaction_lite.training.run_folder import CHOICE, check_unused
 from mmaction_lite.weights.cache import is_offline
@@ -116,6 +119,9 @@ def choose_training(
             "clips, or list their segments"
         )
     card, source = _find_weights(init_from, report)
+    if card is not None and not uses_labels(card.task):
+        builder, arguments = network_to_tune(card.builder, card.arguments)
+        card = replace(card, builder=builder, arguments=arguments, recipe="")
     name = _recipe_of(card) if card else PRETRAINED if source else _from_nothing(side, place)
     recipe = get_recipe(name)
     settings = _arguments(card, recipe) if card else ()

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError, printable, reading
-from mmaction_lite.models.probe import ENCODER, Probe, remove_classifier
+from mmaction_lite.models.probe import ENCODER, Probe, encoder_builder, remove_classifier
+from mmaction_lite.models.videomae_pretrain import VideoMAEPretraining, network_to_tune
 from mmaction_lite.recipes.probe import adopt_views, encoder_of, with_encoder
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.weights.card import BUILDERS, ModelCard, load, run_weights
@@ -89,6 +90,8 @@ def load_encoder(given: str | Path, recipe: Recipe, report: Callable[[str], None
     builder, arguments = card.builder, {k: v for k, v in card.arguments.items() if k != "num_classes"}
     if isinstance(model, Probe):  # the encoder of another probe
         builder, arguments = arguments.get("encoder", ENCODER), dict(arguments.get("arguments", ()))
+    elif isinstance(model, VideoMAEPretraining):
+        model, builder, arguments = _without_decoder(checkpoint, builder, arguments, report)
     if wanted is not None and wanted.builder.__name__ != builder:
         raise UserError(
             f"{path}: the weights are of {builder}, and the encoder of the recipe is "
@@ -124,6 +127,16 @@ def _converted(
     if conversion.normalize is not None:
         recipe = replace(recipe, normalize=conversion.normalize)
     return _encoder(network, wanted.builder.__name__, wanted.arguments | conversion.arguments, path, recipe)
+
+
+def _without_decoder(
+    checkpoint: dict[str, Any], builder: str, arguments: dict[str, Any], report: Callable[[str], None]
+) -> tuple[nn.Module, str, dict[str, Any]]:
+    """Return the network that a pre-training is for, with its weights, and its builder and arguments."""
+    builder, arguments = network_to_tune(builder, arguments)
+    network = encoder_builder(builder)(**arguments)
+    report(f"encoder: {convert(checkpoint, network)}")
+    return network, builder, arguments
 
 
 def _encoder(

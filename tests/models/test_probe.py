@@ -84,7 +84,8 @@ def test_every_network_of_the_package_is_an_encoder():
 
 
 @pytest.mark.parametrize(
-    "name", ["tsn", "probe_linear", "optimize_for_inference", "tsm_r11", "x\x1b[0m", "os"]
+    "name",
+    ["tsn", "probe_linear", "videomae_pretrain_small", "optimize_for_inference", "tsm_r11", "x\x1b[0m", "os"],
 )
 def test_other_names_are_no_encoders(name):
     with pytest.raises(UserError, match=r"^encoder: no network of the package is .*; "):

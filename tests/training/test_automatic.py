@@ -10,6 +10,8 @@ import torch
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.recipes import get_recipe
+from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.tasks.reconstruction import CLASSES
 from mmaction_lite.training import automatic
 from mmaction_lite.training.automatic import Choice, choose_training, read_choice
 from mmaction_lite.training.clips import read_training_split
@@ -64,6 +66,17 @@ def test_given_weights_are_fine_tuned_with_their_recipe(tiny, tmp_path, weights)
     assert choice == Choice("fine-tune", MOTIONS, weights, ("model.width=12",))
     assert "--finetune --init-from" in printed
     assert shlex.join(choice.options) in printed
+
+
+def test_weights_of_a_pre_training_start_the_network_that_it_is_for(tiny, tmp_path):
+    recipe = get_recipe("videomae_pretrain_small_16x4x1_1600e_kinetics400_rgb")
+    recipe = replace(recipe, model=Build(recipe.model.builder, width=12, depth=1, heads=3, target="clip"))
+    card = ModelCard.of(recipe, CLASSES)
+    save_weights(tmp_path / "pre.safetensors", card.build().state_dict(), card)
+    choice, printed = chosen(tiny, tmp_path / "run", init_from=str(tmp_path / "pre.safetensors"))
+    assert choice.recipe == "videomae_small_16x4x1_150e_kinetics400_rgb"
+    assert choice.settings[:3] == ("model.width=12", "model.depth=1", "model.heads=3")
+    assert "model.target" not in printed
 
 
 def test_a_method_that_is_asked_for_is_taken(tiny, tmp_path, weights, monkeypatch):

@@ -9,8 +9,10 @@ import torch
 from mmaction_lite import get_recipe
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import tsn_r10
+from mmaction_lite.models import probe_attentive, tsn_r10, videomae_pretrain_small, videomae_small
+from mmaction_lite.recipes.probe import probe
 from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.tasks.reconstruction import CLASSES, Reconstruction
 from mmaction_lite.training.encoder import FILE, find_encoder, load_encoder
 from mmaction_lite.weights.card import ModelCard, load, save_weights
 from tests.conftest import small_recipe
@@ -54,6 +56,30 @@ def test_the_encoder_of_another_probe(tmp_path):
     assert found.recipe.model == recipe.model
     model: Any = load(tmp_path / "probe.safetensors")
     assert all(torch.equal(model.encoder.state_dict()[name], w) for name, w in found.weights.items())
+
+
+def test_the_encoder_of_a_pre_training_without_its_decoder(tmp_path):
+    size = {"width": 12, "depth": 2, "heads": 3, "patch": 4}
+    recipe = replace(small_recipe(), task=Reconstruction(), label_smoothing=0.0)
+    recipe = replace(recipe, model=Build(videomae_pretrain_small, decoder_depth=1, target="clip", **size))
+    card = ModelCard.of(recipe, CLASSES)
+    save_weights(tmp_path / "w.safetensors", card.build().state_dict(), card)
+    pretrained: Any = load(tmp_path / "w.safetensors")
+    lines: list[str] = []
+    attentive = probe(replace(small_recipe(), model=Build(videomae_small, **size)), 9)
+    attentive = replace(attentive, model=Build(probe_attentive, **attentive.model.arguments | {"heads": 3}))
+    for template in (get_recipe(TEMPLATE), attentive):
+        found = load_encoder(tmp_path / "w.safetensors", template, lines.append)
+        assert found.recipe.model.arguments["encoder"] == "videomae_small"
+        assert dict(found.recipe.model.arguments["arguments"]) == size
+        assert found.recipe.val == small_recipe().val
+        model: Any = found.recipe.model(num_classes=4)
+        model.encoder.load_state_dict(found.weights)
+        names = [name for name in found.weights if name.startswith(("patch_embed.", "blocks."))]
+        assert len(names) > 20
+        for name in names:
+            assert torch.equal(found.weights[name], pretrained.state_dict()[f"encoder.{name}"]), name
+    assert "unused: decoder." in lines[0]
 
 
 def test_weights_without_a_card_need_a_recipe_of_the_network(tmp_path):

@@ -14,6 +14,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.inference.evaluate import evaluate
 from mmaction_lite.weights.card import card_of, load
 from mmaction_lite.weights.checkpoint import load_state
+from tests.probes import write_encoder
 
 # Normalized by running statistics and without dropout nothing depends on how a batch is divided.
 RECIPE = """
@@ -71,6 +72,12 @@ def with_adapters() -> Recipe:
 
     lora = LoRA(rank=2, targets=("q", "v", "fc1"))
     return replace(simple(), mixing=None, model=Build(Tokens), lora=lora, optimizer=SGD(lr=0.1))
+
+
+def probing() -> Recipe:
+    from tests.probes import small_probe
+
+    return replace(small_probe(storage="float32", passes=2), epochs=2, val_every=1)
 
 
 def by_multigrid() -> Recipe:
@@ -298,6 +305,24 @@ def test_two_processes_train_adapters_as_one(my, tiny, tmp_path):
         assert not any("lora" in name for name in best)
     for other in ("20", "21"):
         assert_same_training(tmp_path / "10", tmp_path / other)
+
+
+def test_two_processes_train_a_probe_as_one(my, tiny, tmp_path):
+    """Each process computes its share of the features, and both train on all of them."""
+    encoder = write_encoder(tmp_path / "encoder.safetensors")
+    for processes in (1, 2):
+        arguments = ["--init-from", encoder, "--feature-cache", tmp_path / f"features_{processes}"]
+        arguments += ["--data", tiny, "--out", tmp_path / str(processes), "--workers", 0]
+        done = command(processes, "train", f"{my}:probing", *arguments)
+        assert done.returncode == 0, done.stderr
+    one, two = tmp_path / "1", tmp_path / "2"
+    assert_same_training(one, two)
+    for a, b in zip(rows(one), rows(two), strict=True):
+        assert [head["top1"] for head in a.get("heads", [])] == [head["top1"] for head in b.get("heads", [])]
+    for processes in (1, 2):  # each process writes a shard of the training and one of the validation split
+        assert len([*(tmp_path / f"features_{processes}").rglob("*.features")]) == 2 * processes
+    assert (two / "encoder.safetensors").exists()
+    np.testing.assert_allclose(*(np.load(run / "val.npz")["scores"] for run in (one, two)), atol=1e-5)
 
 
 def test_a_sharded_training_equals_one_process(my, tiny, tmp_path):
