@@ -59,6 +59,12 @@ def measure(builder: str, options: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def other_rows(builder: str = "", options: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return the rows of the record except that of a network."""
+    rows = json.loads(RECORD.read_text()) if RECORD.exists() else []
+    return [row for row in rows if (row["builder"], row["options"]) != (builder, options)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("builders", nargs="*")
@@ -66,14 +72,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for builder, options in FORMS:
-        rows = json.loads(RECORD.read_text()) if RECORD.exists() else []
-        others = [row for row in rows if (row["builder"], row["options"]) != (builder, options)]
-        is_wanted = builder in arguments.builders if arguments.builders else len(others) == len(rows)
+        is_known = len(other_rows(builder, options)) < len(other_rows())
+        is_wanted = builder in arguments.builders if arguments.builders else not is_known
         if not is_wanted and not arguments.again:
             continue
         row = measure(builder, options)
         print(json.dumps(row), flush=True)
-        RECORD.write_text(json.dumps([*others, row], indent=1) + "\n")
+        RECORD.write_text(json.dumps([*other_rows(builder, options), row], indent=1) + "\n")
 
 
 if __name__ == "__main__":
