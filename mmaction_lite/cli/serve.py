@@ -1,11 +1,21 @@
 """Command `serve`."""
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmaction_lite.cli.options import Device, HangSeconds, Offline, Workers, start, warn
-from mmaction_lite.errors import UserError
+from mmaction_lite.cli.options import Device, HangSeconds, Offline, Workers, show, start
+from mmaction_lite.errors import UserError, reading
+
+if TYPE_CHECKING:
+    from mmaction_lite.serve.settings import ServeSettings
+
+TOKEN = "MMACTION_LITE_TOKEN"
+RUNS = Path("runs")
+DEEPEST = 3  # folders below runs/ in which a run is looked for
+MIB = 1 << 20
 
 
 def serve(
@@ -20,26 +30,132 @@ def serve(
         str, typer.Option(help="Address to listen on; every other than loopback needs a token.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"File with the token that clients must send [default: the variable {TOKEN}, if it is set]."
+        ),
+    ] = None,
+    host_name: Annotated[
+        list[str] | None, typer.Option(help="Further name of this server in the Host header; repeatable.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Site whose pages may call this server, as https://example.org; repeatable."),
+    ] = None,
+    allow_url: Annotated[
+        list[str] | None,
+        typer.Option(help="Prefix of addresses that clients may pass as `url`; repeatable."),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a proxy whose X-Forwarded-For names the client; repeatable."),
+    ] = None,
+    max_mib: Annotated[float, typer.Option(min=0.001, help="Largest upload, in MiB.")] = 512.0,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video, in seconds.")] = 3600.0,
+    max_frames: Annotated[int, typer.Option(min=1, help="Largest number of frames of a video.")] = 250_000,
+    max_side: Annotated[int, typer.Option(min=1, help="Longest side of a frame, in pixels.")] = 4096,
+    upload_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Time limit of an upload, in seconds.")
+    ] = 300.0,
+    queue_size: Annotated[int, typer.Option(min=1, help="Requests accepted at the same time.")] = 64,
+    rate: Annotated[
+        float, typer.Option(min=0, help="POST requests of one client in a minute; 0: no limit.")
+    ] = 600.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Largest number of videos in a forward pass.")] = 8,
+    batch_window: Annotated[
+        float, typer.Option(min=0, help="Time that a video waits for others of its batch, in milliseconds.")
+    ] = 5.0,
+    memory_budget: Annotated[
+        float, typer.Option(min=0.001, help="Weights in memory, in GiB; the least recently used go first.")
+    ] = 4.0,
     device: Device = "auto",
     workers: Workers = None,
     hang_seconds: HangSeconds = 30.0,
     offline: Offline = False,
 ) -> None:
     """Open a web page and a REST interface that classify videos."""
-    try:
-        import uvicorn
-
-        from mmaction_lite.serve.app import create_app
-    except ImportError:
-        raise UserError("serve needs further packages: pip install 'mmaction-lite[serve]'") from None
     from mmaction_lite.data.loading.worker_settings import WorkerSettings
-    from mmaction_lite.serve.models import Models
     from mmaction_lite.serve.settings import ServeSettings
 
     settings = ServeSettings(
-        host=host, port=port, workers=WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
+        host=host,
+        port=port,
+        token=read_token(token_file),
+        hosts=tuple(host_name or ()),
+        origins=tuple(allow_origin or ()),
+        allowed_urls=tuple(allow_url or ()),
+        proxies=tuple(proxy or ()),
+        max_bytes=int(max_mib * MIB),
+        max_seconds=max_seconds,
+        max_frames=max_frames,
+        max_side=max_side,
+        upload_seconds=upload_seconds,
+        queue_size=queue_size,
+        rate_per_minute=rate,
+        batch_size=batch_size,
+        batch_window_ms=batch_window,
+        memory_budget=int(memory_budget * (1 << 30)),
+        workers=WorkerSettings(num_workers=workers, hang_seconds=hang_seconds),
     )
-    start(device)
-    models = Models(weights or [], settings.memory_budget, device)
-    warn(f"serving {', '.join(models.known)} at http://{host}:{port}")
-    uvicorn.run(create_app(settings, models), host=host, port=port, log_level="warning")
+    run(weights, settings, device)
+
+
+def run(weights: list[str] | None, settings: "ServeSettings", device: str) -> None:
+    """Bind the address, read the cards of the weights, and serve until a signal.
+
+    Raises:
+        UserError: the packages of the server are missing, the address is not available, or weights cannot be
+            read.
+    """
+    try:
+        from mmaction_lite.serve.app import create_app
+        from mmaction_lite.serve.server import bind
+        from mmaction_lite.serve.server import serve as serve_app
+    except ImportError:
+        raise UserError("serve needs further packages: pip install 'mmaction-lite[serve]'") from None
+    from mmaction_lite.serve.models import Models
+
+    with bind(settings) as listening:
+        chosen = weights or [last_run()]
+        start(device)
+        models = Models(chosen, settings.memory_budget, device)
+        address = address_of(listening.getsockname())
+        if not weights:
+            show(f"no weights are given; serving the last run, {chosen[0]}")
+        show(f"serving {', '.join(models.known)} at {address} (Ctrl-C ends)")
+        serve_app(create_app(settings, models), settings, listening)
+
+
+def read_token(path: Path | None) -> str | None:
+    """Return the token in a file; without a file, that in the environment; None if there is none.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if path is None:
+        return os.environ.get(TOKEN) or None
+    with reading(path, advice="expected a text file with the token on one line"):
+        return path.read_text(encoding="utf-8").strip()
+
+
+def last_run() -> str:
+    """Return the run folder in runs/ whose best weights are the newest.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [path for depth in range(1, DEEPEST + 1) for path in RUNS.glob("*/" * depth + "best.pt")]
+    if not found:
+        raise UserError(
+            "no weights are given, and runs/ holds no run with weights; pass a weights file, a run folder or "
+            "a name from `mmaction-lite weights list`"
+        )
+    return str(max(found, key=lambda path: path.stat().st_mtime).parent)
+
+
+def address_of(bound: Any) -> str:
+    """Return the address of the page for the result of `getsockname`."""
+    host, port = str(bound[0]), bound[1]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from mmaction_lite import __version__
+from mmaction_lite.errors import UserError
 from mmaction_lite.serve import (
     dataset_routes,
     examples_routes,
@@ -18,13 +20,16 @@ from mmaction_lite.serve import (
     status_routes,
     timeline_routes,
 )
+from mmaction_lite.serve.admission import Admission, Admitted, Lingering
 from mmaction_lite.serve.dataset import Dataset
+from mmaction_lite.serve.guard import Guard
+from mmaction_lite.serve.metrics import Metrics, Observed
 from mmaction_lite.serve.models import Models
 from mmaction_lite.serve.run_curves import RunCurves
 from mmaction_lite.serve.services import Services
 from mmaction_lite.serve.settings import ServeSettings
 
-PAGE = Path(__file__).parent / "page"
+PAGE, REFERENCE = (Path(__file__).parent / name for name in ("page", "reference"))
 ROUTERS = (
     predict_routes.router,
     timeline_routes.router,
@@ -47,20 +52,26 @@ def create_app(
         dataset: data set of the dataset mode.
         run: training of the run mode.
     """
+    admission, metrics = Admission(settings.queue_size), Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = app.state.services = Services(settings, models, dataset, run)
+        services = app.state.services = Services(
+            settings, models, dataset, run, admission=admission, metrics=metrics
+        )
         try:
             await services.start()
             yield
+        except UserError as error:
+            app.state.failure = error
+            raise
         finally:
             await services.close()
 
     app = FastAPI(
         title="mmaction-lite",
         version=__version__,
-        summary="Classify videos.",
+        summary="Classify videos under the test protocol of a model.",
         lifespan=lifespan,
         docs_url=None,
         redirect_slashes=False,
@@ -69,6 +80,24 @@ def create_app(
     problems.add_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.mount("/docs", StaticFiles(directory=REFERENCE, html=True), name="docs")
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    _add_middleware(app, settings, admission, metrics)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: ServeSettings, admission: Admission, metrics: Metrics) -> None:
+    """Add what every request passes, the innermost first."""
+    app.add_middleware(Admitted, admission=admission)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Lingering)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Location", "Retry-After"],
+        )
+    app.add_middleware(Observed, metrics=metrics)

@@ -181,6 +181,12 @@ class Jobs:
                 self._end(job, "cancelled")
         return job
 
+    @property
+    def num_unfinished(self) -> int:
+        """Number of jobs that are queued or running."""
+        with self._lock:
+            return sum(not job.has_ended for job in self._jobs.values())
+
     def expire(self) -> None:
         """Forget the jobs that ended long ago, and the oldest ones if there are too many."""
         with self._lock:

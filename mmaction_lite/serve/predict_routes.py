@@ -93,6 +93,7 @@ async def predict(request: Request, services: Annotated[Services, Depends(servic
             "queue": reading.queue_seconds + scored.queue_seconds,
             "network": scored.network_seconds,
         }
+        services.metrics.observe_stages(timing, form.file)
         return {
             "model": known.name,
             "protocol": str(known.card.test),

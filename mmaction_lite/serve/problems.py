@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from mmaction_lite.errors import UserError, printable
+from mmaction_lite.errors import printable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -106,7 +106,7 @@ def add_handlers(app: FastAPI) -> None:
     async def on_problem(request: Request, error: Exception) -> Response:
         return problem_response(as_problem(error))
 
-    for kind in (Problem, RequestValidationError, HTTPException, UserError, Exception):
+    for kind in (Problem, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, on_problem)
 
     @app.get("/problems/{kind}", tags=["problems"], summary="Describe a type of problem")

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.serve.addresses import parse_allowed
+from mmaction_lite.serve.admission import Admission
 from mmaction_lite.serve.batching import Network
 from mmaction_lite.serve.clip_videos import ClipVideos
 from mmaction_lite.serve.dataset import Dataset
 from mmaction_lite.serve.decoding import DecodingPool, Reading
 from mmaction_lite.serve.examples import Examples
 from mmaction_lite.serve.jobs import RUNNING_JOBS, Job, JobLimits, Jobs
+from mmaction_lite.serve.metrics import Metrics
 from mmaction_lite.serve.models import KnownModel, Models
 from mmaction_lite.serve.readers import Reader, VideoLimits
 from mmaction_lite.serve.run_curves import RunCurves
@@ -36,8 +38,11 @@ class Services:
         models: its models.
         dataset: data set of the dataset mode.
         run: training of the run mode.
+        admission: counts the accepted requests; None: a new one.
+        metrics: counts the answers; None: new ones.
 
     Attributes:
+        is_ready: whether the default model is loaded.
         uploads: private folder of uploaded files.
         pool: decoding processes.
         network: thread of the forward passes.
@@ -57,30 +62,43 @@ class Services:
         models: Models,
         dataset: Dataset | None = None,
         run: RunCurves | None = None,
+        *,
+        admission: Admission | None = None,
+        metrics: Metrics | None = None,
     ):
         self.settings, self.models, self.dataset, self.run = settings, models, dataset, run
         self.limits = VideoLimits(
             max_seconds=settings.max_seconds, max_frames=settings.max_frames, max_side=settings.max_side
         )
         self.uploads = UploadFolder()
-        self.pool = DecodingPool(settings.workers)
-        self.network = Network(settings.batch_size, settings.batch_window_ms / 1000)
+        self.is_ready = False
+        self.admission = admission or Admission(settings.queue_size)
+        self.metrics = metrics or Metrics()
+        self.metrics.in_flight.set_function(lambda: self.admission.num_requests)
+        self.metrics.model_bytes.set_function(lambda: models.loaded_bytes)
+        self.pool = DecodingPool(settings.workers, self._count_restart)
+        self.network = Network(
+            settings.batch_size, settings.batch_window_ms / 1000, self.metrics.observe_batch
+        )
         limits = JobLimits(
             settings.max_jobs, settings.max_results, settings.job_seconds, settings.result_seconds
         )
         self.jobs = Jobs(limits)
-        self.job_pool = DecodingPool(replace(settings.workers, num_workers=RUNNING_JOBS))
+        self.job_pool = DecodingPool(replace(settings.workers, num_workers=RUNNING_JOBS), self._count_restart)
         self.examples = Examples(self.uploads.path)
         self.clip_videos = ClipVideos(self.uploads.path, self.job_pool, settings.job_seconds)
         self.allowed_addresses = [parse_allowed(text) for text in settings.allowed_urls]
         self.downloads = asyncio.Semaphore(MOST_DOWNLOADS)
         self.is_closing = False
 
+    def _count_restart(self, event: str) -> None:
+        self.metrics.restarts.labels(event).inc()
+
     async def start(self) -> None:
         """Start the decoding processes and load the default model."""
         self.pool.start()
         async with self.models.use(self.models.default):
-            pass
+            self.is_ready = True
 
     async def resize(self, views: TestViews, reading: Reading) -> Tensor:
         """Complete the clips of a video: uint8 (num_clips, T, H, W, C), as `Protocol.read` returns them."""

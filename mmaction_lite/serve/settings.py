@@ -30,6 +30,7 @@ class ServeSettings:
         token: secret that clients send as `Authorization: Bearer TOKEN`; None: no token is necessary.
         hosts: further names of this server that the Host header may hold, without the port.
         origins: origins of other sites whose pages may call this server (CORS), as "https://example.org".
+        proxies: addresses of proxies whose X-Forwarded-For header names the client.
         allowed_urls: prefixes of addresses that clients may pass as `url`; empty: no address is fetched.
         max_bytes: largest upload, in bytes.
         max_seconds: longest video, in seconds.
@@ -60,6 +61,7 @@ class ServeSettings:
     token: str | None = None
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     allowed_urls: tuple[str, ...] = ()
     max_bytes: PositiveInt = 512 << 20
     max_seconds: PositiveFloat = 3600.0

@@ -2,9 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
+from mmaction_lite.serve.problems import Problem
 from mmaction_lite.serve.services import Services, services_of
 
 router = APIRouter(tags=["status"])
@@ -59,3 +62,17 @@ async def list_classes(
 async def healthz() -> dict[str, str]:
     """Return "ok" as long as the process responds."""
     return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Whether the server accepts requests")
+async def readyz(services: Annotated[Services, Depends(services_of)]) -> dict[str, str]:
+    """Return "ready", or a problem while the server shuts down."""
+    if services.admission.is_draining or not services.is_ready:
+        raise Problem("shutting-down", headers={"Retry-After": "5"})
+    return {"status": "ready"}
+
+
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+async def metrics(services: Annotated[Services, Depends(services_of)]) -> Response:
+    """Return counters and durations in the text format of Prometheus."""
+    return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -50,10 +50,17 @@ class Form(NamedTuple):
 
 
 class UploadFolder:
-    """A private temporary folder, which `close` deletes with everything in it."""
+    """A private temporary folder, created at its first use; `close` deletes it with everything in it."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="mmaction-lite-"))
+        self._path: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """Path of the folder, which only the user of the server can read."""
+        if self._path is None:
+            self._path = Path(tempfile.mkdtemp(prefix="mmaction-lite-"))
+        return self._path
 
     def new_path(self) -> Path:
         """Return the path of a file that does not exist yet. Its name is random and has no suffix."""
@@ -61,7 +68,8 @@ class UploadFolder:
 
     def close(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -9,13 +9,15 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from mmaction_lite.serve.server import TimedProtocol
+
 START_SECONDS = 60.0
 
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[httpx.Client]:
     """Yield a client of the running application."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=TimedProtocol, log_config=None, lifespan="on"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
