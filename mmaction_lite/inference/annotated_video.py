@@ -192,7 +192,7 @@ def _video_stream(
 def _frames(source: Source) -> Iterator[tuple[float, np.ndarray]]:
     """Yield the time in seconds of every frame and its pixels, uint8 (H, W, 3), which the next overwrite."""
     if isinstance(source, Video):
-        times = source.presentation_times()
+        times = source.presentation_times() if source.times() is None else None
         for index, seconds, pixels in source.walk():
             yield seconds if times is None else float(times[index]), pixels
         return

@@ -13,6 +13,8 @@ GENERATED: dict[str, dict] = {
     "one_keyframe.mp4": {"codes": range(120), "options": {"g": "999", "sc_threshold": "0"}},
     "b_pyramid.mkv": {"options": {"g": "25", "bf": "4", "b-pyramid": "normal"}},
     "open_gop.mp4": {"options": {"x264-params": "open-gop=1:keyint=12:bframes=4:scenecut=0"}},
+    "open_gop.ts": {"options": {"x264-params": "open-gop=1:keyint=12:bframes=4:scenecut=0"}},
+    "negative_pts.ts": {"pts": lambda n: n - 10, "muxer": {"avoid_negative_ts": "disabled"}},
     "intra_refresh.mp4": {"options": {"x264-params": "intra-refresh=1:keyint=12:bframes=2"}},
     "interlaced.mp4": {"options": {"x264-params": "interlaced=1:keyint=20"}},
     "variable_rate.mp4": {"pts": lambda n: 10 * n + 6 * n * n, "time_base": Fraction(1, 1000)},

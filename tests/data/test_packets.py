@@ -3,7 +3,9 @@
 import os
 import struct
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,24 @@ def test_only_closed_gops_are_found_without_scanning(clips: Path, monkeypatch: p
         with Video(clips / name) as video:
             assert [barcode.read(frame) for frame in video.frames([40, 23, 24])] == [40, 23, 24]
     assert scanned == ["open_gop.mp4"]
+
+
+def test_frames_have_a_rank_when_their_order_is_known(clips: Path) -> None:
+    """Threads that read one file share its index: a frame without a rank makes them decode the whole file."""
+    known: list[bool] = []
+
+    class Order(np.ndarray):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            known.append(bool((index.rank[value] >= 0).all()))
+            super().__setitem__(key, value)
+
+    with Video(clips / "keyframes.mp4") as video:
+        index = replace(
+            video._index, order=np.full(60, -1, np.int32).view(Order), rank=np.full(60, -1, np.int32)
+        )
+        video._index = index
+        assert barcode.read(video.frames([23])[0]) == 23
+    assert known == [True]
 
 
 def test_index_cache_stays_within_its_bytes(clips: Path) -> None:

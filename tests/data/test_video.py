@@ -409,7 +409,9 @@ def test_times_of_a_file_whose_frame_rate_varies(tmp_path):
         with Video(path) as video:
             assert len(video) == 40
             found = [video.index_at(seconds) for seconds in (0, 0.04, 0.041, 0.76, 0.8, 1.0, 2.3, 99)]
+            shown = [video.index_at(time / 1000) for time in times]
         assert found == [0, 1, 2, 19, 20, 21, 28, 40], suffix
+        assert shown == list(range(40)), suffix
 
 
 def test_walk_gives_the_times_of_the_packets(tmp_path):

@@ -95,6 +95,16 @@ def test_frames_times_and_sound_are_those_of_the_source(source, out, how, tmp_pa
         assert kind == "video" or copied == contents
 
 
+def test_packets_are_read_once_for_their_times(tmp_path, monkeypatch):
+    path, calls = write(tmp_path / "source.mp4"), []
+    read = Video.presentation_times
+    monkeypatch.setattr(Video, "presentation_times", lambda video: calls.append(video) or read(video))
+    with open_source(path) as source:
+        annotate_video(source, tmp_path / "out.mp4", lambda _: ())
+        annotate_video(source, tmp_path / "again.mp4", lambda _: ())
+    assert len(calls) == 1
+
+
 def test_text_is_drawn_in_the_corner(tmp_path):
     frames = np.full((3, 240, 320, 3), 200, np.uint8)
     annotate_video(

@@ -41,7 +41,7 @@ ARRAYS = {
     "joins": "i4",
     "times": "f8",
 }
-VALUES = ("skippable", "fps", "promised", "size", "is_measured", "is_learned", "fault")
+VALUES = ("skippable", "fps", "promised", "size", "has_exact_times", "is_measured", "is_learned", "fault")
 
 Key = tuple[str, int, int]
 """Absolute path, time of modification in nanoseconds and size in bytes of a file."""

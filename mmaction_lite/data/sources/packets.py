@@ -52,6 +52,7 @@ class PacketIndex:
         promised: number of frames that the container lists; in a truncated file, `order` is shorter.
         size: (height, width) of frame 0, upright; None if unknown.
         times: float64 (frames,), presentation times in seconds after frame 0; None for a constant rate.
+        has_exact_times: whether `times` are not an estimate; see `presentation_times`.
         is_measured: whether `size` is the size of the decoded frame 0, not that of the container's header.
         is_learned: whether the order was learned by decoding the file; it is then always decoded from its
             beginning.
@@ -70,6 +71,7 @@ class PacketIndex:
     promised: int
     size: Size | None = None
     times: np.ndarray | None = None
+    has_exact_times: bool = False
     is_measured: bool = False
     is_learned: bool = False
     fault: str = ""
@@ -123,8 +125,10 @@ class PacketIndex:
             return False
         if behind and (max(inside) > behind[0] or min(behind) < behind[0]):
             return False
-        self.order[first:after] = first + np.argsort(inside)
-        self.rank[self.order[first:after]] = np.arange(first, after)
+        numbers = first + np.argsort(inside)
+        # Threads that read the same file share the index. They use the ranks of frames whose order is known.
+        self.rank[numbers] = np.arange(first, after)
+        self.order[first:after] = numbers
         return True
 
 
@@ -158,6 +162,7 @@ def listed_index(opened: Opened) -> PacketIndex | None:
     keys = np.union1d([0], np.flatnonzero(flags & INDEX_KEYFRAME)).astype(np.int32)
     # One tick before the next keyframe is decoded, this keyframe is presented and the next is not.
     stamps = np.concatenate([times[keys[1:]] - 1, times[-1:]])
+    shown, has_exact_times = _shown(times, stream)
     return PacketIndex(
         order=np.full(count, -1, np.int32),
         rank=np.full(count, -1, np.int32),
@@ -168,7 +173,8 @@ def listed_index(opened: Opened) -> PacketIndex | None:
         fps=frame_rate(times, stream),
         promised=count,
         size=(decoder.height, decoder.width) if known else None,
-        times=_uneven(_shown(times, stream), stream),
+        times=_uneven(shown, stream),
+        has_exact_times=has_exact_times,
     )
 
 
@@ -217,6 +223,7 @@ def scanned_index(packets: Iterable[av.Packet], opened: Opened) -> tuple[PacketI
         skippable=stream.codec_context.name in SKIPPABLE,
         fps=frame_rate(sorted_pts, stream),
         times=_uneven(sorted_pts, stream),
+        has_exact_times=True,
         promised=max(len(facts), len(stream.index_entries)) - int(discard.sum()),
         joins=joins,
     )
@@ -337,8 +344,8 @@ def _positive(value: float) -> float:
     return value if math.isfinite(value) and value > 0 else math.nan
 
 
-def _shown(decoded: np.ndarray, stream: VideoStream) -> np.ndarray:
-    """Return presentation times, given the sorted decoding times of the packets.
+def _shown(decoded: np.ndarray, stream: VideoStream) -> tuple[np.ndarray, bool]:
+    """Return presentation times and whether they are exact, given the sorted decoding times of the packets.
 
     With reordering by n frames, the packet n places later is decoded when a frame is presented, and the first
     n packets are decoded before any frame is presented. The last n frames have no such packet; their
@@ -347,7 +354,7 @@ def _shown(decoded: np.ndarray, stream: VideoStream) -> np.ndarray:
     start = decoded[0] if stream.start_time is None else stream.start_time
     delay = min(int((decoded < start).sum()), len(decoded) - 1)
     step = (decoded[-1] - decoded[0]) / max(1, len(decoded) - 1)
-    return np.concatenate([decoded[delay:], decoded[-1] + step * np.arange(1, delay + 1)])
+    return np.concatenate([decoded[delay:], decoded[-1] + step * np.arange(1, delay + 1)]), not delay
 
 
 def presentation_times(opened: Opened) -> np.ndarray | None:

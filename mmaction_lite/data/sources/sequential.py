@@ -29,8 +29,7 @@ Pixels = Iterator[tuple[int, np.ndarray]]
 def frame_times(source: Source) -> np.ndarray:
     """Return the presentation times of all frames in seconds after frame 0, float64 (len(source),).
 
-    They are the times in the file if its frame rate varies, and multiples of 1 / fps otherwise; see
-    `Video.presentation_times`.
+    They are the times in the file if its frame rate varies, and multiples of 1 / fps otherwise.
 
     Raises:
         VideoError: the frame rate is unknown.
@@ -38,10 +37,7 @@ def frame_times(source: Source) -> np.ndarray:
     if isinstance(source, SegmentOf):
         times = frame_times(source.whole)[source.first : source.first + len(source)]
         return times - times[0]
-    times = source._index.times if isinstance(source, Video) else None
-    if isinstance(source, Video) and times is not None:
-        exact = source.presentation_times()
-        times = times if exact is None else exact
+    times = source.times() if isinstance(source, Video) else None
     if times is None:
         if not source.fps > 0:
             name = getattr(source, "path", "the video")

@@ -119,7 +119,7 @@ class Video:
         Raises:
             VideoError: the file does not state a frame rate.
         """
-        times = self._index.times
+        times = self.times()
         if times is None:
             if math.isnan(self.fps):
                 raise VideoError(f"{self.name}: states no frame rate; give segments in frames, not seconds")
@@ -209,14 +209,24 @@ class Video:
         with self._reading():
             if self._index.size is None:
                 self._measure()
-            times = None if self._index.times is None else self.presentation_times()
-            times = self._index.times if times is None else times
+            times = self.times()
             try:
                 for index, pixels in self._fitted(self._decode(np.arange(len(self)))):
                     yield index, self._seconds(index) if times is None else float(times[index]), pixels
             except MispredictedError as error:
                 self._scan() if isinstance(error, StaleIndexError) else self._learn()
                 raise
+
+    def times(self) -> np.ndarray | None:
+        """Return the times of all frames in seconds after frame 0, float64 (len,); None at a constant rate.
+
+        The packets of an MP4 file with B-frames are read once for them.
+        """
+        if self._index.times is not None and not self._index.has_exact_times:
+            exact = self.presentation_times()
+            times = self._index.times if exact is None else exact
+            self._remember(replace(self._index, times=times, has_exact_times=True))
+        return self._index.times
 
     def presentation_times(self) -> np.ndarray | None:
         """Read the times of all frames from their packets; see `packets.presentation_times`."""
