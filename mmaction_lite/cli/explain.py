@@ -73,7 +73,7 @@ def explain(
     """Show which frames and regions of videos speak for a class (Grad-CAM, attention rollout, occlusion)."""
     from mmaction_lite.data.tools.find import find_clips
     from mmaction_lite.files import FolderLock, check_output_folder
-    from mmaction_lite.inference.explain import ExplainSettings, class_index
+    from mmaction_lite.inference.explain import ExplainSettings, class_index, explained_protocol
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.card import card_of, load
 
@@ -85,6 +85,7 @@ def explain(
     used = None if fill == "none" else fill
     protocol = card_of(model).test.with_views(clips)
     settings = ExplainSettings(layers=tuple(layers or ()), method=method, fill=used, protocol=protocol)
+    explained_protocol(model, settings)  # before the folder is created
     out.mkdir(parents=True, exist_ok=True)
     write = partial(_explain_one, model, out, labels or None, settings, has_video=video, has_maps=maps)
     with FolderLock(out):

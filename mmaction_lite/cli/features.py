@@ -72,10 +72,12 @@ def features(
     ] = "all",
     stride: Annotated[
         float | None,
-        typer.Option(help="Seconds between sliding windows, a row each [default: a row for each video]."),
+        typer.Option(
+            min=0.01, help="Seconds between sliding windows, a row each [default: a row for each video]."
+        ),
     ] = None,
     window: Annotated[
-        float | None, typer.Option(help="Length of a window in seconds [default: one clip].")
+        float | None, typer.Option(min=0.01, help="Length of a window in seconds [default: one clip].")
     ] = None,
     per_view: Annotated[
         bool, typer.Option("--per-view", help="A row for each view instead of their mean.")

@@ -12,28 +12,36 @@ if TYPE_CHECKING:
 
 Switch = Annotated[
     float | None,
-    typer.Option(help="Cost of a change of class, in seconds; more gives fewer segments [default: 1.5]."),
+    typer.Option(
+        min=0, help="Cost of a change of class, in seconds; more gives fewer segments [default: 1.5]."
+    ),
 ]
 Threshold = Annotated[
-    float | None, typer.Option(help="Leave out segments with a lower mean score [default: 0.3].")
+    float | None,
+    typer.Option(min=0, max=1, help="Leave out segments with a lower mean score [default: 0.3]."),
 ]
 Enter = Annotated[
     float | None,
-    typer.Option(help="Thresholds instead of the best path: a segment begins at this score [default: 0.5]."),
+    typer.Option(
+        min=0,
+        max=1,
+        help="Thresholds instead of the best path: a segment begins at this score [default: 0.5].",
+    ),
 ]
 Leave = Annotated[
-    float | None, typer.Option(help="With thresholds: a segment ends below this score [default: 0.3].")
+    float | None,
+    typer.Option(min=0, max=1, help="With thresholds: a segment ends below this score [default: 0.3]."),
 ]
 Smooth = Annotated[
     float | None,
-    typer.Option(help="With thresholds: moving average over the scores, in seconds [default: 1]."),
+    typer.Option(min=0, help="With thresholds: moving average over the scores, in seconds [default: 1]."),
 ]
 Background = Annotated[
     list[str] | None, typer.Option(help="Class without segments, such as 'nothing'; repeatable.")
 ]
-MinLength = Annotated[float, typer.Option(help="Length of the shortest segment, in seconds.")]
+MinLength = Annotated[float, typer.Option(min=0, help="Length of the shortest segment, in seconds.")]
 Merge = Annotated[
-    float, typer.Option(help="Merge segments of a class across gaps up to this length, in seconds.")
+    float, typer.Option(min=0, help="Merge segments of a class across gaps up to this length, in seconds.")
 ]
 
 

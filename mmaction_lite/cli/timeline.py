@@ -65,9 +65,9 @@ def timeline(
     ] = ",".join(FORMATS),
     window: Annotated[
         float | None,
-        typer.Option(help="Window length in seconds [default: one clip; 2.5 for TSN and TSM]."),
+        typer.Option(min=0.01, help="Window length in seconds [default: one clip; 2.5 for TSN and TSM]."),
     ] = None,
-    stride: Annotated[float, typer.Option(help="Distance between windows in seconds.")] = 0.5,
+    stride: Annotated[float, typer.Option(min=0.01, help="Distance between windows in seconds.")] = 0.5,
     crops: Annotated[
         str | None,
         typer.Option(help="Crops of a window: center, three or ten [default: those of the test protocol]."),

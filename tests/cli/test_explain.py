@@ -55,6 +55,7 @@ def test_wrong_options(run, trained, tiny, tmp_path, options, message):
     assert code == 2
     assert message in error
     assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_videos_of_equal_names_have_different_files(tmp_path):

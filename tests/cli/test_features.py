@@ -96,7 +96,10 @@ def test_layers_are_listed(run, trained):
         (["clip.mp4", "--out", "x.h5"], "the suffix '.h5' names no format of features"),
         (["clip.mp4", "--out", "o", "--layer", "stem"], "has no layer 'stem'"),
         (["clip.mp4", "--out", "o", "--window", "2"], "a window length is given without a stride"),
-        (["clip.mp4", "--out", "o", "--stride", "0"], "stride is 0.0; expected"),
+        (
+            ["clip.mp4", "--out", "o", "--stride", "0"],
+            "'--stride': Input should be greater than or equal to 0.01",
+        ),
         (["clip.mp4", "--out", "o", "--pool", "max"], "'max' is not one of"),
         (["clip.mp4", "--out", "o", "--search", "x"], "use mmaction-lite search"),
         (["gone/*.mp4", "--out", "o"], "no clip matches this pattern"),

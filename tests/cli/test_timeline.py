@@ -155,9 +155,10 @@ def test_wrong_options_are_one_line(run, trained, long, tmp_path):
     for options, message in [
         (("--background", "nothing"), "background 'nothing': is not a class"),
         (("--enter", "0.2"), "expected leave at most as high as enter"),
-        (("--enter", "1.5"), "enter is 1.5; expected a probability"),
-        (("--stride", "0"), "stride is 0.0; expected"),
-        (("--window", "nan"), "seconds is nan; expected"),
+        (("--enter", "1.5"), "'--enter': Input should be less than or equal to 1; got '1.5'"),
+        (("--stride", "0"), "'--stride': Input should be greater than or equal to 0.01"),
+        (("--window", "0"), "'--window': Input should be greater than or equal to 0.01"),
+        (("--window", "nan"), "'--window': Input should be greater than or equal to 0.01"),
         (("--fps", "-1"), "--fps -1.0: expected a number above 0"),
         (("--out", tmp_path / "out", "--format", "xml"), "--format xml: is not a format"),
         (("--out", long), "holds the data that are read; use another folder"),

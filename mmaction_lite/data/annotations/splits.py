@@ -12,9 +12,8 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -63,14 +62,12 @@ def read_split(data: str | Path, split: Split, classes: Sequence[str] | None = N
         (synonyms,) = (names for names in SYNONYMS if name in names)
         alike = [name, *(other for other in synonyms if other != name)]
         # Lists come before folders, in which their videos may be.
-        lists = [_lists(entries, other) for other in alike]
-        folders = [_folders(entries, other) for other in alike]
-        for (found, *unread), read in ((lists, read_list), ([*folders, *lists[1:]], read_class_folders)):
-            if found:
-                others = ", ".join(path.name for path in [*found[1:], *chain.from_iterable(unread)])
-                samples = read(found[0], classes)
-                note = f"{data}: {found[0].name} is read, and not {others}, which names the same split"
-                return replace(samples, notes=(*samples.notes, note)) if others else samples
+        lists = [path for other in alike for path in _lists(entries, other)]
+        folders = [path for other in alike for path in _folders(entries, other)]
+        if _lists(entries, name):
+            return _read_first(lists, read_list, data, classes)
+        if _folders(entries, name):
+            return _read_first([*folders, *lists], read_class_folders, data, classes)
     names = {name for names in SPLIT_NAMES.values() for name in names}
     if any(f"{name}{suffix}" in entries for name in names for suffix in SUFFIXES):
         wanted = SPLIT_NAMES[split][0]
@@ -80,6 +77,22 @@ def read_split(data: str | Path, split: Split, classes: Sequence[str] | None = N
         )
     samples = read_class_folders(data, classes)
     return hold_out(samples, held_out=split != "train")
+
+
+def _read_first(
+    found: list[Path],
+    read: Callable[[Path, Sequence[str] | None], Samples],
+    data: Path,
+    classes: Sequence[str] | None,
+) -> Samples:
+    """Read the first of the lists and folders of a split; a note names the others."""
+    first, *others = found
+    samples = read(first, classes)
+    if not others:
+        return samples
+    names = ", ".join(path.name for path in others)
+    note = f"{data}: {first.name} is read, and not {names}, which names the same split"
+    return replace(samples, notes=(*samples.notes, note))
 
 
 def _lists(entries: dict[str, list[Path]], name: str) -> list[Path]:
