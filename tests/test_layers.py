@@ -52,7 +52,7 @@ ALLOWED = {
 ALLOWED_IN_DATA = {
     "__init__": {"sources", "views"},
     "tools": {"loading", "views", "sources", "annotations"},
-    "generated": {"loading"},
+    "generated": {"annotations", "loading"},
     "loading": {"views", "sources", "annotations"},
     "views": {"sources"},
     "sources": {"annotations"},

@@ -21,6 +21,7 @@ from mmaction_lite.benchmark.settings import SETTINGS
 from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.sources.live import CaptureSettings
 from mmaction_lite.data.tools.prepare import Form
+from mmaction_lite.data.tools.windows import TrainingWindows
 from mmaction_lite.data.views.augment import ColorJitter, RandAugment, RandomErasing
 from mmaction_lite.data.views.crops import RandomCrop
 from mmaction_lite.data.views.mixing import Mixing
@@ -271,6 +272,7 @@ EXAMPLES = {
             Unfreeze(),
             LoRA(),
             Form(),
+            TrainingWindows(),
             WorkerSettings(),
             ServeSettings(),
             ClipReader(

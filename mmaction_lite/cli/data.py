@@ -16,6 +16,9 @@ def generate(
     frames: Annotated[
         bool, typer.Option("--frames", help="Write JPEG frames instead of H.264 files.")
     ] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="Write long videos instead, with tables of their actions.")
+    ] = False,
     scenes: Annotated[
         int, typer.Option(min=0, help="Write this many clips with the decoding cost of Kinetics instead.")
     ] = 0,
@@ -25,7 +28,12 @@ def generate(
     ] = None,
 ) -> None:
     """Generate the dataset `motions`: ten actions that differ in the order of the frames only."""
-    from mmaction_lite.demo import generate_motions
+    from mmaction_lite.demo import generate_long_motions, generate_motions
+
+    if long:
+        generate_long_motions(out, console())
+        show(f"{out}: train, val and test as long videos with tables of their actions, for data windows")
+        return
 
     if scenes:
         generate_scenes_like_kinetics(out, scenes, keyframe_every)
@@ -112,6 +120,45 @@ def prepare(
     faults = prepare(data, out, form, track, workers=settings, engine=engine)
     for fault in faults:
         warn(f"unreadable, omitted: {fault}")
+    show(f"{out}: a dataset for --data, {len(faults)} unreadable videos omitted")
+
+
+@app.command()
+def windows(
+    data: Annotated[
+        Path, typer.Argument(help="Dataset of actions in long videos, with start_seconds and end_seconds.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Output folder for the lists of windows.")],
+    window: Annotated[float, typer.Option(min=0.01, help="Length of a window in seconds.")] = 2.5,
+    stride: Annotated[float, typer.Option(min=0.01, help="Distance between windows in seconds.")] = 1.0,
+    margin: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Leave out windows whose center is this close to a start or end, in seconds."
+        ),
+    ] = 0.1,
+    background: Annotated[
+        str, typer.Option(help="Class of windows without an action at their center.")
+    ] = "background",
+    background_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of background windows in all windows.")
+    ] = 1 / 3,
+) -> None:
+    """Cut training windows from long videos, to train a network for `timeline`; nothing is re-encoded."""
+    from mmaction_lite.data.tools.windows import TrainingWindows, write_windows
+
+    settings = TrainingWindows(
+        seconds=window,
+        stride=stride,
+        margin=margin,
+        background=background,
+        background_share=background_share,
+    )
+    found, faults = write_windows(data, out, settings, track)
+    for fault in faults:
+        warn(f"unreadable, omitted: {fault}")
+    for name, samples in found.items():
+        show(f"{name}: {len(samples)} windows of {len(samples.classes)} classes")
     show(f"{out}: a dataset for --data, {len(faults)} unreadable videos omitted")
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from mmaction_lite.cli import data as data_module
 from mmaction_lite.cli.data import app, generate_scenes_like_kinetics
 from mmaction_lite.data.annotations.splits import read_split
+from tests import barcode
 
 
 def test_validate_lists_what_is_broken(run, tiny, tmp_path):
@@ -75,3 +76,19 @@ def test_generate_writes_videos_or_frames(run, tmp_path, monkeypatch, frames):
     assert calls == [(tmp_path / "motions", "frames" if frames else "video")]
     assert "train, val and test" in output
     assert {command.callback for command in app.registered_commands} >= {data_module.generate}
+
+
+def test_windows_of_long_videos(run, tmp_path):
+    barcode.write(tmp_path / "a.mp4", range(120), options={"preset": "ultrafast"})
+    data = tmp_path / "long"
+    data.mkdir()
+    for split in ("train", "val"):
+        (data / f"{split}.csv").write_text(
+            "path,label,start_seconds,end_seconds\n../a.mp4,up,1.2,3\n../missing.mp4,up,1,2\n"
+        )
+    options = ("--window", "1", "--stride", "0.5", "--background", "nothing")
+    code, output, error = run("data", "windows", data, tmp_path / "out", *options)
+    assert code == 0
+    assert error.count("missing.mp4") == 2
+    assert output.splitlines()[0] == "train: 4 windows of 2 classes"
+    assert read_split(tmp_path / "out", "val").classes == ("up", "nothing")

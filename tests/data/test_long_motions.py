@@ -2,14 +2,9 @@
 
 import pytest
 
+from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.generated import motions
-from mmaction_lite.data.generated.long_motions import (
-    BACKGROUND,
-    generate_long,
-    generate_windows,
-    still_scene,
-    window_clip,
-)
+from mmaction_lite.data.generated.long_motions import generate_long, generate_long_set
 from mmaction_lite.data.sources.sequential import frame_times
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import UserError
@@ -37,26 +32,17 @@ def test_actions_are_at_their_times(tmp_path, monkeypatch):
         generate_long(path, 1.0)
 
 
-def test_windows_hold_more_than_half_of_an_action_or_less():
-    for number in range(4):
-        clip = motions.render(number)
-        for is_action in (True, False):
-            window = window_clip(number, is_action)
-            shared = max(
-                sum((window[max(0, s) : 64 + min(0, s)] == clip[max(0, -s) : 64 - max(0, s)]).all((1, 2, 3)))
-                for s in range(-63, 64)
-            )
-            assert (shared > 32) == is_action
-    assert still_scene(0, 100).shape == (100, 96, 128, 3)
-
-
-def test_generated_windows_are_class_folders(tmp_path):
-    generate_windows(tmp_path, {"train": range(2), "val": range(10, 11)})
-    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.mp4"))
-    assert found == [
-        f"train/{BACKGROUND}/000000.mp4",
-        f"train/{BACKGROUND}/000001.mp4",
-        "train/move_left/000000.mp4",
-        "train/move_right/000001.mp4",
-        "val/move_left/000010.mp4",
-    ]
+def test_a_set_of_long_videos_is_kept_when_complete(tmp_path, monkeypatch):
+    """Every clip of a split is in one of its videos."""
+    monkeypatch.setattr(motions, "SPLITS", {"train": range(4), "test": range(600, 601)})
+    seconds = {"train": (12.0, 12.0), "test": (3.0,)}
+    (tmp_path / "train-0.mp4").write_text("incomplete")
+    generate_long_set(tmp_path, seconds=seconds, workers=0)
+    samples = read_split(tmp_path, "train")
+    assert {samples.paths[i] for i in range(len(samples))} == {"train-0.mp4", "train-1.mp4"}
+    assert {samples.class_names(i)[0] for i in range(len(samples))} == set(motions.CLASSES[:4])
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.mp4")}
+    (tmp_path / "test.csv").unlink()
+    generate_long_set(tmp_path, seconds=seconds, workers=0)
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.mp4")}
+    assert {name for name in after if after[name] != before[name]} == {"test-0.mp4"}

@@ -4,7 +4,7 @@ import os
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,6 +144,54 @@ class Samples:
     def place(self, sample: int) -> str:
         """Return `file:line` of a sample in the annotation file, or its name if there is no such file."""
         return self.name(sample) if self.lines is None else f"{self.source}:{self.lines[sample]}"
+
+    def common_labels(self, numbers: Sequence[int]) -> tuple[int, ...] | None:
+        """Return the class indices of a moment that several samples contain; empty without samples.
+
+        They are all classes of the samples if a clip may have any number of classes. Otherwise, they are
+        those that all samples have; None if the samples differ.
+        """
+        found = {tuple(self.labels_of(sample).tolist()) for sample in numbers}
+        if self.label_ends is not None:
+            return tuple(sorted({label for labels in found for label in labels}))
+        return next(iter(found), ()) if len(found) <= 1 else None
+
+    def parts(
+        self,
+        paths: Sequence[str],
+        segments: np.ndarray,
+        labels: Sequence[tuple[int, ...]],
+        background: str,
+    ) -> "Samples":
+        """Return a table of other parts of the videos, with the same label columns.
+
+        Args:
+            paths: path of each part.
+            segments: start and end of each part in seconds, float64 (n, 2).
+            labels: class indices of each part. Parts without one have the class `background`, which is added,
+                unless a clip may have any number of classes.
+            background: name of this class; with several label columns, of one class in each.
+        """
+        classes, none = list(self.classes), []
+        for column in self.label_columns if self.label_ends is None else ():
+            name = f"{column}: {background}" if len(self.label_columns) > 1 else background
+            if name not in classes:
+                classes.append(name)
+            none.append(classes.index(name))
+        filled = [row or none for row in labels]
+        ends = np.cumsum([len(row) for row in filled], dtype=np.int64)
+        return replace(
+            self,
+            paths=PackedStrings(paths),
+            labels=np.array([label for row in filled for label in row], np.int64),
+            classes=tuple(classes),
+            segments=segments,
+            segments_in_frames=False,
+            lines=None,
+            label_ends=None if self.label_ends is None else ends,
+            weights=None,
+            groups=None,
+        )
 
     def counts(self) -> np.ndarray:
         """Return the number of clips of each class, int64 (K,)."""

@@ -3,22 +3,24 @@
 Every clip is encoded once, and its packets are written again and again. A video of ten hours takes seconds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
+from mmaction_lite.data.annotations.classes import CLASSES_FILE, write_classes
+from mmaction_lite.data.annotations.tables import format_rows
 from mmaction_lite.data.generated import motions
 from mmaction_lite.errors import UserError
+from mmaction_lite.files import FolderLock, write_atomically, writing
 
-BACKGROUND = "background"
-"""Class of the windows that are less than half filled by an action."""
-MARGIN = 2  # frames by which the share of an action in a training window differs from one half
 DIFFERENT_CLIPS = 80  # actions; and a quarter as many still scenes
 STILL_FRAMES = (50, 75, 100, 150)
 FIRST_STILLS = {"test": 0, "val": 100, "train": 200}  # numbers of the still scenes of each split
+SECONDS = {"train": (800.0,) * 4, "val": (300.0,), "test": (600.0,)}  # of the videos of `generate_long_set`
+COLUMNS = ("label", "start_seconds", "end_seconds")
 
 
 class Action(NamedTuple):
@@ -44,18 +46,74 @@ class _Part(NamedTuple):
     label: str | None
 
 
-def generate_long(path: Path, seconds: float, seed: int = 0, split: str = "test") -> list[Action]:
+def generate_long_set(
+    out: Path,
+    *,
+    seconds: Mapping[str, Sequence[float]] = SECONDS,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write a data set of long videos, and a table of the actions of each split, such as `train.csv`.
+
+    Every clip of a split is in one of its videos, if it fits. The videos of a split with a table are complete
+    and are kept.
+
+    Args:
+        out: folder, which is created.
+        seconds: lengths of the videos of each split.
+        workers: number of processes that draw clips; see `motions.generate`.
+        progress: called as `progress(done, total)` in splits.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with FolderLock(out):
+        if not (out / CLASSES_FILE).exists():
+            write_classes(out / CLASSES_FILE, motions.CLASSES)
+        for done, (split, lengths) in enumerate(seconds.items()):
+            progress(done, len(seconds))
+            table = out / f"{split}.csv"
+            if table.exists():
+                continue
+            rows = []
+            clips = np.array_split(motions.SPLITS[split], len(lengths))
+            for number, length in enumerate(lengths):
+                video = out / f"{split}-{number}.mp4"
+                with writing(video):
+                    video.unlink(missing_ok=True)  # incomplete
+                    actions = generate_long(
+                        video, length, number, split, clips=clips[number].tolist(), workers=workers
+                    )
+                rows += [(video.name, a.label, f"{a.start:.2f}", f"{a.end:.2f}") for a in actions]
+            content = format_rows(table, rows, COLUMNS)
+            write_atomically(table, lambda file, content=content: file.write(content))
+        progress(len(seconds), len(seconds))
+
+
+def generate_long(
+    path: Path,
+    seconds: float,
+    seed: int = 0,
+    split: str = "test",
+    *,
+    clips: Sequence[int] | None = None,
+    workers: int | None = 0,
+) -> list[Action]:
     """Write a video of H.264 in MP4 or Matroska, 128x96 pixels, 25 fps.
 
-    The actions are clips of a split of `motions`, 2.56 s long, drawn at random. A still scene under the same
-    moving camera, 2 to 6 s long, precedes each of them and ends the video. Different splits have different
-    still scenes.
+    The actions are clips of a split of `motions`, 2.56 s long, in random order. Each occurs once before one
+    occurs again. A still scene under the same moving camera, 2 to 6 s long, precedes each of them and ends
+    the video. Different splits have different still scenes.
 
     Args:
         path: the file to write.
         seconds: the video ends with the first still scene that reaches this time.
         seed: of the choice and the order of the clips.
         split: of the actions: "train", "val" or "test".
+        clips: clip numbers of the actions; None: 80 of the split.
+        workers: number of processes that draw and encode the clips; None: one per core, 0: this process.
 
     Returns:
         The actions, in order.
@@ -66,19 +124,20 @@ def generate_long(path: Path, seconds: float, seed: int = 0, split: str = "test"
     if path.exists():
         raise UserError(f"{path}: exists; expected a new file")
     rng = np.random.default_rng(seed)
-    numbers = list(motions.SPLITS[split])
-    first_still = FIRST_STILLS[split]
-    count = min(DIFFERENT_CLIPS, max(1, int(seconds / 6) + 1))
-    actions = {n: _encode(motions.render(n), motions.CLASSES[n % 10]) for n in _choose(rng, numbers, count)}
-    stills = [
-        _encode(still_scene(first_still + number, STILL_FRAMES[number % len(STILL_FRAMES)]), None)
-        for number in range(max(2, count // 4))
-    ]
+    numbers = list(motions.SPLITS[split] if clips is None else clips)
+    first_still = FIRST_STILLS[split] + (min(numbers) - motions.SPLITS[split][0]) // 4
+    most = DIFFERENT_CLIPS if clips is None else len(clips)
+    count = min(most, max(1, int(seconds / 6) + 1))
+    chosen = _choose(rng, numbers, count)
+    scenes = range(first_still, first_still + max(2, count // 4))
+    jobs = [*((number, True) for number in chosen), *((number, False) for number in scenes)]
+    parts = list(motions.map_processes(_encode_job, jobs, workers))
+    actions, stills = parts[: len(chosen)], parts[len(chosen) :]
     found, place = [], 0
     with av.open(f"file:{path}", "w") as container:
         stream = _add_stream(container)
         container.start_encoding()
-        for part in _order(rng, stills, list(actions.values()), round(seconds * motions.FPS)):
+        for part in _order(rng, stills, actions, round(seconds * motions.FPS)):
             for packet in part.packets:
                 container.mux(_copy(packet, place, stream))
             if part.label:
@@ -98,39 +157,6 @@ def still_scene(number: int, frames: int) -> np.ndarray:
     return np.stack([canvas[y : y + height, x : x + width] for x, y in np.array(walks)[:, :frames].T])
 
 
-def window_clip(number: int, is_action: bool) -> np.ndarray:
-    """Draw what a window of 2.56 s sees at a random place of a long video, uint8 (64, 96, 128, 3).
-
-    Args:
-        number: of the clip of `motions` that is the action.
-        is_action: whether the action fills more than half of the window.
-    """
-    rng = np.random.default_rng([number, 2, is_action])
-    half, length = motions.FRAMES // 2, motions.FRAMES
-    low, high = (0, half - MARGIN) if is_action else (half + MARGIN, length)
-    offset = length + int(rng.integers(low, high + 1)) * (1 if rng.integers(2) else -1)
-    before, after = (still_scene(1000 + 2 * number + i, length) for i in range(2))
-    return np.concatenate([before, motions.render(number), after])[offset : offset + length]
-
-
-def generate_windows(out: Path, splits: Mapping[str, range] = motions.SPLITS) -> None:
-    """Write a data set of windows as they occur in the videos of `generate_long`, in class folders.
-
-    Each clip of `motions` gives a window of its class, and every second one gives a window of the class
-    `background`. A model trained on whole clips only does not know windows that an action fills in part.
-
-    Args:
-        out: new folder.
-        splits: clip numbers of each split.
-    """
-    for split, numbers in splits.items():
-        for number in numbers:
-            for label in (motions.CLASSES[number % 10], BACKGROUND)[: 2 - number // 10 % 2]:
-                path = out / split / label / f"{number:06d}.mp4"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                motions._write_video(path, window_clip(number, label != BACKGROUND))
-
-
 def _choose(rng: np.random.Generator, numbers: list[int], count: int) -> list[int]:
     return rng.choice(numbers, min(count, len(numbers)), replace=False).tolist()
 
@@ -138,15 +164,20 @@ def _choose(rng: np.random.Generator, numbers: list[int], count: int) -> list[in
 def _order(
     rng: np.random.Generator, stills: list[_Part], actions: list[_Part], least: int
 ) -> Iterator[_Part]:
-    """Yield still scenes and actions in turn until the video has `least` frames."""
+    """Yield still scenes and actions in turn until the video has `least` frames.
+
+    Every action occurs once before one occurs again.
+    """
     place = 0
+    waiting: list[int] = []
     while True:
         still = stills[rng.integers(len(stills))]
         yield still
         place += still.length
         if place >= least:
             return
-        action = actions[rng.integers(len(actions))]
+        waiting = waiting or rng.permutation(len(actions)).tolist()
+        action = actions[waiting.pop()]
         yield action
         place += action.length
 
@@ -175,6 +206,14 @@ def _encode(frames: np.ndarray, label: str | None) -> _Part:
         for p in packets
     ]
     return _Part(len(frames), kept, label)
+
+
+def _encode_job(job: tuple[int, bool]) -> _Part:
+    """Draw and encode the clip of an action, or a still scene, with this number."""
+    number, is_action = job
+    if is_action:
+        return _encode(motions.render(number), motions.CLASSES[number % 10])
+    return _encode(still_scene(number, STILL_FRAMES[number % len(STILL_FRAMES)]), None)
 
 
 def _copy(source: _Packet, place: int, stream: Any) -> av.Packet:

@@ -9,12 +9,12 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import av
 import numpy as np
@@ -24,6 +24,8 @@ from mmaction_lite.data.loading.lifetime import require_main_guard, start_fork_s
 from mmaction_lite.errors import UserError
 from mmaction_lite.files import FolderLock, writing
 
+J = TypeVar("J")
+R = TypeVar("R")
 CLASSES = (
     "move_left",
     "move_right",
@@ -169,7 +171,7 @@ def generate(
         write = partial(_write_clip, partial_folder=out / PARTIAL, form=form, contrast=contrast)
         done = len(clips) - len(missing)
         progress(done, len(clips))
-        for _ in _map(write, missing, workers):
+        for _ in map_processes(write, missing, workers):
             done += 1
             progress(done, len(clips))
         shutil.rmtree(out / PARTIAL)
@@ -211,21 +213,28 @@ def _clip_name(split: str, number: int, form: Form) -> str:
     return f"{split}/{CLASSES[number % 10]}/{number:06d}" + (".mp4" if form == "video" else "")
 
 
-def _map(
-    write: Callable[[tuple[int, Path]], None], clips: list[tuple[int, Path]], workers: int | None
-) -> Iterator[None]:
-    """Map `write` over `workers` processes."""
+def map_processes(function: Callable[[J], R], jobs: Sequence[J], workers: int | None) -> Iterator[R]:
+    """Map a function over processes, and yield the results in order.
+
+    Args:
+        function: a picklable function.
+        jobs: its arguments.
+        workers: number of processes; None: one per core, 0: none.
+
+    Raises:
+        UserError: a process died.
+    """
     if workers is None:
         workers = os.cpu_count() or 1
-    if not clips or workers == 0:
-        yield from map(write, clips)
+    if not jobs or workers == 0:
+        yield from map(function, jobs)
         return
     start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     start_fork_server([])
     # Only this process handles Ctrl-C; the worker processes complete their clips.
     with ProcessPoolExecutor(workers, multiprocessing.get_context(start), start_worker) as pool:
         try:
-            yield from pool.map(write, clips, chunksize=4)
+            yield from pool.map(function, jobs, chunksize=4)
         except BrokenProcessPool:
             raise UserError(
                 "a process that writes clips died; check the available memory. Finished clips are kept, and "
