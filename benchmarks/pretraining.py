@@ -116,18 +116,19 @@ def measure(folder: Path) -> dict[str, Any]:
         starts["random"][seed] = folder / f"random_{seed}.safetensors"
         save_weights(starts["random"][seed], pretraining().model(num_classes=1).state_dict(), card)
     rows = []
-    for seed in SEEDS:
-        data = folder / f"own_{seed}"
-        write_list(folder / "motions", data, PER_CLASS, seed)
-        for way, recipe in ways().items():
+    options["feature_cache"] = folder / "features"
+    for way, recipe in ways().items():
+        for seed in SEEDS:
+            data = folder / f"own_{seed}"
+            write_list(folder / "motions", data, PER_CLASS, seed)
             for start, weights in starts.items():
-                row = {"way": way, "start": start, "seed": seed}
-                init = weights[seed]
+                given = recipe
                 if way == "fine-tuning" and start == "random":  # no layer has useful weights to protect
                     assert isinstance(recipe.optimizer, AdamW)
-                    recipe = replace(recipe, optimizer=replace(recipe.optimizer, layer_decay=1.0))
-                options |= {"init_from": init, "seed": seed, "feature_cache": folder / "features"}
-                rows.append(train_and_test(folder, row, recipe, data, options))
+                    given = replace(recipe, optimizer=replace(recipe.optimizer, layer_decay=1.0))
+                row = {"way": way, "start": start, "seed": seed}
+                from_weights = options | {"init_from": weights[seed], "seed": seed}
+                rows.append(train_and_test(folder, row, given, data, from_weights))
     return {"pretraining": json.loads((folder / "pretrained.json").read_text()), "rows": rows}
 
 

@@ -5,6 +5,7 @@ request per line to its standard input, and reads one JSON answer per line from 
 run in other environments: they do not import mmaction-lite, and mmaction-lite does not import them.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -83,6 +84,7 @@ def serve(framework, build, *, has_bfloat16=True):
     if options["precision"] != "float32":
         framework += f", {options['precision']}"
     torch.set_num_threads(options["threads"])
+    importlib.import_module("torch._dynamo")  # which optimizers import: no memory of training steps
     before = peak_mib(options["device"])
     try:
         phases = build(options)

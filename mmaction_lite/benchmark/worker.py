@@ -6,6 +6,7 @@ frameworks use the same protocol.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import statistics
@@ -316,6 +317,7 @@ def main() -> None:
     torch.set_num_threads(options["threads"])
     with contextlib.suppress(KeyboardInterrupt), init_distributed(options["device"]) as context:
         configure_process(context.device)
+        importlib.import_module("torch._dynamo")  # which optimizers import: no memory of training steps
         before = peak_memory(context.device)
         try:
             work = Work(options, context)

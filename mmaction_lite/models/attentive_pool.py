@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.fast.linear import Linear
+from mmaction_lite.models.fast.linear_after import linear_after
 from mmaction_lite.models.vit import Attention, Block, Mlp, initialize
 
 HEADS = 16  # of the published V-JEPA probes, for encoders of every published width
@@ -58,16 +59,23 @@ class CrossAttention(nn.Module):
         self.kv = Linear(width, 2 * width)
         self.proj = Linear(width, width) if project else nn.Identity()
 
-    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """Map queries (N, n, width) and tokens (N, tokens, width) to (N, n, width)."""
-        q, k, v = self.project(query, tokens)
+    def forward(self, query: Tensor, tokens: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """Map queries (N, n, width) and tokens (N, tokens, width), mapped by `norm`, to (N, n, width)."""
+        q, k, v = self.project(query, tokens, norm)
         x = functional.scaled_dot_product_attention(q, k, v)
         return self.proj(x.transpose(1, 2).flatten(2))
 
-    def project(self, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(
+        self, query: Tensor, tokens: Tensor, norm: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return q, k and v, each (N, heads, n or tokens, head_dim)."""
         q = self.q(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = (
+            linear_after(norm, tokens, self.kv)
+            .unflatten(2, (2, self.heads, -1))
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
         return q, k, v
 
 
@@ -92,8 +100,8 @@ class CrossAttentionBlock(nn.Module):
 
     def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
         """Map queries (N, n, width) and tokens (N, tokens, width) to (N, n, width)."""
-        x = query + self.xattn(query, self.norm1(tokens))
-        return x + self.mlp(self.norm2(x))
+        x = query + self.xattn(query, tokens, self.norm1)
+        return x + self.mlp(x, self.norm2)
 
 
 class AttentivePool(nn.Module):
@@ -169,7 +177,7 @@ class MapPool(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (N, tokens, width) to vectors (N, width)."""
         x = self.attention(self.latent.expand(tokens.shape[0], -1, -1), tokens)
-        return (x + self.mlp(self.norm(x))).squeeze(1)
+        return (x + self.mlp(x, self.norm)).squeeze(1)
 
 
 def rescale_residuals(block: nn.Module, number: int) -> None:

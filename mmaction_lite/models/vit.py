@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.fast.linear import Linear, linear
+from mmaction_lite.models.fast.linear_after import linear_after
 
 QkvBias = Literal["qkv", "qv", "none"]
 """Biases of the attention's input projection: all three, q and v only (VideoMAE), or none."""
@@ -89,26 +90,24 @@ class Attention(nn.Module):
         self.qkv_bias: QkvBias = qkv_bias
         self.dropout = dropout
 
-    def forward(self, x: Tensor, rotate: Rotate | None = None) -> Tensor:
-        """Map tokens (N, tokens, width) to the same shape.
-
-        Args:
-            x: normalized tokens.
-            rotate: applied to q and k.
-        """
-        q, k, v = self.project(x, rotate)
+    def forward(self, x: Tensor, rotate: Rotate | None = None, norm: nn.Module | None = None) -> Tensor:
+        """Map tokens (N, tokens, width) to the same shape; `norm` normalizes them, `rotate` maps q and k."""
+        q, k, v = self.project(x, rotate, norm)
         dropout = self.dropout if self.training else 0.0
         x = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         x = self.proj(x.transpose(1, 2).flatten(2))
         return functional.dropout(x, dropout) if dropout else x
 
-    def project(self, x: Tensor, rotate: Rotate | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q, k and v, each (N, heads, tokens, head_dim)."""
-        qkv = self.qkv(x)
-        if self.qkv_bias == "qv":
-            qkv = qkv + torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]).to(qkv.dtype)
+    def project(self, x: Tensor, rotate: Rotate | None, norm: nn.Module | None = None) -> tuple[Tensor, ...]:
+        """Return q, k and v, each (N, heads, tokens, head_dim); for the arguments see `forward`."""
+        has_parts = self.qkv_bias == "qv"
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]) if has_parts else None
+        qkv = linear_after(norm, x, self.qkv, bias)
         q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return (q, k, v) if rotate is None else (rotate(q), rotate(k), v)
+        if rotate is None:
+            return q, k, v
+        # A view of v would keep the memory of q and k before the rotation until the backward pass.
+        return rotate(q), rotate(k), v.clone() if qkv.requires_grad else v
 
 
 class Mlp(nn.Module):
@@ -135,9 +134,9 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, width)
         self.dropout = dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to the same shape."""
-        x = self.fc2(self.act(self.fc1(x)))
+    def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """Map (..., width) to the same shape; `norm` normalizes x."""
+        x = linear_after(self.act, linear_after(norm, x, self.fc1), self.fc2)
         return functional.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
@@ -180,8 +179,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotate: Rotate | None = None) -> Tensor:
         """Map tokens (N, tokens, width) to the same shape; for `rotate` see `Attention`."""
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), rotate)))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        x = x + self.drop_path(self.ls1(self.attn(x, rotate, self.norm1)))
+        return x + self.drop_path(self.ls2(self.mlp(x, self.norm2)))
 
 
 class Tubelets(nn.Conv3d):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import MIX, Batch, generator
+from mmaction_lite.device import release_memory
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.inference.scores import Evaluation
 from mmaction_lite.models.probe import independent_parts
@@ -82,6 +83,7 @@ class Training:
         self.seed = seed
         self.report = report
         self.last_step = batch_plan.first_step(recipe.epochs)
+        self.is_transformer = hasattr(state.model, "grid")
         self.gradients = Gradients(
             state.forward,
             recipe,
@@ -136,6 +138,8 @@ class Training:
         lap("copy")
         # Before the forward pass, so that gradients and all activations never coexist.
         state.optimizer.zero_grad()
+        if self.is_transformer:  # computes so much for each byte that new pages cost nothing
+            release_memory()
         rng = generator(self.seed, MIX, number)
         loss, correct = self.gradients.add(
             pixels, labels, rng, long_factor=info.long_factor, short_factor=info.short_factor, lap=lap

@@ -64,8 +64,10 @@ def test_shares_of_an_attentive_pool_begin_with_its_query(monkeypatch: pytest.Mo
             handle.remove()
         for part in range(2):
             row = shares[part]
-            for block, (given, rotate) in reversed(list(zip(model.encoder.blocks, inputs, strict=True))):
-                row = row @ block_matrix(block.attn, given[part : part + 1], rotate)
+            for block, (given, rotate, norm) in reversed(
+                list(zip(model.encoder.blocks, inputs, strict=True))
+            ):
+                row = row @ block_matrix(block.attn, norm(given[part : part + 1]), rotate)
             parts.append(row)
     expected = torch.cat(parts)
     torch.testing.assert_close(torch.from_numpy(token_shares(model, x)), expected)

@@ -12,7 +12,9 @@ from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.workers import IN_PROCESS
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.inference.evaluate import evaluate
+from mmaction_lite.models import videomae_small
 from mmaction_lite.optim import AdamW
+from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.training.clips import TrainingClips, read_training_split
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.run_folder import Progress
@@ -134,3 +136,13 @@ def test_clipping_bounds_the_gradients(tiny, recipe):
     training.step(next(iter(clips.batches(training.batch_plan, 0, 1))))
     norms = [p.grad.norm() for p in training.state.model.parameters() if p.grad is not None]
     assert torch.stack(norms).norm() == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("is_transformer", [False, True])
+def test_the_heap_is_trimmed_before_a_step_of_a_transformer(tiny, recipe, monkeypatch, is_transformer):
+    trimmed = []
+    monkeypatch.setattr("mmaction_lite.training.training.release_memory", lambda: trimmed.append(1))
+    thin = Build(videomae_small, width=8, depth=1, patch=4)
+    training, clips = make(replace(recipe, model=thin) if is_transformer else recipe, tiny)
+    training.step(next(iter(clips.batches(training.batch_plan, 0, 1))))
+    assert len(trimmed) == is_transformer

@@ -42,11 +42,11 @@ def _is_faster(x: Tensor, weight: Tensor) -> bool:
         return False
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    is_plain = type(x) is Tensor and isinstance(weight, Tensor) and not _is_wrapped(x, weight)
+    is_plain = type(x) is Tensor and isinstance(weight, Tensor) and not is_wrapped(x, weight)
     return is_plain and x.numel() * weight.shape[0] >= LEAST_WORK and has_onednn_linear()
 
 
-def _is_wrapped(*tensors: Tensor) -> bool:
+def is_wrapped(*tensors: Tensor) -> bool:
     """Whether a function transform or a dispatch mode, such as a counter of operators, is active."""
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     is_transformed = any(functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
