@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -22,6 +23,7 @@ from mmaction_lite.serve import (
 )
 from mmaction_lite.serve.admission import Admission, Admitted, Lingering
 from mmaction_lite.serve.dataset import Dataset
+from mmaction_lite.serve.description import describe
 from mmaction_lite.serve.guard import Guard
 from mmaction_lite.serve.metrics import Metrics, Observed
 from mmaction_lite.serve.models import Models
@@ -80,6 +82,7 @@ def create_app(
     problems.add_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = partial(describe, app)
     app.mount("/docs", StaticFiles(directory=REFERENCE, html=True), name="docs")
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
