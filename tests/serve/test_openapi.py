@@ -31,7 +31,7 @@ CHECKS = [
 def test_the_description_is_valid(client):
     content = client.get("/openapi.json").json()
     validator.validate(content)
-    assert ROUTERS
+    assert {route.path for router in ROUTERS for route in router.routes} <= content["paths"].keys()  # pyright: ignore
     for path, methods in content["paths"].items():
         for name, operation in methods.items():
             assert operation["summary"], (path, name)
@@ -57,7 +57,7 @@ def check_operation(cases: Any) -> None:
         max_examples=EXAMPLES,
         deadline=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
         database=None,
         derandomize=True,
     )
