@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -45,7 +45,7 @@ def serve(
     ] = None,
     allow_url: Annotated[
         list[str] | None,
-        typer.Option(help="Prefix of addresses that clients may pass as `url`; repeatable."),
+        typer.Option(help="What clients may pass as `url`: HOST, *.DOMAIN or https://HOST/PATH; repeatable."),
     ] = None,
     proxy: Annotated[
         list[str] | None,
@@ -69,6 +69,24 @@ def serve(
     memory_budget: Annotated[
         float, typer.Option(min=0.001, help="Weights in memory, in GiB; the least recently used go first.")
     ] = 4.0,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set whose clips, labels and predictions the page shows.")
+    ] = None,
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option(help="Split of --data: train, val or test.")
+    ] = "val",
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score file of `test --dump` for --data [default: that of the run folder, if any]."
+        ),
+    ] = None,
+    corrections: Annotated[
+        Path | None, typer.Option(help="File of corrected labels [default: DATA.corrections.jsonl].")
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option("--run", help="Run folder whose training curves the page shows.")
+    ] = None,
     device: Device = "auto",
     workers: Workers = None,
     hang_seconds: HangSeconds = 30.0,
@@ -98,10 +116,47 @@ def serve(
         memory_budget=int(memory_budget * (1 << 30)),
         workers=WorkerSettings(num_workers=workers, hang_seconds=hang_seconds),
     )
-    run(weights, settings, device)
+    if not weights and run_folder is not None and (run_folder / "best.pt").is_file():
+        weights = [str(run_folder)]
+    run(weights, settings, device, Browsed(data, split, scores, corrections, run_folder))
 
 
-def run(weights: list[str] | None, settings: "ServeSettings", device: str) -> None:
+class Browsed(NamedTuple):
+    """What the page shows besides predictions; see the options of `serve`."""
+
+    data: Path | None = None
+    split: Literal["train", "val", "test"] = "val"
+    scores: Path | None = None
+    corrections: Path | None = None
+    run: Path | None = None
+
+    def open(self, weights: str) -> "dict[str, Any]":
+        """Return the arguments `dataset` and `run` of `create_app`.
+
+        Args:
+            weights: the default model; a run folder may hold scores.
+
+        Raises:
+            UserError: see `open_dataset`; or options for a data set are given without it.
+        """
+        from mmaction_lite.serve.dataset import open_dataset
+        from mmaction_lite.serve.run_curves import RunCurves
+
+        found: dict[str, Any] = {"run": None if self.run is None else RunCurves(self.run)}
+        if self.data is None:
+            if self.scores or self.corrections:
+                raise UserError("--scores and --corrections belong to a data set; pass --data, too")
+            return found
+        folder = self.run or (Path(weights) if Path(weights).is_dir() else None)
+        return found | {"dataset": open_dataset(self.data, self.split, self.scores, folder, self.corrections)}
+
+
+NOTHING = Browsed()
+
+
+def run(
+    weights: list[str] | None, settings: "ServeSettings", device: str, browsed: Browsed = NOTHING
+) -> None:
     """Bind the address, read the cards of the weights, and serve until a signal.
 
     Raises:
@@ -120,11 +175,12 @@ def run(weights: list[str] | None, settings: "ServeSettings", device: str) -> No
         chosen = weights or [last_run()]
         start(device)
         models = Models(chosen, settings.memory_budget, device)
+        shown = browsed.open(chosen[0])
         address = address_of(listening.getsockname())
         if not weights:
             show(f"no weights are given; serving the last run, {chosen[0]}")
         show(f"serving {', '.join(models.known)} at {address} (Ctrl-C ends)")
-        serve_app(create_app(settings, models), settings, listening)
+        serve_app(create_app(settings, models, **shown), settings, listening)
 
 
 def read_token(path: Path | None) -> str | None:

@@ -21,6 +21,7 @@ from mmaction_lite.serve import (
     status_routes,
     timeline_routes,
 )
+from mmaction_lite.serve.addresses import parse_allowed
 from mmaction_lite.serve.admission import Admission, Admitted, Lingering
 from mmaction_lite.serve.dataset import Dataset
 from mmaction_lite.serve.description import describe
@@ -53,7 +54,12 @@ def create_app(
         models: its models.
         dataset: data set of the dataset mode.
         run: training of the run mode.
+
+    Raises:
+        UserError: an allowed address is malformed.
     """
+    for address in settings.allowed_urls:
+        parse_allowed(address)
     admission, metrics = Admission(settings.queue_size), Metrics()
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,11 +12,11 @@ import numpy as np
 from mmaction_lite.data.annotations.samples import Samples, absolute, is_remote
 from mmaction_lite.data.annotations.splits import Split, read_split
 from mmaction_lite.errors import UserError, printable
-from mmaction_lite.serve.corrections import Corrections
+from mmaction_lite.serve.corrections import Corrections, default_file
 from mmaction_lite.serve.numbers import finite
 from mmaction_lite.serve.run_curves import without_source
 from mmaction_lite.tasks.metrics import readable_videos
-from mmaction_lite.tasks.score_files import Scores
+from mmaction_lite.tasks.score_files import Scores, read_scores
 
 Sort = Literal["worst", "best", "name"]
 
@@ -58,6 +59,32 @@ class Predictions(NamedTuple):
     true: np.ndarray
     are_correct: np.ndarray
     protocol: str
+
+
+def open_dataset(
+    data: Path, split: Split, scores: Path | None, run: Path | None, corrections: Path | None
+) -> "Dataset":
+    """Open a data set for the dataset mode.
+
+    Args:
+        data: the data set; see `read_split`.
+        split: the split to show.
+        scores: score file with predictions of its clips; None: that of the run folder, if it holds some.
+        run: run folder of the model; None: there is none.
+        corrections: file of corrected labels; None: beside the data set.
+
+    Raises:
+        UserError: the data set or the score file cannot be read, or the corrections cannot be written.
+    """
+    samples = read_samples(data, split)
+    predictions = None
+    if scores is not None:
+        predictions = match_predictions(samples, read_scores(scores))
+    elif run is not None and (found := run / f"{split}.npz").is_file():
+        with suppress(UserError):  # the scores of another data set
+            predictions = match_predictions(samples, read_scores(found))
+    stored = Corrections(corrections or default_file(data), (data,))
+    return Dataset(samples, data.absolute().name, predictions, stored)
 
 
 def read_samples(data: Path, split: Split) -> Samples:

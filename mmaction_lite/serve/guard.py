@@ -59,6 +59,8 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._settings.max_header_bytes:
+            raise Problem("headers-too-large", f"more than {self._settings.max_header_bytes} bytes")
         num_bytes = len(scope.get("query_string", b"")) + len(scope.get("raw_path") or b"")
         num_bytes += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if num_bytes > self._settings.max_header_bytes:

@@ -38,7 +38,7 @@ async def get_run(services: Annotated[Services, Depends(services_of)]) -> dict[s
 async def follow_run(services: Annotated[Services, Depends(services_of)]) -> StreamingResponse:
     """Send the event `run` with new rows, as server-sent events, as long as the client listens."""
     poll = run_events(_curves(services))
-    return stream_events(poll, is_closing=lambda: services.is_closing, seconds=POLL_SECONDS)
+    return stream_events(poll, is_closing=lambda: services.admission.is_draining, seconds=POLL_SECONDS)
 
 
 def run_events(curves: RunCurves) -> Poll:

@@ -27,6 +27,7 @@ from mmaction_lite.serve.settings import ServeSettings
 from mmaction_lite.serve.timeline import Worker, annotated_file
 from mmaction_lite.serve.uploads import UploadFolder
 
+HOLD_SECONDS = 0.2  # between two checks whether a job has ended
 MOST_DOWNLOADS = 4  # at the same time; each takes a thread
 
 
@@ -90,6 +91,7 @@ class Services:
         self.allowed_addresses = [parse_allowed(text) for text in settings.allowed_urls]
         self.downloads = asyncio.Semaphore(MOST_DOWNLOADS)
         self.is_closing = False
+        self._held: set[asyncio.Task[None]] = set()
 
     def _count_restart(self, event: str) -> None:
         self.metrics.restarts.labels(event).inc()
@@ -118,6 +120,18 @@ class Services:
                 return await self.network.run(function, model)
 
         return Worker(asyncio.get_running_loop(), video, read, compute, self.limits)
+
+    def follow(self, job: Job) -> None:
+        """Let a shutdown wait for a job."""
+
+        async def hold() -> None:
+            with self.admission.hold():
+                while not job.has_ended:
+                    await asyncio.sleep(HOLD_SECONDS)
+
+        task = asyncio.get_running_loop().create_task(hold())
+        self._held.add(task)
+        task.add_done_callback(self._held.discard)
 
     async def annotated_file(self, job: Job) -> Path:
         """Return the annotated video of a job that is done; see `timeline.annotated_file`."""

@@ -31,7 +31,8 @@ class ServeSettings:
         hosts: further names of this server that the Host header may hold, without the port.
         origins: origins of other sites whose pages may call this server (CORS), as "https://example.org".
         proxies: addresses of proxies whose X-Forwarded-For header names the client.
-        allowed_urls: prefixes of addresses that clients may pass as `url`; empty: no address is fetched.
+        allowed_urls: hosts and addresses that clients may pass as `url`, see `addresses.parse_allowed`;
+            empty: no address is fetched.
         max_bytes: largest upload, in bytes.
         max_seconds: longest video, in seconds.
         max_frames: largest number of frames of a video.

@@ -64,6 +64,7 @@ async def start_timeline(
         video = await keep_video(form, services, folder)
         worker = services.job_worker(video, question.known)
         job = services.jobs.start(folder, video, lambda job: run_timeline(job, question, worker))
+    services.follow(job)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job.to_json()
 

@@ -1,5 +1,6 @@
 """The clips of a data set: predictions from a score file, order, filters, pages, corrections."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,9 +10,16 @@ import pytest
 from mmaction_lite.data.annotations.samples import Samples, absolute
 from mmaction_lite.errors import UserError
 from mmaction_lite.serve.corrections import Corrections
-from mmaction_lite.serve.dataset import PAGE_CLIPS, Dataset, Query, match_predictions, read_samples
+from mmaction_lite.serve.dataset import (
+    PAGE_CLIPS,
+    Dataset,
+    Query,
+    match_predictions,
+    open_dataset,
+    read_samples,
+)
 from mmaction_lite.tasks.multi_label import MultiLabel
-from mmaction_lite.tasks.score_files import Scores
+from mmaction_lite.tasks.score_files import Scores, write_scores
 from mmaction_lite.tasks.single_label import SingleLabel
 
 CLASSES = ("down", "up")
@@ -178,3 +186,20 @@ def test_several_labels_of_a_clip(tmp_path):
     assert {len(clip["labels"]) for clip in dataset.page(Query())["clips"]} == {0, 1, 2}
     dataset.correct(0, [])
     assert dataset.clip(0)["corrected"] == []
+
+
+def test_a_data_set_is_opened_with_the_scores_of_the_run(data, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    assert not open_dataset(data, "val", None, run, None).summary()["has_predictions"]
+    samples = read_samples(data, "val")
+    write_scores(dataclasses.replace(scores_of(samples, UP), file=run / "val.npz"))
+    opened = open_dataset(data, "val", None, run, None)
+    assert opened.summary()["has_predictions"]
+    assert opened.page(Query())["clips"] == dataset_of(data, UP).page(Query())["clips"]
+    other = dataclasses.replace(scores_of(samples, UP, ["/x/y.mp4"] * 6), file=run / "other.npz")
+    write_scores(other)
+    with pytest.raises(UserError, match="holds none"):
+        open_dataset(data, "val", other.file, run, None)
+    opened.correct(0, ["up"])
+    assert (tmp_path / "clips.corrections.jsonl").exists()

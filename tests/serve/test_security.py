@@ -308,6 +308,7 @@ HEAD = (
 )
 
 
+@pytest.mark.slow  # the server reads the rest of a body for some seconds
 def test_slow_uploads_end(browser, clip):
     start = time.monotonic()
     stalled = exchange(browser, HEAD, b"")

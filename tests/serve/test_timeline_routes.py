@@ -90,7 +90,12 @@ def test_windows_arrive_as_events(client, done):
 
 @pytest.mark.parametrize(
     ("kind", "start"),
-    [("csv", b"video,label,start"), ("srt", b"1\n00:00:"), ("vtt", b"WEBVTT\n"), ("mp4", b"")],
+    [
+        ("csv", b"video,label,start"),
+        ("srt", b"1\n00:00:"),
+        ("vtt", b"WEBVTT\n"),
+        pytest.param("mp4", b"", marks=pytest.mark.slow),
+    ],
 )
 def test_results_as_files(kind, start, client, done, tmp_path):
     answer = client.get(f"/v1/jobs/{done}/result.{kind}")
