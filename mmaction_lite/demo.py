@@ -253,4 +253,7 @@ Try next:
   {program} timeline {out / TIMELINE} {data / LONG / "test-0.mp4"} --background {TRAINING_WINDOWS.background}
   {program} test {weights} --data {data}
   {program} train tsm_r10_1x1x8_12e_motions_rgb --data {data} --out runs/mine --set optimizer.lr=0.01
-  {program} list""")
+  {program} list
+
+To drop a video into a web page that runs this network, run this and open the address that it prints:
+  {program} serve {out / "tsm"}""")

@@ -36,7 +36,9 @@ def test_the_demo_runs_all_steps_and_can_be_repeated(tmp_path, monkeypatch, caps
     assert (out / "timeline" / "timeline.png").stat().st_size > 5000
     assert (out / "report.html").stat().st_size > 50_000
     assert (out / "mine.txt").read_text() == "kept"
-    assert "20 videos" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "20 videos" in shown
+    assert shown.rstrip().endswith(f" serve {out / 'tsm'}")
 
 
 def test_the_demo_refuses_a_folder_with_other_files(tmp_path):

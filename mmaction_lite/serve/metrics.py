@@ -85,8 +85,9 @@ class Observed:
                 headers = MutableHeaders(scope=message)
                 for name, value in RESPONSE_HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith("/v1/"):
-                    headers.setdefault("cache-control", "no-store")
+                # The browser asks whether a script of the page has changed, so that no versions are mixed.
+                is_page = not scope["path"].startswith("/v1/")
+                headers.setdefault("cache-control", "no-cache" if is_page else "no-store")
             await send(message)
 
         try:

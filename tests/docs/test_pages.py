@@ -1,7 +1,10 @@
 """The commands and the Python blocks of the documentation run, and its links and options exist."""
 
+import json
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -11,11 +14,12 @@ import torch
 
 from mmaction_lite import get_recipe, list_recipes, list_weights
 from mmaction_lite.data.generated import motions
+from mmaction_lite.data.loading.worker_settings import WorkerSettings
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.tasks.named import TASKS
 from mmaction_lite.tasks.task import Task
-from tests.docs.pages import ROOT, blocks, commands, page_text, run, run_page, unknown_options
+from tests.docs.pages import ROOT, blocks, commands, lines, page_text, run, run_page, unknown_options
 from tests.docs.pages import write_clips_and_weights as write_clips
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -165,6 +169,29 @@ def test_export(here):
     pytest.importorskip("onnxruntime")
     assert run_page(page_text("docs/use/export.md")) == 5
     assert (here / "mine_int8.onnx").stat().st_size < (here / "mine.onnx").stat().st_size
+
+
+@pytest.mark.slow
+def test_serve(here):
+    """The requests of the page against a server on another port; the commands are only checked."""
+    pytest.importorskip("fastapi")
+    from mmaction_lite.serve.app import create_app
+    from mmaction_lite.serve.models import Models
+    from mmaction_lite.serve.settings import ServeSettings
+    from tests.serve.running import running
+
+    settings = ServeSettings(workers=WorkerSettings(num_workers=1))
+    with running(create_app(settings, Models(["runs/mine"], settings.memory_budget, "cpu"))) as client:
+        page = page_text("docs/use/serve.md").replace("http://127.0.0.1:8000", str(client.base_url))
+        run_page(page)
+        requests = [line for block in blocks(page) for line in lines(block) if line.startswith("curl ")]
+        assert len(requests) == 3
+        for line in requests:
+            if shutil.which("curl"):
+                done = subprocess.run(shlex.split(line), capture_output=True, check=True)
+                assert set(json.loads(done.stdout)) & {"predictions", "id", "models"}
+    for name in ("serve", "serve_data", "serve_phone"):
+        assert (ROOT / "docs" / "use" / f"{name}.png").stat().st_size < 120e3
 
 
 def test_explain(here):

@@ -18,6 +18,7 @@ function ask() {
   $("token-error").textContent = readToken() ? "The server does not accept this token." : "";
   $("token").value = "";
   dialog.returnValue = "cancel"; // also after the Escape key
+  $("token-cancel").onclick = () => dialog.close("cancel"); // a second submit button would be that of the Enter key
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener(
