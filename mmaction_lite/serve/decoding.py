@@ -85,7 +85,7 @@ class DecodingPool:
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._numbers = count()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_started = self._is_closed = False
+        self._is_started, self._is_closed = False, asyncio.Event()
         self._failures = 0  # processes that ended since the last result
 
     @property
@@ -105,9 +105,7 @@ class DecodingPool:
 
     async def close(self) -> None:
         """Kill the processes."""
-        self._is_closed = True
-        for task in list(self._tasks):
-            task.cancel()
+        self._is_closed.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         processes = [worker.process for worker in self._workers]
         await asyncio.to_thread(end, processes)
@@ -215,21 +213,27 @@ class DecodingPool:
         if event:
             self._failures += 1
             self._report(event)
-        if not self._is_closed:
+        if not self._is_closed.is_set():
             task = asyncio.get_running_loop().create_task(self._replace(worker.process))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _replace(self, ended: Process) -> None:
         await asyncio.to_thread(end, [ended])
-        await asyncio.sleep(min(LONGEST_PAUSE, 0.05 * self._failures))
-        while not self._is_closed:
+        await self._pause(min(LONGEST_PAUSE, 0.05 * self._failures))
+        while not self._is_closed.is_set():
             try:
                 (process,) = await asyncio.to_thread(launch, 1, ENVIRONMENT)
             except Exception:  # out of memory or processes: wait for others to end
-                await asyncio.sleep(LONGEST_PAUSE)
+                await self._pause(LONGEST_PAUSE)
                 continue
             return self._add(process)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, at most until the pool closes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_closed.wait()
 
 
 def _problem(header: Header, path: Path) -> Problem:

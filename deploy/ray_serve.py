@@ -1,0 +1,28 @@
+"""Several replicas of the server on a Ray cluster, behind one address.
+
+pip install 'mmaction-lite[serve,ray]' 'ray[serve]'
+MMACTION_LITE_WEIGHTS=weights.safetensors serve run deploy.ray_serve:application
+"""
+
+import os
+
+from ray import serve
+
+from mmaction_lite.serve.app import create_app
+from mmaction_lite.serve.models import Models
+from mmaction_lite.serve.settings import ServeSettings
+
+
+def build():
+    """Create the application in each replica; reads the variables of `mmaction-lite serve`."""
+    settings = ServeSettings(token=os.environ.get("MMACTION_LITE_TOKEN"))
+    return create_app(settings, Models([os.environ["MMACTION_LITE_WEIGHTS"]], settings.memory_budget))
+
+
+@serve.deployment(num_replicas=2, graceful_shutdown_timeout_s=60)
+@serve.ingress(build)
+class Server:
+    """A replica. Jobs stay in the replica that accepted them."""
+
+
+application = Server.bind()
