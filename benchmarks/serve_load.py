@@ -234,8 +234,9 @@ def post(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, floa
 
 
 def decoders_of(pid: int) -> list[int]:
-    """Return the child processes of the server."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Return the child processes of all threads of the server."""
+    found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for children in found for child in children]
 
 
 def resident_mib(pid: int) -> float:

@@ -6,6 +6,7 @@ MMACTION_LITE_WEIGHTS=weights.safetensors serve run deploy.ray_serve:application
 
 import os
 
+from fastapi import FastAPI
 from ray import serve
 
 from mmaction_lite.serve.app import create_app
@@ -13,7 +14,7 @@ from mmaction_lite.serve.models import Models
 from mmaction_lite.serve.settings import ServeSettings
 
 
-def build():
+def build() -> FastAPI:
     """Create the application in each replica; reads the variables of `mmaction-lite serve`."""
     settings = ServeSettings(token=os.environ.get("MMACTION_LITE_TOKEN"))
     return create_app(settings, Models([os.environ["MMACTION_LITE_WEIGHTS"]], settings.memory_budget))

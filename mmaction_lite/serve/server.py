@@ -124,6 +124,7 @@ def serve(app: FastAPI, settings: ServeSettings, listening: socket.socket) -> No
     config = uvicorn.Config(
         app,
         http=TimedProtocol,
+        loop="asyncio",
         ws="none",
         lifespan="on",
         log_config=None,
