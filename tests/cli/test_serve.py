@@ -1,8 +1,12 @@
 """The command `serve`."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from mmaction_lite.cli import serve as command
+from mmaction_lite.errors import UserError
 from tests.exports import write_small_weights
 
 pytest.importorskip("fastapi")
@@ -38,3 +42,31 @@ def test_a_data_set_and_a_run_are_opened(tiny, tmp_path):
     assert found["dataset"].summary()["num_clips"] == 6
     assert found["run"].read().state == "waiting"
     assert command.NOTHING.open("name") == {"run": None}
+
+
+def test_without_arguments_the_last_run_is_served(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no weights are given, and runs/ holds no run"):
+        command.last_run()
+    for number, name in enumerate(("old", "demo/tsm", "demo/tsn")):
+        path = tmp_path / "runs" / name / "best.pt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (1000 + number % 2, 1000 + number % 2))
+    assert command.last_run() == str(Path("runs/demo/tsm"))
+
+
+def test_the_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv(command.TOKEN, raising=False)
+    assert command.read_token(None) is None
+    monkeypatch.setenv(command.TOKEN, "from-the-variable")
+    assert command.read_token(None) == "from-the-variable"
+    (tmp_path / "token").write_text("from-the-file\n")
+    assert command.read_token(tmp_path / "token") == "from-the-file"
+    with pytest.raises(UserError, match="expected a text file with the token"):
+        command.read_token(tmp_path / "missing")
+
+
+def test_the_address_of_the_page_can_be_opened():
+    assert command.address_of(("0.0.0.0", 80)) == "http://127.0.0.1:80/"
+    assert command.address_of(("::1", 8000, 0, 0)) == "http://[::1]:8000/"

@@ -54,6 +54,7 @@ def test_killed_decoding_processes_fail_no_other_request(weights, clip):
     assert len({str(answer.json()["predictions"]) for answer in answers if answer.status_code == 200}) <= 3
 
 
+@pytest.mark.slow
 def test_requests_beyond_the_queue_are_answered_with_429(weights, clip):
     settings = ServeSettings(workers=WorkerSettings(num_workers=1), rate_per_minute=0, queue_size=2)
     app = create_app(settings, Models([str(weights)], settings.memory_budget, "cpu"))
