@@ -1,8 +1,8 @@
 """Draw the pictures of the page about `serve`, with a browser that is installed.
 
-After the demo, and `mmaction-lite test runs/demo/tsm --data data/motions --dump runs/demo/tsm/test.npz`:
+After the demo:
 
-    mmaction-lite serve runs/demo/tsm --data data/motions --run runs/demo/tsm
+    mmaction-lite serve runs/demo/tsm --data data/motions --split test --run runs/demo/tsm
     python docs/use/serve.py http://127.0.0.1:8000 /usr/bin/chromium
 """
 
@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 1}
-DESKTOP = {"viewport": {"width": 1240, "height": 880}}
+DESKTOP = {"viewport": {"width": 1240, "height": 960}}
 
 
 def show_example(page: Any, title: str) -> None:
@@ -33,7 +33,9 @@ def picture(page: Any) -> Image.Image:
 
 def save(image: Image.Image, name: str) -> None:
     """Save a picture with 256 colors, which keeps it small."""
-    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
+    image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(
+        HERE / name, optimize=True
+    )
 
 
 def draw(browser: Any, address: str) -> None:
@@ -41,7 +43,9 @@ def draw(browser: Any, address: str) -> None:
     page = browser.new_page(**DESKTOP, reduced_motion="reduce")
     page.goto(address)
     show_example(page, "several actions")
-    page.locator("#track").click(position={"x": 100, "y": 10})
+    page.locator("#track").click(
+        position={"x": 0.86 * page.locator("#track").bounding_box()["width"], "y": 10}
+    )
     save(picture(page), "serve.png")
 
     page = browser.new_page(**DESKTOP, color_scheme="dark")

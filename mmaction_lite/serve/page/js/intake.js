@@ -45,6 +45,7 @@ export function take(file) {
 export async function showExamples() {
   const { examples } = await get("v1/examples").catch(() => ({ examples: [] }));
   $("examples").hidden = !examples.length;
+  examples.sort((a, b) => Boolean(a.class) - Boolean(b.class)); // first those with several actions
   $("example-list").replaceChildren(...examples.map(exampleItem));
 }
 

@@ -6,6 +6,7 @@ import { clock, percent } from "./format.js";
 import * as player from "./player.js";
 
 const LANES = 6;
+const HUES = 8; // colours of css/base.css
 const RIBBON = 30; // heights in CSS pixels; css/video.css has the same
 const LANE = 26;
 const track = $("track");
@@ -16,7 +17,7 @@ let hues = new Map(); // class -> number of its colour
 export function show(shown) {
   windows = shown;
   const names = shown.classes().slice(0, LANES);
-  hues = new Map(names.map((name, i) => [name, hues.get(name) ?? free(i)]));
+  assignHues(names);
   $("lane-names").replaceChildren(
     element("li", { class: "ribbon-name" }, "Most probable"),
     ...names.map((name) => element("li", { title: name, class: `hue-${hues.get(name)}` }, element("span", {}, name))),
@@ -26,10 +27,14 @@ export function show(shown) {
   follow(player.time());
 }
 
-/** A colour that no class of the timeline has; a class keeps its colour while windows arrive. */
-function free(wanted) {
-  const used = new Set(hues.values());
-  return !used.has(wanted) ? wanted : [...Array(LANES * 3).keys()].find((i) => !used.has(i)) % 8;
+/** Give each class a colour that no other one has. A class keeps its colour while windows arrive. */
+function assignHues(names) {
+  const assigned = new Map(names.filter((name) => hues.has(name)).map((name) => [name, hues.get(name)]));
+  for (const name of names) {
+    const used = new Set(assigned.values());
+    if (!assigned.has(name)) assigned.set(name, [...Array(HUES).keys()].find((hue) => !used.has(hue)));
+  }
+  hues = new Map(names.map((name) => [name, assigned.get(name)]));
 }
 
 /** Forget the windows. */
