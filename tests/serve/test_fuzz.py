@@ -142,6 +142,7 @@ def check(answer: bytes) -> str:
     status = int(head.split()[1])
     headers = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
     kind = headers.get(b"content-type", b"").decode()
+    body = body[: int(headers.get(b"content-length", len(body)))]  # an answer to a second request may follow
     assert b"/tmp/" not in head + (b"" if kind.startswith("video") else body)
     if kind.startswith("text/plain") and status == 400:  # not HTTP; the server has no request to answer
         assert b"Invalid HTTP request" in body
@@ -150,7 +151,7 @@ def check(answer: bytes) -> str:
         assert kind == MEDIA_TYPE, (status, kind, body[:200])
         if headers.get(b"content-length") == b"0" or not body:  # HEAD
             return f"{status}"
-        problem = json.loads(body[: int(headers[b"content-length"])])
+        problem = json.loads(body)
         name = problem["type"].removeprefix("/problems/")
         assert KINDS[name].status == problem["status"] == status
         assert name != "internal-error", problem
