@@ -56,13 +56,13 @@ clean:
 	@touch $@
 
 LOWEST = import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; \
-  print("\n".join(re.sub(">=", "==", r) for r in p["dependencies"] + e["jpeg"] + e["parquet"]))
+  print("\n".join(re.sub(">=", "==", r) for r in p["dependencies"] + e["jpeg"] + e["parquet"] + e["serve"]))
 
 .venv-lowest/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) -c '$(LOWEST)' > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt \
-	  --editable '.[jpeg,parquet]' 'aiohttp>=3.10' 'hypothesis>=6.110' 'pytest>=8.3'
+	  --editable '.[jpeg,parquet,serve]' 'aiohttp>=3.10' 'hypothesis>=6.110' 'pytest>=8.3'
 	@touch $@
 
 .venv/docs-ready: .venv/ready

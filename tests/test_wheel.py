@@ -85,10 +85,21 @@ def test_the_built_wheel_installs_in_a_clean_environment_and_imports_every_modul
     run(sys.executable, "-m", "venv", tmp_path / "clean", cwd=tmp_path)
     python = tmp_path / "clean" / "bin" / "python"
     constraints = ROOT / "constraints.txt"
-    run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, wheel, cwd=tmp_path)
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        constraints,
+        f"{wheel}[serve]",
+        cwd=tmp_path,
+    )
     imported = run(python, "-c", IMPORT_ALL.format(folder=str(tmp_path)), cwd=tmp_path).split()
     modules = {path.stem for path in (ROOT / "mmaction_lite").rglob("*.py")} - {"__init__", "__main__"}
     assert {name.rsplit(".", 1)[-1] for name in imported} >= modules
     assert imported[-3:] == ["version", mmaction_lite.__version__, mmaction_lite.__version__]
     assert "train" in run(tmp_path / "clean" / "bin" / "mmaction-lite", "--help", cwd=tmp_path)
-    assert list((tmp_path / "clean").rglob("mmaction_lite/report/page.html.jinja"))
+    for file in ("report/page.html.jinja", "serve/page/index.html", "serve/reference/reference.js"):
+        assert list((tmp_path / "clean").rglob(f"mmaction_lite/{file}")), file

@@ -65,6 +65,8 @@ class Guard:
         num_bytes += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if num_bytes > self._settings.max_header_bytes:
             raise Problem("headers-too-large", f"more than {self._settings.max_header_bytes} bytes")
+        if "\0" in scope["path"]:  # no file has such a name
+            raise Problem("not-found")
         check_host(headers, self._settings.accepted_hosts)
         check_origin(headers, self._settings.origins)
         if scope["path"].startswith(PROTECTED):

@@ -17,7 +17,11 @@ START_SECONDS = 60.0
 @contextmanager
 def running(app: FastAPI) -> Iterator[httpx.Client]:
     """Yield a client of the running application."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=TimedProtocol, log_config=None, lifespan="on"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, port=0, http=TimedProtocol, log_config=None, lifespan="on", timeout_graceful_shutdown=5
+        )
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
