@@ -137,6 +137,7 @@ def test_wrong_fields(fields, client, clip):
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.slow
 def test_a_video_that_cannot_be_read_fails_its_job_alone(client, clip):
     broken = start(client, clip.read_bytes()[:300]).json()["id"]
     other = start(client, clip.read_bytes()).json()["id"]
