@@ -51,8 +51,8 @@ class Hanging(NamedTuple):
 
 @pytest.mark.slow
 def test_a_video_that_kills_or_blocks_its_process_fails_one_job(weights, clip, monkeypatch):
-    monkeypatch.setattr(decoding, "FIRST_SECONDS", 2.0)
-    settings = ServeSettings(workers=replace(ONE_WORKER, hang_seconds=2.0), rate_per_minute=0)
+    monkeypatch.setattr(decoding, "FIRST_SECONDS", 6.0)
+    settings = ServeSettings(workers=replace(ONE_WORKER, hang_seconds=3.0), rate_per_minute=0)
     app = create_app(settings, Models([str(weights)], settings.memory_budget, "cpu"))
     video = {"file": clip.read_bytes()}
     with running(app) as client:
