@@ -1,7 +1,7 @@
 """Several replicas of the server on a Ray cluster, behind one address.
 
-    pip install 'mmaction-lite[serve]' 'ray[serve]'
-    MMACTION_LITE_WEIGHTS=weights.safetensors serve run deploy.ray_serve:application
+pip install 'mmaction-lite[serve]' 'ray[serve]'
+MMACTION_LITE_WEIGHTS=weights.safetensors serve run deploy.ray_serve:application
 """
 
 import os

@@ -256,8 +256,17 @@ write_atomically(Path(sys.argv[1]), write)
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_deletes_the_temporary_file(number, tmp_path):
     """The first two are also what `kill` and Ctrl-C send; the exit status stays that of the signal."""
-    command = [sys.executable, "-c", SLOW_WRITER, str(tmp_path / "out.mp4")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+
+    def accept_signal() -> None:  # which nohup and shells make background processes ignore
+        signal.signal(getattr(signal, number), signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_WRITER, str(tmp_path / "out.mp4")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=accept_signal,
+    )
+    with process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"writing\n"
         assert len(list(tmp_path.iterdir())) == 1
