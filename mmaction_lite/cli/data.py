@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from mmaction_lite.cli.options import Data, HangSeconds, Json, Workers, console, print_json, show, track, warn
+from mmaction_lite.errors import UserError
 
 app = typer.Typer(help="Generate, check and convert datasets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -30,6 +31,8 @@ def generate(
     """Generate the dataset `motions`: ten actions that differ in the order of the frames only."""
     from mmaction_lite.demo import generate_long_motions, generate_motions
 
+    if long and (frames or scenes or keyframe_every):
+        raise UserError("--long writes long H.264 videos; omit --frames, --scenes and --keyframe-every")
     if long:
         generate_long_motions(out, console())
         show(f"{out}: train, val and test as long videos with tables of their actions, for data windows")

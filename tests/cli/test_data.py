@@ -78,6 +78,14 @@ def test_generate_writes_videos_or_frames(run, tmp_path, monkeypatch, frames):
     assert {command.callback for command in app.registered_commands} >= {data_module.generate}
 
 
+@pytest.mark.parametrize("option", [("--frames",), ("--scenes", "3"), ("--keyframe-every", "5")])
+def test_long_videos_have_one_form(run, tmp_path, option):
+    code, _, error = run("data", "generate", tmp_path / "long", "--long", *option)
+    assert code == 2
+    assert "omit --frames, --scenes and --keyframe-every" in error
+    assert not (tmp_path / "long").exists()
+
+
 def test_windows_of_long_videos(run, tmp_path):
     barcode.write(tmp_path / "a.mp4", range(120), options={"preset": "ultrafast"})
     data = tmp_path / "long"

@@ -4,7 +4,7 @@ import pytest
 
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.generated import motions
-from mmaction_lite.data.generated.long_motions import generate_long, generate_long_set
+from mmaction_lite.data.generated.long_motions import FORM, generate_long, generate_long_set
 from mmaction_lite.data.sources.sequential import frame_times
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import UserError
@@ -36,6 +36,7 @@ def test_a_set_of_long_videos_is_kept_when_complete(tmp_path, monkeypatch):
     """Every clip of a split is in one of its videos."""
     monkeypatch.setattr(motions, "SPLITS", {"train": range(4), "test": range(600, 601)})
     seconds = {"train": (12.0, 12.0), "test": (3.0,)}
+    (tmp_path / motions.MARK).write_text(FORM)
     (tmp_path / "train-0.mp4").write_text("incomplete")
     generate_long_set(tmp_path, seconds=seconds, workers=0)
     samples = read_split(tmp_path, "train")
@@ -46,3 +47,14 @@ def test_a_set_of_long_videos_is_kept_when_complete(tmp_path, monkeypatch):
     generate_long_set(tmp_path, seconds=seconds, workers=0)
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.mp4")}
     assert {name for name in after if after[name] != before[name]} == {"test-0.mp4"}
+
+
+def test_other_files_are_kept(tmp_path):
+    (tmp_path / "train-0.mp4").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and not a motions data set"):
+        generate_long_set(tmp_path, seconds={"train": (3.0,)}, workers=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["train-0.mp4"]
+    (tmp_path / motions.MARK).write_text('{"form": "video", "contrast": 1.0}\n')
+    with pytest.raises(UserError, match=r'expected \{"form": "long"\}'):
+        generate_long_set(tmp_path, seconds={"train": (3.0,)}, workers=0)
+    assert (tmp_path / "train-0.mp4").read_text() == "mine"

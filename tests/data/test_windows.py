@@ -64,6 +64,9 @@ def test_data_that_give_no_windows(data, tmp_path):
     _, faults = run(data, tmp_path / "out", seconds=2.0)
     assert len(faults) == 1
     assert "missing.mp4" in faults[0]
+    (data / "val.csv").write_text(f"{HEADER}missing.mp4,up,1,3\nmissing.mp4,up,5,6\n")
+    with pytest.raises(UserError, match=r"val.csv: none of 1 videos can be read; the first: .*missing.mp4"):
+        run(data, tmp_path / "out", seconds=2.0)
     (tmp_path / "out" / "train.csv").write_text("mine")
     with pytest.raises(UserError, match="was changed"):
         run(data, tmp_path / "out", seconds=2.0)

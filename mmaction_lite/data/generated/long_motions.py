@@ -3,6 +3,7 @@
 Every clip is encoded once, and its packets are written again and again. A video of ten hours takes seconds.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ STILL_FRAMES = (50, 75, 100, 150)
 FIRST_STILLS = {"test": 0, "val": 100, "train": 200}  # numbers of the still scenes of each split
 SECONDS = {"train": (800.0,) * 4, "val": (300.0,), "test": (600.0,)}  # of the videos of `generate_long_set`
 COLUMNS = ("label", "start_seconds", "end_seconds")
+FORM = '{"form": "long"}\n'  # content of the file that identifies a data set of long videos
 
 
 class Action(NamedTuple):
@@ -59,16 +61,15 @@ def generate_long_set(
     and are kept.
 
     Args:
-        out: folder, which is created.
+        out: a new or empty folder, or one from an earlier call.
         seconds: lengths of the videos of each split.
         workers: number of processes that draw clips; see `motions.generate`.
         progress: called as `progress(done, total)` in splits.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: the folder contains other files, or a file cannot be written.
     """
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    motions.claim(out, FORM)
     with FolderLock(out):
         if not (out / CLASSES_FILE).exists():
             write_classes(out / CLASSES_FILE, motions.CLASSES)
@@ -89,6 +90,7 @@ def generate_long_set(
                 rows += [(video.name, a.label, f"{a.start:.2f}", f"{a.end:.2f}") for a in actions]
             content = format_rows(table, rows, COLUMNS)
             write_atomically(table, lambda file, content=content: file.write(content))
+        shutil.rmtree(out / motions.PARTIAL)
         progress(len(seconds), len(seconds))
 
 

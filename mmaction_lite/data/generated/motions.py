@@ -146,7 +146,7 @@ def generate(
         raise UserError(f"contrast {contrast}: expected a number above 0, up to 1")
     require_main_guard()
     out = Path(out)
-    _claim(out, json.dumps({"form": form, "contrast": float(contrast)}) + "\n")
+    claim(out, json.dumps({"form": form, "contrast": float(contrast)}) + "\n")
 
     with FolderLock(out):
         clips: list[tuple[int, Path]] = []
@@ -177,7 +177,7 @@ def generate(
         shutil.rmtree(out / PARTIAL)
 
 
-def _claim(out: Path, mark: str) -> None:
+def claim(out: Path, mark: str) -> None:
     """Create `out`, or check that it is a data set with the same settings.
 
     Raises:

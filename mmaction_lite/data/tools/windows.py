@@ -80,8 +80,8 @@ def write_windows(
         The windows of each split, and one line for each video that cannot be read.
 
     Raises:
-        UserError: `data` is invalid or has no times; no window is left; or `out` contains other files, or
-            lists that were changed since an earlier call wrote them.
+        UserError: `data` is invalid or has no times; no video of a split can be read, or no window is left;
+            or `out` contains other files, or lists that were changed since an earlier call wrote them.
     """
     check_output_folder(out, [data])
     splits = read_splits(data)
@@ -114,7 +114,7 @@ def cut_windows(actions: Samples, windows: TrainingWindows, track: Track, faults
         faults: receives one line for each video that cannot be read.
 
     Raises:
-        UserError: the actions have no start and end, or no window is left.
+        UserError: the actions have no start and end, no video can be read, or no window is left.
     """
     if actions.segments is None:
         raise UserError(
@@ -125,11 +125,16 @@ def cut_windows(actions: Samples, windows: TrainingWindows, track: Track, faults
     for sample in range(len(actions)):
         by_video.setdefault(actions.path(sample), []).append(sample)
     found: list[_Window] = []
+    num_known = len(faults)
     for path, samples in track(by_video.items(), len(by_video), f"cutting windows of {actions.source}"):
         try:
             found += _windows_of(path, actions, samples, windows)
         except VideoError as error:
             faults.append(str(error))
+    if len(faults) - num_known == len(by_video):
+        raise UserError(
+            f"{actions.source}: none of {len(by_video)} videos can be read; the first: {faults[num_known]}"
+        )
     found = _balanced(found, windows.background_share)
     if not any(window.labels for window in found):
         raise UserError(

@@ -2,7 +2,8 @@
 
 A release of PyTorch may rename, change or remove a private operator. Each group of operators therefore runs
 once, on first use, on a tiny input, and its result is compared with that of the public operator. Callers that
-find a group unavailable run the public operators instead. No other module of the package calls `torch.ops`.
+find a group unavailable run the public operators instead. No other module of the package calls private
+operators.
 """
 
 from collections.abc import Callable, Sequence
