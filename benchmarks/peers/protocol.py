@@ -84,7 +84,7 @@ def serve(framework, build, *, has_bfloat16=True):
     if options["precision"] != "float32":
         framework += f", {options['precision']}"
     torch.set_num_threads(options["threads"])
-    importlib.import_module("torch._dynamo")  # which optimizers import: no memory of training steps
+    importlib.import_module("torch._dynamo")  # by optimizers; not part of the memory of a step
     before = peak_mib(options["device"])
     try:
         phases = build(options)

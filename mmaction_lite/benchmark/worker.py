@@ -317,7 +317,7 @@ def main() -> None:
     torch.set_num_threads(options["threads"])
     with contextlib.suppress(KeyboardInterrupt), init_distributed(options["device"]) as context:
         configure_process(context.device)
-        importlib.import_module("torch._dynamo")  # which optimizers import: no memory of training steps
+        importlib.import_module("torch._dynamo")  # by optimizers; not part of the memory of a step
         before = peak_memory(context.device)
         try:
             work = Work(options, context)

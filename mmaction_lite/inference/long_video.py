@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 
 class TimedVideo(NamedTuple):
-    """What is known about a video before its windows are read.
+    """Properties of a video that are known before its windows are read.
 
     Args:
         plan: the windows.

@@ -138,7 +138,7 @@ class Training:
         lap("copy")
         # Before the forward pass, so that gradients and all activations never coexist.
         state.optimizer.zero_grad()
-        if self.is_transformer:  # computes so much for each byte that new pages cost nothing
+        if self.is_transformer:  # a step takes so long that mapping pages again does not matter
             release_memory()
         rng = generator(self.seed, MIX, number)
         loss, correct = self.gradients.add(
