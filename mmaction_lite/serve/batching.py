@@ -82,9 +82,7 @@ class Network:
         item = _Item(pixels, time.perf_counter(), asyncio.get_running_loop().create_future())
         self._waiting.setdefault(model, []).append(item)
         if model not in self._runners:
-            runner = asyncio.get_running_loop().create_task(self._run_batches(model))
-            self._runners[model] = runner
-            runner.add_done_callback(lambda _: self._runners.pop(model, None))
+            self._runners[model] = asyncio.get_running_loop().create_task(self._run_batches(model))
         return await item.result
 
     async def _run_batches(self, model: nn.Module) -> None:
@@ -99,7 +97,8 @@ class Network:
             batch = [item for item in batch if not item.result.done()]  # the others are canceled
             if batch:
                 await self._run_batch(model, batch)
-        self._waiting.pop(model, None)
+        # At once: a video that arrives before the task is done needs another task.
+        del self._waiting[model], self._runners[model]
 
     async def _run_batch(self, model: nn.Module, batch: list[_Item]) -> None:
         try:
