@@ -150,7 +150,6 @@ class DecodingPool:
     async def _run(self, worker: _Worker, task: Task, limit: float) -> tuple[Header, np.ndarray | None]:
         """Give a task to an idle process and wait for its result."""
         worker.result = asyncio.get_running_loop().create_future()
-        limit = self._settings.hang_seconds
         try:
             send(worker.process, task)
             async with asyncio.timeout(limit + (FIRST_SECONDS if worker.is_new else 0)):

@@ -44,6 +44,20 @@ def test_a_reader_that_fails_names_no_path(clip):
     assert str(caught.value) == "the decoder failed"
 
 
+def test_the_time_limit_of_one_call_replaces_that_of_the_settings(clip, monkeypatch):
+    monkeypatch.setattr("mmaction_lite.serve.decoding.FIRST_SECONDS", 0.0)
+
+    async def read():
+        pool = DecodingPool(WorkerSettings(num_workers=1, hang_seconds=20.0))
+        try:
+            await pool.read(clip, Effect("block"), hang_seconds=0.1)
+        finally:
+            await pool.close()
+
+    with pytest.raises(Problem, match=r"takes more than 0\.1 s"):
+        asyncio.run(read())
+
+
 @pytest.mark.slow
 def test_a_process_that_dies_or_blocks_is_replaced(clip, monkeypatch):
     monkeypatch.setattr("mmaction_lite.serve.decoding.FIRST_SECONDS", 20.0)
