@@ -59,8 +59,6 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._settings.max_header_bytes:
-            raise Problem("headers-too-large", f"more than {self._settings.max_header_bytes} bytes")
         num_bytes = len(scope.get("query_string", b"")) + len(scope.get("raw_path") or b"")
         num_bytes += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if num_bytes > self._settings.max_header_bytes:
@@ -69,10 +67,16 @@ class Guard:
             raise Problem("not-found")
         check_host(headers, self._settings.accepted_hosts)
         check_origin(headers, self._settings.origins)
-        if scope["path"].startswith(PROTECTED):
+        if is_protected(scope):
             check_token(headers, self._settings.token)
         if scope["method"] == "POST":
             self._rate.check(client_of(scope))
+
+
+def is_protected(scope: Scope) -> bool:
+    """Whether a request needs the token. Another server may serve the application below a path prefix."""
+    path = scope["path"]
+    return path.startswith(PROTECTED) or path.removeprefix(scope.get("root_path", "")).startswith(PROTECTED)
 
 
 def check_host(headers: Headers, accepted: tuple[str, ...]) -> None:
@@ -108,7 +112,10 @@ def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
     origin = headers.get("origin")
     if origin in allowed:
         return
-    is_own = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    try:
+        is_own = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    except ValueError:  # no address
+        is_own = False
     if not is_own or headers.get("sec-fetch-site") == "cross-site":
         # A link on another site may open the page itself, but not call the interface.
         is_navigation = headers.get("sec-fetch-mode") == "navigate" and origin is None

@@ -14,6 +14,7 @@ from mmaction_lite.serve.guard import (
     check_origin,
     check_token,
     client_of,
+    is_protected,
 )
 from mmaction_lite.serve.models import Models
 from mmaction_lite.serve.problems import Problem
@@ -50,6 +51,7 @@ def test_pages_of_other_sites_are_refused():
 
     assert kind() == kind(origin="http://localhost:8000") == kind(origin="https://ours.example") == ""
     assert kind(origin="http://localhost:9000") == kind(origin="null") == "cross-site"
+    assert kind(origin="http://[") == "cross-site"
     assert kind(sec_fetch_site="cross-site") == "cross-site"
     assert kind(sec_fetch_site="cross-site", sec_fetch_mode="navigate") == ""
 
@@ -61,6 +63,18 @@ def test_the_token_is_compared_whole():
     assert kind("Bearer " + "s" * 16) == kind("bearer " + "s" * 16) == kind("", None) == ""
     wrong = ("", "Bearer " + "s" * 15, "Basic " + "s" * 16, "Bearer ü")
     assert {kind(value) for value in wrong} == {"unauthorized"}
+
+
+def test_the_interface_is_protected_below_a_path_prefix_too():
+    def found(path, prefix=""):
+        return is_protected({"path": path, "root_path": prefix})
+
+    assert found("/v1/models")
+    assert found("/metrics")
+    assert found("/videos/v1/models", "/videos")
+    assert found("/v1/models", "/videos")
+    assert not found("/index.html")
+    assert not found("/videos/healthz", "/videos")
 
 
 def test_the_rate_of_each_client_is_limited():
