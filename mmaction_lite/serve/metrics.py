@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmaction_lite.serve.guard import RESPONSE_HEADERS
 from mmaction_lite.serve.problems import Problem, problem_response
-from mmaction_lite.serve.uploads import Upload
+from mmaction_lite.serve.uploads import Upload, stated_length
 
 LOGGER = "mmaction_lite.serve"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -105,8 +105,7 @@ class Observed:
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD") else "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        length = Headers(scope=scope).get("content-length", "0")
-        num_bytes = int(length) if length.isdigit() else 0
+        num_bytes = stated_length(Headers(scope=scope))
         self._log.info("%s %s %d %d bytes %.0f ms", method, route, status, num_bytes, 1000 * seconds)
 
 

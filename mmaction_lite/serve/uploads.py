@@ -14,6 +14,8 @@ from typing import BinaryIO, NamedTuple
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
 from mmaction_lite.serve.problems import Problem
 from mmaction_lite.serve.settings import ServeSettings
@@ -88,8 +90,7 @@ async def receive_form(
     """
     started = time.perf_counter()
     boundary = _boundary(request)
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > _most_bytes(settings):
+    if stated_length(request.headers) > _most_bytes(settings):
         raise _too_large(settings)
     with _FormReader(boundary, folder, settings) as reader:
         try:
@@ -112,6 +113,8 @@ async def _receive(request: Request, reader: "_FormReader", settings: ServeSetti
                 chunk = await anext(stream, None)
         except TimeoutError:
             raise Problem("upload-too-slow", f"no data arrived for {settings.stall_seconds:g} s") from None
+        except ClientDisconnect:
+            raise Problem("client-closed", "the connection ended during the upload") from None
         if chunk is None:
             break
         num_bytes += len(chunk)
@@ -121,6 +124,12 @@ async def _receive(request: Request, reader: "_FormReader", settings: ServeSetti
         if reader.pending_bytes >= FLUSH_BYTES:
             await to_thread(reader.flush)
     await to_thread(reader.finish)
+
+
+def stated_length(headers: Headers) -> int:
+    """Return the value of the header Content-Length; 0 without a valid one."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
 
 
 def _most_bytes(settings: ServeSettings) -> int:

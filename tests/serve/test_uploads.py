@@ -1,6 +1,11 @@
 """Forms are received within limits, and their files are private and short-lived."""
 
-from mmaction_lite.serve.uploads import MAX_VALUE_BYTES, UploadFolder
+import socket
+import time
+
+from starlette.datastructures import Headers
+
+from mmaction_lite.serve.uploads import MAX_VALUE_BYTES, UploadFolder, stated_length
 
 
 def test_the_folder_is_private_and_deleted():
@@ -24,3 +29,24 @@ def test_wrong_forms_are_problems(client):
     assert kind(files=many) == (400, "invalid-form")
     headers = {"content-type": "multipart/form-data; boundary=b"}
     assert kind(content=b"--b\r\n", headers=headers) == (400, "invalid-form")
+
+
+def test_only_decimal_numbers_are_sizes():
+    assert stated_length(Headers({"content-length": "12"})) == 12
+    for text in ("", "-1", "²", "x", "9" * 5000):
+        assert stated_length(Headers({"content-length": text})) == 0
+    assert stated_length(Headers({})) == 0
+
+
+def test_an_upload_that_the_client_ends_is_no_failure_of_the_server(client):
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        head = "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n"
+        connection.sendall(f"{head}content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\n".encode())
+        time.sleep(0.05)
+    deadline = time.monotonic() + 10
+    expected = 'requests_total{method="POST",route="/v1/predict",status="499"}'
+    while expected not in client.get("/metrics").text and time.monotonic() < deadline:
+        time.sleep(0.02)
+    text = client.get("/metrics").text
+    assert expected in text
+    assert 'status="500"' not in text
