@@ -175,7 +175,9 @@ def _split(address: str) -> SplitResult:
         raise problem from None
     if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc:
         raise problem
-    if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
+    # Some servers decode %2F before they split the path, and drop what follows a semicolon.
+    segments = re.split(r"[/\\]", unquote(parts.path))
+    if any(segment.partition(";")[0] in (".", "..") for segment in segments):
         raise problem
     return parts
 
