@@ -8,6 +8,7 @@ Jobs run in threads. Their number, the number of kept results, and their time ar
 a job is random, so that only the client that started it knows it.
 """
 
+import logging
 import secrets
 import shutil
 import threading
@@ -19,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from mmaction_lite.serve.metrics import LOGGER, locate_error
 from mmaction_lite.serve.problems import Problem, as_problem
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -223,6 +225,8 @@ class Jobs:
             state, problem = "cancelled", None
         except BaseException as error:
             state, problem = "failed", as_problem(error) if isinstance(error, Exception) else None
+            if not isinstance(error, Problem):
+                logging.getLogger(LOGGER).error("unexpected %s", locate_error(error))
         else:
             state, problem = "done", None
         with self._lock:

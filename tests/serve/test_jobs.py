@@ -1,11 +1,13 @@
 """Jobs: states, cancellation, limits, expiry, and failures that stay inside of one job."""
 
+import logging
 import time
 from pathlib import Path
 
 import pytest
 
 from mmaction_lite.serve.jobs import Job, JobLimits, Jobs
+from mmaction_lite.serve.metrics import LOGGER
 from mmaction_lite.serve.problems import Problem
 
 LIMITS = JobLimits(max_jobs=3, max_results=2, job_seconds=5.0, result_seconds=60.0)
@@ -155,3 +157,15 @@ def test_the_end_of_the_server_ends_all_jobs(tmp_path):
     with pytest.raises(Problem) as caught:
         jobs.start(folder(tmp_path, "late"), VIDEO, blocked)
     assert caught.value.status == 503
+
+
+def test_unexpected_errors_are_logged_without_their_text(jobs, tmp_path, caplog):
+    def fail(job: Job) -> None:
+        raise KeyError("/home/me/secret")
+
+    with caplog.at_level(logging.INFO, LOGGER):
+        wait_for(job := jobs.start(folder(tmp_path), VIDEO, fail))
+    assert job.problem is not None
+    assert job.problem.kind == "internal-error"
+    assert "unexpected KeyError in fail, line" in caplog.text
+    assert "secret" not in caplog.text
