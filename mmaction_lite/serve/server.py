@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mmaction_lite.errors import UserError, describe
 from mmaction_lite.serve.metrics import LOGGER
+from mmaction_lite.serve.problems import Problem, problem_response
 from mmaction_lite.serve.services import Services
 from mmaction_lite.serve.settings import ServeSettings
 
@@ -25,7 +27,7 @@ END_SECONDS = 5  # for connections that are open after the accepted requests are
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP/1.1 with a time limit for the headers of a request."""
+    """HTTP/1.1 with a time limit for the headers of a request, and problem details for malformed ones."""
 
     _timer: asyncio.TimerHandle | None = None
 
@@ -43,6 +45,20 @@ class TimedProtocol(H11Protocol):
         """Stop the time limit."""
         self._stop()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that is not valid HTTP with a problem, and close the connection."""
+        answer = problem_response(Problem("bad-request", msg))
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        events = (
+            h11.Response(status_code=answer.status_code, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        )
+        with suppress(h11.LocalProtocolError):  # another answer has begun
+            for event in events:
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _watch(self) -> None:
         is_waiting = self.conn.their_state is h11.IDLE
@@ -139,13 +155,13 @@ def serve(app: FastAPI, settings: ServeSettings, listening: socket.socket) -> No
     server = DrainingServer(config, settings.drain_seconds)
     server.run([listening])
     if not server.started:
-        failure = getattr(app.state, "failure", None)
-        raise failure if isinstance(failure, UserError) else UserError("the server could not start")
+        raise getattr(app.state, "failure", None) or UserError("the server cannot start")
 
 
 def log_to_standard_error() -> None:
-    """Print the log lines of the server; those of uvicorn are left out, because they may hold paths."""
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
+    """Print the log lines of the server; those of its libraries may contain parts of a request."""
+    for library in ("uvicorn", "python_multipart"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     log = logging.getLogger(LOGGER)
     if not log.handlers:
         handler = logging.StreamHandler(sys.stderr)

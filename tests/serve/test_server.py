@@ -123,3 +123,27 @@ def test_a_connection_without_headers_is_closed(client, monkeypatch):
         connection.settimeout(10)
         connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
         assert connection.recv(1) == b""
+
+
+def exchange(client, *parts):
+    """The bytes that a connection receives after these parts."""
+    received = b""
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.settimeout(10)
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(0.05)
+        while chunk := connection.recv(4096):
+            received += chunk
+    return received
+
+
+def test_a_request_that_is_not_http_is_a_problem(client, caplog):
+    received = exchange(client, b"NONSENSE\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in received
+    assert b"/problems/bad-request" in received
+    head = b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    received = exchange(client, head, b"no size\r\n")  # after the answer has begun
+    assert b"/problems/invalid-form" in received
+    assert "data_received" not in caplog.text
