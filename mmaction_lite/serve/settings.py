@@ -1,6 +1,7 @@
 """Settings of the server: address, access, limits and resources. Imports no web framework."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from mmaction_lite.settings import (
 
 DEFAULT_WORKERS = WorkerSettings(hang_seconds=30.0)
 MIN_TOKEN = 16  # characters
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")  # as browsers send it
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -54,7 +57,8 @@ class ServeSettings:
         drain_seconds: how long accepted requests may run after SIGTERM, in seconds.
 
     Raises:
-        UserError: a value of another type or out of range, or a public address without a token.
+        UserError: a value of another type or out of range, a malformed name or origin, or a public address
+            without a token.
     """
 
     host: str = "127.0.0.1"
@@ -97,6 +101,18 @@ class ServeSettings:
                 "127.0.0.1, or a token that every client must send. Set MMACTION_LITE_TOKEN, or pass "
                 "--token-file FILE"
             )
+        for name in self.hosts:
+            if not HOST_NAME.fullmatch(name):
+                raise UserError(
+                    f"--host-name {name!r:.100}: is not the name of a host; expected a name without port and "
+                    "path, such as videos.example.org"
+                )
+        for origin in self.origins:
+            if not ORIGIN.fullmatch(origin):
+                raise UserError(
+                    f"--allow-origin {origin!r:.100}: is not an origin; expected https://HOST or "
+                    "https://HOST:PORT, in lower case and without a path"
+                )
 
     @property
     def accepted_hosts(self) -> tuple[str, ...]:

@@ -19,3 +19,13 @@ def test_a_public_address_needs_a_token():
         False,
         False,
     ]
+
+
+def test_names_and_origins_have_the_form_of_the_headers():
+    assert ServeSettings(hosts=("my.example", "[::1]"), origins=("https://a.example:8443",)).hosts
+    for name in ("my.example:8000", "https://my.example", ""):
+        with pytest.raises(UserError, match="is not the name of a host"):
+            ServeSettings(hosts=(name,))
+    for origin in ("https://a.example/", "a.example", "*", "https://A.example"):
+        with pytest.raises(UserError, match="is not an origin"):
+            ServeSettings(origins=(origin,))
