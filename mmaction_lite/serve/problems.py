@@ -41,9 +41,10 @@ KINDS = {
     "conflict": Kind(409, "The resource is in another state", "Read its state again."),
     "gone": Kind(410, "The resource has expired", "Create it again."),
     "too-large": Kind(413, "The upload is too large", "Send a smaller or shorter video."),
-    "unsupported-media": Kind(415, "The file is not a video", "Send MP4, MOV, MKV, WebM, AVI or MPEG."),
     "invalid-value": Kind(422, "A value is invalid", "Compare the values with /docs."),
-    "unreadable-video": Kind(422, "The video cannot be read", "Check that a video player can play it."),
+    "unreadable-video": Kind(
+        422, "The video cannot be read", "Send MP4, MOV, MKV, WebM, AVI or MPEG that a player can play."
+    ),
     "video-too-long": Kind(422, "The video is too long", "Send a shorter part of it."),
     "frame-too-large": Kind(422, "The frames of the video are too large", "Scale the video down."),
     "decoding-timeout": Kind(422, "Reading the video takes too long", "Encode the video again."),
