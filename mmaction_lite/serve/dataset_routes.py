@@ -109,7 +109,8 @@ async def clip_video(
 ) -> FileResponse:
     """Return the video of a clip, or a part of it (Range). Formats unknown to browsers are converted."""
     dataset, number = _find(services, clip)
-    path = await services.clip_videos.playable(dataset.samples.path(number), clip, must_convert=convert)
+    with services.admission.request():  # the file may have to be converted
+        path = await services.clip_videos.playable(dataset.samples.path(number), clip, must_convert=convert)
     headers = {"Cache-Control": "private, no-cache"}
     return FileResponse(path, media_type=VIDEO_TYPES.get(path.suffix.lower(), "video/mp4"), headers=headers)
 

@@ -161,6 +161,7 @@ async def get_result(
         raise Problem("conflict", f"the job is {job.state}; its results exist when it is done")
     path: Path = job.folder / f"result.{kind}"
     if kind == "mp4":
-        path = await services.annotated_file(job)
+        with services.admission.request():
+            path = await services.annotated_file(job)
     headers = {"Cache-Control": "private, no-store"}
     return FileResponse(path, media_type=MEDIA_TYPES[kind], filename=f"timeline.{kind}", headers=headers)

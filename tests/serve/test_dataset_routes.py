@@ -7,7 +7,9 @@ import pytest
 
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.files import read_json_lines
+from mmaction_lite.serve.admission import Admission
 from mmaction_lite.serve.dataset_routes import Correction
+from mmaction_lite.serve.problems import Problem
 
 CLIPS = "/v1/data/clips"
 
@@ -122,3 +124,12 @@ def test_a_server_without_a_data_set(client):
 
 def test_corrections_have_one_field():
     assert list(Correction.model_fields) == ["labels"]
+
+
+def test_conversions_are_limited_as_other_work(browser, monkeypatch):
+    def refuse(self):
+        raise Problem("busy")
+
+    clip = browser.get("/v1/data/clips").json()["clips"][0]["id"]
+    monkeypatch.setattr(Admission, "request", refuse)
+    assert browser.get(f"/v1/data/clips/{clip}/video").status_code == 429
