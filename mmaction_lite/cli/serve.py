@@ -45,7 +45,9 @@ def serve(
     ] = None,
     allow_url: Annotated[
         list[str] | None,
-        typer.Option(help="What clients may pass as `url`: HOST, *.DOMAIN or https://HOST/PATH; repeatable."),
+        typer.Option(
+            help="What clients may pass as `url`: HOST[:PORT], *.DOMAIN or https://HOST/PATH; repeatable."
+        ),
     ] = None,
     proxy: Annotated[
         list[str] | None,
@@ -172,14 +174,18 @@ def run(
     from mmaction_lite.serve.models import Models
 
     with bind(settings) as listening:
-        chosen = weights or [last_run()]
+        chosen = weights or last_runs(browsed.run)
         start(device)
-        models = Models(chosen, settings.memory_budget, device)
-        shown = browsed.open(chosen[0])
+        models = Models(chosen, settings.memory_budget, device, may_be_empty=True)
+        shown = browsed.open(chosen[0] if chosen else os.devnull)
         address = address_of(listening.getsockname())
-        if not weights:
+        if not chosen:
+            show(
+                f"{browsed.run} has no weights yet; the page cannot classify videos. Start serve again later"
+            )
+        elif not weights:
             show(f"no weights are given; serving the last run, {chosen[0]}")
-        show(f"serving {', '.join(models.known)} at {address} (Ctrl-C ends)")
+        show(f"serving {', '.join(models.known) or 'the training'} at {address} (Ctrl-C ends)")
         serve_app(create_app(settings, models, **shown), settings, listening)
 
 
@@ -193,6 +199,23 @@ def read_token(path: Path | None) -> str | None:
         return os.environ.get(TOKEN) or None
     with reading(path, advice="expected a text file with the token on one line"):
         return path.read_text(encoding="utf-8").strip()
+
+
+def last_runs(shown: Path | None) -> list[str]:
+    """Return the last run with weights; nothing if there is none and the page shows a training.
+
+    Args:
+        shown: run folder whose training curves the page shows.
+
+    Raises:
+        UserError: see `last_run`.
+    """
+    try:
+        return [last_run()]
+    except UserError:
+        if shown is None:
+            raise
+        return []
 
 
 def last_run() -> str:

@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from mmaction_lite import __version__
 from mmaction_lite.errors import UserError
+from mmaction_lite.errors import describe as explain
 from mmaction_lite.serve import (
     dataset_routes,
     examples_routes,
@@ -70,7 +71,9 @@ def create_app(
         try:
             await services.start()
             yield
-        except UserError as error:
+        except Exception as error:
+            if not isinstance(error, UserError):
+                error = UserError(f"the server cannot start ({explain(error)})")
             app.state.failure = error
             raise
         finally:

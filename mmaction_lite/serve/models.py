@@ -55,13 +55,16 @@ class Models:
         sources: weights files, run folders or public names; the first one is the default.
         memory_budget: largest size of the parameters and buffers in memory, in bytes.
         device: name of the device, see `pick_device`.
+        may_be_empty: whether a server without a model is possible; it shows a training or a data set only.
 
     Raises:
         UserError: weights cannot be read, or are larger than the budget.
     """
 
-    def __init__(self, sources: Sequence[str], memory_budget: int, device: str = "auto"):
-        if not sources:
+    def __init__(
+        self, sources: Sequence[str], memory_budget: int, device: str = "auto", *, may_be_empty: bool = False
+    ):
+        if not sources and not may_be_empty:
             raise UserError("no model is given; expected at least one weights file, run folder or name")
         self._budget, self._device = memory_budget, pick_device(device)
         self.known: dict[str, KnownModel] = {}
@@ -73,7 +76,7 @@ class Models:
                     f"models is {memory_budget / 1e6:.1f} MB. Raise --memory-budget"
                 )
             self.known[found.name] = found
-        self.default = next(iter(self.known))
+        self.default = next(iter(self.known), None)
         # The least recently used one first; the key is the name, and whether the layers are folded.
         self._loaded: dict[tuple[str, bool], _Loaded] = {}
         self._one_load = asyncio.Lock()
@@ -86,7 +89,9 @@ class Models:
             Problem: there is no model of this name.
         """
         if name is None:
-            return self.known[self.default]
+            name = self.default
+        if name is None:
+            raise Problem("unknown-model", "this server has no model")
         if name not in self.known:
             raise Problem("unknown-model", f"no model is named {name[:100]!r}")
         return self.known[name]

@@ -28,6 +28,7 @@ from mmaction_lite.serve.timeline import Worker, annotated_file
 from mmaction_lite.serve.uploads import UploadFolder
 
 HOLD_SECONDS = 0.2  # between two checks whether a job has ended
+EXPIRY_SECONDS = 30.0  # between two checks whether results have expired
 MOST_DOWNLOADS = 4  # at the same time; each takes a thread
 
 
@@ -92,15 +93,25 @@ class Services:
         self.downloads = asyncio.Semaphore(MOST_DOWNLOADS)
         self.is_closing = False
         self._held: set[asyncio.Task[None]] = set()
+        self._expiry: asyncio.Task[None] | None = None
 
     def _count_restart(self, event: str) -> None:
         self.metrics.restarts.labels(event).inc()
 
     async def start(self) -> None:
-        """Start the decoding processes and load the default model."""
+        """Start the decoding processes and load the default model, if there is one."""
         self.pool.start()
-        async with self.models.use(self.models.default):
-            self.is_ready = True
+        self._expiry = asyncio.get_running_loop().create_task(self._expire_results())
+        if self.models.default is not None:
+            async with self.models.use(self.models.default):
+                pass
+        self.is_ready = True
+
+    async def _expire_results(self) -> None:
+        """Delete the videos and results of expired jobs, also while no request arrives."""
+        while True:
+            await asyncio.sleep(min(EXPIRY_SECONDS, self.settings.result_seconds))
+            await asyncio.to_thread(self.jobs.expire)
 
     async def resize(self, views: TestViews, reading: Reading) -> Tensor:
         """Complete the clips of a video: uint8 (num_clips, T, H, W, C), as `Protocol.read` returns them."""
@@ -140,6 +151,8 @@ class Services:
     async def close(self) -> None:
         """End the jobs and the processes, and delete the private folder."""
         self.is_closing = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         await asyncio.to_thread(self.jobs.close)
         await self.job_pool.close()
         await self.pool.close()

@@ -25,16 +25,24 @@ class ModelInfo(BaseModel):
     default: bool = Field(description="Whether requests without `model` use it.")
 
 
+class Views(BaseModel):
+    """Further views of the page."""
+
+    data: bool = Field(description="Whether the server shows a data set, see GET /v1/data/summary.")
+    run: bool = Field(description="Whether the server shows a training, see GET /v1/run.")
+
+
 class ModelsAnswer(BaseModel):
-    """All models of the server, and the limits of requests."""
+    """All models of the server, its views, and the limits of requests."""
 
     models: list[ModelInfo]
+    views: Views
     limits: dict[str, float | int | bool | None]
 
 
 @router.get("/v1/models", response_model=ModelsAnswer, summary="List the models and the limits")
 async def list_models(services: Annotated[Services, Depends(services_of)]) -> dict[str, Any]:
-    """List the models of the server, the default first, and the limits of requests."""
+    """List the models of the server, the default first, its views, and the limits of requests."""
     models = [
         {
             "name": known.name,
@@ -47,7 +55,8 @@ async def list_models(services: Annotated[Services, Depends(services_of)]) -> di
         }
         for known in services.models.known.values()
     ]
-    return {"models": models, "limits": services.settings.limits()}
+    views = {"data": services.dataset is not None, "run": services.run is not None}
+    return {"models": models, "views": views, "limits": services.settings.limits()}
 
 
 @router.get("/v1/models/{name}/classes", summary="List the classes of a model")

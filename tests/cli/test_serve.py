@@ -56,6 +56,16 @@ def test_without_arguments_the_last_run_is_served(tmp_path, monkeypatch):
     assert command.last_run() == str(Path("runs/demo/tsm"))
 
 
+def test_a_training_without_weights_is_shown_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.last_runs(Path("runs/new")) == []
+    with pytest.raises(UserError, match="no weights are given"):
+        command.last_runs(None)
+    (tmp_path / "runs" / "old").mkdir(parents=True)
+    (tmp_path / "runs" / "old" / "best.pt").touch()
+    assert command.last_runs(Path("runs/new")) == [str(Path("runs/old"))]
+
+
 def test_the_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv(command.TOKEN, raising=False)
     assert command.read_token(None) is None

@@ -32,3 +32,5 @@ def test_unknown_models_and_budgets_that_are_too_small(weights):
         Models([str(weights)], 100)
     with pytest.raises(UserError, match="no model is given"):
         Models([], 100)
+    with pytest.raises(Problem, match="this server has no model"):
+        Models([], 100, may_be_empty=True).find(None)

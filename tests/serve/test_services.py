@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from mmaction_lite.data.sources.source import Source
-from mmaction_lite.serve import decoding, timeline
+from mmaction_lite.serve import decoding, services, timeline
 from mmaction_lite.serve.app import create_app
 from mmaction_lite.serve.job_readers import TimesReader
 from mmaction_lite.serve.models import Models
@@ -27,6 +27,27 @@ def test_the_private_folder_is_deleted_at_the_end(weights):
     assert services.uploads.path.is_dir()
     asyncio.run(services.close())
     assert not services.uploads.path.exists()
+
+
+def test_expired_results_are_deleted_without_a_request(monkeypatch):
+    monkeypatch.setattr(services, "EXPIRY_SECONDS", 0.01)
+    settings = ServeSettings(workers=ONE_WORKER, result_seconds=0.01)
+
+    async def run_job():
+        parts = Services(settings, Models([], 1, may_be_empty=True))
+        await parts.start()
+        try:
+            folder = parts.uploads.new_path()
+            folder.mkdir()
+            (folder / "video").touch()
+            parts.jobs.start(folder, folder / "video", lambda job: None)
+            async with asyncio.timeout(10):
+                while folder.exists():
+                    await asyncio.sleep(0.01)
+        finally:
+            await parts.close()
+
+    asyncio.run(run_job())
 
 
 class Killed(NamedTuple):

@@ -9,6 +9,8 @@ import { playWithin, preview } from "./media.js";
 
 const RESULTS = { "": "All", "wrong=true": "Wrong", "wrong=false": "Correct", "corrected=true": "Corrected" };
 const ORDERS = { worst: "Worst first", best: "Best first", name: "By name" };
+const NO_PREDICTIONS =
+  "There are no predictions. Write them with mmaction-lite test RUN --data DATA --protocol val --dump RUN/val.npz, then start serve again.";
 let summary = null;
 let chosen = { class: "", predicted: "", result: "", sort: "worst", page: 1 };
 let isShown = false;
@@ -37,7 +39,7 @@ function drawTiles() {
   if (summary.has_predictions) list.splice(2, 0, ["Correct", percent(labels ? 1 - wrong / labels : 0)], ["Wrong", wrong]);
   $("data-tiles").replaceChildren(
     element("div", { class: "run-heading" }, element("p", {}, element("strong", {}, summary.name)),
-      element("p", { class: "soft small-text" }, protocol ?? "No predictions: write them with test --dump.")),
+      element("p", { class: "soft small-text" }, protocol ?? NO_PREDICTIONS)),
     element("dl", { class: "tiles" }, ...list.map(([name, value]) => element("div", { class: "card" }, element("dt", {}, name), element("dd", {}, `${value}`)))),
   );
 }

@@ -23,9 +23,11 @@ async function start() {
   try {
     const answer = await get("v1/models");
     showModels(answer.models);
+    if (!answer.models.length) withdraw("video"); // a training without weights
     intake.setLimits(answer.limits);
     analysis.setServer(answer);
-    await Promise.all([intake.showExamples(), offer("data", dataset), offer("run", training)]);
+    const wanted = [["data", dataset], ["run", training]].filter(([name]) => answer.views[name]);
+    await Promise.all([intake.showExamples(), ...wanted.map(([name, view]) => offer(name, view))]);
   } catch (problem) {
     showProblem(problem);
   }
@@ -40,7 +42,7 @@ function showModels(models) {
   $("model").disabled = models.length < 2;
 }
 
-/** Show the tab of a view if the server has it. */
+/** Show the tab of a view. */
 async function offer(name, view) {
   if (!(await view.isOffered())) return;
   offered.add(name);
@@ -48,9 +50,14 @@ async function offer(name, view) {
   $("tabs").querySelector(`[href="#/${name}"]`).hidden = false;
 }
 
+function withdraw(name) {
+  offered.delete(name);
+  $("tabs").querySelector(`[href="#/${name}"]`).hidden = true;
+}
+
 function route() {
   const wanted = location.hash.slice(2);
-  const name = offered.has(wanted) ? wanted : "video";
+  const name = offered.has(wanted) ? wanted : [...offered][0] ?? "video";
   for (const [each, view] of Object.entries(VIEWS)) {
     $(`view-${each}`).hidden = each !== name;
     const tab = $("tabs").querySelector(`[href="#/${each}"]`);
