@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -92,11 +93,17 @@ def create_app(
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = partial(describe, app)
+    app.add_route("/docs", _open_docs, include_in_schema=False)
     app.mount("/docs", StaticFiles(directory=REFERENCE, html=True), name="docs")
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     _add_middleware(app, settings, admission, metrics)
     return app
+
+
+async def _open_docs(request: Request) -> Response:
+    """Redirect to the folder of the reference; the relative address holds below a path prefix, too."""
+    return RedirectResponse("docs/")
 
 
 def _add_middleware(app: FastAPI, settings: ServeSettings, admission: Admission, metrics: Metrics) -> None:

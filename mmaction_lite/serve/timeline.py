@@ -80,7 +80,7 @@ class Timeline:
     Attributes:
         count: number of windows that are known.
         segments: the segments, at the end.
-        encoding: writes the annotated video; None: nobody has requested it.
+        encoding: writes the annotated video; None: it was not requested yet.
     """
 
     def __init__(self, plan: WindowPlan, last_time: float, classes: tuple[str, ...], top: int) -> None:
@@ -276,7 +276,11 @@ def _compute(job: Job, worker: Worker, plan: WindowPlan, clips: list[Tensor]) ->
 
 
 def _write_results(folder: Path, question: Question, timeline: Timeline, windows: WindowScores) -> None:
-    """Write the result files of a job."""
+    """Write the result files of a job.
+
+    Raises:
+        Problem: they cannot be stored.
+    """
     segments = timeline.segments
     line = f"{windows.plan}; {question.rule}"
     content = {
@@ -288,8 +292,11 @@ def _write_results(folder: Path, question: Question, timeline: Timeline, windows
         "notes": [printable(note) for note in windows.notes],
     }
     texts = (json.dumps(content), csv_text([("video", segments)], line), srt_text(segments))
-    for name, text in zip(FILES, (*texts, vtt_text(segments, line)), strict=True):
-        (folder / name).write_bytes(text.encode("utf-8", "backslashreplace"))
+    try:
+        for name, text in zip(FILES, (*texts, vtt_text(segments, line)), strict=True):
+            (folder / name).write_bytes(text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        raise Problem("storage-full", "the results cannot be stored") from None
 
 
 def segment_row(segment: Segment) -> dict[str, Any]:

@@ -69,8 +69,11 @@ async def _download(address: str, path: Path, services: Services) -> None:
     limits = FetchLimits(max_bytes=settings.max_bytes, seconds=settings.upload_seconds)
 
     def download() -> None:
-        with path.open("xb") as file:
-            fetch(address, services.allowed_addresses, limits, file)
+        try:
+            with path.open("xb") as file:
+                fetch(address, services.allowed_addresses, limits, file)
+        except OSError:  # of the file; those of the connection are problems
+            raise Problem("storage-full", "the video cannot be stored") from None
 
     async with services.downloads:
         await asyncio.to_thread(download)
@@ -80,9 +83,12 @@ async def keep_video(form: Form, services: Services, folder: Path) -> Path:
     """Move the video of a form to a new folder, and return its path; an example stays where it is.
 
     Raises:
-        Problem: see `video_file`. The folder does not exist then.
+        Problem: see `video_file`; or the folder cannot be created. The folder does not exist then.
     """
-    await asyncio.to_thread(folder.mkdir, 0o700)
+    try:
+        await asyncio.to_thread(folder.mkdir, 0o700)
+    except OSError:
+        raise Problem("storage-full", "the video cannot be stored") from None
     try:
         async with video_file(form, services) as path:
             if "example" in form.fields:

@@ -453,3 +453,26 @@ def test_a_server_with_a_token_asks_for_it(chromium, site):
         page.wait_for_selector("#model option", state="attached")
         upload(page, site.file("left.mp4"))
         assert page.inner_text("#verdict-class") == LEFT
+
+
+def test_a_training_without_weights_is_shown_alone(chromium, tmp_path):
+    data = dataset_of(write_data(tmp_path / "clips"))
+    data.predictions = None
+    settings = ServeSettings(rate_per_minute=0, workers=WorkerSettings(num_workers=1))
+    app = create_app(
+        settings,
+        Models([], 1, "cpu", may_be_empty=True),
+        dataset=data,
+        run=write_run(tmp_path / "run", 3),
+    )
+    with running(app) as client, chromium.new_context() as context:
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        problems = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.goto(f"{client.base_url}#/run")
+        page.wait_for_selector(".chart svg")
+        assert not page.locator("#tabs a[href='#/video']").is_visible()
+        page.goto(f"{client.base_url}#/video")
+        page.wait_for_selector("#data-tiles:has-text('--protocol val --dump RUN/val.npz')")
+        assert problems == []

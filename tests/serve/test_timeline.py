@@ -114,6 +114,11 @@ def test_the_results_equal_those_of_the_command(kind, model, loop, pixels, tmp_p
     assert (tmp_path / "result.vtt").read_text() == vtt_text(timeline.segments, line)
 
 
+def test_results_that_cannot_be_stored_are_a_problem(model, loop, pixels, tmp_path):
+    with pytest.raises(Problem, match="the results cannot be stored"):
+        run(Job(tmp_path / "missing", Path("video")), loop, ArrayVideo(pixels, 25.0), model)
+
+
 def test_progress_counts_windows(model, loop, pixels, tmp_path):
     job, seen = Job(tmp_path, Path("video")), []
     report = job.report

@@ -52,7 +52,7 @@ function routeOf(path, method, route, document_) {
 
 async function show() {
   const main = document.getElementById("routes");
-  const document_ = await (await fetch("/openapi.json")).json();
+  const document_ = await (await fetch("../openapi.json")).json();
   const routes = Object.entries(document_.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, route]) => routeOf(path, method, route, document_)));
   main.replaceChildren(...routes);
