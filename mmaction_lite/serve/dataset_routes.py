@@ -1,10 +1,12 @@
 """Clips of a data set with labels and predictions, for `serve --data`."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmaction_lite.errors import UserError
@@ -13,12 +15,34 @@ from mmaction_lite.serve.clip_videos import VIDEO_TYPES
 from mmaction_lite.serve.dataset import Dataset, Sort
 from mmaction_lite.serve.problems import Problem
 from mmaction_lite.serve.services import Services, services_of
+from mmaction_lite.serve.uploads import receive_small
 
 MOST_PAGES = 1_000_000
 Known = Annotated[Services, Depends(services_of)]
 Name = Annotated[str | None, Query(max_length=500)]
 
-router = APIRouter(prefix="/v1/data", tags=["data set"])
+
+class SmallBodyRoute(APIRoute):
+    """Route whose body is limited in size and time. FastAPI reads bodies of any size into memory."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the function that answers a request."""
+        handle = super().get_route_handler()
+
+        async def handle_small(request: Request) -> Response:
+            if request.method != "POST":
+                return await handle(request)
+            body = await receive_small(request, services_of(request).settings)
+
+            async def receive() -> dict[str, Any]:
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            return await handle(Request(request.scope, receive))
+
+        return handle_small
+
+
+router = APIRouter(prefix="/v1/data", tags=["data set"], route_class=SmallBodyRoute)
 
 
 class ClassCount(BaseModel):

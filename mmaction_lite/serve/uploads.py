@@ -23,6 +23,7 @@ from mmaction_lite.serve.settings import ServeSettings
 FLUSH_BYTES = 1 << 20  # received bytes that are written to the disk at once
 MAX_VALUE_BYTES = 4096  # of a field that is not a file
 MAX_NAME_BYTES = 64
+MAX_JSON_BYTES = 1 << 20  # of a body that is not a form
 
 
 class Upload(NamedTuple):
@@ -124,6 +125,30 @@ async def _receive(request: Request, reader: "_FormReader", settings: ServeSetti
         if reader.pending_bytes >= FLUSH_BYTES:
             await to_thread(reader.flush)
     await to_thread(reader.finish)
+
+
+async def receive_small(request: Request, settings: ServeSettings) -> bytes:
+    """Receive a body that is not a form.
+
+    Args:
+        request: the request.
+        settings: limit of the time.
+
+    Raises:
+        Problem: it exceeds a limit, or the client ends the connection.
+    """
+    body = bytearray()
+    try:
+        async with timeout(settings.stall_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_JSON_BYTES:
+                    raise Problem("too-large", f"the body is larger than {MAX_JSON_BYTES} bytes")
+    except TimeoutError:
+        raise Problem("upload-too-slow", f"the body takes more than {settings.stall_seconds:g} s") from None
+    except ClientDisconnect:
+        raise Problem("client-closed", "the connection ended during the upload") from None
+    return bytes(body)
 
 
 def stated_length(headers: Headers) -> int:

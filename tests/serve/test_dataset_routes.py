@@ -1,6 +1,7 @@
 """Dataset mode over HTTP."""
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,23 @@ def test_conversions_are_limited_as_other_work(browser, monkeypatch):
     clip = browser.get("/v1/data/clips").json()["clips"][0]["id"]
     monkeypatch.setattr(Admission, "request", refuse)
     assert browser.get(f"/v1/data/clips/{clip}/video").status_code == 429
+
+
+def test_the_body_of_a_correction_is_limited(browser):
+    clip = browser.get(CLIPS).json()["clips"][0]["id"]
+
+    def body():
+        yield b'{"labels": ["'
+        for _ in range(8):
+            yield b"x" * (1 << 18)
+
+    for headers in ({}, {"content-type": "multipart/form-data; boundary=b"}):
+        answer = browser.post(f"{CLIPS}/{clip}/label", content=body(), headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
+
+    def slow():
+        yield b"{"
+        time.sleep(0.4)
+        yield b"}"
+
+    assert browser.post(f"{CLIPS}/{clip}/label", content=slow()).json()["type"] == "/problems/upload-too-slow"
