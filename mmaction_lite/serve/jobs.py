@@ -180,7 +180,10 @@ class Jobs:
             if job.has_ended:
                 self._forget(job)
             else:
+                is_queued = job.state == "queued"
                 self._end(job, "cancelled")
+                if is_queued:  # the files of a running job are deleted when its thread has ended
+                    _delete(job.folder)
         return job
 
     @property

@@ -169,3 +169,12 @@ def test_unexpected_errors_are_logged_without_their_text(jobs, tmp_path, caplog)
     assert job.problem.kind == "internal-error"
     assert "unexpected KeyError in fail, line" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_the_files_of_a_queued_job_are_deleted_when_it_is_cancelled(jobs, tmp_path):
+    running = [jobs.start(folder(tmp_path, name), VIDEO, blocked) for name in ("a", "b")]
+    queued = jobs.start(folder(tmp_path, "c"), VIDEO, blocked)
+    assert jobs.cancel(queued.id).state == "cancelled"
+    assert not queued.folder.exists()
+    for job in running:
+        jobs.cancel(job.id)
