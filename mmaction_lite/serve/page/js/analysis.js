@@ -45,6 +45,7 @@ export async function reopen(entry) {
   begin(entry.source);
   Object.assign(current, { model: entry.model, result: entry.result, windows: entry.windows, job: null });
   const run = current;
+  downloads.clear("The files of earlier videos are not kept. Analyze the video again to create them.");
   showResult(run);
   if (run.windows.list.length) timeline.show(run.windows);
   details.showSegments(entry.segments);
@@ -151,7 +152,7 @@ async function followTimeline(run) {
   details.setJob(0, "Preparing the timeline");
   run.job = await post("v1/timeline", form(run), options(run, "Reading the windows"));
   details.setCancel(() => cancelJob(run));
-  for (let tries = 0; tries < 5 && !run.isFinished; tries++) {
+  for (run.failures = 0; run.failures < 5 && !run.isFinished; run.failures++) {
     try {
       await listen(run);
     } catch (error) {
@@ -172,6 +173,7 @@ async function followTimeline(run) {
 
 async function listen(run) {
   for await (const { event, data } of events(`v1/jobs/${run.job.id}/events`, { signal: run.abort.signal })) {
+    run.failures = 0; // a proxy may end connections of long jobs
     if (event === "progress" && data.total) details.setJob(data.done / data.total, `Window ${data.done} of ${data.total}`);
     if (event === "windows") {
       run.windows.list.length = data.first; // a new connection sends all windows again

@@ -22,8 +22,9 @@ export function offer(name, path, result) {
   $("downloads").append(button("Answer", "Answer of the REST interface for the whole video", () => save(new Blob([text], { type: "application/json" }), `${stem}.predict.json`)));
 }
 
-export function clear() {
-  $("downloads").replaceChildren(element("p", { class: "soft small-text" }, "Available when the timeline is complete."));
+/** Offer no files, and say why. */
+export function clear(reason = "Available when the timeline is complete.") {
+  $("downloads").replaceChildren(element("p", { class: "soft small-text" }, reason));
 }
 
 function button(label, title, action) {
