@@ -16,6 +16,7 @@ from mmaction_lite.serve.settings import ServeSettings
 
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")  # name and port
 MOST_CLIENTS = 10_000  # whose rate is known at the same time
+MOST_RANGES = 16  # of a file
 PROTECTED = ("/v1/", "/metrics")
 # The page may use the camera; it loads nothing from other hosts and runs no inline scripts.
 RESPONSE_HEADERS = {
@@ -35,8 +36,8 @@ RESPONSE_HEADERS = {
 class Guard:
     """ASGI middleware that answers forbidden requests with a problem.
 
-    Checks, in this order: the size of the headers, the Host header (DNS rebinding), the origin of requests of
-    browsers, the token, and the rate of POST requests of a client.
+    Checks, in this order: the size of the headers, the number of ranges, the Host header (DNS rebinding), the
+    origin of requests of browsers, the token, and the rate of POST requests of a client.
 
     Args:
         app: application that receives the permitted requests.
@@ -63,6 +64,8 @@ class Guard:
         num_bytes += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if num_bytes > self._settings.max_header_bytes:
             raise Problem("headers-too-large", f"more than {self._settings.max_header_bytes} bytes")
+        if headers.get("range", "").count(",") >= MOST_RANGES:  # merging them takes quadratic time
+            raise Problem("bad-request", f"the Range header has more than {MOST_RANGES} ranges")
         if "\0" in scope["path"]:  # no file has such a name
             raise Problem("not-found")
         check_host(headers, self._settings.accepted_hosts)

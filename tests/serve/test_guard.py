@@ -130,3 +130,10 @@ def test_cors_is_allowed_where_it_is_asked_for(weights):
     ours, other = ask(app, *origins)
     assert ours.headers["access-control-allow-origin"] == "https://ours.example"
     assert other.status_code == 403
+
+
+def test_the_number_of_ranges_is_limited(client):
+    for count, status in ((16, 206), (17, 400)):
+        ranges = ",".join(f"{2 * number}-{2 * number}" for number in range(count))
+        answer = client.get("/v1/examples/move_left", headers={"Range": f"bytes={ranges}"})
+        assert answer.status_code == status
