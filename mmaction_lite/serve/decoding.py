@@ -1,7 +1,7 @@
 """Read uploaded videos in processes, so that a video that crashes or blocks a decoder fails alone.
 
     event loop        Task ──► standard input    decoder_process.run
-    receiving thread  Header, pixels ◄── standard output
+    receiving thread  ResultHeader, pixels ◄── standard output
 
 The processes are those of `data.loading.decoders`. In place of a fixed list of videos, each process receives
 one task at a time, with the reader of that task.
@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 from mmaction_lite.data.loading.decoder_launch import Process, end, launch
-from mmaction_lite.data.loading.decoder_process import Header, Setup, Task
+from mmaction_lite.data.loading.decoder_process import ResultHeader, Setup, Task
 from mmaction_lite.data.loading.decoders import FIRST_SECONDS, receive, send
 from mmaction_lite.data.loading.worker_faults import MAX_CRASHES
 from mmaction_lite.data.loading.worker_settings import WorkerSettings
@@ -64,7 +64,7 @@ class _Worker:
     def __init__(self, process: Process):
         self.process = process
         self.is_new = True  # the first video may import PyTorch
-        self.result: asyncio.Future[tuple[Header, np.ndarray | None]] | None = None
+        self.result: asyncio.Future[tuple[ResultHeader, np.ndarray | None]] | None = None
 
 
 class DecodingPool:
@@ -147,7 +147,7 @@ class DecodingPool:
             if worker in self._workers:  # otherwise it ended while it was idle
                 return worker
 
-    async def _run(self, worker: _Worker, task: Task, limit: float) -> tuple[Header, np.ndarray | None]:
+    async def _run(self, worker: _Worker, task: Task, limit: float) -> tuple[ResultHeader, np.ndarray | None]:
         """Give a task to an idle process and wait for its result."""
         worker.result = asyncio.get_running_loop().create_future()
         try:
@@ -187,7 +187,7 @@ class DecodingPool:
             if result is None:
                 return
 
-    def _take(self, worker: _Worker, result: tuple[Header, np.ndarray | None] | None) -> None:
+    def _take(self, worker: _Worker, result: tuple[ResultHeader, np.ndarray | None] | None) -> None:
         """Take the next result of a process, or None at its end."""
         if worker not in self._workers:  # it was discarded
             return
@@ -235,7 +235,7 @@ class DecodingPool:
                 await self._is_closed.wait()
 
 
-def _problem(header: Header, path: Path) -> Problem:
+def _problem(header: ResultHeader, path: Path) -> Problem:
     """Return the problem for a video that cannot be read, without its path."""
     if header.error:  # with a traceback, which names files of the server
         return Problem("unreadable-video", "the decoder failed")

@@ -59,7 +59,7 @@ class Task(NamedTuple):
     reader: bytes | None = None
 
 
-class Header(NamedTuple):
+class ResultHeader(NamedTuple):
     """Result of a task, which the pixels follow.
 
     Args:
@@ -99,14 +99,14 @@ def run(has_death_signal: bool) -> None:
     Thread(target=_receive, args=(source, tasks), name="tasks", daemon=True).start()
     views = _unpickle(setup)
     with suppress(BrokenPipeError):  # the parent has ended
-        _write(results, Header(STARTED, None), None)
+        _write(results, ResultHeader(STARTED, None), None)
         while True:
             number, path, reader = tasks.get()
             try:
                 header, pixels = _read(number, path, views if reader is None else pickle.loads(reader))
             except Exception as error:
                 line = f"{printable(path_name(path))}: {describe(error)}"
-                header, pixels = Header(number, None, error=f"{line}\n{traceback.format_exc()}"), None
+                header, pixels = ResultHeader(number, None, error=f"{line}\n{traceback.format_exc()}"), None
             _write(results, header, pixels)
 
 
@@ -125,7 +125,7 @@ def _take_streams() -> tuple[BinaryIO, BinaryIO]:
     return source, results
 
 
-def _write(results: BinaryIO, header: Header, pixels: np.ndarray | None) -> None:
+def _write(results: BinaryIO, header: ResultHeader, pixels: np.ndarray | None) -> None:
     pickle.dump(header, results)
     if pixels is not None:
         results.write(cast(Any, pixels).data.cast("B"))
@@ -153,7 +153,7 @@ def _unpickle(setup: Setup) -> Any:
     return views
 
 
-def _read(number: int, path: str, views: Any) -> tuple[Header, np.ndarray | None]:
+def _read(number: int, path: str, views: Any) -> tuple[ResultHeader, np.ndarray | None]:
     try:
         with open_source(Path(path)) as source:
             if hasattr(views, "read_described"):
@@ -161,8 +161,8 @@ def _read(number: int, path: str, views: Any) -> tuple[Header, np.ndarray | None
             else:
                 (pixels, size), details = _read_views(views, source), None
     except UserError as error:
-        return Header(number, None, reason=name_reason(path_name(path), str(error))), None
-    return Header(number, pixels.shape, size, details=details), np.ascontiguousarray(pixels)
+        return ResultHeader(number, None, reason=name_reason(path_name(path), str(error))), None
+    return ResultHeader(number, pixels.shape, size, details=details), np.ascontiguousarray(pixels)
 
 
 def _read_views(views: Any, source: Source) -> tuple[np.ndarray, Size | None]:

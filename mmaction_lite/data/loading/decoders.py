@@ -4,7 +4,7 @@ They are separate programs, not workers of a `DataLoader`. They import no PyTorc
 the time, and can start before the calling process imports it.
 
     calling process   (number, path) ──► standard input    decoder_process.run
-    reading thread    Header, pixels ◄── standard output
+    reading thread    ResultHeader, pixels ◄── standard output
 
 One thread per process receives the results and hands over the next tasks, so that the processes also work
 while the calling process does something else. The results in memory are limited by `AHEAD_BYTES`, or by
@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 from mmaction_lite.data.loading.decoder_launch import Process, end, launch
-from mmaction_lite.data.loading.decoder_process import Header, Setup, Task
+from mmaction_lite.data.loading.decoder_process import ResultHeader, Setup, Task
 from mmaction_lite.data.loading.lifetime import require_main_guard
 from mmaction_lite.data.loading.worker_faults import (
     CRASHED,
@@ -291,13 +291,13 @@ def send(process: Process, message: Any) -> None:
         stream.flush()
 
 
-def receive(stream: IO[bytes]) -> tuple[Header, np.ndarray | None]:
+def receive(stream: IO[bytes]) -> tuple[ResultHeader, np.ndarray | None]:
     """Wait for the next result of a process; return it with its pixels.
 
     Raises:
         Exception: of any type. The process has ended, perhaps in the middle of a message.
     """
-    header: Header = pickle.load(stream)
+    header: ResultHeader = pickle.load(stream)
     return header, None if header.shape is None else _read_pixels(stream, header.shape)
 
 
