@@ -67,7 +67,8 @@ def test_decoding_workers_have_a_lower_priority_than_the_training(tiny, recipe):
     samples = read_split(tiny, "train")
     dataset = VideoDataset(samples, recipe.train, seed=3, batch_plan=BatchPlan(len(samples), 4))
     batches = iter(training_loader(dataset, 0, 6, WorkerSettings(num_workers=2)))
-    next(batches)
+    for _ in range(2):  # one batch of each worker, which has then stored its process id
+        next(batches)
     own = os.getpriority(os.PRIO_PROCESS, 0)
     found = [os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in dataset.worker_status.table[:, 0]]
     assert found == 2 * [min(19, own + workers.NICENESS)]
