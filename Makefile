@@ -15,7 +15,7 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not slow"
 
-# All of it, fault drills, large sweeps and compilation included: under 20 minutes.
+# All of it, fault drills, large sweeps and compilation included: under 25 minutes.
 test-full: .venv/ready .venv/docs-ready
 	$(BIN)/python -m pytest
 

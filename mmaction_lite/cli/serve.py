@@ -178,6 +178,7 @@ def run(
         start(device)
         models = Models(chosen, settings.memory_budget, device, may_be_empty=True)
         shown = browsed.open(chosen[0] if chosen else os.devnull)
+        app = create_app(settings, models, **shown)
         address = address_of(listening.getsockname())
         if not chosen:
             show(
@@ -186,7 +187,7 @@ def run(
         elif not weights:
             show(f"no weights are given; serving the last run, {chosen[0]}")
         show(f"serving {', '.join(models.known) or 'the training'} at {address} (Ctrl-C ends)")
-        serve_app(create_app(settings, models, **shown), settings, listening)
+        serve_app(app, settings, listening)
 
 
 def read_token(path: Path | None) -> str | None:
