@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.data.sources.resample import Size, short_side_size
-from mmaction_lite.data.sources.sequential import frame_times
+from mmaction_lite.data.sources.sequential import frame_seconds
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.views.protocol import Protocol
-from mmaction_lite.data.views.samplers import TimedSampler
 from mmaction_lite.device import pick_device
-from mmaction_lite.errors import UserError, VideoError, nearest, printable
+from mmaction_lite.errors import UserError, nearest, printable
 from mmaction_lite.inference.gradcam import check_differentiable, default_layers, gradcam
 from mmaction_lite.inference.inputs import OneVideo, name_of, open_input
 from mmaction_lite.inference.layer_outputs import check_layer
@@ -304,8 +303,7 @@ class SeenClips:
         Raises:
             VideoError: the video cannot be read.
         """
-        clips = protocol.views.clips
-        indices = clips(len(source), None, **_timing(clips, source)).reshape(-1)
+        indices = protocol.views.indices(source).reshape(-1)
         pixels = torch.from_numpy(protocol.read(source))
         return cls(protocol, pixels, indices, frame_seconds(source, indices), source.size)
 
@@ -319,18 +317,6 @@ class SeenClips:
         np.add.at(total, self._places, values)
         counts = np.bincount(self._places).reshape(-1, *[1] * (values.ndim - 1))
         return (total / counts).astype(np.float32)
-
-
-def frame_seconds(source: Source, frames: np.ndarray) -> np.ndarray:
-    """Return the times of frames in seconds after the first one, float64 (N,); NaN without a frame rate."""
-    try:
-        return frame_times(source)[frames]
-    except VideoError:  # frames of images have no times
-        return np.full(len(frames), np.nan)
-
-
-def _timing(clips: object, source: Source) -> dict[str, float]:
-    return {"fps": source.fps} if isinstance(clips, TimedSampler) else {}
 
 
 def _compute_maps(

@@ -19,11 +19,12 @@ from PIL import Image
 
 from mmaction_lite.data.sources.encoding import x264_options
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
+from mmaction_lite.data.sources.sequential import frame_seconds
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.sources.video import DEFAULT_FPS
 from mmaction_lite.errors import printable
 from mmaction_lite.files import rewriting, write_atomically
-from mmaction_lite.inference.explain import Explanation, frame_seconds
+from mmaction_lite.inference.explain import Explanation
 
 MOST_FRAMES = 8  # in a strip
 THUMBNAIL = 120  # short side of a frame in a strip, in pixels

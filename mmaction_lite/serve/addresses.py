@@ -77,7 +77,7 @@ def parse_allowed(text: str) -> AllowedAddress:
         host, port = (parts.hostname or "").lower().rstrip("."), parts.port
     except ValueError:
         raise UserError(f"--allow-url {printable(text, 200)}: is not an address; {expected}") from None
-    is_name = HOST.fullmatch(host) is not None or _is_address(host)
+    is_name = HOST.fullmatch(host) is not None or is_address(host)
     is_plain = not (parts.query or parts.fragment or parts.username is not None)
     if not is_name or not is_plain or (separator and scheme not in PORTS):
         raise UserError(f"--allow-url {printable(text, 200)}: is not an address; {expected}")
@@ -149,7 +149,8 @@ def _is_global(number: IPv4Address | IPv6Address) -> bool:
     return number.is_global and not is_special
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address."""
     try:
         ip_address(host)
     except ValueError:

@@ -5,7 +5,7 @@ import stat
 from collections import OrderedDict
 from pathlib import Path
 
-from mmaction_lite.serve.decoding import DecodingPool
+from mmaction_lite.serve.decoding import DecodingPool, has_failed
 from mmaction_lite.serve.job_readers import AnnotationWriter
 from mmaction_lite.serve.problems import Problem
 
@@ -45,7 +45,7 @@ class ClipVideos:
         ):
             return path
         task = self._converted.pop(clip, None)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        if task is None or has_failed(task):
             task = asyncio.get_running_loop().create_task(self._convert(path, clip))
         self._converted[clip] = task  # now the most recently used one
         while len(self._converted) > MOST_CONVERTED:

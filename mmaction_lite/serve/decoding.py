@@ -235,6 +235,11 @@ class DecodingPool:
                 await self._is_closed.wait()
 
 
+def has_failed(task: "asyncio.Task[Any]") -> bool:
+    """Whether a task has ended without a result, so that its work must be started again."""
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
 def _problem(header: ResultHeader, path: Path) -> Problem:
     """Return the problem for a video that cannot be read, without its path."""
     if header.error:  # with a traceback, which names files of the server

@@ -67,5 +67,5 @@ def _write(example: Example, path: Path) -> None:
     if example.number is None:
         generate_long(draft, LONG_SECONDS)
     else:
-        motions._write_video(draft, motions.render(example.number))
+        motions.write_video(draft, motions.render(example.number))
     draft.replace(path)

@@ -79,10 +79,9 @@ async def explain(request: Request, services: Annotated[Services, Depends(servic
             protocol = _protocol(known.card.test)
             reading = await services.pool.read(path, ClipReader(views=protocol.views, limits=services.limits))
         pixels = await services.resize(protocol.views, reading)
-        times = [np.nan if each is None else each for each in reading.details["frame_seconds"]]
         height, width = reading.details["size"]
         clips = SeenClips(
-            protocol, pixels, np.array(reading.details["frames"]), np.array(times, float), (height, width)
+            protocol, pixels, reading.details["frames"], reading.details["frame_seconds"], (height, width)
         )
         async with services.models.use(known.name, is_folded=False) as model:
             found = await services.network.run(_explain, model, clips, label)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mmaction_lite.serve.addresses import is_address
 from mmaction_lite.serve.problems import Problem, problem_response
 from mmaction_lite.serve.settings import ServeSettings
 
@@ -94,16 +95,8 @@ def check_host(headers: Headers, accepted: tuple[str, ...]) -> None:
     values = headers.getlist("host")
     found = HOST.fullmatch(values[0].lower()) if len(values) == 1 else None
     name = found[1] if found else ""
-    if name not in accepted and not _is_address(name.strip("[]")):
+    if name not in accepted and not is_address(name.strip("[]")):
         raise Problem("bad-host", "the Host header names another server")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:

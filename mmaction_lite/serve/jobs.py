@@ -117,7 +117,7 @@ class Jobs:
         self._limits, self._clock = limits, clock
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._forgotten: OrderedDict[str, None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._threads = ThreadPoolExecutor(RUNNING_JOBS, "job")
         self._is_closed = False
 
@@ -138,7 +138,7 @@ class Jobs:
             with self._lock:
                 if self._is_closed:
                     raise Problem("shutting-down")
-                if sum(not job.has_ended for job in self._jobs.values()) >= self._limits.max_jobs:
+                if self.num_unfinished >= self._limits.max_jobs:
                     raise Problem(
                         "busy",
                         f"{self._limits.max_jobs} jobs are queued or running",

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mmaction_lite.serve.decoding import Reading
 from mmaction_lite.serve.models import KnownModel
+from mmaction_lite.serve.numbers import finite
 from mmaction_lite.serve.readers import ClipReader
 from mmaction_lite.serve.services import Services, services_of
 from mmaction_lite.serve.uploads import receive_form
@@ -118,7 +118,7 @@ def ranked_classes(known: KnownModel, scores: np.ndarray, top: int) -> list[dict
         {
             "class": name,
             "index": numbers.get(name),
-            "probability": float(score) if math.isfinite(score) else None,
+            "probability": finite(float(score)),
         }
         for name, score in zip(names[:top], ranked[:top], strict=True)
     ]
@@ -126,11 +126,11 @@ def ranked_classes(known: KnownModel, scores: np.ndarray, top: int) -> list[dict
 
 def _frames(pixels: Tensor, reading: Reading, has_thumbnails: bool) -> list[dict[str, Any]]:
     """Return the frames that the network saw as `UsedFrame`, each once."""
-    numbers = np.asarray(reading.details["frames"])
-    unique, first = np.unique(numbers, return_index=True)
-    seconds = dict(zip(numbers.tolist(), reading.details["frame_seconds"], strict=True))
+    unique, first = np.unique(reading.details["frames"], return_index=True)
+    times = reading.details["frame_seconds"][first]
     found: list[dict[str, Any]] = [
-        {"index": number, "seconds": seconds[number]} for number in unique.tolist()
+        {"index": number, "seconds": finite(seconds)}
+        for number, seconds in zip(unique.tolist(), times.tolist(), strict=True)
     ]
     if has_thumbnails:
         flat = pixels.flatten(0, 1).numpy()

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmaction_lite.data.loading.decoder_process import SMALL_BYTES
 from mmaction_lite.data.sources.resample import Size
-from mmaction_lite.data.sources.sequential import frame_times
+from mmaction_lite.data.sources.sequential import frame_seconds
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import VideoError
@@ -108,7 +108,7 @@ class ClipReader:
         limits: limits of the video.
 
     `details` holds `describe_video`; `frames`, the indices of the frames of all clips, in the order of the
-    pixels; and `frame_seconds`, their times in seconds after the first frame, None without a frame rate.
+    pixels, int64 (n,); and `frame_seconds`, their times, see there.
     """
 
     views: TestViews
@@ -122,13 +122,5 @@ class ClipReader:
         self.limits.check(source)
         pixels, size = self.views.read_small(source, SMALL_BYTES)
         frames = self.views.indices(source).reshape(-1)
-        times = {"frames": frames.tolist(), "frame_seconds": seconds_of(source, frames)}
+        times = {"frames": frames, "frame_seconds": frame_seconds(source, frames)}
         return Described(pixels, size, describe_video(source) | times)
-
-
-def seconds_of(source: Source, frames: np.ndarray) -> list[float | None]:
-    """Return the times of frames in seconds after the first frame; None without a frame rate."""
-    try:
-        return frame_times(source)[frames].tolist()
-    except VideoError:  # pictures have no times
-        return [None] * len(frames)

@@ -32,7 +32,7 @@ from mmaction_lite.inference.windows import (
     frame_size,
     needed_frames,
 )
-from mmaction_lite.serve.decoding import VIDEO_NAME, DecodingPool, Reading
+from mmaction_lite.serve.decoding import VIDEO_NAME, DecodingPool, Reading, has_failed
 from mmaction_lite.serve.job_readers import AnnotationWriter, Caption, FramesReader, TimesReader
 from mmaction_lite.serve.jobs import Job
 from mmaction_lite.serve.models import KnownModel
@@ -325,15 +325,11 @@ async def annotated_file(job: Job, pool: DecodingPool, video: Path, seconds: flo
     """
     timeline = job.value
     assert isinstance(timeline, Timeline)
-    if timeline.encoding is None or (timeline.encoding.done() and _has_failed(timeline.encoding)):
+    if timeline.encoding is None or has_failed(timeline.encoding):
         timeline.encoding = asyncio.get_running_loop().create_task(
             _annotate(job, timeline, pool, video, seconds)
         )
     return await asyncio.shield(timeline.encoding)
-
-
-def _has_failed(task: "asyncio.Task[Path]") -> bool:
-    return task.cancelled() or task.exception() is not None
 
 
 async def _annotate(job: Job, timeline: Timeline, pool: DecodingPool, video: Path, seconds: float) -> Path:

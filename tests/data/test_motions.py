@@ -134,14 +134,14 @@ def test_frames_set(tmp_path):
 
 
 def test_an_interrupted_generation_resumes(tmp_path, monkeypatch):
-    write = motions._write_video
+    write = motions.write_video
 
     def stop_in_the_third_clip(path, frames):
         write(path, frames)
         if path.stem == "000002":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(motions, "_write_video", stop_in_the_third_clip)
+    monkeypatch.setattr(motions, "write_video", stop_in_the_third_clip)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path, splits={"train": range(4)}, workers=0)
     complete = sorted((tmp_path / "train").rglob("*.mp4"))

@@ -245,13 +245,14 @@ def map_processes(function: Callable[[J], R], jobs: Sequence[J], workers: int | 
 def _write_clip(clip: tuple[int, Path], partial_folder: Path, form: Form, contrast: float) -> None:
     number, path = clip
     draft = partial_folder / path.name
-    write = _write_video if form == "video" else _write_frames
+    write = write_video if form == "video" else _write_frames
     with writing(path, RESUMABLE):
         write(draft, render(number, contrast))
         draft.replace(path)
 
 
-def _write_video(path: Path, frames: np.ndarray) -> None:
+def write_video(path: Path, frames: np.ndarray) -> None:
+    """Write frames, uint8 (T, HEIGHT, WIDTH, 3), as H.264 in MP4."""
     # A keyframe every 16 frames with B-frames in between: even short clips exercise frame-accurate seeking.
     options = {"crf": "26", "g": "16", "preset": "veryfast"}
     with av.open(f"file:{path}", "w", format="mp4") as container:

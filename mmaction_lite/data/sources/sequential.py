@@ -46,6 +46,14 @@ def frame_times(source: Source) -> np.ndarray:
     return times
 
 
+def frame_seconds(source: Source, frames: np.ndarray) -> np.ndarray:
+    """Return the times of frames in seconds after frame 0, float64 (n,); NaN without a frame rate."""
+    try:
+        return frame_times(source)[frames]
+    except VideoError:  # pictures have no times
+        return np.full(len(frames), np.nan)
+
+
 def read_in_order(
     source: Source,
     indices: np.ndarray,
