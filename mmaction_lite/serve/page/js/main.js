@@ -57,7 +57,8 @@ function withdraw(name) {
 
 function route() {
   const wanted = location.hash.slice(2);
-  const name = offered.has(wanted) ? wanted : [...offered][0] ?? "video";
+  // In the order of the tabs: views are offered in the order in which their answers arrive.
+  const name = offered.has(wanted) ? wanted : Object.keys(VIEWS).find((each) => offered.has(each)) ?? "video";
   for (const [each, view] of Object.entries(VIEWS)) {
     $(`view-${each}`).hidden = each !== name;
     const tab = $("tabs").querySelector(`[href="#/${each}"]`);
