@@ -2,6 +2,9 @@
 
 pip install 'mmaction-lite[serve]' 'ray[serve]'
 MMACTION_LITE_WEIGHTS=weights.safetensors serve run deploy.ray_serve:application
+
+MMACTION_LITE_TOKEN is the secret of the clients. MMACTION_LITE_HOSTS lists the names under which clients
+reach the replicas, separated by commas, beside localhost.
 """
 
 import os
@@ -15,8 +18,9 @@ from mmaction_lite.serve.settings import ServeSettings
 
 
 def build() -> FastAPI:
-    """Create the application in each replica; reads the variables of `mmaction-lite serve`."""
-    settings = ServeSettings(token=os.environ.get("MMACTION_LITE_TOKEN"))
+    """Create the application in each replica; reads its settings from the environment."""
+    hosts = tuple(name for name in os.environ.get("MMACTION_LITE_HOSTS", "").split(",") if name)
+    settings = ServeSettings(token=os.environ.get("MMACTION_LITE_TOKEN"), hosts=hosts)
     return create_app(settings, Models([os.environ["MMACTION_LITE_WEIGHTS"]], settings.memory_budget))
 
 

@@ -84,7 +84,7 @@ def open_dataset(
         with suppress(UserError):  # the scores of another data set
             predictions = match_predictions(samples, read_scores(found))
     stored = Corrections(corrections or default_file(data), (data,))
-    return Dataset(samples, data.absolute().name, predictions, stored)
+    return Dataset(samples, data.absolute().name, predictions, stored, split)
 
 
 def read_samples(data: Path, split: Split) -> Samples:
@@ -172,12 +172,19 @@ class Dataset:
         name: name of the data set for clients.
         predictions: predictions of its clips; None: there are no scores.
         corrections: where corrected labels are stored.
+        split: name of the split.
     """
 
     def __init__(
-        self, samples: Samples, name: str, predictions: Predictions | None, corrections: Corrections
+        self,
+        samples: Samples,
+        name: str,
+        predictions: Predictions | None,
+        corrections: Corrections,
+        split: Split = "val",
     ) -> None:
         self.samples, self.name, self.predictions = samples, printable(name, 100), predictions
+        self.split: Split = split
         self._corrections = corrections
         self._ids = [_identify(samples.name(number), number) for number in range(len(samples))]
         self._numbers = {clip: number for number, clip in enumerate(self._ids)}
@@ -199,6 +206,7 @@ class Dataset:
         known = self.predictions
         return {
             "name": self.name,
+            "split": self.split,
             "num_clips": len(self.samples),
             "num_corrected": len(corrected),
             "has_predictions": known is not None,

@@ -1,6 +1,7 @@
 """Clips of a data set with labels and predictions, for `serve --data`."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -9,10 +10,12 @@ from fastapi.responses import FileResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
+from mmaction_lite.data.annotations.splits import Split
 from mmaction_lite.errors import UserError
 from mmaction_lite.serve import dataset as datasets
 from mmaction_lite.serve.clip_videos import VIDEO_TYPES
 from mmaction_lite.serve.dataset import Dataset, Sort
+from mmaction_lite.serve.metrics import LOGGER
 from mmaction_lite.serve.problems import Problem
 from mmaction_lite.serve.services import Services, services_of
 from mmaction_lite.serve.uploads import receive_small
@@ -57,6 +60,7 @@ class SummaryAnswer(BaseModel):
     """A data set."""
 
     name: str
+    split: Split
     num_clips: int
     num_corrected: int = Field(description="Clips whose label was corrected.")
     has_predictions: bool
@@ -100,7 +104,7 @@ class Correction(BaseModel):
 @router.get("/summary", response_model=SummaryAnswer, summary="Classes and number of clips")
 async def summary(services: Known) -> dict[str, Any]:
     """Return the classes of the data set, with the number of clips and of wrong predictions."""
-    return await asyncio.to_thread(_dataset(services).summary)
+    return await _read(_dataset(services).summary)
 
 
 @router.get("/clips", response_model=PageAnswer, summary="List clips")
@@ -115,14 +119,14 @@ async def clips(
 ) -> dict[str, Any]:
     """List the clips that fit, by default with the lowest probability of the true class first."""
     query = datasets.Query(label, predicted, wrong, corrected, sort, page)
-    return await asyncio.to_thread(_dataset(services).page, query)
+    return await _read(_dataset(services).page, query)
 
 
 @router.get("/clips/{clip}", response_model=Clip, summary="A clip")
 async def get_clip(clip: str, services: Known) -> dict[str, Any]:
     """Return labels and prediction of a clip."""
     dataset, number = _find(services, clip)
-    return await asyncio.to_thread(dataset.clip, number)
+    return await _read(dataset.clip, number)
 
 
 @router.get("/clips/{clip}/video", response_class=FileResponse, summary="Video of a clip")
@@ -151,7 +155,16 @@ async def correct_label(clip: str, correction: Correction, services: Known) -> d
         await asyncio.to_thread(dataset.correct, number, correction.labels)
     except UserError:  # its text names the file
         raise Problem("storage-full", "the correction cannot be stored") from None
-    return await asyncio.to_thread(dataset.clip, number)
+    return await _read(dataset.clip, number)
+
+
+async def _read(method: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+    """Call a method of the data set that reads the corrections file, in a thread."""
+    try:
+        return await asyncio.to_thread(method, *arguments)
+    except UserError as error:  # its text names the file
+        logging.getLogger(LOGGER).error("%s", error)
+        raise Problem("data-unreadable", "the corrections file cannot be read") from None
 
 
 def _dataset(services: Services) -> Dataset:

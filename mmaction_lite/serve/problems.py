@@ -57,6 +57,7 @@ KINDS = {
     "client-closed": Kind(499, "The client closed the connection", "Repeat the request."),
     "internal-error": Kind(500, "The server failed", "Report the problem to the operator."),
     "fetch-failed": Kind(502, "The address cannot be fetched", "Check the address."),
+    "data-unreadable": Kind(503, "The server cannot read its data", "Ask the operator of the server."),
     "storage-full": Kind(507, "The server cannot store the upload", "Ask the operator of the server."),
     "shutting-down": Kind(503, "The server is shutting down", "Repeat the request later."),
     "model-unavailable": Kind(503, "The model cannot be loaded", "Ask the operator of the server."),

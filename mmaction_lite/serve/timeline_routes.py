@@ -163,5 +163,8 @@ async def get_result(
     if kind == "mp4":
         with services.admission.request():
             path = await services.annotated_file(job)
+    if not path.is_file():
+        services.jobs.get(number)  # raises `gone` if the job has expired since
+        raise Problem("gone", "the result was deleted")
     headers = {"Cache-Control": "private, no-store"}
     return FileResponse(path, media_type=MEDIA_TYPES[kind], filename=f"timeline.{kind}", headers=headers)

@@ -48,6 +48,12 @@ def test_windows_have_the_class_at_their_center(data, tmp_path):
     assert np.bincount(found["train"].labels).tolist() == [1, 3, 2]
 
 
+def test_no_background_windows_need_no_background_class(data, tmp_path):
+    found, _ = run(data, tmp_path / "out", seconds=2.0, stride=0.5, background_share=0.0)
+    assert found["train"].classes == ("down", "up")
+    assert read_split(tmp_path / "out", "train").classes == ("down", "up")
+
+
 def test_any_number_of_classes_needs_no_background_class(data, tmp_path):
     for split in ("train", "val"):
         rows = "a.mp4,up|down,1,3\na.mp4,up,5,6\n"

@@ -30,7 +30,8 @@ def digest(folder: Path) -> list[tuple[str, str]]:
 
 def test_summary(browser):
     found = browser.get("/v1/data/summary").json()
-    assert (found["name"], found["num_clips"], found["has_predictions"]) == ("clips", 4, True)
+    assert (found["name"], found["split"], found["num_clips"]) == ("clips", "val", 4)
+    assert found["has_predictions"]
     assert found["protocol"] == "1 clip; 4 videos, 0 unreadable"
     assert [row["class"] for row in found["classes"]] == ["down", "up"]
 
@@ -154,3 +155,18 @@ def test_the_body_of_a_correction_is_limited(browser):
         yield b"}"
 
     assert browser.post(f"{CLIPS}/{clip}/label", content=slow()).json()["type"] == "/problems/upload-too-slow"
+
+
+def test_a_corrections_file_that_was_broken_by_hand(browser, browsed):
+    clip = browser.get(CLIPS).json()["clips"][0]["id"]
+    file = browsed / "corrections.jsonl"
+    before = file.read_bytes() if file.exists() else None
+    try:
+        file.write_text("{broken\n")
+        answers = [browser.get(path) for path in ("/v1/data/summary", CLIPS, f"{CLIPS}/{clip}")]
+        answers.append(browser.post(f"{CLIPS}/{clip}/label", json={"labels": ["up"]}))
+        assert {answer.status_code for answer in answers} <= {503, 507}
+        assert all(str(browsed) not in answer.text for answer in answers)
+        assert file.read_text() == "{broken\n"
+    finally:
+        file.unlink() if before is None else file.write_bytes(before)

@@ -175,3 +175,12 @@ def test_events_of_a_failed_job(tmp_path):
     events, is_last = poll()
     assert is_last
     assert [event.name for event in events] == ["progress", "problem"]
+
+
+def test_a_result_that_was_deleted_while_it_was_requested(client, long_clip, monkeypatch):
+    job = start(client, long_clip.read_bytes()).json()["id"]
+    assert events_of(client, job)[-1][0] == "done"
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: "result." not in path.name and is_file(path))
+    answer = client.get(f"/v1/jobs/{job}/result.json")
+    assert (answer.status_code, answer.json()["type"]) == (410, "/problems/gone")

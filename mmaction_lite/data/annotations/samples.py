@@ -161,7 +161,7 @@ class Samples:
         paths: Sequence[str],
         segments: np.ndarray,
         labels: Sequence[tuple[int, ...]],
-        background: str,
+        background: str | None,
     ) -> "Samples":
         """Return a table of other parts of the videos, with the same label columns.
 
@@ -170,11 +170,13 @@ class Samples:
             segments: start and end of each part in seconds, float64 (n, 2).
             labels: class indices of each part. Parts without one have the class `background`, which is added,
                 unless a clip may have any number of classes.
-            background: name of this class; with several label columns, of one class in each.
+            background: name of this class; with several label columns, of one class in each. None: every part
+                has a class.
         """
         classes, none = list(self.classes), []
-        for column in self.label_columns if self.label_ends is None else ():
-            name = f"{column}: {background}" if len(self.label_columns) > 1 else background
+        has_background = background is not None and self.label_ends is None
+        for column in self.label_columns if has_background else ():
+            name = f"{column}: {background}" if len(self.label_columns) > 1 else str(background)
             if name not in classes:
                 classes.append(name)
             none.append(classes.index(name))

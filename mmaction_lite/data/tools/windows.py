@@ -35,7 +35,7 @@ class TrainingWindows:
         margin: windows whose center is closer than this to the start or end of an action are left out, in
             seconds, because their class is uncertain.
         background: name of the class of windows without an action at their center.
-        background_share: largest share of these windows in all windows of a split.
+        background_share: largest share of these windows in all windows of a split. 0: there is no such class.
 
     Raises:
         UserError: a value is out of range.
@@ -145,7 +145,7 @@ def cut_windows(actions: Samples, windows: TrainingWindows, track: Track, faults
         [window.path for window in found],
         np.array([(window.start, window.end) for window in found]),
         [window.labels for window in found],
-        windows.background,
+        windows.background if windows.background_share else None,
     )
 
 

@@ -9,8 +9,6 @@ import { playWithin, preview } from "./media.js";
 
 const RESULTS = { "": "All", "wrong=true": "Wrong", "wrong=false": "Correct", "corrected=true": "Corrected" };
 const ORDERS = { worst: "Worst first", best: "Best first", name: "By name" };
-const NO_PREDICTIONS =
-  "There are no predictions. Write them with mmaction-lite test RUN --data DATA --protocol val --dump RUN/val.npz, then start serve again.";
 let summary = null;
 let chosen = { class: "", predicted: "", result: "", sort: "worst", page: 1 };
 let isShown = false;
@@ -31,6 +29,12 @@ export function show() {
 
 export function hide() {}
 
+/** How to write predictions of a split. Training splits are not tested. */
+function howToPredict(split) {
+  if (split === "train") return "There are no predictions.";
+  return `There are no predictions. Write them with mmaction-lite test RUN --data DATA --protocol ${split} --dump RUN/${split}.npz, then start serve again.`;
+}
+
 function drawTiles() {
   const { num_clips: clips, num_corrected: corrected, classes, protocol } = summary;
   const wrong = classes.reduce((sum, each) => sum + (each.num_wrong ?? 0), 0);
@@ -39,7 +43,7 @@ function drawTiles() {
   if (summary.has_predictions) list.splice(2, 0, ["Correct", percent(labels ? 1 - wrong / labels : 0)], ["Wrong", wrong]);
   $("data-tiles").replaceChildren(
     element("div", { class: "run-heading" }, element("p", {}, element("strong", {}, summary.name)),
-      element("p", { class: "soft small-text" }, protocol ?? NO_PREDICTIONS)),
+      element("p", { class: "soft small-text" }, protocol ?? howToPredict(summary.split))),
     element("dl", { class: "tiles" }, ...list.map(([name, value]) => element("div", { class: "card" }, element("dt", {}, name), element("dd", {}, `${value}`)))),
   );
 }
