@@ -37,7 +37,8 @@ format: .venv/ready
 docs: .venv/docs-ready
 	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
 
-# Other frameworks, each in an environment of its own, to measure beside; see docs/benchmark.md.
+# Other frameworks, each in an environment of its own, to measure beside; see docs/benchmark.md. mit_tsm and
+# pyslowfast are environments for checkouts of these projects.
 peers: $(patsubst benchmarks/peers/%.txt,.peers/%/ready,$(wildcard benchmarks/peers/*.txt))
 
 .peers/%/ready: benchmarks/peers/%.txt

@@ -6,8 +6,11 @@ from torch.nn import functional
 MEAN, STD = (114.75, 114.75, 114.75), (57.375, 57.375, 57.375)
 
 
-def phases(options, model, inputs, optimizer="SGD"):
-    """Return the phases "train", "infer" and "check" of `model`; its argument is `inputs(clip)`."""
+def phases(options, model, inputs, optimizer="SGD", *, no_video):
+    """Return the phases "train", "infer" and "check" of `model`; its argument is `inputs(clip)`.
+
+    `no_video` states why the project cannot train from video files.
+    """
     device, precision = options["device"], getattr(torch, options["precision"])
     model = model.to(device)
     clips, frames, height, width = options["input"]
@@ -44,4 +47,4 @@ def phases(options, model, inputs, optimizer="SGD"):
         logits = model(inputs(clip.to(device))).cpu()
         torch.save({"state_dict": model.state_dict(), "clip": clip, "logits": logits}, file)
 
-    return {"train": train, "infer": infer, "check": check}
+    return {"train": train, "infer": infer, "check": check, "video": no_video}

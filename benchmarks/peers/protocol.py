@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import resource
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +17,10 @@ import traceback
 from pathlib import Path
 
 import torch
+
+# The answers go to what was the standard output; that of libraries goes to the log, from their import on.
+ANSWERS = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 
 
 def declare_torchvision():
@@ -60,23 +65,33 @@ def end_with_benchmark():
     threading.Thread(target=wait, daemon=True).start()
 
 
+def commit_of(folder):
+    """Return the commit of a checkout, with a + if its code or configurations were changed since."""
+    git = ["git", "-C", str(folder)]
+    try:
+        commit = subprocess.check_output([*git, "rev-parse", "--short=9", "HEAD"], text=True).strip()
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--", "*.py", "*.yaml"], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "without commit"
+    return commit + ("+" if changed.strip() else "")
+
+
 def serve(framework, build, *, has_bfloat16=True):
     """Answer requests until standard input ends.
 
     Args:
         framework: name and version, for the answers.
         build: maps options to a dict of functions by phase. "train" and "infer" run one step; "video" runs
-            one training step and returns the seconds that it waited for data; "check" saves weights, a clip
-            and its logits to a file.
+            one training step on clips from video files, "frames" from JPEG frames; both return the seconds
+            that they waited for data. "check" saves weights, a clip and its logits to a file. A text in place
+            of a function states why the framework does not support the phase.
         has_bfloat16: whether the framework supports bfloat16; otherwise it runs in float16, which the first
             answer states.
     """
     end_with_benchmark()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # keeps the output of libraries out of the answers
 
     def answer(value):
-        print(json.dumps(value), file=answers, flush=True)
+        print(json.dumps(value), file=ANSWERS, flush=True)
 
     options = json.loads(sys.argv[1])
     if options["precision"] == "bfloat16" and not has_bfloat16:
@@ -91,7 +106,8 @@ def serve(framework, build, *, has_bfloat16=True):
     except Exception as error:
         traceback.print_exc()
         return answer({"error": f"{type(error).__name__}: {error}"})
-    answer({"framework": framework, "phases": sorted(phases)})
+    missing = {name: reason for name, reason in phases.items() if isinstance(reason, str)}
+    answer({"framework": framework, "phases": sorted(phases.keys() - missing), "missing": missing})
     for line in sys.stdin:
         request = json.loads(line)
         phase = request["phase"]

@@ -122,8 +122,10 @@ def build(options):
         while True:
             yield from loader
 
-    reads = options["list"] and importlib.util.find_spec("decord")
-    return {"train": train, "infer": infer, "check": check} | ({"video": video} if reads else {})
+    phases = {"train": train, "infer": infer, "check": check}
+    if not importlib.util.find_spec("decord"):
+        return phases | {"video": "decord is not installed"}
+    return phases | ({"video": video} if options["list"] else {})
 
 
 # Its heads convert logits to NumPy arrays, which have no bfloat16.

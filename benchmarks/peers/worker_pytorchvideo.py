@@ -40,6 +40,9 @@ NETWORKS = {
 }
 
 
+NO_VIDEO = "its transforms fail to import with current versions of torchvision"
+
+
 def build(options):
     def inputs(clip):
         if not options["setting"].startswith("slowfast"):
@@ -51,7 +54,7 @@ def build(options):
     model = NETWORKS[options["setting"]]()
     # In evaluation mode, the head of R(2+1)D returns probabilities, the others return logits.
     model.blocks[-1].activation = None
-    return phases(options, model, inputs)
+    return phases(options, model, inputs, no_video=NO_VIDEO)
 
 
 serve(f"PyTorchVideo {importlib.metadata.version('pytorchvideo')}", build)

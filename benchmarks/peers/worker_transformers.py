@@ -43,13 +43,16 @@ def vjepa2(depth):
     return Logits(VJEPA2ForVideoClassification(config), "pixel_values_videos")
 
 
+NO_VIDEO = "its package has no training code for video files"
+
+
 def build(options):
     model = {
         "videomae_small": lambda: videomae(384, 12),
         "videomae_base_4": lambda: videomae(768, 4),
         "vjepa2_large_4": lambda: vjepa2(4),
     }[options["setting"]]()
-    return phases(options, model, lambda clip: clip.transpose(1, 2), optimizer="AdamW")
+    return phases(options, model, lambda clip: clip.transpose(1, 2), optimizer="AdamW", no_video=NO_VIDEO)
 
 
 serve(f"transformers {transformers.__version__}", build)

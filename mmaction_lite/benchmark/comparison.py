@@ -91,12 +91,16 @@ class Comparison:
             self.attempt(name, self.workers[name].begin)
         about = {name: worker.about for name, worker in self.workers.items()}
         self.frameworks = {name: answer["framework"] for name, answer in about.items() if answer}
+        for peer in self.peers:
+            if peer.is_older_commit and str(peer) in self.frameworks:
+                self.frameworks[str(peer)] += f", {peer.name}"
+        self.missing = {name: answer.get("missing", {}) for name, answer in about.items()}
 
     def _start(self, peer: Peer) -> None:
         config = replace(self.config, setting=peer.setting, precision=peer.precision)
         log = self.folder / f"worker_{str(peer).replace(' ', '_')}.log"
         # The working directory receives the files that other frameworks write.
-        self.workers[str(peer)] = Worker(peer.command, config, log, folder=self.folder)
+        self.workers[str(peer)] = Worker(peer.command, config, log, folder=self.folder, source=peer.source)
 
     def ask(self, name: str, **request: Any) -> dict[str, Any] | None:
         """Return the answer of a worker; None if it failed, now or before.
@@ -228,8 +232,8 @@ def measure_feeding(comparison: Comparison, rounds: int, clips_per_second: float
         clips_per_second: throughput of the training step without files.
 
     Returns:
-        For "video" or "frames" the result of `take_turns`; "read_milliseconds", the CPU time per training
-        clip, by source.
+        For "video" or "frames" the result of `take_turns`, and for the other one if a peer reads only that;
+        "read_milliseconds", the CPU time per training clip, by source.
     """
     sources = [source for source in SOURCES if comparison.can(OURS, source)]
     read = {
@@ -239,7 +243,11 @@ def measure_feeding(comparison: Comparison, rounds: int, clips_per_second: float
     cores = 0.75 * comparison.config.workers
     fits = [source for source in sources if clips_per_second * read[source] / 1000 <= cores]
     source = (fits or sources[-1:])[0]
-    return {"read_milliseconds": read, source: take_turns(comparison, source, rounds)}
+    peers = [str(peer) for peer in comparison.peers if not comparison.can(str(peer), source)]
+    others = [s for s in sources if s != source and any(comparison.can(peer, s) for peer in peers)]
+    return {"read_milliseconds": read} | {
+        each: take_turns(comparison, each, rounds) for each in (source, *others)
+    }
 
 
 def rows_of(comparison: Comparison, found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -259,6 +267,8 @@ def rows_of(comparison: Comparison, found: dict[str, Any]) -> list[dict[str, Any
         row |= {what: found[what] for what in ("stages", "profile", "read_milliseconds") if what in found}
         if name and found["check"][name]:
             row["check"] = found["check"][name]
+        if name and (missing := comparison.missing.get(name)):
+            row["missing"] = missing
         errors = [error for error in (found.get("error"), comparison.errors.get(name or OURS)) if error]
         if errors:
             row["error"] = "; ".join(errors)
@@ -269,9 +279,11 @@ def rows_of(comparison: Comparison, found: dict[str, Any]) -> list[dict[str, Any
 def _check(comparison: Comparison, name: str) -> dict[str, Any] | None:
     """Compare the logits of this package with those of a peer, with the weights of the peer.
 
-    Only if the benchmark runs on the CPU: this package computes them there, which is slow next to a GPU.
+    Only if the benchmark runs on the CPU: this package computes them there, which is slow next to a GPU. An
+    older commit of this package saves no weights.
     """
-    if comparison.config.device != "cpu":
+    older = {str(peer) for peer in comparison.peers if peer.is_older_commit}
+    if comparison.config.device != "cpu" or name in older:
         return None
     file = comparison.folder / "check.pt"
     try:

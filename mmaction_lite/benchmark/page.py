@@ -133,8 +133,10 @@ has no bfloat16. The machines are shared. Single numbers vary by 10 % and more, 
 after a commit means that files of the package had uncommitted changes.
 
 `make peers` installs each of the other frameworks into its own environment. `mmaction-lite
-benchmark` then measures them, too. MIT TSM and PySlowFast are not published as packages. To add results
-for them, pass `--peer-result FILE`; the page names who measured them."""
+benchmark` then measures them, too. MIT TSM and PySlowFast have no package; they are measured from checkouts
+that you have: `--peer-source mit_tsm=FOLDER --peer-source pyslowfast=FOLDER`. The tables name the commit of
+the checkout. Results measured elsewhere are added with `--peer-result FILE`; the page names who measured
+them."""
 
 RATIOS = """\
 Median, minimum and maximum over the rounds. A ratio below 1 means that mmaction-lite is faster or uses

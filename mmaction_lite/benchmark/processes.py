@@ -11,14 +11,21 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.settings import NonNegativeInt, PositiveInt, check_fields
 
 PARENT = "MMACTION_LITE_BENCHMARK_PID"
 """Environment variable with the process id of the benchmark, with which its workers end."""
+CHECKOUTS = {"mit_tsm": "ops/models.py", "pyslowfast": "slowfast/models/build.py"}
+"""Frameworks without a package, which run from a checkout; with a file by which it is recognized."""
+_SCRIPTS = (Path(__file__).parent / "peers", Path(__file__).parents[2] / "benchmarks" / "peers")
+PEER_SCRIPTS = next(filter(Path.is_dir, _SCRIPTS), _SCRIPTS[0])
+"""Workers and requirement lists of other frameworks: in the wheel, or beside the package in a checkout."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class WorkerConfig:
         video: dataset of video files to train from; None: no such measurement.
         frames: the same dataset as JPEG frames; None: no such measurement.
         list: list file of the dataset with lines `path label`, for workers that read one.
+        frames_list: list file of the folders of JPEG frames, with lines `path number_of_frames label`.
         workers: number of decoding worker processes.
     """
 
@@ -50,9 +58,22 @@ class WorkerConfig:
     frames: str | None
     list: str | None
     workers: NonNegativeInt
+    frames_list: str | None = None
 
     def __post_init__(self):
         check_fields(self)
+
+
+class InstalledPeer(NamedTuple):
+    """Another framework that can be measured on this machine.
+
+    Args:
+        command: command that starts its worker.
+        source: see `Peer`.
+    """
+
+    command: list[str]
+    source: Path | None = None
 
 
 class Peer(NamedTuple):
@@ -63,15 +84,22 @@ class Peer(NamedTuple):
         command: command that starts its worker.
         setting: name of the setting, as its worker knows it.
         precision: its precision, as in `WorkerConfig`.
+        source: folder of its source code, first in the PYTHONPATH of its worker; None if it is installed.
     """
 
     name: str
     command: list[str]
     setting: str
     precision: str
+    source: Path | None = None
 
     def __str__(self) -> str:
         return f"{self.name} {self.precision}"
+
+    @property
+    def is_older_commit(self) -> bool:
+        """Whether it is this package at another commit, with the same environment."""
+        return self.command == our_command()
 
 
 class WorkerError(Exception):
@@ -87,10 +115,18 @@ class Worker:
         log: file for its standard error.
         number: number of processes.
         folder: working directory; None: the current one.
+        source: folder to put first in PYTHONPATH; None leaves that as it is.
     """
 
     def __init__(
-        self, command: list[str], config: WorkerConfig, log: Path, number: int = 1, folder: Path | None = None
+        self,
+        command: list[str],
+        config: WorkerConfig,
+        log: Path,
+        number: int = 1,
+        folder: Path | None = None,
+        *,
+        source: Path | None = None,
     ):
         self.log = log
         self.about: dict[str, Any] = {}
@@ -98,6 +134,9 @@ class Worker:
         try:
             with log.open("a") as file:
                 for variables in _ranks(number):
+                    if source is not None:
+                        paths = (str(source.absolute()), os.environ.get("PYTHONPATH"))
+                        variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
                     self.processes.append(
                         self._start([*command, json.dumps(asdict(config))], variables, file, folder)
                     )
@@ -195,15 +234,35 @@ def our_command() -> list[str]:
     return [sys.executable, "-m", "mmaction_lite.benchmark.worker"]
 
 
-def find_peers(folder: Path) -> dict[str, list[str]]:
-    """Return the commands of the other frameworks installed in `folder` by `make peers`, by name."""
-    scripts = Path(__file__).parents[2] / "benchmarks" / "peers"
+def find_peers(folder: Path, sources: Mapping[str, Path]) -> dict[str, InstalledPeer]:
+    """Return the other frameworks whose environments are in `folder`, by name.
+
+    Args:
+        folder: folder in which `make peers` created the environments.
+        sources: checkouts of the frameworks of `CHECKOUTS`, by name; without its checkout, such a framework
+            is left out.
+
+    Raises:
+        UserError: a name of `sources` is unknown, its folder is no checkout, or its environment is missing.
+    """
+    for name, source in sources.items():
+        if name not in CHECKOUTS:
+            raise UserError(f"--peer-source {name}={source}: {nearest(name, CHECKOUTS)}")
+        if not (source / CHECKOUTS[name]).is_file():
+            raise UserError(
+                f"--peer-source {name}={source}: has no {CHECKOUTS[name]}; expected a checkout of {name}"
+            )
+        if not (folder / name / "bin" / "python").exists():
+            raise UserError(
+                f"{folder / name}: no environment for --peer-source {name}; `make peers` creates it, or "
+                f"`python -m venv {folder / name}` and `pip install -r {PEER_SCRIPTS / name}.txt` in it"
+            )
     found = {}
-    for script in sorted(scripts.glob("worker_*.py")):
+    for script in sorted(PEER_SCRIPTS.glob("worker_*.py")):
         name = script.stem.removeprefix("worker_")
         python = folder / name / "bin" / "python"
-        if python.exists():
-            found[name] = [str(python.absolute()), str(script)]
+        if python.exists() and (name not in CHECKOUTS or name in sources):
+            found[name] = InstalledPeer([str(python.absolute()), str(script)], sources.get(name))
     return found
 
 

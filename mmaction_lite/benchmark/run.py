@@ -1,12 +1,11 @@
 """The benchmark: measure every row, with this package and every peer, into one file of results."""
 
 import json
-import math
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,19 +22,18 @@ from mmaction_lite.benchmark.comparison import (
     warm,
 )
 from mmaction_lite.benchmark.environment import environment, measure_limits
-from mmaction_lite.benchmark.processes import Peer, WorkerConfig, find_peers
+from mmaction_lite.benchmark.lists import frames_of, write_frames_list, write_video_list
+from mmaction_lite.benchmark.processes import InstalledPeer, Peer, WorkerConfig
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
-from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.device import CompileMode, Precision, available_cores, configure_process, pick_device
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.files import FolderLock, check_output_folder, check_replaceable, write_atomically
 from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.settings import NonNegativeInt, PositiveInt, check_fields
-from mmaction_lite.tasks.single_label import SingleLabel
 
 FILE = "benchmark.json"
 VERSION = 1
-LISTED = 20_000  # number of clips in a list; more than a peer takes in all turns
+FRAME_READERS = frozenset({"mit_tsm"})  # peers that read JPEG frames only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +95,18 @@ def output_folder(out: Path) -> Iterator[None]:
 
 
 def run_benchmark(
-    settings: Sequence[Setting], plan: Plan, peers: Path, out: Path, say: Callable[[str], None]
+    settings: Sequence[Setting],
+    plan: Plan,
+    peers: Mapping[str, InstalledPeer],
+    out: Path,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, Any], list[str]]:
     """Measure every row that is not yet in `out`.
 
     Args:
         settings: the rows.
         plan: options.
-        peers: folder with the environments of the other frameworks.
+        peers: other frameworks of this machine, by name.
         out: output folder, see `output_folder`; the interrupted benchmark of the same plan in it continues.
         say: called with a line for every row.
 
@@ -115,7 +117,6 @@ def run_benchmark(
         UserError: `out` holds results of another plan or machine, or a device is not available.
     """
     device = pick_device(plan.device)
-    commands = find_peers(peers) if plan.devices == 1 else {}
     threads = max(1, available_cores() // plan.devices) if device.type == "cpu" else available_cores()
     options = {
         **asdict(plan),
@@ -129,16 +130,11 @@ def run_benchmark(
         configure_process(device)
         torch.set_num_threads(threads)
         found["limits"] = measure_limits(device, getattr(torch, plan.precision))
-    listed = _write_list(plan.data, out) if plan.data else None
-    left = [(setting, _peers_left(setting, plan, commands, found["results"])) for setting in settings]
+    lists = _write_lists(plan.data, out, peers) if plan.data else {}
+    left = [(setting, _peers_left(setting, plan, peers, found["results"])) for setting in settings]
     left = [(setting, beside) for setting, beside in left if beside is not None]
     if not left:
         say(f"{out / FILE}: contains all of these rows; nothing is left to measure")
-    elif plan.devices == 1 and not commands:
-        say(
-            f"{peers}: contains no other framework; only this package is measured (make peers installs "
-            "others)"
-        )
     failed: list[str] = []
     for first in range(0, len(left), plan.at_once):
         with ExitStack() as stack:
@@ -147,7 +143,7 @@ def run_benchmark(
                     setting,
                     stack.enter_context(
                         Comparison(
-                            _worker_config(setting, plan, device, threads, listed),
+                            _worker_config(setting, plan, device, threads, lists),
                             beside,
                             out,
                             plan.devices,
@@ -198,7 +194,7 @@ def _measure(comparison: Comparison, plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _peers_left(
-    setting: Setting, plan: Plan, commands: dict[str, list[str]], rows: list[dict[str, Any]]
+    setting: Setting, plan: Plan, peers: Mapping[str, InstalledPeer], rows: list[dict[str, Any]]
 ) -> list[Peer] | None:
     """Return the peers with which a row is not measured yet; None if the row is complete."""
     done = {
@@ -207,9 +203,9 @@ def _peers_left(
         if row["setting"] == setting.name and "error" not in row
     }
     left = [
-        Peer(name, commands[name], theirs, precision)
+        Peer(name, peers[name].command, theirs, precision, peers[name].source)
         for name, theirs in setting.peers.items()
-        if name in commands
+        if name in peers
         for precision in plan.peer_precisions
         if (name, precision) not in done
     ]
@@ -217,13 +213,13 @@ def _peers_left(
 
 
 def _worker_config(
-    setting: Setting, plan: Plan, device: torch.device, threads: int, listed: Path | None
+    setting: Setting, plan: Plan, device: torch.device, threads: int, lists: Mapping[str, str]
 ) -> WorkerConfig:
     """Return the options of the worker for a row."""
     frames, height, width, _ = setting.build().train.view_shape
     published = setting.cpu_batch if device.type == "cpu" else setting.published_batch
     batch_size = plan.batch_size or published
-    video, twin = _sources(plan.data, setting, device)
+    video, twin = _sources(plan.data, setting, device.type != "cpu" or "frames_list" in lists)
     return WorkerConfig(
         setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
         input=(batch_size, frames, height, width),
@@ -234,8 +230,9 @@ def _worker_config(
         compile=plan.compile,
         video=video,
         frames=twin,
-        list=listed and str(listed.absolute()),
+        list=lists.get("list"),
         workers=plan.workers,
+        frames_list=lists.get("frames_list"),
     )
 
 
@@ -284,13 +281,20 @@ def save_result(found: dict[str, Any], file: Path) -> None:
     write_atomically(file, lambda out: out.write(text))
 
 
-def frames_of(data: Path) -> Path:
-    """Return the folder that holds a dataset as JPEG frames, which may not exist."""
-    return data.resolve().with_name(f"{data.resolve().name}_frames")
+def _write_lists(data: Path, out: Path, peers: Collection[str]) -> dict[str, str]:
+    """Write the lists of training clips that workers read; return the paths by field of `WorkerConfig`."""
+    is_new = not (out / FILE).exists()
+    files = {"list": write_video_list(data, out / "videos.txt", is_new=is_new)}
+    if FRAME_READERS & set(peers) and frames_of(data).is_dir():
+        files["frames_list"] = write_frames_list(frames_of(data), out / "frames.txt", is_new=is_new)
+    return {name: str(file.absolute()) for name, file in files.items()}
 
 
-def _sources(data: Path | None, setting: Setting, device: torch.device) -> tuple[str | None, str | None]:
-    """Return the dataset of video files, and that of JPEG frames for GPUs that outpace video decoding."""
+def _sources(data: Path | None, setting: Setting, needs_frames: bool) -> tuple[str | None, str | None]:
+    """Return the dataset of video files, and that of JPEG frames if it is needed beside and exists.
+
+    Frames are needed by GPUs that outpace video decoding and by peers that read nothing else.
+    """
     if data is None:
         return None, None
     twin = frames_of(data)
@@ -298,7 +302,7 @@ def _sources(data: Path | None, setting: Setting, device: torch.device) -> tuple
         return str(data.absolute()), None
     if setting.from_frames:
         return None, str(twin.absolute())
-    return str(data.absolute()), str(twin.absolute()) if device.type != "cpu" else None
+    return str(data.absolute()), str(twin.absolute()) if needs_frames else None
 
 
 def read_result(file: Path) -> dict[str, Any]:
@@ -419,18 +423,3 @@ def _begin(file: Path, options: dict[str, Any], here: dict[str, Any]) -> dict[st
     if changed:
         raise UserError(f"{file}: was measured with {'; '.join(changed)}; choose another --out")
     return found
-
-
-def _write_list(data: Path, out: Path) -> Path:
-    """Write the training clips as lines `path label`, repeated so that no reader reaches the end."""
-    samples = read_split(data, "train")
-    SingleLabel().check_labels(samples.label_columns, samples.source)
-    if samples.segments is not None:
-        raise UserError(f"{data}: the benchmark reads whole files, not parts of videos")
-    lines = [f"{samples.path(i).absolute()} {samples.labels[i]}\n" for i in range(len(samples))]
-    file = out / "videos.txt"
-    text = ("".join(lines) * math.ceil(LISTED / len(lines))).encode("utf-8", "surrogateescape")
-    if not (out / FILE).exists():
-        check_replaceable(file, "a list of this benchmark", lambda path: path.read_bytes() == text)
-    write_atomically(file, lambda stream: stream.write(text))
-    return file

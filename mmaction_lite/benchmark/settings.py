@@ -7,7 +7,14 @@ from mmaction_lite.data.views.crops import RandomResizedCrop
 from mmaction_lite.data.views.samplers import DenseClips
 from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError, nearest
-from mmaction_lite.models import r2plus1d_r18, r2plus1d_r50, videomae_base, videomae_small, vjepa2_large
+from mmaction_lite.models import (
+    c2d_r50,
+    r2plus1d_r18,
+    r2plus1d_r50,
+    videomae_base,
+    videomae_small,
+    vjepa2_large,
+)
 from mmaction_lite.optim import AdamW
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build, Recipe
@@ -71,6 +78,11 @@ class Setting:
         return get_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe()
 
 
+def c2d_8x8() -> Recipe:
+    """PySlowFast's C2D, with the recipe of its SlowOnly: eight frames, every eighth one."""
+    return replace(get_recipe("slowonly_r50_8x8x1_196e_kinetics400_rgb"), model=Build(c2d_r50), reported=None)
+
+
 def r2plus1d_50() -> Recipe:
     """PyTorchVideo's R(2+1)D: 16 frames, every fourth one."""
     return _like_r2plus1d_34(Build(r2plus1d_r50), DenseClips(clip_len=16, frame_interval=4), 224)
@@ -124,7 +136,7 @@ SETTINGS = (
         "tsn_r50_1x1x3_100e_kinetics400_rgb",
         32,
         4,
-        {"mmaction2": "tsn_1x1x3"},
+        {"mmaction2": "tsn_1x1x3", "mit_tsm": "tsn_1x1x3"},
         (Cell(LITE, 0.2966, 0.0030, 8339, 32), Cell(OPEN, 0.3659, 0.0102, 8245, 32)),
         "Three frames from the whole video. The network is small; decoding takes most of the time.",
     ),
@@ -162,16 +174,25 @@ SETTINGS = (
         "i3d_r50_heavy_8x8x1_196e_kinetics400_rgb",
         8,
         2,
-        {"pytorchvideo": "i3d_8x8"},
+        {"pytorchvideo": "i3d_8x8", "pyslowfast": "i3d_8x8"},
         (),
         "PySlowFast's I3D: the stem has no temporal stride. Not on the first page.",
+    ),
+    Setting(
+        "C2D 8x8",
+        c2d_8x8,
+        8,
+        2,
+        {"pyslowfast": "c2d_8x8"},
+        (),
+        "A 2-D network with one pooling over time. Not on the first page.",
     ),
     Setting(
         "TSM 1x1x8",
         "tsm_r50_1x1x8_100e_kinetics400_rgb",
         16,
         2,
-        {"mmaction2": "tsm_1x1x8"},
+        {"mmaction2": "tsm_1x1x8", "mit_tsm": "tsm_1x1x8"},
         (
             Cell(LITE, 0.3052, 0.0095, 7077, 8, "the linked configuration trains 50 epochs"),
             Cell(HAN, 0.3843, 0.0143, 9337, 8),
@@ -183,7 +204,7 @@ SETTINGS = (
         "slowfast_r50_4x16x1_256e_kinetics400_rgb",
         8,
         1,
-        {"mmaction2": "slowfast_4x16", "pytorchvideo": "slowfast_4x16"},
+        {"mmaction2": "slowfast_4x16", "pytorchvideo": "slowfast_4x16", "pyslowfast": "slowfast_4x16"},
         (),
         "32 frames, four of them in the slow pathway. Empty on the first page.",
     ),
@@ -192,7 +213,7 @@ SETTINGS = (
         "slowfast_r50_8x8x1_256e_kinetics400_rgb",
         8,
         1,
-        {"mmaction2": "slowfast_8x8", "pytorchvideo": "slowfast_8x8"},
+        {"mmaction2": "slowfast_8x8", "pytorchvideo": "slowfast_8x8", "pyslowfast": "slowfast_8x8"},
         (),
         "32 frames, eight of them in the slow pathway. Empty on the first page.",
     ),
@@ -201,7 +222,7 @@ SETTINGS = (
         "slowonly_r50_4x16x1_256e_kinetics400_rgb",
         16,
         2,
-        {"mmaction2": "slowonly_4x16", "pytorchvideo": "slowonly_4x16"},
+        {"mmaction2": "slowonly_4x16", "pytorchvideo": "slowonly_4x16", "pyslowfast": "slowonly_4x16"},
         (),
         "Only the slow pathway. Empty on the first page.",
     ),
@@ -210,7 +231,7 @@ SETTINGS = (
         "slowonly_r50_8x8x1_256e_kinetics400_rgb",
         16,
         1,
-        {"mmaction2": "slowonly_8x8", "pytorchvideo": "slowonly_8x8"},
+        {"mmaction2": "slowonly_8x8", "pytorchvideo": "slowonly_8x8", "pyslowfast": "slowonly_8x8"},
         (),
         "Empty on the first page.",
     ),

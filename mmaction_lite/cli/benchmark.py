@@ -1,6 +1,6 @@
 """`mmaction-lite benchmark`: speed of networks and of decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +76,13 @@ def benchmark(
     peers: Annotated[
         Path, typer.Option(help="Folder in which `make peers` installed other frameworks.")
     ] = PEERS,
+    peer_source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="Checkout of a framework without a package: mit_tsm or pyslowfast; repeatable.",
+        ),
+    ] = None,
     peer_result: Annotated[
         list[Path] | None, typer.Option(help="JSON file of external measurements; repeatable.")
     ] = None,
@@ -85,6 +92,7 @@ def benchmark(
     """Measure training steps, data loading, memory and inference, and compare with other frameworks."""
     if context.invoked_subcommand is not None:
         return
+    from mmaction_lite.benchmark.processes import find_peers
     from mmaction_lite.benchmark.run import (
         FILE,
         Plan,
@@ -100,6 +108,12 @@ def benchmark(
     from mmaction_lite.device import default_workers
 
     _check_options(as_published, amp, devices, synthetic, peers)
+    others = find_peers(peers, _parse_sources(peer_source or [])) if devices == 1 else {}
+    if devices == 1 and not others:
+        warn(
+            f"{peers}: contains no other framework; only this package is measured (`make peers` installs "
+            "others)"
+        )
     settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
     rows = {setting.name for setting in settings}
     if peer_result and (out / FILE).exists():
@@ -113,14 +127,14 @@ def benchmark(
         peer_precisions=("float32", precision) if as_published and amp else (precision,),
         compile=compile,
         devices=devices,
-        data=None if synthetic else data or _generate_data(settings, device),
+        data=None if synthetic else data or _generate_data(settings, device, others),
         workers=default_workers() if workers is None else workers,
         rounds=rounds,
         inference=not no_inference,
         at_once=at_once,
     )
     with output_folder(out):
-        found, failed = run_benchmark(settings, plan, peers, out, warn)
+        found, failed = run_benchmark(settings, plan, others, out, warn)
         for theirs in imported:
             add_imported(found, theirs)
         if note is not None:
@@ -155,15 +169,32 @@ def _check_options(as_published: bool, amp: str | None, devices: int, synthetic:
         )
 
 
-def _generate_data(settings: "Sequence[Setting]", device: str) -> Path:
-    """Generate clips with the decoding cost of Kinetics, and their frames where a row reads them."""
-    from mmaction_lite.benchmark.run import frames_of
+def _parse_sources(texts: Sequence[str]) -> dict[str, Path]:
+    """Return the folders of `--peer-source NAME=FOLDER` by name.
+
+    Raises:
+        UserError: a text has another form.
+    """
+    sources = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise UserError(f"--peer-source {text}: expected NAME=FOLDER, such as mit_tsm=checkouts/tsm")
+        sources[name] = Path(folder).expanduser()
+    return sources
+
+
+def _generate_data(settings: "Sequence[Setting]", device: str, peers: Collection[str]) -> Path:
+    """Generate clips with the decoding cost of Kinetics, and their frames if a row or a peer reads them."""
+    from mmaction_lite.benchmark.lists import frames_of
+    from mmaction_lite.benchmark.run import FRAME_READERS
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.data.tools.prepare import Form, prepare
     from mmaction_lite.device import pick_device
 
     generate_scenes_like_kinetics(SCENES, 16, None)
-    if any(setting.from_frames for setting in settings) or pick_device(device).type != "cpu":
+    is_read = any(setting.from_frames for setting in settings) or FRAME_READERS & set(peers)
+    if is_read or pick_device(device).type != "cpu":
         form = Form(kind="frames", short_side=256)
         prepare(SCENES, frames_of(SCENES), form, track, workers=WorkerSettings(hang_seconds=1200.0))
     return SCENES

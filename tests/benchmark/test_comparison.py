@@ -162,6 +162,8 @@ class Fed:
         workers=2,
     )
 
+    peers = ()
+
     def can(self, name, phase):
         return True
 

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from mmaction_lite.benchmark.processes import Worker, WorkerError, find_peers, our_command
+from mmaction_lite.errors import UserError
 from tests.benchmark.fake_worker import state
 from tests.benchmark.test_comparison import plan, save_check
 
@@ -44,12 +46,45 @@ def test_processes_that_train_together_leave_together(tmp_path):
         assert [process.wait(20) for process in worker.processes] == [0, 0]
 
 
-def test_other_frameworks_are_found_by_their_environments(tmp_path):
-    assert find_peers(tmp_path) == {}
-    python = tmp_path / "mmaction2" / "bin" / "python"
+def make_environment(folder: Path) -> Path:
+    """What `make peers` leaves of an environment for `find_peers`."""
+    python = folder / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()
-    ((name, command),) = find_peers(tmp_path).items()
+    return python
+
+
+def test_other_frameworks_are_found_by_their_environments(tmp_path):
+    assert find_peers(tmp_path, {}) == {}
+    python = make_environment(tmp_path / "mmaction2")
+    make_environment(tmp_path / "mit_tsm")  # without its checkout, it is not measured
+    ((name, peer),) = find_peers(tmp_path, {}).items()
     assert name == "mmaction2"
-    assert command[0] == str(python)
-    assert Path(command[1]).is_file()
+    assert peer.command[0] == str(python)
+    assert Path(peer.command[1]).is_file()
+    assert peer.source is None
+
+
+def test_frameworks_without_a_package_need_a_checkout_and_an_environment(tmp_path):
+    checkout, peers = tmp_path / "tsm", tmp_path / "peers"
+    with pytest.raises(UserError, match=r"--peer-source mit=.*: nearest: mit_tsm"):
+        find_peers(peers, {"mit": checkout})
+    with pytest.raises(UserError, match=r"has no ops/models.py; expected a checkout of mit_tsm"):
+        find_peers(peers, {"mit_tsm": checkout})
+    (checkout / "ops").mkdir(parents=True)
+    (checkout / "ops" / "models.py").touch()
+    with pytest.raises(UserError, match=r"no environment for --peer-source mit_tsm.*mit_tsm\.txt"):
+        find_peers(peers, {"mit_tsm": checkout})
+    make_environment(peers / "mit_tsm")
+    (peer,) = find_peers(peers, {"mit_tsm": checkout}).values()
+    assert peer.source == checkout
+
+
+def test_a_checkout_comes_first_among_the_modules_of_its_worker(tmp_path, monkeypatch):
+    code = "import json, os, sys; print(json.dumps({'framework': os.environ['PYTHONPATH'], 'phases': []}))"
+    monkeypatch.setenv("PYTHONPATH", "before")
+    for source, expected in ((tmp_path, f"{tmp_path}{os.pathsep}before"), (None, "before")):
+        command = [sys.executable, "-c", code]
+        with closing(Worker(command, plan(), tmp_path / "log", source=source)) as worker:
+            worker.begin()
+            assert worker.about["framework"] == expected

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from mmaction_lite.benchmark import comparison as comparison_module
+from mmaction_lite.benchmark import processes as processes_module
 from mmaction_lite.benchmark import run as run_module
 from mmaction_lite.benchmark import settings as settings_module
 from mmaction_lite.benchmark.comparison import (
     our_command,
 )
+from mmaction_lite.benchmark.processes import InstalledPeer
 from mmaction_lite.benchmark.run import read_imported, read_result
 from mmaction_lite.benchmark.settings import find_setting
 from mmaction_lite.benchmark.tables import check_scaling
@@ -104,7 +106,8 @@ def test_rows_that_start_together_are_measured_like_others(tiny, tmp_path, quick
         settings_module, "find_setting", lambda name: replace(find(name), peers={"fake": knows[name]})
     )
     monkeypatch.setattr(comparison_module, "_check", lambda field, name: None)  # a fake has no weights
-    monkeypatch.setattr(run_module, "find_peers", lambda folder: {"fake": [sys.executable, str(worker)]})
+    peers = {"fake": InstalledPeer([sys.executable, str(worker)])}
+    monkeypatch.setattr(processes_module, "find_peers", lambda folder, sources: peers)
     options = ["--recipes", rows[0], "--recipes", rows[1], "--synthetic", "--device", "cpu", "--rounds", "1"]
     options += ["--out", str(tmp_path / "out"), "--json", "--amp", "bfloat16"]
     app(["benchmark", *options, "--as-published", "--at-once", "2"], standalone_mode=False)
@@ -180,7 +183,8 @@ def test_peers_of_other_rows_are_stopped_while_one_is_measured(tmp_path, quick, 
         settings_module, "find_setting", lambda name: replace(find(name), peers={"fake": "any"})
     )
     monkeypatch.setattr(comparison_module, "_check", lambda field, name: None)  # a fake has no weights
-    monkeypatch.setattr(run_module, "find_peers", lambda folder: {"fake": [sys.executable, str(worker)]})
+    peers = {"fake": InstalledPeer([sys.executable, str(worker)])}
+    monkeypatch.setattr(processes_module, "find_peers", lambda folder, sources: peers)
     measure, fields, states = run_module.measure_network, [], []
 
     def look(field, *more):
