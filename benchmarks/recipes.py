@@ -1,15 +1,16 @@
 """Every published recipe at full size: one training step on a video, and its test protocol.
 
-    python benchmarks/recipes.py VIDEO OUT.json
+    python benchmarks/recipes.py VIDEO OUT.json [RECIPE ...]
 
-It takes a few minutes without the transformers, of which the first recipe of each family is run. An
-interrupted run resumes after the last recipe in OUT.json.
+It takes a few minutes without the transformers, of which the first recipe of each family and the recipes that
+the command names are run. An interrupted run resumes after the last recipe in OUT.json.
 """
 
 import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,12 @@ from mmaction_lite.benchmark.environment import environment
 from mmaction_lite.data.sources.source import open_source
 from mmaction_lite.inference.scores import compute_scores
 from mmaction_lite.models import optimize_for_inference
+from mmaction_lite.models.network import recompute_layers
 from mmaction_lite.optim import freeze, set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.gradients import Gradients
+
+RECOMPUTED_ABOVE = 200_000_000  # trained parameters: more need over 9 GB with all activations
 
 
 def family(recipe: Recipe) -> str:
@@ -31,22 +35,26 @@ def family(recipe: Recipe) -> str:
     return recipe.model.builder.__module__.replace("vjepa21", "vjepa2")
 
 
-def main(video: Path, out: Path) -> None:
-    """Append a row for every recipe that the file does not contain."""
+def main(video: Path, out: Path, names: Sequence[str] = ()) -> None:
+    """Append a row for every recipe that the file does not contain; `names` limits them to some recipes."""
     found = json.loads(out.read_text()) if out.exists() else {}
     here = environment(torch.device("cpu"))
     elsewhere = {} if found.setdefault("environment", here) == here else {"environment": here}
     rows = found.setdefault("recipes", {})
     recipes = list_recipes()
     for name, recipe in recipes.items():
-        if name in rows or recipe.dataset == "motions":
+        if name in rows or recipe.dataset in ("motions", "own") or (names and name not in names):
             continue
         torch.manual_seed(0)
         model = recipe.model(num_classes=400).train()
-        if hasattr(model, "grid") and family(recipe) in {family(recipes[done]) for done in rows}:
+        is_run = family(recipe) in {family(recipes[done]) for done in rows}
+        if hasattr(model, "grid") and is_run and not names:
             continue
         if recipe.freeze:
             freeze(model, recipe.freeze)
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        if trained > RECOMPUTED_ABOVE:
+            recompute_layers(model)
         optimizer = recipe.optimizer.build(model)
         set_lr(optimizer, recipe.optimizer.lr * recipe.schedule.factor(0, recipe.epochs))
         # Batch statistics of a single clip are not representative.
@@ -72,6 +80,7 @@ def main(video: Path, out: Path) -> None:
         assert torch.isfinite(loss)
         assert np.isfinite(scores).all()
         rows[name] = {
+            **({"recompute": True} if trained > RECOMPUTED_ABOVE else {}),
             "input": [*pixels.shape[1:]],
             "loss": round(float(loss), 4),
             "read_seconds": round(read, 3),
@@ -86,4 +95,4 @@ def main(video: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

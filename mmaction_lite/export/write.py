@@ -165,6 +165,7 @@ def metadata(card: ModelCard, precision: str) -> dict[str, str]:
         "short_side": json.dumps(views.short_side),
         "crop": f"{type(views.crop).__name__} {height}x{width}",
         "antialias": json.dumps(views.antialias),
+        "interpolation": views.interpolation,
         "clips": repr(views.clips),
         "average": card.test.average,
         "normalization": repr(card.test.normalize),

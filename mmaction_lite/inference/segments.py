@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmaction_lite.data.sources.video import EARLY_SECONDS
+from mmaction_lite.data.sources.packets import EARLY_SECONDS
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.inference.segment_path import best_paths
 from mmaction_lite.inference.windows import WindowPlan

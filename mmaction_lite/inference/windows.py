@@ -21,10 +21,10 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from mmaction_lite.data.sources.packets import EARLY_SECONDS
 from mmaction_lite.data.sources.resample import Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.sequential import OnFault, frame_times, read_in_order
 from mmaction_lite.data.sources.source import Source
-from mmaction_lite.data.sources.video import EARLY_SECONDS
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.data.views.samplers import (
     DenseClips,
@@ -283,7 +283,9 @@ class WindowBuffer:
         pixels = crop_and_resize(frame[None], None, (height, width), antialias=views.antialias)
         size = frame_size(self.plan, (height, width))
         if size is not None:
-            pixels = crop_and_resize(pixels, None, size, antialias=views.antialias)
+            pixels = crop_and_resize(
+                pixels, None, size, antialias=views.antialias, interpolation=views.interpolation
+            )
         return pixels[0].copy() if np.may_share_memory(pixels, frame) else pixels[0]
 
 
@@ -314,8 +316,15 @@ def read_windows(
     size = frame_size(plan, source.size)
     spans = list(_between(plan.spans(times, first_number), end_number))
     wanted = needed_frames(plan, spans, len(times))
-    antialias = plan.protocol.views.antialias
-    reader = read_in_order(source, wanted, size, antialias=antialias, on_fault=on_fault)
+    views = plan.protocol.views
+    reader = read_in_order(
+        source,
+        wanted,
+        size,
+        antialias=views.antialias,
+        interpolation=views.interpolation,
+        on_fault=on_fault,
+    )
     yield from assemble_windows(plan, spans, float(times[-1]), reader)
 
 

@@ -6,14 +6,14 @@
         return frame_recipe("vit_small_patch16_dinov3", num_frames=8)
 
 `mmaction-lite train my.py:my_recipe --init-from model.safetensors` trains it, with timm's file of the image
-model. Size and normalization of the frames come from timm's configuration. Source of the settings: the
-attentive probe of OneVision-Encoder (eval_encoder/attentive_probe.py), whose learning rate decreases
-linearly; here it decreases along half a cosine. Views are resized bilinearly, also for image models with
-another interpolation.
+model. Size, normalization and interpolation of the frames come from timm's configuration. Source of the
+settings: the attentive probe of OneVision-Encoder (eval_encoder/attentive_probe.py), whose learning rate
+decreases linearly; here it decreases along half a cosine.
 """
 
 from dataclasses import replace
 
+from mmaction_lite.data.sources.resample import Interpolation
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.data.views.samplers import SegmentFrames
@@ -41,11 +41,17 @@ def frame_recipe(image_model: str, *, num_frames: int = 8, size: int | None = No
     config = image_config(image_model)
     side = size or config.size[0]
     clips = SegmentFrames(num_segments=num_frames)
-    views = TestViews(clips=clips, short_side=side, crop=CenterCrop(size=(side, side)))
+    interpolation: Interpolation = "bicubic" if config.interpolation == "bicubic" else "bilinear"
+    crop = CenterCrop(size=(side, side))
+    views = TestViews(clips=clips, short_side=side, crop=crop, interpolation=interpolation)
     return Recipe(
         model=Build(frame_encoder, image_model=image_model),
         dataset="own",
-        train=TrainViews(clips=clips, crop=RandomResizedCrop(size=(side, side), area=(0.3, 1.0))),
+        train=TrainViews(
+            clips=clips,
+            crop=RandomResizedCrop(size=(side, side), area=(0.3, 1.0)),
+            interpolation=interpolation,
+        ),
         val=views,
         test=views,
         normalize=Normalize(mean=config.mean, std=config.std),

@@ -49,7 +49,10 @@ def _finetuning(
             crop=RandomResizedCrop(size=(224, 224)),
             flip=0.5,
             antialias=False,
-            augment=(RandAugment(), RandomErasing(probability=0.25, area=(0.02, 1 / 3))),
+            augment=(
+                RandAugment(interpolation="bicubic"),
+                RandomErasing(probability=0.25, area=(0.02, 1 / 3)),
+            ),
             repeats=repeats,
         ),
         val=val,

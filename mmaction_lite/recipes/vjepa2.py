@@ -39,7 +39,10 @@ def attentive_probe(model: Build, clips: SegmentWindows, size: int) -> Recipe:
             clips=clips,
             crop=RandomResizedCrop(size=(size, size)),
             antialias=False,
-            augment=(RandAugment(), RandomErasing(probability=0.25, area=(0.02, 1 / 3))),
+            augment=(
+                RandAugment(interpolation="bicubic"),
+                RandomErasing(probability=0.25, area=(0.02, 1 / 3)),
+            ),
         ),
         val=replace(whole, short_side=size * 256 // 224, crop=CenterCrop(size=(size, size))),
         test=whole,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmaction_lite.data.sources.resample import Size
+from mmaction_lite.data.sources.resample import Interpolation, Size
 from mmaction_lite.data.sources.sequential import frame_times, read_in_order
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.serve.readers import Described, VideoLimits, describe_video
@@ -41,7 +41,7 @@ class FramesReader(NamedTuple):
     Args:
         indices: ascending numbers of the frames, int64 (n,).
         size: (height, width) to resize them to; None keeps their size.
-        antialias: see `crop_and_resize`.
+        antialias, interpolation: see `crop_and_resize`.
 
     The pixels are uint8 (m, h, w, 3). `details` holds `indices`, the m frames that were read, and `faults`:
     first frame, frame after the last one, and reason of each part that cannot be read.
@@ -50,6 +50,7 @@ class FramesReader(NamedTuple):
     indices: np.ndarray
     size: Size | None
     antialias: bool
+    interpolation: Interpolation = "bilinear"
 
     def read_described(self, source: Source) -> Described:
         """See `Reader`."""
@@ -59,6 +60,7 @@ class FramesReader(NamedTuple):
             self.indices,
             self.size,
             antialias=self.antialias,
+            interpolation=self.interpolation,
             on_fault=lambda error, first, end: faults.append((first, end, str(error))),
         )
         found = {index: pixels for index, pixels in frames if pixels is not None}

@@ -225,16 +225,17 @@ def _read_frames(
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """Yield the wanted frames in order, None in place of unreadable ones; one piece is read ahead."""
     small = frame_size(plan, size)
-    antialias = plan.protocol.views.antialias
+    views = plan.protocol.views
+    filters = (views.antialias, views.interpolation)
     pieces = split_frames(wanted, size, small or size)
     following: Future[Reading] | None = None
     try:
         for position, piece in enumerate(pieces):
-            current = following or worker.submit(worker.read(FramesReader(piece, small, antialias)))
+            current = following or worker.submit(worker.read(FramesReader(piece, small, *filters)))
             reading = worker.wait(job, current)
             following = None
             if position + 1 < len(pieces):
-                following = worker.submit(worker.read(FramesReader(pieces[position + 1], small, antialias)))
+                following = worker.submit(worker.read(FramesReader(pieces[position + 1], small, *filters)))
             faults.extend(
                 Fault(start, end, worker.hide(reason)) for start, end, reason in reading.details["faults"]
             )

@@ -51,7 +51,7 @@ def fit_protocol(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[s
 
 
 def _with_sizes(views: TestViews, settings: StoredSettings) -> TestViews:
-    """Return views with the sizes that a checkpoint stores."""
+    """Return views with the sizes and the interpolation that a checkpoint stores."""
     clips, crop = views.clips, views.crop
     length = _LENGTHS.get(type(clips), "clip_len")
     if settings.clip_len not in (None, getattr(clips, length)):
@@ -62,7 +62,8 @@ def _with_sizes(views: TestViews, settings: StoredSettings) -> TestViews:
     # Files describe a central crop. Several crops of this size that cover the short side still do.
     if not isinstance(crop, CenterCrop) and crop == views.crop and views.short_side == min(crop.size):
         short_side = views.short_side
-    return replace(views, clips=clips, crop=crop, short_side=short_side)
+    interpolation = settings.interpolation or views.interpolation
+    return replace(views, clips=clips, crop=crop, short_side=short_side, interpolation=interpolation)
 
 
 def _fit_normalize(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[str]]:

@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
@@ -205,3 +208,39 @@ def test_impossible_settings_are_refused():
         RandAugment(magnitude=11)
     with pytest.raises(UserError, match="area is"):
         RandomErasing(area=(0.4, 0.1))
+
+
+@pytest.mark.parametrize("operation", ["rotate", "shear_x", "shear_y"])
+def test_bicubic_rotation_and_shear_equal_a_plain_implementation(operation):
+    """Cubic convolution with the parameter -0.75 at every source position; gray outside of the frame."""
+    frame, strength = picture(), 0.6
+    height, width = frame.shape[:2]
+    turn = math.radians(30 * strength)
+    cos, sin = math.cos(turn), math.sin(turn)
+    matrix = {
+        "rotate": ((cos, -sin), (sin, cos)),
+        "shear_x": ((1, 0.3 * strength), (0, 1)),
+        "shear_y": ((1, 0), (0.3 * strength, 1)),
+    }[operation]
+    center = np.array([width, height]) / 2 if operation == "rotate" else np.zeros(2)
+    padded = np.pad(frame.astype(float), ((99, 99), (99, 99), (0, 0)), constant_values=128)
+
+    def weight(x: float) -> float:
+        a, x = -0.75, abs(x)
+        near, far = (a + 2) * x**3 - (a + 3) * x**2 + 1, a * (x**3 - 5 * x**2 + 8 * x - 4)
+        return near if x < 1 else far if x < 2 else 0.0
+
+    expected = np.zeros(frame.shape)
+    for row, column in np.ndindex(height, width):
+        x, y = np.array(matrix) @ (np.array([column, row]) + 0.5 - center) + center - 0.5
+        left, top = math.floor(x) - 1, math.floor(y) - 1
+        weights = np.outer([weight(y - top - i) for i in range(4)], [weight(x - left - i) for i in range(4)])
+        window = padded[top + 99 : top + 103, left + 99 : left + 103]
+        expected[row, column] = np.einsum("ij,ijc->c", weights, window)
+    found = apply(operation, frame[None], strength, "bicubic")[0]
+    assert np.abs(found - np.clip(expected, 0, 255)).max() <= 0.51
+    assert (found != apply(operation, frame[None], strength)[0]).any()
+    augment = RandAugment(num_ops=1, magnitude=6.0, magnitude_std=0.0, probability=1.0)
+    cubic = replace(augment, interpolation="bicubic")
+    drawn = {cubic(frame[None], np.random.default_rng(seed)).tobytes() for seed in range(100)}
+    assert found.tobytes() in drawn

@@ -33,13 +33,13 @@ def test_cache_names_a_broken_file_and_keeps_within_its_budget(damaged, recipe):
 
 def test_a_cached_clip_reads_like_its_file_at_the_reduced_size(tiny):
     samples = read_split(tiny, "train")
-    cache = VideoCache(samples, 24, False, 1 << 30)
+    cache = VideoCache(samples, 24, False, 1 << 30, interpolation="bicubic")
     assert cache.nbytes == expected_bytes(samples, 24) == 12 * 16 * 24 * 32 * 3
     for sample in (0, 11):
         with open_sample(samples, sample) as source:
             clip = cache.open(sample)
             assert (len(clip), clip.size, clip.fps) == (len(source), (24, 32), source.fps)
-            frames = source.frames([3, 0], None, (24, 32), False)
+            frames = source.frames([3, 0], None, (24, 32), False, "bicubic")
         np.testing.assert_array_equal(clip.frames([3, 0]), frames)
 
 
@@ -49,6 +49,7 @@ def test_caches_are_shared_and_stay_within_one_budget(tiny, recipe):
     cache = caches.of(samples, recipe.train)
     assert cache is not None
     assert caches.of(samples, replace(recipe.train, flip=0.0)) is cache
+    assert caches.of(samples, replace(recipe.train, interpolation="bicubic")) is None  # another filter
     assert caches.left_bytes == 1000
     assert caches.of(samples, replace(recipe.train, short_side=30)) is None  # another size does not fit
     with pytest.raises(MemoryError):

@@ -1,5 +1,6 @@
 """One interface to videos, folders of frames, arrays and parts of them."""
 
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from mmaction_lite.data.annotations.samples import Segment
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.cache import VideoCache
 from mmaction_lite.data.loading.loader import VideoDataset
-from mmaction_lite.data.sources.source import ArrayVideo, open_sample, open_source
+from mmaction_lite.data.sources.resample import crop_and_resize
+from mmaction_lite.data.sources.sequential import read_in_order
+from mmaction_lite.data.sources.source import ArrayVideo, SegmentOf, open_sample, open_source
+from mmaction_lite.data.sources.write_shards import index_shards
 from mmaction_lite.data.views.samplers import SegmentFrames
 from mmaction_lite.errors import VideoError
 
@@ -67,3 +72,38 @@ def test_a_path_is_a_video_or_a_folder_of_frames(tiny, tmp_path):
     for missing in (tmp_path / "gone.mp4", tmp_path / "gone"):
         with pytest.raises(VideoError, match="gone"):
             open_source(missing)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_every_source_resizes_bicubically(tiny, tmp_path, antialias):
+    """Videos, images (JPEG at full scale, in folders and tar files), parts, arrays and reading in order."""
+    clip = next((tiny / "train" / "up").glob("*.mp4"))
+    (tmp_path / "frames").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 16, 3), np.uint8)
+        image = Image.fromarray(pixels).resize((64, 48))
+        image.save(tmp_path / "frames" / f"{number}.jpg", quality=90)
+    with tarfile.open(tmp_path / "packed.tar", "w") as file:
+        file.add(tmp_path / "frames", "up/frames")
+    index_shards([tmp_path / "packed.tar"], frozenset({".mp4"}))
+    for path in (clip, tmp_path / "frames", tmp_path / "packed.tar" / "up" / "frames"):
+        with open_source(path) as source:
+            whole = source.frames(range(3))
+            for box, size in ((None, (20, 24)), ((1, 2, 12, 14), (9, 15))):
+                expected = crop_and_resize(whole, box, size, antialias=antialias, interpolation="bicubic")
+                found = source.frames(range(3), box, size, antialias, "bicubic")
+                np.testing.assert_array_equal(found, expected)
+                assert (found != source.frames(range(3), box, size, antialias)).any()
+                array = ArrayVideo(whole).frames(range(3), box, size, antialias, "bicubic")
+                np.testing.assert_array_equal(array, expected)
+            part = SegmentOf(source, Segment(1, 3, in_frames=True), "part")
+            expected = crop_and_resize(whole, None, (20, 24), antialias=antialias, interpolation="bicubic")
+            found = part.frames([0, 1], None, (20, 24), antialias, "bicubic")
+            np.testing.assert_array_equal(found, expected[1:])
+            for video, first in ((source, 0), (part, 1)):
+                indices = np.arange(3 - first)
+                in_order = read_in_order(
+                    video, indices, (20, 24), antialias=antialias, interpolation="bicubic"
+                )
+                read = np.stack([pixels for _, pixels in in_order if pixels is not None])
+                np.testing.assert_array_equal(read, expected[first:])

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.source import ArrayVideo, open_source
 from mmaction_lite.data.views.augment import ColorJitter, RandomErasing
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop, RandomResizedCrop, ScaleJitterCrop
@@ -139,3 +140,26 @@ def test_impossible_settings_are_refused():
         replace(PLAIN, reverse=1.5)
     with pytest.raises(UserError, match="repeats is 0; expected an integer, at least 1"):
         replace(PLAIN, repeats=0)
+
+
+def test_bicubic_views_resize_once_and_name_their_filter(video):
+    crop = RandomResizedCrop(size=(20, 28))
+    for short_side, repeats in ((None, 1), (None, 2), (32, 1)):
+        views = replace(PLAIN, crop=crop, short_side=short_side, repeats=repeats, interpolation="bicubic")
+        drawn, rng = draw(views, video), np.random.default_rng(1000)
+        frames = video.frames(views.clips(30, np.random.default_rng(0))[0])
+        if short_side:
+            frames = crop_and_resize(frames, None, (32, 43), interpolation="bicubic")
+        placements = [crop.plan(*frames.shape[1:3], rng)[0] for _ in range(repeats)]
+        expected = crop_and_resize(frames, placements[0].box, (20, 28), interpolation="bicubic")
+        assert (drawn.pixels[0] == expected).all()
+        assert (drawn.pixels[0] != draw(replace(views, interpolation="bilinear"), video).pixels[0]).any()
+    test = TestViews(
+        clips=PLAIN.clips, crop=CenterCrop(size=(20, 28)), short_side=24, interpolation="bicubic"
+    )
+    whole = video.frames(test.indices(video).reshape(-1))
+    expected = crop_and_resize(whole, None, (24, 32), interpolation="bicubic")
+    assert (test.read(video).reshape(expected.shape) == expected).all()
+    assert "(CenterCrop 20x28 of short side 24, bicubic, antialias on)" in str(Protocol(views=test))
+    with pytest.raises(UserError, match="interpolation is 'cubic'; expected one of 'bilinear', 'bicubic'"):
+        replace(test, interpolation="cubic")

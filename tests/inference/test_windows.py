@@ -1,5 +1,6 @@
 """Windows of files and of streams: the clips that `predict` would read of the same segments."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_windows_of_unusual_videos_and_settings(name, seconds, stride, videos):
         for short_side in (40, None):
             plan = Windows(seconds=seconds, stride=stride).plan(protocol(short_side=short_side), source.fps)
             check(source, plan)
+
+
+def test_windows_have_the_filter_of_the_views(videos):
+    with Video(videos / "even.mp4") as source:
+        views = replace(protocol().views, interpolation="bicubic", antialias=False)
+        plan = Windows(stride=2.5).plan(Protocol(views=views), source.fps)
+        windows = check(source, plan)
+        bilinear = check(source, Windows(stride=2.5).plan(protocol(), source.fps))
+    assert (windows[0].clips != bilinear[0].clips).any()
 
 
 def test_windows_in_which_no_frame_begins_are_left_out(videos):

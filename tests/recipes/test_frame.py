@@ -21,6 +21,7 @@ def test_size_and_normalization_are_those_of_the_image_model() -> None:
     assert recipe.normalize == Normalize(mean=CONFIG.mean, std=CONFIG.std)
     assert recipe.train.view_shape == recipe.test.view_shape == (6, 96, 96, 3)
     assert recipe.model.arguments == {"image_model": "some_model"}
+    assert recipe.train.interpolation == recipe.val.interpolation == recipe.test.interpolation == "bicubic"
     assert recipe.freeze == ("encoder",)
     assert frame.frame_recipe("some_model", size=64).test.view_shape == (8, 64, 64, 3)
 

@@ -86,7 +86,14 @@ class Requests:
     def __len__(self) -> int:
         return LENGTH
 
-    def frames(self, indices: Any, box: Any = None, size: Any = None, antialias: bool = True) -> np.ndarray:
+    def frames(
+        self,
+        indices: Any,
+        box: Any = None,
+        size: Any = None,
+        antialias: bool = True,
+        interpolation: Any = "bilinear",
+    ) -> np.ndarray:
         self.requests.append((np.asarray(indices), box, size, antialias))
         return np.zeros((len(indices), 2, 2, 3), np.uint8)
 
@@ -94,8 +101,15 @@ class Requests:
 class Coordinates(Requests):
     """The same with frames of full size: red holds half the column, green half the row."""
 
-    def frames(self, indices: Any, box: Any = None, size: Any = None, antialias: bool = True) -> np.ndarray:
-        super().frames(indices, box, size, antialias)
+    def frames(
+        self,
+        indices: Any,
+        box: Any = None,
+        size: Any = None,
+        antialias: bool = True,
+        interpolation: Any = "bilinear",
+    ) -> np.ndarray:
+        super().frames(indices, box, size, antialias, interpolation)
         height, width = size
         picture = np.zeros((height, width, 3), np.uint8)
         picture[..., 0] = np.arange(width) // 2

@@ -30,6 +30,8 @@ def test_times_are_read_without_frames(tiny: Path):
 def test_frames_are_those_of_the_source():
     source = ArrayVideo(brightening(0))
     indices = np.array([1, 5, 9])
+    cubic = FramesReader(indices, (24, 32), True, "bicubic").read_described(source)
+    np.testing.assert_array_equal(cubic.pixels, source.frames(indices, None, (24, 32), True, "bicubic"))
     found = FramesReader(indices, (24, 32), True).read_described(source)
     np.testing.assert_array_equal(found.pixels, source.frames(indices, None, (24, 32)))
     assert found.details == {"indices": [1, 5, 9], "faults": []}

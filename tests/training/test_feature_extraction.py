@@ -72,6 +72,8 @@ def test_everything_that_features_depend_on_is_in_the_key(network, val):
         keys.append(changed.key(views))
     wider = replace(small_recipe().val, short_side=25)
     keys.append(extraction(network).key(ClipViews(views=wider)))
+    bicubic = replace(small_recipe().val, interpolation="bicubic")
+    keys.append(extraction(network).key(ClipViews(views=bicubic)))
     for seed in (0, 1):
         keys.append(extraction(network).key(ClipViews(views=small_recipe().train, passes=2, seed=seed)))
     keys.append(extraction(network).key(ClipViews(views=small_recipe().train, passes=3)))

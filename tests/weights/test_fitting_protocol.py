@@ -104,5 +104,10 @@ def test_sizes_that_the_file_stores_have_precedence():
         assert (views.short_side, views.crop.size, views.clips.clip_len) == (292, (272, 272), 12)
         assert type(views.crop) is type(before.crop)
     assert fit_protocol(fitted, conversion) == (fitted, [])
+    assert fitted.test.interpolation == "bilinear"
+    bicubic = replace(settings, interpolation="bicubic")
+    fitted, (note,) = fit_protocol(recipe, replace(conversion, settings=bicubic))
+    assert fitted.val.interpolation == fitted.test.interpolation == "bicubic"
+    assert "bicubic, antialias off" in note
     segments = get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb")
     assert fit_protocol(segments, conversion)[0].test.clips.clip_len == 12

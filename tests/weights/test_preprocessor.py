@@ -2,7 +2,13 @@
 
 import pytest
 
-from mmaction_lite.weights.converters.preprocessor import clip_len, crop_size, short_side, statistics
+from mmaction_lite.weights.converters.preprocessor import (
+    clip_len,
+    crop_size,
+    interpolation,
+    short_side,
+    statistics,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +33,13 @@ def test_frames_of_a_clip():
     assert clip_len({"frames_per_clip": 64}) == 64
     assert clip_len({"num_frames": None}) is None
     assert clip_len({}) is None
+
+
+def test_interpolation():
+    assert interpolation({"resample": 3}) == "bicubic"
+    assert interpolation({"resample": 2, "do_resize": True}) == "bilinear"
+    for settings in ({"resample": 3, "do_resize": False}, {"resample": 0}, {"resample": True}, {}):
+        assert interpolation(settings) is None
 
 
 def test_statistics():

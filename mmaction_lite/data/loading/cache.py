@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mmaction_lite.data.annotations.samples import Samples
-from mmaction_lite.data.sources.resample import short_side_size
+from mmaction_lite.data.sources.resample import Interpolation, short_side_size
 from mmaction_lite.data.sources.source import ArrayVideo, open_sample
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.device import available_cores
@@ -27,7 +27,7 @@ class VideoCache:
     Args:
         samples: table of clips.
         short_side: short side of the stored frames, in pixels.
-        antialias: see `crop_and_resize`.
+        antialias, interpolation: see `crop_and_resize`.
         budget_bytes: largest size of the cache in bytes.
         track: wraps an iterable of sample numbers to show progress: (iterable, total, title).
 
@@ -41,11 +41,14 @@ class VideoCache:
         short_side: int,
         antialias: bool,
         budget_bytes: int,
+        *,
+        interpolation: Interpolation = "bilinear",
         track: Track | None = None,
     ):
         self.samples = samples
         self.short_side = short_side
         self.antialias = antialias
+        self.interpolation: Interpolation = interpolation
         with ThreadPoolExecutor(available_cores()) as threads:
             self._shapes = list(threads.map(self._probe, range(len(samples))))
             ends = np.cumsum([np.prod(shape[:3]) * 3 for shape in self._shapes], dtype=np.int64)
@@ -85,7 +88,9 @@ class VideoCache:
             try:
                 with open_sample(self.samples, sample) as source:
                     size = (height, width)
-                    self.open(sample).pixels[:] = source.frames(range(length), None, size, self.antialias)
+                    self.open(sample).pixels[:] = source.frames(
+                        range(length), None, size, self.antialias, self.interpolation
+                    )
             except VideoError as error:
                 self._shapes[sample] = (length, height, width, fps, str(error))
         return sample
@@ -102,18 +107,25 @@ class Caches:
     def __init__(self, budget_bytes: int = BUDGET_BYTES, track: Track | None = None):
         self.left_bytes = budget_bytes
         self.track = track
-        self._caches: dict[tuple[str, int, int, bool], VideoCache] = {}
+        self._caches: dict[tuple[str, int, int, bool, Interpolation], VideoCache] = {}
 
     def of(self, samples: Samples, views: Views) -> VideoCache | None:
         """Return the cache for `views`; None if they crop from full-size frames or the clips do not fit."""
         if views.short_side is None:
             return None
-        key = (samples.source, len(samples), views.short_side, views.antialias)
+        key = (samples.source, len(samples), views.short_side, views.antialias, views.interpolation)
         if key not in self._caches:
             if not 0 < expected_bytes(samples, views.short_side) <= self.left_bytes:
                 return None
             try:
-                cache = VideoCache(samples, views.short_side, views.antialias, self.left_bytes, self.track)
+                cache = VideoCache(
+                    samples,
+                    views.short_side,
+                    views.antialias,
+                    self.left_bytes,
+                    interpolation=views.interpolation,
+                    track=self.track,
+                )
             except MemoryError:
                 return None
             self.left_bytes -= cache.nbytes

@@ -12,8 +12,8 @@ import numpy as np
 from mmaction_lite.data.annotations.class_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from mmaction_lite.data.sources.frame_names import Selection, select_frames
 from mmaction_lite.data.sources.images import MAX_BYTES, decode_image, image_size
-from mmaction_lite.data.sources.resample import Box, Size, collect
-from mmaction_lite.data.sources.video import first_at
+from mmaction_lite.data.sources.packets import first_at
+from mmaction_lite.data.sources.resample import Box, Interpolation, Size, collect
 from mmaction_lite.errors import VideoError, describe, reading
 from mmaction_lite.files import open_regular
 
@@ -122,16 +122,22 @@ class Frames:
         return self._size
 
     def frames(
-        self, indices: Iterable[int], box: Box | None = None, size: Size | None = None, antialias: bool = True
+        self,
+        indices: Iterable[int],
+        box: Box | None = None,
+        size: Size | None = None,
+        antialias: bool = True,
+        interpolation: Interpolation = "bilinear",
     ) -> np.ndarray:
         """Decode exactly the requested frames, each file once; see `Video.frames`.
 
-        Without a `box` and with `antialias`, JPEG frames that are at least twice as large as `size` are
-        decoded at a reduced scale, which is an antialiased reduction.
+        Without a `box`, with `antialias` and bilinear interpolation, JPEG frames that are at least twice as
+        large as `size` are decoded at a reduced scale, which is an antialiased reduction.
         """
         wanted = np.asarray(list(indices), dtype=np.int64)
-        least = size if antialias and box is None else None
-        return collect(self._decode(wanted, least), wanted, box, size, antialias)
+        least = size if antialias and interpolation == "bilinear" and box is None else None
+        decoded = self._decode(wanted, least)
+        return collect(decoded, wanted, box, size, antialias=antialias, interpolation=interpolation)
 
     def _decode(self, wanted: np.ndarray, least: Size | None) -> Iterator[tuple[int, np.ndarray]]:
         for index in np.unique(wanted).tolist():

@@ -34,6 +34,7 @@ UPRIGHT = b"".join(value.to_bytes(4) for value in (1 << 16, 0, 0, 0, 1 << 16, 0,
 MAX_BOX_BYTES = 2**26  # outside of the video data of an MP4 file; more may be another stream or padding
 JOIN_PACKETS = 3
 NO_TIME = -(2**63)  # in place of a missing time, as in FFmpeg
+EARLY_SECONDS = 5e-4  # tolerance for times with few digits: a frame up to this much earlier still matches
 
 
 @dataclass(frozen=True)
@@ -414,3 +415,8 @@ def mpeg4_order(kinds: list[int | None]) -> np.ndarray | None:
             order += held
             held = [number]
     return np.array(order + held)
+
+
+def first_at(seconds: float, fps: float, length: int) -> int:
+    """Return the frame of a video of `length` frames at a constant rate that `Video.index_at` returns."""
+    return length if math.isinf(seconds) else min(math.ceil((seconds - EARLY_SECONDS) * fps), length)

@@ -7,11 +7,12 @@ internals.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from mmaction_lite.data.sources.faults import MispredictedError, UnknownSizeError
-from mmaction_lite.data.sources.resample import Size, crop_and_resize
+from mmaction_lite.data.sources.resample import Interpolation, Size, crop_and_resize
 from mmaction_lite.data.sources.source import SegmentOf, Source
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import VideoError
@@ -60,6 +61,7 @@ def read_in_order(
     size: Size | None = None,
     *,
     antialias: bool = True,
+    interpolation: Interpolation = "bilinear",
     on_fault: OnFault | None = None,
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """Yield the requested frames in order; they equal those of `source.frames`.
@@ -71,7 +73,7 @@ def read_in_order(
         source: the video.
         indices: ascending frame numbers without repeats, int64 (n,).
         size: (height, width) to resize whole frames to; None keeps their size.
-        antialias: see `crop_and_resize`.
+        antialias, interpolation: see `crop_and_resize`.
         on_fault: called for each run of frames that cannot be read. These frames are yielded as None, and
             reading continues behind them. None: the error is raised.
 
@@ -84,7 +86,14 @@ def read_in_order(
     if isinstance(source, SegmentOf):
         first = source.first
         report = None if on_fault is None else _shifted(on_fault, -first)
-        whole = read_in_order(source.whole, indices + first, size, antialias=antialias, on_fault=report)
+        whole = read_in_order(
+            source.whole,
+            indices + first,
+            size,
+            antialias=antialias,
+            interpolation=interpolation,
+            on_fault=report,
+        )
         yield from ((index - first, pixels) for index, pixels in whole)
         return
     keys = _keyframes(source)
@@ -94,7 +103,7 @@ def read_in_order(
         while len(part):
             done, lost = 0, []
             try:
-                for index, pixels in _pixels(source, part, size, antialias):
+                for index, pixels in _pixels(source, part, size, antialias, interpolation):
                     passed = part[done : np.searchsorted(part, index)].tolist()
                     done += len(passed) + 1
                     # Frames decode in order: a frame that was passed over does not decode.
@@ -152,18 +161,23 @@ def _until_keyframe(indices: np.ndarray, keys: np.ndarray | None) -> int:
     return int(np.searchsorted(indices, after[0])) if len(after) else len(indices)
 
 
-def _pixels(source: Source, indices: np.ndarray, size: Size | None, antialias: bool) -> Pixels:
+def _pixels(
+    source: Source, indices: np.ndarray, size: Size | None, antialias: bool, interpolation: Interpolation
+) -> Pixels:
     """Read frames until one cannot be read."""
     if isinstance(source, Video):
-        yield from _decoded(source, indices, size, antialias)
+        yield from _decoded(source, indices, size, antialias, interpolation)
         return
     for index in indices.tolist():
-        yield index, source.frames([index], None, size, antialias)[0]
+        yield index, source.frames([index], None, size, antialias, interpolation)[0]
 
 
-def _decoded(video: Video, indices: np.ndarray, size: Size | None, antialias: bool) -> Pixels:
+def _decoded(
+    video: Video, indices: np.ndarray, size: Size | None, antialias: bool, interpolation: Interpolation
+) -> Pixels:
     """Decode frames of a video file in one pass; learn about the file and begin again where necessary."""
     done = 0
+    resized_to = partial(crop_and_resize, size=size, antialias=antialias, interpolation=interpolation)
     for _ in range(3):
         try:
             with video._reading():
@@ -171,7 +185,7 @@ def _decoded(video: Video, indices: np.ndarray, size: Size | None, antialias: bo
                     raise VideoError(f"{video.name}: {video._index.fault}")
                 for index, pixels in video._fitted(video._decode(indices[done:]), antialias):
                     done = int(np.searchsorted(indices, index)) + 1
-                    resized = crop_and_resize(pixels[None], None, size, antialias=antialias)[0]
+                    resized = resized_to(pixels[None])[0]
                     yield index, resized.copy() if np.may_share_memory(resized, pixels) else resized
             return
         except (MispredictedError, UnknownSizeError) as error:

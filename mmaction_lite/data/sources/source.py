@@ -12,9 +12,10 @@ import numpy as np
 
 from mmaction_lite.data.annotations.samples import Samples, Segment, absolute, is_remote
 from mmaction_lite.data.sources.frames import Frames, is_image, split_pattern
-from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize
+from mmaction_lite.data.sources.packets import first_at
+from mmaction_lite.data.sources.resample import Box, Interpolation, Size, crop_and_resize
 from mmaction_lite.data.sources.shards import has_member, is_packed, read_packed
-from mmaction_lite.data.sources.video import Video, first_at
+from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import UserError, VideoError, reading
 
 PathInput = str | PathLike[str]
@@ -54,6 +55,7 @@ class Source(Protocol):
         box: Box | None = None,
         size: Size | None = None,
         antialias: bool = True,
+        interpolation: Interpolation = "bilinear",
     ) -> np.ndarray:
         """Return the requested frames, cropped to `box` and resized to `size`; see `Video.frames`.
 
@@ -104,9 +106,11 @@ class ArrayVideo:
         box: Box | None = None,
         size: Size | None = None,
         antialias: bool = True,
+        interpolation: Interpolation = "bilinear",
     ) -> np.ndarray:
         """See `Source`."""
-        return crop_and_resize(self.pixels[np.asarray(indices)], box, size, antialias=antialias)
+        pixels = self.pixels[np.asarray(indices)]
+        return crop_and_resize(pixels, box, size, antialias=antialias, interpolation=interpolation)
 
 
 class SegmentOf:
@@ -163,13 +167,14 @@ class SegmentOf:
         box: Box | None = None,
         size: Size | None = None,
         antialias: bool = True,
+        interpolation: Interpolation = "bilinear",
     ) -> np.ndarray:
         """See `Source`; index 0 is the first frame of the segment."""
         wanted = np.asarray(indices)
         if wanted.min() < 0 or wanted.max() >= len(self):
             found = f"{wanted.min()} to {wanted.max()}"
             raise IndexError(f"frames {found} of a segment: out of range; expected 0 to {len(self) - 1}")
-        return self.whole.frames(wanted + self.first, box, size, antialias)
+        return self.whole.frames(wanted + self.first, box, size, antialias, interpolation)
 
 
 def open_sample(samples: Samples, sample: int) -> Source:

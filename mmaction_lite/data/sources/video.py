@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -42,16 +43,14 @@ from mmaction_lite.data.sources.faults import (
     reading_video,
 )
 from mmaction_lite.data.sources.orientation import UprightPixels, upright_size
-from mmaction_lite.data.sources.packets import NO_TIME, PacketIndex, mark
-from mmaction_lite.data.sources.resample import Box, Size, check_box, collect, crop_and_resize
+from mmaction_lite.data.sources.packets import EARLY_SECONDS, NO_TIME, PacketIndex, first_at, mark
+from mmaction_lite.data.sources.resample import Box, Interpolation, Size, check_box, collect, crop_and_resize
 from mmaction_lite.errors import VideoError, printable
 
 T = TypeVar("T")
 
 # Demuxing this many packets without decoding them takes about as long as a seek.
 SEEK_PACKETS = 8
-# Tolerance for times written with few digits: a frame up to this much earlier still matches.
-EARLY_SECONDS = 5e-4
 # Of files that state no frame rate; `walk` needs times.
 DEFAULT_FPS = 25.0
 
@@ -159,7 +158,12 @@ class Video:
         return self._given_size
 
     def frames(
-        self, indices: Iterable[int], box: Box | None = None, size: Size | None = None, antialias: bool = True
+        self,
+        indices: Iterable[int],
+        box: Box | None = None,
+        size: Size | None = None,
+        antialias: bool = True,
+        interpolation: Interpolation = "bilinear",
     ) -> np.ndarray:
         """Decode exactly the requested frames. Memory holds the result and one whole frame.
 
@@ -167,7 +171,7 @@ class Video:
             indices: frame numbers in [0, len), at least one, in any order; repeats are allowed.
             box: (top, left, height, width) of the crop in a frame of `Video.size`; None for the whole frame.
             size: (height, width) to resize to; None keeps the size of the box.
-            antialias: see `crop_and_resize`.
+            antialias, interpolation: see `crop_and_resize`.
 
         Returns:
             uint8 (n, height, width, 3) RGB, in the order of `indices`.
@@ -190,8 +194,9 @@ class Video:
         with self._reading():
             if self._index.fault:
                 raise VideoError(f"{self.name}: {self._index.fault}")
+            filtered = partial(collect, antialias=antialias, interpolation=interpolation)
             return self._retry(
-                lambda: collect(self._fitted(self._decode(wanted), antialias), wanted, box, size, antialias)
+                lambda: filtered(self._fitted(self._decode(wanted), antialias), wanted, box, size)
             )
 
     def walk(self) -> Iterator[tuple[int, float, np.ndarray]]:
@@ -493,8 +498,3 @@ class Video:
             return self._remember(packets.learned_index(self._index, pictures))
         except ValueError as error:
             raise VideoError(f"{self.name}: {error}") from None
-
-
-def first_at(seconds: float, fps: float, length: int) -> int:
-    """Return `index_at(seconds)` of a video of `length` frames with a constant frame rate."""
-    return length if math.isinf(seconds) else min(math.ceil((seconds - EARLY_SECONDS) * fps), length)

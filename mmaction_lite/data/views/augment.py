@@ -11,6 +11,7 @@ from typing import Annotated
 
 import numpy as np
 
+from mmaction_lite.data.sources.resample import Interpolation
 from mmaction_lite.settings import (
     ASCENDING,
     NonNegativeFloat,
@@ -76,20 +77,22 @@ class RandAugment:
     ("rand-m7-n4-mstd0.5-inc1"). Compared with the paper, they add `invert` and `solarize_add`, skip each
     operation with probability 0.5 instead of drawing the identity, and add noise to the magnitude.
     Differences from these trainings: the input is the crop, not the whole frame; translations are by whole
-    pixels; interpolation is bilinear; contrast, range and histogram are those of the clip. Rotation and shear
-    resample the frames a second time.
+    pixels; contrast, range and histogram are those of the clip; bicubic interpolation has the parameter -0.75
+    of PyTorch, and -1 in these trainings (Pillow). Rotation and shear resample the frames a second time.
 
     Args:
         num_ops: number of operations in a row, drawn independently.
         magnitude: mean magnitude, 0 to 10.
         magnitude_std: standard deviation of the normal noise on the magnitude.
         probability: probability of applying each drawn operation.
+        interpolation: filter of rotation and shear.
     """
 
     num_ops: PositiveInt = 4
     magnitude: Annotated[float, at_least(0), at_most(10)] = 7.0
     magnitude_std: NonNegativeFloat = 0.5
     probability: Probability = 0.5
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self):
         check_fields(self)
@@ -100,7 +103,7 @@ class RandAugment:
             strength = min(max(rng.normal(self.magnitude, self.magnitude_std), 0.0), 10.0) / 10
             sign = 1 if rng.random() < 0.5 else -1
             if rng.random() < self.probability:
-                pixels = apply(OPERATIONS[op], pixels, sign * strength)
+                pixels = apply(OPERATIONS[op], pixels, sign * strength, self.interpolation)
         return pixels
 
 
@@ -147,13 +150,16 @@ OPERATIONS = (
 )
 
 
-def apply(operation: str, pixels: np.ndarray, strength: float) -> np.ndarray:
+def apply(
+    operation: str, pixels: np.ndarray, strength: float, interpolation: Interpolation = "bilinear"
+) -> np.ndarray:
     """Apply one operation of RandAugment to a clip.
 
     Args:
         operation: one of `OPERATIONS`, named as in Pillow.
         pixels: uint8 (T, h, w, 3).
         strength: -1 to 1. Operations with two directions use the sign.
+        interpolation: filter of rotation and shear.
 
     Returns:
         uint8 (T, h, w, 3).
@@ -187,11 +193,12 @@ def apply(operation: str, pixels: np.ndarray, strength: float) -> np.ndarray:
             angle = math.radians(30 * strength)
             cos, sin = math.cos(angle), math.sin(angle)
             x, y = width / 2, height / 2
-            return _warp(pixels, [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]])
+            matrix = [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]]
+            return _warp(pixels, matrix, interpolation)
         case "shear_x":
-            return _warp(pixels, [[1, 0.3 * strength, 0], [0, 1, 0]])
+            return _warp(pixels, [[1, 0.3 * strength, 0], [0, 1, 0]], interpolation)
         case "shear_y":
-            return _warp(pixels, [[1, 0, 0], [0.3 * strength, 1, 0]])
+            return _warp(pixels, [[1, 0, 0], [0.3 * strength, 1, 0]], interpolation)
         case "translate_x":
             return _shift(pixels, 2, round(0.45 * strength * width))
         case "translate_y":
@@ -290,8 +297,8 @@ def _shift(pixels: np.ndarray, axis: int, distance: int) -> np.ndarray:
     return result
 
 
-def _warp(pixels: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
-    """Sample the pixel at (x, y) from `matrix @ (x, y, 1)`, bilinearly; pixel centers are at n + ½."""
+def _warp(pixels: np.ndarray, matrix: list[list[float]], interpolation: Interpolation) -> np.ndarray:
+    """Sample the pixel at (x, y) from `matrix @ (x, y, 1)`; pixel centers are at n + ½."""
     import torch
     from torch.nn import functional
 
@@ -304,6 +311,6 @@ def _warp(pixels: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
     for frame, warped in zip(pixels, result, strict=True):  # frame by frame, for the cache
         # `grid_sample` reads 0 outside of the frame; subtract gray, so that 0 means gray.
         values = torch.from_numpy(frame.astype(np.float32) - GRAY).permute(2, 0, 1)[None]
-        moved = functional.grid_sample(values, grid, mode="bilinear", align_corners=False)[0]
+        moved = functional.grid_sample(values, grid, mode=interpolation, align_corners=False)[0]
         warped[:] = moved.permute(1, 2, 0).add(GRAY + 0.5).clamp_(0, 255).numpy()
     return result

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
-from mmaction_lite.data.sources.resample import Box, Size, crop_and_resize, short_side_size
+from mmaction_lite.data.sources.resample import Box, Interpolation, Size, crop_and_resize, short_side_size
 from mmaction_lite.data.sources.source import Source
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.views.augment import PixelTransform
@@ -43,7 +43,7 @@ class TrainViews:
         short_side: if given, resize whole frames to this short side (pixels) and crop the result. None:
             crop the original frame and resample once.
         flip: probability of mirroring a view horizontally.
-        antialias: see `crop_and_resize`.
+        antialias, interpolation: see `crop_and_resize`.
         reverse: probability of reversing the frames of a view; see `label_flips.reversed_classes`.
         augment: transforms of the pixels, applied in this order after crop and flip. All frames of a view
             get the same transform.
@@ -59,6 +59,7 @@ class TrainViews:
     short_side: PositiveInt | None = None
     flip: Probability = 0.0
     antialias: bool = True
+    interpolation: Interpolation = "bilinear"
     reverse: Probability = 0.0
     augment: tuple[PixelTransform, ...] = ()
     repeats: PositiveInt = 1
@@ -99,17 +100,15 @@ class TrainViews:
     def cut(self, source: Source, indices: np.ndarray, placements: list[Placement]) -> list[np.ndarray]:
         """Read the frames `indices` once and cut one clip per placement, each uint8 (T, h, w, C)."""
         resized = _resized(source, self.short_side)
+        filters: tuple[bool, Interpolation] = (self.antialias, self.interpolation)
         if resized is not None:
-            whole, left, top = source.frames(indices, None, resized, self.antialias), 0, 0
+            whole, left, top = source.frames(indices, None, resized, *filters), 0, 0
         elif len(placements) == 1:
-            return [source.frames(indices, placements[0].box, placements[0].size, self.antialias)]
+            return [source.frames(indices, placements[0].box, placements[0].size, *filters)]
         else:
             top, left, height, width = around = _bounding_box([placement.box for placement in placements])
             whole = source.frames(indices, None if (height, width) == source.size else around)
-        return [
-            crop_and_resize(whole, (y - top, x - left, h, w), size, antialias=self.antialias)
-            for (y, x, h, w), size, _ in placements
-        ]
+        return [_resize(self, whole, (y - top, x - left, h, w), size) for (y, x, h, w), size, _ in placements]
 
     def alter(self, pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, bool, bool]:
         """Flip, reverse and augment one view at random.
@@ -148,7 +147,7 @@ class TestViews:
         crop: fixed crop or crops.
         short_side: resize whole frames to this short side (pixels) before cropping, as published test
             protocols do. None: crop the original frame.
-        antialias: see `crop_and_resize`.
+        antialias, interpolation: see `crop_and_resize`.
 
     Raises:
         UserError: a random crop, or a value out of range.
@@ -158,6 +157,7 @@ class TestViews:
     crop: FixedPlan
     short_side: PositiveInt | None = None
     antialias: bool = True
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self):
         if not isinstance(self.crop, FixedPlan):
@@ -191,12 +191,14 @@ class TestViews:
         size = _resized(source, self.short_side)
         # JPEG frames are decoded at the scale that their size requires.
         is_small = isinstance(source, Video) and 3 * indices.size * math.prod(source.size) <= most_bytes
-        pixels = source.frames(indices.reshape(-1), None, None if is_small else size, self.antialias)
+        pixels = source.frames(
+            indices.reshape(-1), None, None if is_small else size, self.antialias, self.interpolation
+        )
         return pixels.reshape(*indices.shape, *pixels.shape[1:]), size
 
     def resize(self, pixels: np.ndarray, size: Size | None) -> np.ndarray:
         """Complete the clips that `read_small` returned, uint8 (num_clips, T, H, W, C)."""
-        resized = crop_and_resize(pixels.reshape(-1, *pixels.shape[2:]), None, size, antialias=self.antialias)
+        resized = _resize(self, pixels.reshape(-1, *pixels.shape[2:]), None, size)
         return resized.reshape(*pixels.shape[:2], *resized.shape[1:])
 
     def indices(self, source: Source) -> np.ndarray:
@@ -219,7 +221,10 @@ class TestViews:
         for (top, left, height, width), size, flip in self.crop.plan(*pixels.shape[2:4]):
             view = pixels[:, :, top : top + height, left : left + width]
             if (height, width) != size:
-                enlarged = [crop_and_resize(clip, None, size) for clip in view.cpu().numpy()]
+                enlarged = [
+                    crop_and_resize(clip, None, size, interpolation=self.interpolation)
+                    for clip in view.cpu().numpy()
+                ]
                 view = torch.from_numpy(np.stack(enlarged)).to(pixels.device)
             views.append(view.flip(3) if flip else view)
         return torch.stack(views, 1).flatten(0, 1)
@@ -241,13 +246,14 @@ class TestViews:
         return self.clips.num_clips * self.clips.clip_len * side * (side * 16 // 9) * 3
 
     def __str__(self) -> str:
-        """Describe the views: clips × crops, size, antialias and the sampler's rule."""
+        """Describe the views: clips × crops, size, filter and the sampler's rule; bilinear is not named."""
         (height, width), crops = self.crop.size, self.crop.num_crops
         clips = self.clips.num_clips
         return (
             f"{self.clips} frames: {clips} clip{'s' * (clips > 1)} × {crops} crop{'s' * (crops > 1)} "
             f"({type(self.crop).__name__} {height}x{width}"
             f"{'' if self.short_side is None else f' of short side {self.short_side}'}, "
+            f"{'' if self.interpolation == 'bilinear' else f'{self.interpolation}, '}"
             f"antialias {'on' if self.antialias else 'off'}){self.clips.rule}"
         )
 
@@ -264,6 +270,11 @@ def _frame_indices(clips: ClipSampler, source: Source, rng: np.random.Generator 
     if isinstance(clips, TimedSampler):
         return clips(len(source), rng, fps=source.fps)
     return clips(len(source), rng)
+
+
+def _resize(views: Views, frames: np.ndarray, box: Box | None, size: Size | None) -> np.ndarray:
+    """Crop and resize frames with the filter of `views`."""
+    return crop_and_resize(frames, box, size, antialias=views.antialias, interpolation=views.interpolation)
 
 
 def _resized(source: Source, short_side: int | None) -> Size | None:

@@ -7,7 +7,10 @@ of an unexpected kind count as absent.
 from collections.abc import Mapping
 from typing import Any
 
+from mmaction_lite.data.sources.resample import Interpolation
+
 LARGEST = 1 << 14  # frames or pixels
+FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # numbers of Pillow's filters
 
 
 def statistics(preprocessor: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -36,6 +39,13 @@ def crop_size(preprocessor: Mapping[str, Any]) -> tuple[int, int] | None:
     sides = (size.get("height"), size.get("width")) if isinstance(size, Mapping) else (size, size)
     height, width = map(_length, sides)
     return None if height is None or width is None else (height, width)
+
+
+def interpolation(preprocessor: Mapping[str, Any]) -> Interpolation | None:
+    """Return the filter that resizes frames; None if it is unknown, or another one."""
+    number = preprocessor.get("resample")
+    is_resized = preprocessor.get("do_resize") is not False
+    return FILTERS.get(number) if is_resized and type(number) is int else None
 
 
 def clip_len(config: Mapping[str, Any]) -> int | None:

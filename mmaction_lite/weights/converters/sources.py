@@ -21,6 +21,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmaction_lite.data.sources.resample import Interpolation
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters import (
@@ -35,7 +36,13 @@ from mmaction_lite.weights.converters import (
     vjepa,
 )
 from mmaction_lite.weights.converters.folders import CONFIG, PREPROCESSOR
-from mmaction_lite.weights.converters.preprocessor import clip_len, crop_size, short_side, statistics
+from mmaction_lite.weights.converters.preprocessor import (
+    clip_len,
+    crop_size,
+    interpolation,
+    short_side,
+    statistics,
+)
 
 IMAGENET = Normalize()
 PYSLOWFAST = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
@@ -71,6 +78,7 @@ class StoredSettings:
         short_side: short side in pixels to which whole frames are resized.
         crop: (height, width) of the central crop in pixels.
         clip_len: frames of a clip.
+        interpolation: filter that resizes frames.
         style: "caffe" if the first convolution of a bottleneck has the stride, else "pytorch".
     """
 
@@ -85,6 +93,7 @@ class StoredSettings:
     short_side: int | None = None
     crop: tuple[int, int] | None = None
     clip_len: int | None = None
+    interpolation: Interpolation | None = None
 
 
 def stored_settings(checkpoint: Mapping[str, Any]) -> StoredSettings:
@@ -132,6 +141,7 @@ def _of_folder(preprocessor: Mapping[str, Any], config: Mapping[str, Any]) -> St
         short_side=short_side(preprocessor),
         crop=crop_size(preprocessor),
         clip_len=clip_len(config),
+        interpolation=interpolation(preprocessor),
     )
 
 
