@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -52,9 +53,13 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
     "R3D-18": ("r3d_r18", 16, DENSE[16]),
     "MC3-18": ("mc3_r18", 16, DENSE[16]),
     "VideoMAE": ("videomae_small", 96, SEGMENTS),
+    "Video Swin": ("swin3d_tiny", 48, SEGMENTS),
 }
 # Transformers need smaller tokens for small frames, and longer trainings from random weights.
-TRANSFORMERS: dict[str, dict[str, int]] = {"VideoMAE": {"depth": 4, "heads": 4, "patch": 14}}
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "VideoMAE": {"depth": 4, "heads": 4, "patch": 14},
+    "Video Swin": {"depths": (2, 2), "heads": 3, "window": (4, 3, 4), "patch": (2, 7, 7)},
+}
 # Those with tokens of 16x16 pixels get larger frames.
 OF_LARGER_FRAMES = {"V-JEPA 2": Build(models.vjepa2_large, width=96, depth=4, pool_depth=1, heads=4)}
 

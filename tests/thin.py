@@ -12,4 +12,6 @@ def has_tokens(name: str) -> bool:
 
 def thin(name: str) -> dict[str, Any]:
     """Arguments of a builder for a network that runs in milliseconds."""
+    if name.startswith("swin3d_"):
+        return {"width": 8, "depths": (2, 1)}
     return {"width": 32, "depth": 2} if name.startswith("vjepa") else {"width": 8}

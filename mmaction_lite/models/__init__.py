@@ -14,6 +14,7 @@ from mmaction_lite.models.r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r
 from mmaction_lite.models.r3d import mc3_r18, r3d_r18
 from mmaction_lite.models.slowfast import slowfast_r50_4x16, slowfast_r50_8x8, slowfast_r101_8x8
 from mmaction_lite.models.slowonly import slowonly_r50, slowonly_r101
+from mmaction_lite.models.swin3d import swin3d_base, swin3d_small, swin3d_tiny
 from mmaction_lite.models.tsm import (
     tsm_mobilenetv2,
     tsm_online_mobilenetv2,
@@ -57,6 +58,9 @@ __all__ = [
     "slowfast_r101_8x8",
     "slowonly_r50",
     "slowonly_r101",
+    "swin3d_base",
+    "swin3d_small",
+    "swin3d_tiny",
     "tsm_mobilenetv2",
     "tsm_online_mobilenetv2",
     "tsm_online_r10",

@@ -21,7 +21,7 @@ class SGD:
         momentum: factor of the momentum.
         weight_decay: L2 penalty.
         nesterov: use Nesterov momentum.
-        groups: parameter groups: "uniform", "no_decay" or "tsm", see `parameter_groups`.
+        groups: parameter groups: "uniform", "no_decay", "tsm" or "swin", see `parameter_groups`.
         layer_decay: factor of the learning rate from each layer to the one below; see `decay_layers`.
     """
 
@@ -29,7 +29,7 @@ class SGD:
     momentum: Momentum = 0.9
     weight_decay: NonNegativeFloat = 1e-4
     nesterov: bool = False
-    groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
+    groups: Literal["uniform", "no_decay", "tsm", "swin"] = "uniform"
     layer_decay: PositiveFraction = 1.0
 
     def __post_init__(self):
@@ -51,14 +51,14 @@ class AdamW:
         lr: learning rate; it belongs to the `batch_size` of the recipe.
         betas: decay rates of the averages of the gradient and of its square.
         weight_decay: factor of the weight decay.
-        groups: parameter groups: "uniform", "no_decay" or "tsm", see `parameter_groups`.
+        groups: parameter groups: "uniform", "no_decay", "tsm" or "swin", see `parameter_groups`.
         layer_decay: factor of the learning rate from each layer to the one below; see `decay_layers`.
     """
 
     lr: NonNegativeFloat
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.05
-    groups: Literal["uniform", "no_decay", "tsm"] = "uniform"
+    groups: Literal["uniform", "no_decay", "tsm", "swin"] = "uniform"
     layer_decay: PositiveFraction = 1.0
 
     def __post_init__(self):

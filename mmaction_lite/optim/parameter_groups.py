@@ -13,6 +13,9 @@ from mmaction_lite.models.network import head, head_layer, layers
 
 Group = dict[str, Any]
 
+BIAS_TABLE = "relative_position_bias_table"
+"""Last part of the names of tables with a bias for every relative position."""
+
 
 def uniform_groups(model: nn.Module, weight_decay: float) -> list[Group]:
     """Return one group with all trained parameters."""
@@ -23,10 +26,12 @@ def uniform_groups(model: nn.Module, weight_decay: float) -> list[Group]:
 def no_decay_groups(model: nn.Module, weight_decay: float) -> list[Group]:
     """Return two groups: weights with weight decay, all other parameters without.
 
-    The others are those of one dimension (biases, normalization), and parameters that belong to the network
-    itself and to none of its submodules, such as class tokens and position embeddings.
+    The others are those of one dimension (biases, normalization), tables of relative position biases, and
+    parameters that belong to the network itself and to none of its submodules, such as class tokens and
+    position embeddings.
     """
     own = set(model.parameters(recurse=False))
+    own |= {p for name, p in model.named_parameters() if name.endswith(BIAS_TABLE)}
     params = [p for p in model.parameters() if p.requires_grad]
     parts = (
         [p for p in params if p.ndim > 1 and p not in own],
@@ -63,6 +68,31 @@ def tsm_groups(model: nn.Module, weight_decay: float) -> list[Group]:
     ]
 
 
+def swin_groups(model: nn.Module, weight_decay: float) -> list[Group]:
+    """Return the groups of the published training of Video Swin.
+
+    The learning rate below the classifier has the factor 0.1. Layer normalization and tables of relative
+    position biases have no weight decay, all other parameters do. Source: the configurations of
+    SwinTransformer/Video-Swin-Transformer.
+
+    Raises:
+        UserError: the network has no classifier, see `models.network.head_layer`.
+    """
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                is_exempt = isinstance(module, nn.LayerNorm) or name == BIAS_TABLE
+                (others if is_exempt else decayed).append(parameter)
+    groups = [
+        {"params": params, "lr_scale": 1.0, "weight_decay": decay}
+        for params, decay in ((decayed, weight_decay), (others, 0.0))
+        if params
+    ]
+    return scale_backbone(model, groups, 0.1)
+
+
 def _tsm_factors(module: nn.Module, is_bias: bool, is_classifier: bool) -> tuple[float, bool]:
     """Return the factor of the learning rate of a parameter, and whether weight decay applies."""
     if is_classifier:
@@ -76,6 +106,7 @@ GROUPS: dict[str, Callable[[nn.Module, float], list[Group]]] = {
     "uniform": uniform_groups,
     "no_decay": no_decay_groups,
     "tsm": tsm_groups,
+    "swin": swin_groups,
 }
 
 

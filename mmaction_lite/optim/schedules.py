@@ -59,7 +59,7 @@ class Cosine:
             warm-up is a factor of the cosine and increases to 1.
     """
 
-    warmup_epochs: NonNegativeInt = 0
+    warmup_epochs: NonNegativeFloat = 0
     warmup_start: NonNegativeFloat = 0.1
     begin: NonNegativeInt = 0
     linear: bool = False

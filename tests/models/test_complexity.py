@@ -27,6 +27,9 @@ PUBLISHED = {
     ("videomae_small", 16): (22_033_936, 56.9),
     ("videomae_base", 16): (86_534_800, 180.3),
     ("videomae_large", 16): (304_270_736, 596.8),
+    ("swin3d_tiny", 32): (28_158_070, 87.8),
+    ("swin3d_small", 32): (49_816_678, 165.7),
+    ("swin3d_base", 32): (88_048_984, 281.3),
 }
 # Forms of a network that are not its builder's default.
 VARIANTS = [

@@ -32,6 +32,9 @@ PARAMETERS = {
     "slowfast_r101_8x8": 62_826_968,
     "slowonly_r50": 32_454_096,
     "slowonly_r101": 60_359_120,
+    "swin3d_base": 88_048_984,
+    "swin3d_small": 49_816_678,
+    "swin3d_tiny": 28_158_070,
     "tsm_mobilenetv2": 2_736_272,
     "tsm_online_mobilenetv2": 2_736_272,
     "tsm_online_r50": 24_327_632,
@@ -67,12 +70,14 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("c2d_r50", {"pool_padding": 0}),
     ("videomae_small", {"positions": "stored"}),
     *((name, {}) for name in ("vjepa2_large", "vjepa21_base")),
+    ("swin3d_tiny", {"window": (16, 7, 7)}),
 ]
 SMALL = {"tsn_r10", "tsm_r10", "tsm_online_r10"}
 # One form of each family is quick; these are deeper ones, or differ in few layers.
 FURTHER = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8", "tsn_r34", "tsm_r34"}
 FURTHER |= {"i3d_r50_heavy", "r2plus1d_r34", "r2plus1d_r50", "mc3_r18", "tsn_r50", "tsm_r50"}
 FURTHER |= {"tsm_online_r50", "tsm_online_mobilenetv2", "tsn_r10", "videomae_base", "videomae_large"}
+FURTHER |= {"swin3d_small", "swin3d_base"}
 
 
 def forms(quick: set[str]) -> pytest.MarkDecorator:

@@ -15,6 +15,7 @@ from mmaction_lite.optim.parameter_groups import (
     decay_layers,
     layer_numbers,
     no_decay_groups,
+    swin_groups,
     tsm_groups,
     uniform_groups,
 )
@@ -38,6 +39,11 @@ def published_layer(name: str, builder: str) -> int:
         return int(block[1]) + 1 if block else 2 if "norm" in name else 0
     if builder.startswith("vjepa"):
         return 3 if name.startswith("pooler.") else 4
+    if builder.startswith("swin3d_"):  # stages of two blocks and a merging, and of one block
+        block = re.match(r"stages\.0\.blocks\.(\d)\.", name)
+        prefixes = {"patch_embed.": 0, "stages.0.downsample.": 3, "head.": 5}
+        found = [number for prefix, number in prefixes.items() if name.startswith(prefix)]
+        return int(block[1]) + 1 if block else found[0] if found else 4
     if name.startswith("fc."):
         return 18 if "mobilenet" in builder else 5
     if match := re.search(r"\blayer(\d)\.", name):
@@ -134,6 +140,18 @@ def test_tsm_groups_are_the_published_ones():
         if "fc" not in name:
             is_norm = "bn" in name or "downsample.1" in name
             assert value == ((1.0, 0.0) if is_norm else (1.0, 1e-4)), name
+
+
+def test_swin_groups_exempt_normalization_and_bias_tables():
+    model = models.swin3d_tiny(num_classes=5, **thin("swin3d_tiny"))
+    attention = "stages.0.blocks.0.attn"
+    found = scales(model, swin_groups(model, 0.1))
+    assert found["head.weight"] == found["head.bias"] == (1.0, 0.1)
+    assert found[f"{attention}.qkv.weight"] == found[f"{attention}.qkv.bias"] == (0.1, 0.1)
+    assert found["norm.weight"] == found[f"{attention}.relative_position_bias_table"] == (0.1, 0.0)
+    found = scales(model, no_decay_groups(model, 0.1))
+    assert found[f"{attention}.relative_position_bias_table"] == found["norm.weight"] == (1.0, 0.0)
+    assert found[f"{attention}.qkv.weight"] == (1.0, 0.1)
 
 
 def test_tsm_groups_go_by_the_head():

@@ -26,6 +26,7 @@ from tests.recipes.published import (
     Published,
     Resized,
 )
+from tests.recipes.published_swin3d import SWIN
 
 RECIPES = list_recipes()
 HEIGHT, WIDTH, LENGTH = 384, 512, 300  # of the videos below: 4:3, 10 s at 30 fps
@@ -149,8 +150,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_recipe_is_in_the_table_or_published_by_nobody_else():
-    assert TABLE.keys() | FINE_TUNED.keys() | PROBED.keys() | OWN == RECIPES.keys()
-    assert len(TABLE) + len(FINE_TUNED) + len(PROBED) + len(OWN) == len(RECIPES)
+    assert TABLE.keys() | FINE_TUNED.keys() | PROBED.keys() | SWIN.keys() | OWN == RECIPES.keys()
+    assert len(TABLE) + len(FINE_TUNED) + len(PROBED) + len(SWIN) + len(OWN) == len(RECIPES)
     assert {name for name, _ in DEVIATIONS} <= TABLE.keys()
 
 

@@ -34,6 +34,7 @@ from mmaction_lite.weights.converters import (
     mmaction2,
     pyslowfast,
     pytorchvideo,
+    swin,
     timm,
     torchvision,
     videomae,
@@ -53,6 +54,7 @@ from mmaction_lite.weights.converters.sources import StoredSettings, source_norm
 __all__ = ["Conversion", "classifier_size", "convert", "read_checkpoint", "stored_classes"]
 
 TABLES: tuple[Any, ...] = (
+    swin,
     mmaction2,
     pyslowfast,
     pytorchvideo,
@@ -210,7 +212,10 @@ def _match(
         elif name not in ours or name in found:
             strays.append(key)
         else:
-            found[name] = _unfolded(weight, ours[name], image=table is torchvision)
+            found[name] = weight
+    found = swin.fit(found, model) if table else found
+    is_image = table is torchvision
+    found = {name: _unfolded(weight, ours[name], image=is_image) for name, weight in found.items()}
     found, kept, match = place_classifier(found, ours, head, classes, source_classes)
     if table and hasattr(table, "untrained"):
         untrained = table.untrained(weights, ours)

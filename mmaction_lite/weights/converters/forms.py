@@ -13,7 +13,7 @@ from mmaction_lite.models.convolution import Conv2d
 from mmaction_lite.models.non_local import NonLocal
 from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
-from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, torchvision
+from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, swin, torchvision
 from mmaction_lite.weights.converters.sources import StoredSettings
 
 # Frames of the fast pathway per frame of the slow one, by the kernel size of the lateral connections, in the
@@ -149,6 +149,7 @@ def is_for_images(source: str, names: Collection[str], model: nn.Module) -> bool
 
     TSN on the same image network computes the average of the classes of its frames.
     """
-    is_image = source == torchvision.NAME and "stem.0.weight" not in names
+    is_image = source == torchvision.NAME and not {"stem.0.weight", swin.PATCHES} & set(names)
+    is_image |= source == swin.NAME and swin.PATCHES in names  # names of the video network have a prefix
     has_time = any(isinstance(module, nn.Conv3d) for module in model.modules())
     return is_image and (has_time or bool(_shifting(model)))

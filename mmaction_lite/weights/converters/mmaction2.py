@@ -10,6 +10,7 @@ from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
 from mmaction_lite.models.videomae import VideoMAE
 from mmaction_lite.models.vit import sinusoid_table
+from mmaction_lite.weights.converters import swin
 
 NAME = "MMAction2"
 
@@ -69,6 +70,8 @@ def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
     """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
+    if f"backbone.{swin.BLOCK}" in keys:
+        return swin.rename(keys)
     rename_key = _rename_videomae if _VIDEOMAE in keys else _rename
     return {
         key: rename_key(key)

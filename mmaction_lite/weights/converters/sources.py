@@ -7,9 +7,12 @@ Pixels, and clips of the published tests:
 * MIT TSM: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentFrames`
 * VideoMAE, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`, on
   Something-Something `SegmentFrames`
+* Video Swin, also its image networks: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`,
+  on Something-Something `SegmentClips`
 * V-JEPA, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentWindows`
 * torchvision, image networks: RGB in [0, 1], mean and standard deviation of ImageNet; none
-* torchvision, video networks: RGB in [0, 1], statistics of Kinetics-400; `TimedClips` at 15 fps
+* torchvision, video networks of 18 layers: RGB in [0, 1], statistics of Kinetics-400; `TimedClips` at 15 fps
+* torchvision, Video Swin: RGB in [0, 1], mean and standard deviation of ImageNet; `TimedClips` at 15 fps
 
 `Normalize` is in units of 0 to 255, so values for pixels in [0, 1] are multiplied by 255. Sources: the
 configurations of MMAction2 1.2 and PySlowFast, `ops/transforms.py` and `main.py` of MIT TSM, and
@@ -31,6 +34,7 @@ from mmaction_lite.weights.converters import (
     mmaction2,
     pyslowfast,
     pytorchvideo,
+    swin,
     torchvision,
     videomae,
     vjepa,
@@ -55,6 +59,7 @@ NORMALIZE = {
     pytorchvideo.NAME: PYSLOWFAST,
     mit_tsm.NAME: IMAGENET,
     torchvision.NAME: IMAGENET,
+    swin.NAME: IMAGENET,
     videomae.NAME: IMAGENET,
     vjepa.NAME: IMAGENET,
     huggingface_vjepa.NAME: IMAGENET,

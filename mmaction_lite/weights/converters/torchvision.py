@@ -1,7 +1,12 @@
-"""Names of torchvision: its image networks, and its three video networks of 18 layers."""
+"""Names of torchvision: its image networks, its three video networks of 18 layers, and Swin."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import nn
+
+from mmaction_lite.weights.converters import swin
 
 NAME = "torchvision"
 
@@ -14,11 +19,13 @@ _FACTORED = {"0": "conv{}.spatial", "1": "conv{}.bn", "3": "conv{}.temporal", "4
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from torchvision."""
     resnet = any(key.startswith("layer1.0.conv1.") for key in keys)
-    return resnet or {"features.0.0.weight", "features.18.0.weight"} <= set(keys)
+    return resnet or swin.is_torchvision(keys) or {"features.0.0.weight", "features.18.0.weight"} <= set(keys)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
     """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
+    if swin.is_torchvision(keys):
+        return swin.rename_torchvision(keys)
     factored = "stem.3.weight" in keys
     renamed: dict[str, str | None] = {}
     for key in keys:
@@ -39,6 +46,11 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
         elif match := _MOBILENET.fullmatch(key):
             renamed[key] = rename_mobilenet(int(match[1]), match[2])
     return renamed
+
+
+def notes(state_dict: Mapping[str, Any], model: nn.Module) -> list[str]:
+    """Return remarks about these weights for the user."""
+    return swin.notes(state_dict, model)
 
 
 def rename_mobilenet(number: int, rest: str) -> str | None:
