@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmaction_lite.benchmark.first_page import first_page_form, is_of_the_first_page, summary
 from mmaction_lite.benchmark.settings import SETTINGS
 from mmaction_lite.benchmark.tables import (
     SOFTWARE,
@@ -50,45 +51,87 @@ def render_page(results: Sequence[tuple[Path, dict[str, Any]]], folder: Path) ->
         results: result files with their contents.
         folder: folder of the page; links are relative to it.
     """
-    alone = [(file, found) for file, found in results if found["options"]["devices"] == 1]
-    distributed = [(file, found) for file, found in results if found["options"]["devices"] > 1]
+    alone = [(_link(file, folder), found) for file, found in results if found["options"]["devices"] == 1]
+    distributed = [found for _, found in results if found["options"]["devices"] > 1]
+    shown = _of_the_first_page(alone)
     parts = [HEAD]
-    for file, found in alone:
-        link = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()
-        here = found["environment"]
+    for link, found in shown:
         parts += [
-            f"## {here['processor'] if here['device'] == 'cpu' else here['device']}"
-            + ("" if found["options"]["data"] else ", without data loading"),
-            describe(found),
-            *([found["note"]] if "note" in found else []),
-            main_table(found, f"[json]({link})"),
-            "### Ratios to other frameworks",
-            RATIOS,
-            ratio_table(found),
-            *(
-                ["Measurements in which another framework is ahead:", "\n".join(behind(found))]
-                if behind(found)
-                else []
-            ),
-            f"![ratios]({Path(link).with_suffix('.png').as_posix()})",
-            "### Time per stage",
-            STAGES,
-            stage_table(found),
-            *(["### Decoding throughput", FEEDING, feeding_table(found)] if is_fed_from_files(found) else []),
-            *(
-                ["Measurements that failed:", "\n".join(f"* {line}" for line in errors(found))]
-                if errors(found)
-                else []
-            ),
+            f"## {_machine(found)}",
+            summary(found),
+            first_page_form(found, f"[log]({link})"),
+            *_ratios(link, found),
         ]
+    made = [f"{_machine(found)}: {describe(found)}" for _, found in shown]
+    parts += ["<details><summary>How the numbers were made</summary>", RULES, *made, "</details>"]
+    for link, found in alone:
+        is_above = any(found is each for _, each in shown)
+        parts += _details(link, found, is_above)
     if alone:
         gpus = [found for _, found in alone if found["options"]["device"] == "cuda"]
-        shown = gpus[0] if gpus else alone[0][1]
-        parts += ["## Numbers of the original page", FIRST_PAGE, first_page_table(shown), _settings()]
+        today = gpus[0] if gpus else alone[0][1]
+        parts += ["## Numbers of the original page", FIRST_PAGE, first_page_table(today), _settings()]
     parts += ["## Several devices", SCALING]
-    for _, found in distributed:
+    for found in distributed:
         parts += [describe(found), scaling_table(found)]
     return "\n\n".join(parts) + "\n"
+
+
+def _link(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()
+
+
+def _machine(found: dict[str, Any]) -> str:
+    here = found["environment"]
+    return here["processor"] if here["device"] == "cpu" else here["device"]
+
+
+def _of_the_first_page(alone: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the results for the tables on top: of each machine, the first with rows of the first page."""
+    shown: dict[str, tuple[str, dict[str, Any]]] = {}
+    for link, found in alone:
+        if is_of_the_first_page(found):
+            shown.setdefault(_machine(found), (link, found))
+    return list(shown.values())
+
+
+def _ratios(link: str, found: dict[str, Any]) -> list[str]:
+    """Return the ratios to other frameworks: table, the measurements in which we are behind, picture."""
+    lines = behind(found)
+    return [
+        "### Ratios to other frameworks",
+        RATIOS,
+        ratio_table(found),
+        *(["Measurements in which another framework is ahead:", "\n".join(lines)] if lines else []),
+        f"![ratios]({Path(link).with_suffix('.png').as_posix()})",
+    ]
+
+
+def _details(link: str, found: dict[str, Any], is_above: bool) -> list[str]:
+    """Return the section with all measurements of a file.
+
+    Args:
+        link: link to the file.
+        found: its content.
+        is_above: whether its ratios and description stand on top of the page.
+    """
+    return [
+        f"## {_machine(found)}: all measurements"
+        + ("" if found["options"]["data"] else ", without data loading"),
+        *([] if is_above else [describe(found)]),
+        *([found["note"]] if "note" in found else []),
+        main_table(found, f"[json]({link})"),
+        *([] if is_above else _ratios(link, found)),
+        "### Time per stage",
+        STAGES,
+        stage_table(found),
+        *(["### Decoding throughput", FEEDING, feeding_table(found)] if is_fed_from_files(found) else []),
+        *(
+            ["Measurements that failed:", "\n".join(f"* {line}" for line in errors(found))]
+            if errors(found)
+            else []
+        ),
+    ]
 
 
 def _settings() -> str:
@@ -103,8 +146,17 @@ HEAD = """\
 # Benchmark
 
 This page is generated by `mmaction-lite benchmark page docs/benchmarks/*.json --out docs/benchmark.md`.
-Every number comes from one of those JSON files. Each file was written by `mmaction-lite benchmark` with
-the command printed above its table. A test fails if the page and the files differ.
+One table per machine, in the form of the first benchmark page of this project: its rows in its order, each
+followed by the other frameworks of the setting. *Iter time* is a whole training iteration with clips from
+files; the *data time* in brackets is the part that waits for clips. *Memory* is what training steps add to
+the process. *Setting* is the recipe; *ckpt & log* links the measurement and names the weights that `load`
+accepts. MMAction2 succeeds open-mmaction, and MIT TSM is HAN of the first page. The clips are generated with
+the size, length and key frames of Kinetics-400. Ratios below 1 mean that mmaction-lite is faster or smaller.
+Compare numbers only within one table."""
+
+RULES = """\
+Every number of this page comes from a JSON file. Each file was written by `mmaction-lite benchmark` with
+the command printed in its description. A test fails if the page and the files differ.
 
 The benchmark compares complete training steps: each framework runs its own training step with its own
 optimizer and preprocessing, on the same batch size, clip shape and number of threads. Each framework
@@ -135,8 +187,10 @@ after a commit means that files of the package had uncommitted changes.
 `make peers` installs each of the other frameworks into its own environment. `mmaction-lite
 benchmark` then measures them, too. MIT TSM and PySlowFast have no package; they are measured from checkouts
 that you have: `--peer-source mit_tsm=FOLDER --peer-source pyslowfast=FOLDER`. The tables name the commit of
-the checkout. Results measured elsewhere are added with `--peer-result FILE`; the page names who measured
-them."""
+the checkout. Both run as their scripts do, without `DataParallel`: optimizer groups, partial batch
+normalization, loss, clipping. PySlowFast imports `ROIAlign` of detectron2 and names of PyTorchVideo's
+development version, which recognition does not use; stand-ins take their places. Results measured elsewhere
+are added with `--peer-result FILE`; the page names who measured them."""
 
 RATIOS = """\
 Median, minimum and maximum over the rounds. A ratio below 1 means that mmaction-lite is faster or uses

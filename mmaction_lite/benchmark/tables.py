@@ -15,7 +15,6 @@ from mmaction_lite.files import write_atomically
 Steps = list[list[dict[str, float]]]
 FILES = {"video": "video", "frames": "JPEG frames"}
 NEGLIGIBLE = 0.02  # data time as a fraction of the iteration time below which the network is the limit
-PARTS = {"video": "iteration from video", "train": "training step", "infer": "inference"}
 MEMORY = "memory of a training step"
 SOFTWARE = "mmaction-lite benchmark"  # in the field Software of the charts
 
@@ -44,6 +43,23 @@ def ratio(phase: dict[str, Steps], ours: str = OURS) -> Ratio | None:
     means = {side: [statistics.fmean(s["iteration"] for s in turn) for turn in phase[side]] for side in phase}
     rounds = [one / other for one, other in zip(means[ours], means[PEER], strict=True)]
     return Ratio(statistics.median(rounds), min(rounds), max(rounds))
+
+
+def files_ratio(row: dict[str, Any]) -> Ratio | None:
+    """Return the ratio of the iterations from files, from videos if both sides read them."""
+    return next((made for source in SOURCES if (made := ratio(row.get(source, {})))), None)
+
+
+def part_ratios(row: dict[str, Any]) -> dict[str, float]:
+    """Return the median ratios of this package to the peer of a row: times and memory, by name."""
+    made = {"iteration from files": files_ratio(row)}
+    made |= {
+        name: ratio(row.get(phase, {}))
+        for phase, name in (("train", "training step"), ("infer", "inference"))
+    }
+    found = {name: each.median for name, each in made.items() if each}
+    memory = row["memory_mib"]
+    return found | ({MEMORY: memory[OURS] / memory[PEER]} if PEER in memory else {})
 
 
 def first_rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -112,7 +128,7 @@ def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> t
     digits = ".3f" if found["options"]["device"] == "cpu" else ".4f"
     return (
         row["setting"],
-        _framework(found, row, side),
+        framework(found, row, side),
         str(row["batch_size"]) + (f" × {devices}" if devices > 1 else ""),
         f"{whole:{digits}} ({seconds(files, 'data'):{digits}})" if files else "–",
         f"{train:{digits}}",
@@ -138,7 +154,7 @@ def _inference(row: dict[str, Any], side: str, digits: str) -> str:
     return f"{seconds(phase[side]):{digits}}{in_bytes}"
 
 
-def _framework(found: dict[str, Any], row: dict[str, Any], side: str) -> str:
+def framework(found: dict[str, Any], row: dict[str, Any], side: str) -> str:
     """Return name and version of a framework, with its precision if that differs from the table's."""
     is_as_published = side == PEER and row.get("peer_precision") == "float32"
     return row["frameworks"][side] + (
@@ -170,13 +186,13 @@ def ratio_table(found: dict[str, Any]) -> str:
         if PEER not in row["train"]:
             continue
         memory = row["memory_mib"]
-        ratios = [ratio(row.get(phase, {})) for phase in ("video", "train", "infer")]
+        ratios = [files_ratio(row), *(ratio(row.get(phase, {})) for phase in ("train", "infer"))]
         ratios += [ratio(row.get("infer", {}), INT8)] * has_int8
         check = row.get("check")
         lines.append(
             (
                 row["setting"],
-                _framework(found, row, PEER),
+                framework(found, row, PEER),
                 *(str(found) if found else "–" for found in ratios),
                 f"**{memory[OURS] / memory[PEER]:.2f}**" if PEER in memory else "–",
                 f"{check['difference']:.0e}" if check else "–",
@@ -185,7 +201,7 @@ def ratio_table(found: dict[str, Any]) -> str:
     head = (
         "setting",
         "framework",
-        "iteration from video",
+        "iteration from files",
         "training step",
         "inference",
         *(["int8 inference"] * has_int8),
@@ -201,13 +217,9 @@ def behind(found: dict[str, Any]) -> list[str]:
     for row in found["results"]:
         if PEER not in row["train"]:
             continue
-        made = {what: ratio(row[phase]) for phase, what in PARTS.items() if phase in row}
-        ratios = [(what, each.median) for what, each in made.items() if each]
-        if PEER in row["memory_mib"]:
-            ratios.append((MEMORY, row["memory_mib"][OURS] / row["memory_mib"][PEER]))
         lines += [
-            f"* {row['setting']}, {_framework(found, row, PEER)}: {what} {value:.2f}"
-            for what, value in ratios
+            f"* {row['setting']}, {framework(found, row, PEER)}: {what} {value:.2f}"
+            for what, value in part_ratios(row).items()
             if value > 1
         ]
     return lines
@@ -344,19 +356,15 @@ def picture(found: dict[str, Any], file: Path) -> None:
     rows = [row for row in found["results"] if PEER in row["train"]]
     figure = Figure(figsize=(9, 1.5 + 0.55 * max(1, len(rows))), layout="constrained")
     axes = figure.subplots()
-    labels = [*PARTS.values(), MEMORY]
+    labels = ["iteration from files", "training step", "inference", MEMORY]
     for number, row in enumerate(rows):
-        values = {what: ratio(row[phase]) for phase, what in PARTS.items() if phase in row}
-        bars = {what: each.median for what, each in values.items() if each}
-        if PEER in row["memory_mib"]:
-            bars[MEMORY] = row["memory_mib"][OURS] / row["memory_mib"][PEER]
-        for what, value in bars.items():
+        for what, value in part_ratios(row).items():
             place = labels.index(what)
             axes.barh(number + 0.2 * place - 0.3, value, 0.18, color=f"C{place}")
     for place, label in enumerate(labels):
         axes.barh(0, 0, color=f"C{place}", label=label)
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(range(len(rows)), [f"{row['setting']}\n{_framework(found, row, PEER)}" for row in rows])
+    axes.set_yticks(range(len(rows)), [f"{row['setting']}\n{framework(found, row, PEER)}" for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("mmaction-lite / other framework (lower is better)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.06), ncols=4, frameon=False)

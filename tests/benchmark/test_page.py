@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mmaction_lite.benchmark.first_page import weights_for
 from mmaction_lite.benchmark.page import render_page
 from mmaction_lite.benchmark.run import read_result
 
@@ -30,6 +31,28 @@ EMPTY_ON_THE_FIRST_PAGE = {
     *("R(2+1)D-34 8x8", "R(2+1)D-34 32x2"),
 }
 
+# The tables of that page: model, recipe without its data set, framework by its name today.
+OURS, OPEN, HAN, FACEBOOK = "mmaction-lite", "MMAction2", "MIT TSM", "PySlowFast"
+FIRST_PAGE_ROWS = [
+    ("TSN", "tsn_r50_1x1x3_100e", OURS),
+    ("TSN", "tsn_r50_1x1x3_100e", OPEN),
+    ("I3D", "i3d_r50_32x2x1_100e", OURS),
+    ("I3D", "i3d_r50_fast_32x2x1_100e", OURS),
+    ("I3D", "i3d_r50_32x2x1_100e", OPEN),
+    ("TSM", "tsm_r50_1x1x8_100e", OURS),
+    ("TSM", "tsm_r50_1x1x8_100e", HAN),
+    ("SlowFast", "slowfast_r50_4x16x1_256e", OURS),
+    ("SlowFast", "slowfast_r50_4x16x1_256e", FACEBOOK),
+    ("SlowFast", "slowfast_r50_8x8x1_256e", OURS),
+    ("SlowFast", "slowfast_r50_8x8x1_256e", FACEBOOK),
+    ("SlowOnly", "slowonly_r50_4x16x1_256e", OURS),
+    ("SlowOnly", "slowonly_r50_4x16x1_256e", FACEBOOK),
+    ("SlowOnly", "slowonly_r50_8x8x1_256e", OURS),
+    ("SlowOnly", "slowonly_r50_8x8x1_256e", FACEBOOK),
+    ("R(2+1)D", "r2plus1d_r34_32x2x1_180e", OURS),
+    ("R(2+1)D", "r2plus1d_r34_8x8x1_180e", OURS),
+]
+
 Table = list[list[str]]
 
 
@@ -51,11 +74,13 @@ def found(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def tables(page: str, found: dict[str, Any]) -> list[Table]:
-    """The tables of the section that shows one file."""
-    (section,) = [
-        part for part in re.split(r"^## ", page, flags=re.M) if f"(benchmarks/{found['stem']}.json)" in part
-    ]
-    return read_tables(section)
+    """Main table, ratios, stages and decoding of one file; the ratios may stand on top of the page."""
+    *above, details = (read_tables(part) for part in sections(page) if f"/{found['stem']}.json)" in part)
+    return [details[0], above[0][1], *details[1:]] if above else details
+
+
+def sections(page: str) -> list[str]:
+    return re.split(r"^## ", page, flags=re.M)
 
 
 def assert_shows(cell: str, *values: float) -> None:
@@ -190,6 +215,70 @@ def test_feeding_table(found, tables):
         busy = rate * row["read_milliseconds"][source] / 1000
         is_fed = waiting < 0.02 or busy < 0.5 * found["options"]["workers"]
         assert cells[6] == ("network" if is_fed else "decoding")
+
+
+def test_tables_on_top_have_the_rows_of_the_first_page_in_its_order(page):
+    """Each followed by the other frameworks of its setting; a cell without a number states the reason."""
+    heading = (
+        "| Model | Dataset | Setting | Framework | Iter time (data time), s | Memory, MiB | ckpt & log |"
+    )
+    tops = [part for part in sections(page) if heading in part]
+    assert [part.splitlines()[0] for part in tops] == ["AMD EPYC", "NVIDIA H200"]
+    for part in tops:
+        table = read_tables(part)[0]
+        shown = [(cells[0], recipe_of(cells), cells[3].strip("*")) for cells in table]
+        listed = iter(shown)
+        for model, setting, framework in FIRST_PAGE_ROWS:
+            assert any(row[:2] == (model, setting) and row[2].startswith(framework) for row in listed), (
+                f"{model}, {setting}, {framework}: not in its place"
+            )
+        assert {row[:2] for row in shown} == {row[:2] for row in FIRST_PAGE_ROWS}
+        for cells in table:
+            assert all(re.match(r"\d|– \(\w", cell) for cell in cells[4:6]), cells
+            assert ".json)" in cells[6] or "not measured on this machine" in cells[4]
+
+
+def test_numbers_on_top_are_those_of_the_files(page):
+    for file, part in zip(("cpu", "h200"), sections(page)[1:3], strict=True):
+        found = json.loads((DOCS / "benchmarks" / f"{file}.json").read_text())
+        rows = {
+            (row["recipe"].removesuffix("_kinetics400_rgb"), name_of(found, row, side)): (row, side)
+            for row in reversed(found["results"])
+            for side in row["train"]
+        }
+        checked = 0
+        for cells in read_tables(part)[0]:
+            framework, iteration, memory = cells[3].strip("*"), *cells[4:6]
+            row, side = rows.get((recipe_of(cells), framework), (None, ""))
+            if row is None:
+                assert iteration == memory == "– (not measured on this machine)"
+                continue
+            if files := from_files(row, side):
+                assert_shows(iteration, median(times(files)), median(times(files, "data")))
+            assert_shows(memory, row["memory_mib"][side])
+            checked += 1
+        assert checked > 15
+
+
+def recipe_of(cells: list[str]) -> str:
+    """The recipe of a row on top, without the data set."""
+    return cells[2].partition("]")[0].lstrip("[")
+
+
+def test_weights_of_a_recipe_are_named():
+    assert weights_for("slowfast_r50_8x8x1_256e_kinetics400_rgb", None) == [
+        "slowfast_r50_8x8x1_256e_kinetics400_rgb@mmaction2",
+        "slowfast_r50_8x8_kinetics400_rgb@pytorchvideo",
+    ]
+    assert weights_for("tsm_r50_1x1x8_100e_kinetics400_rgb", "mit_tsm") == [
+        "tsm_r50_1x1x8_50e_kinetics400_rgb@mit"
+    ]
+    assert weights_for("slowonly_r50_4x16x1_256e_kinetics400_rgb", "pyslowfast") == []
+
+
+def test_how_the_numbers_were_made_is_folded_below_the_ratios(page):
+    fold = page.index("<details><summary>How the numbers were made</summary>")
+    assert page.index("### Ratios") < fold < page.index(": all measurements") < page.index("Several devices")
 
 
 def test_first_page_table(page):
