@@ -61,7 +61,10 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "Video Swin": {"depths": (2, 2), "heads": 3, "window": (4, 3, 4), "patch": (2, 7, 7)},
 }
 # Those with tokens of 16x16 pixels get larger frames.
-OF_LARGER_FRAMES = {"V-JEPA 2": Build(models.vjepa2_large, width=96, depth=4, pool_depth=1, heads=4)}
+OF_LARGER_FRAMES = {
+    "V-JEPA 2": Build(models.vjepa2_large, width=96, depth=4, pool_depth=1, heads=4),
+    "Hiera": Build(models.hiera_base, width=24, depths=(1, 1, 2, 1), frames=8, size=64),
+}
 
 
 def recipe_of(family: str) -> Recipe:
@@ -90,11 +93,12 @@ def recipe_of(family: str) -> Recipe:
 def _on_larger_frames(model: Build) -> Recipe:
     """Return the demo's recipe with a network on tokens of 16x16 pixels, which needs more epochs."""
     demo = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
-    val = replace(demo.val, clips=SEGMENTS, crop=CenterCrop(size=(48, 64)), short_side=48)
+    size = (model.arguments["size"],) * 2 if "size" in model.arguments else (48, 64)
+    val = replace(demo.val, clips=SEGMENTS, crop=CenterCrop(size=size), short_side=size[0])
     return replace(
         demo,
         model=model,
-        train=replace(demo.train, clips=SEGMENTS, crop=RandomCrop(size=(48, 64)), short_side=54),
+        train=replace(demo.train, clips=SEGMENTS, crop=RandomCrop(size=size), short_side=size[0] * 9 // 8),
         val=val,
         test=val,
         optimizer=AdamW(lr=2e-3, groups="no_decay"),

@@ -10,7 +10,7 @@ package, tokens (B, T·H·W, C) in transformers, and clips (B, C, T, H, W) in ot
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError, printable
-from mmaction_lite.inference.layer_outputs import check_layer, token_grid
+from mmaction_lite.inference.layer_outputs import check_layer, place_tokens, token_grid
 from mmaction_lite.inference.map_geometry import Alignment, cell_positions, resize_cells
+from mmaction_lite.models import network
 from mmaction_lite.models.attentive_pool import AttentivePool
 from mmaction_lite.models.fast.inference import is_optimized
 from mmaction_lite.models.mobilenet import MobileNetV2
+from mmaction_lite.models.network import has_method
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
 from mmaction_lite.models.slowfast import SlowFast
@@ -75,7 +77,8 @@ def layer_map(
 ) -> np.ndarray:
     """Return the Grad-CAM of one clip in one layer, float32 (T', H', W'), at least 0; see `gradcam`."""
     grid = token_grid(model, inputs)
-    with _recording(model, layer, grid) as outputs:
+    as_map = lambda output: as_feature_map(place_tokens(model, output, inputs), layer, grid)  # noqa: E731
+    with _recording(model, layer, as_map) as outputs:
         logits = model(inputs) if window is None else model(inputs, window=window)
         logit = logits.flatten(0, -2).mean(0)[target]
         if not outputs:
@@ -85,7 +88,7 @@ def layer_map(
         (gradient,) = torch.autograd.grad(logit, outputs[-1], allow_unused=True)
     if gradient is None:
         raise UserError(f"layer {printable(layer)!r} does not affect the logits; choose another layer")
-    features, gradient = (as_feature_map(x, layer, grid).double() for x in (outputs[-1].detach(), gradient))
+    features, gradient = (as_map(x).double() for x in (outputs[-1].detach(), gradient))
     weights = gradient.mean((1, 2, 3))
     return torch.einsum("k,ktyx->tyx", weights, features).clamp(min=0).float().cpu().numpy()
 
@@ -194,6 +197,10 @@ def _candidates(model: nn.Module, run: list[str]) -> list[tuple[str, ...]]:
     if isinstance(backbone, MobileNetV2):
         blocks = range(len(backbone.blocks))
         return [("backbone",), *((f"backbone.blocks.{n}",) for n in reversed(blocks))]
+    if has_method(model, "token_map"):
+        found = set(network.layers(model))
+        named = {name for name, module in model.named_modules() if module in found}
+        return [(name,) for name in reversed(run) if name in named]
     pools = tuple(f"{n}." for n, module in model.named_modules() if isinstance(module, AttentivePool))
     blocks = {
         name
@@ -218,6 +225,7 @@ def _map_sizes(model: nn.Module, inputs: Tensor, window: int | None) -> dict[str
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, given: Any, output: Any) -> None:
+            output = place_tokens(model, output, inputs)
             if isinstance(output, Tensor) and output.ndim in (4, 5):
                 sizes.pop(name, None)
                 sizes[name] = min(output.shape[-2:])
@@ -237,15 +245,16 @@ def _map_sizes(model: nn.Module, inputs: Tensor, window: int | None) -> dict[str
 
 
 @contextmanager
-def _recording(model: nn.Module, layer: str, grid: tuple[int, int, int] | None) -> Iterator[list[Tensor]]:
+def _recording(model: nn.Module, layer: str, as_map: Callable[[Any], Tensor]) -> Iterator[list[Tensor]]:
     """Record the outputs of a layer, and compute gradients from there on.
 
-    The layers before it store no activations for the backward pass.
+    The layers before it store no activations for the backward pass. `as_map` raises an error for outputs
+    without a feature map.
     """
     outputs: list[Tensor] = []
 
     def hook(module: nn.Module, given: Any, output: Any) -> Tensor:
-        as_feature_map(output, layer, grid)
+        as_map(output)
         torch.set_grad_enabled(True)
         outputs.append(output.detach().requires_grad_())
         return outputs[-1].clone()  # later modules may work in place

@@ -103,7 +103,7 @@ def pooled_outputs(model: nn.Module, x: Tensor, layer: str | None = None, pool: 
 
     def keep(value: Any) -> None:
         # Pool at once: the next layer may write to the same memory.
-        found[:] = [_pooled(value, len(x), pool, name, grid)]
+        found[:] = [_pooled(place_tokens(model, value, x), len(x), pool, name, grid)]
 
     module = head(model) if layer is None else model.get_submodule(layer)
     with _hooked(module, keep, is_input=layer is None):
@@ -127,7 +127,7 @@ def list_layers(model: nn.Module, x: Tensor) -> list[LayerOutput]:
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             try:
-                shape = as_clips(output, len(x), name, grid).shape[1:]
+                shape = as_clips(place_tokens(model, output, x), len(x), name, grid).shape[1:]
             except UserError:
                 return  # cannot be extracted
             found.pop(name, None)
@@ -203,6 +203,23 @@ def token_grid(model: nn.Module, x: Tensor) -> tuple[int, int, int] | None:
     """Return the number of tokens along T, H and W, if the network has the method `grid`."""
     grid: Any = getattr(model, "grid", None)
     return None if grid is None else grid(*x.shape[2:])
+
+
+def place_tokens(model: nn.Module, output: Any, x: Tensor) -> Any:
+    """Return the tokens that a layer returned as a feature map, or its output unchanged.
+
+    Args:
+        model: the network; its method `token_map` converts tokens, see `models.network`.
+        output: what the layer returned.
+        x: the clips, (B, C, T, H, W).
+
+    Returns:
+        (B, D, t, h, w), or `output` if the network has no such method, or the output no place in the clip.
+    """
+    if not isinstance(output, Tensor) or not has_method(model, "token_map"):
+        return output
+    placed = model.token_map(output, x.shape)  # pyright: ignore[reportCallIssue]
+    return output if placed is None else placed
 
 
 def _first_tensor(output: Any) -> Tensor | None:

@@ -8,6 +8,7 @@ networks.
 from mmaction_lite.models.c2d import c2d_r50
 from mmaction_lite.models.fast.inference import optimize_for_inference
 from mmaction_lite.models.frame_encoder import frame_encoder, tsn_timm
+from mmaction_lite.models.hiera import hiera_base, hiera_base_plus, hiera_large
 from mmaction_lite.models.i3d import i3d_r50, i3d_r50_heavy
 from mmaction_lite.models.probe import probe_attentive, probe_linear, probe_map
 from mmaction_lite.models.r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r50
@@ -42,6 +43,9 @@ PRETRAINING = (videomae_pretrain_base, videomae_pretrain_large, videomae_pretrai
 __all__ = [
     "c2d_r50",
     "frame_encoder",
+    "hiera_base",
+    "hiera_base_plus",
+    "hiera_large",
     "i3d_r50",
     "i3d_r50_heavy",
     "mc3_r18",

@@ -13,6 +13,11 @@ Transformers define two more:
 * `tokens(x: (B, C, T, H, W)) -> (B, t·h·w, D)`: the tokens that are pooled to the input of the classifier,
   ordered by time, then row, then column.
 
+Transformers whose layers output tokens of another number or order than `grid` define one more:
+
+* `token_map(x, clips: (B, C, T, H, W)) -> (B, D, t, h, w) | None`: the output `x` of a layer for clips of
+  this shape, as a feature map; None if it has no place in the clip. See `inference.layer_outputs`.
+
 Layer-wise learning-rate decay, freezing, sharding, recomputation and the conversion of weights use `layers`
 and `head` below, which also accept networks defined elsewhere.
 """

@@ -18,7 +18,7 @@ FAMILIES = [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
     for name in BUILDERS
     if name not in ("tsn", "tsn_timm", "frame_encoder")
-    and not name.startswith(("probe_", "videomae", "vjepa"))
+    and not name.startswith(("probe_", "videomae", "vjepa", "hiera"))
 ]
 SIDE = 56
 
@@ -100,6 +100,31 @@ def test_the_map_of_tokens_equals_a_plain_implementation(name, arguments, last):
         found = layer_map(model, clip, target, last)
         np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6))
         assert gradcam(model, clip, target, (last,)).shape == (8, 112, 96)
+
+
+def test_the_map_of_a_network_with_its_own_order_of_tokens():
+    """A block of Hiera has the order of mask units, and the map that of pixels."""
+    torch.manual_seed(0)
+    model = models.hiera_base(num_classes=4, width=8, depths=(1, 1, 2, 1), frames=4, size=128).eval()
+    nn.init.normal_(model.head.weight)
+    clip = torch.randn(1, 3, 4, 128, 128)
+    assert default_layers(model, clip) == ("blocks.3",)  # of 8x8 cells
+    kept = []
+
+    def keep(module, inputs, output):
+        output.retain_grad()
+        kept.append(output)
+
+    for target in range(4):
+        kept.clear()
+        handle = model.blocks[3].register_forward_hook(keep)
+        model(clip)[0, target].backward()
+        handle.remove()
+        tokens, gradient = kept[0].detach()[0], kept[0].grad[0]
+        cells = (tokens @ gradient.mean(0)).clamp(min=0).reshape(2, 4, 4, 2, 2)  # of 4 mask units a side
+        expected = cells.transpose(2, 3).reshape(2, 8, 8).numpy()
+        found = layer_map(model, clip, target, "blocks.3")
+        np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

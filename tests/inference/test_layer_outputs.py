@@ -49,6 +49,8 @@ def test_layers_equal_a_plain_hook_in_every_network(name: str, arguments: dict[s
         plain = plain_hook(model, layer, x)
         if layer in ("fc", "head"):  # (B, T, K)
             expected = plain.transpose(1, 2)[..., None, None]
+        elif hasattr(model, "token_map"):
+            expected = model.token_map(plain, x.shape)
         elif is_transformer:  # tokens (B, T·H·W, C)
             expected = plain.transpose(1, 2).unflatten(2, model.grid(*x.shape[2:]))
         else:  # frames (B·T, C, H, W)

@@ -14,12 +14,15 @@ from mmaction_lite import models
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.convolution import Conv2d, Conv3d
 from mmaction_lite.models.fast.dispatch import Path
-from tests.thin import has_tokens, thin
+from tests.thin import clip_size, thin
 
 # Parameters with 400 classes: those of the public implementations, and where these do not exist, of the same
 # network counted from its published definition.
 PARAMETERS = {
     "c2d_r50": 24_327_632,
+    "hiera_base": 51_092_560,
+    "hiera_base_plus": 69_392_240,
+    "hiera_large": 213_091_600,
     "i3d_r50": 28_043_472,
     "i3d_r50_heavy": 28_043_472,
     "mc3_r18": 11_695_440,
@@ -78,6 +81,7 @@ FURTHER = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8",
 FURTHER |= {"i3d_r50_heavy", "r2plus1d_r34", "r2plus1d_r50", "mc3_r18", "tsn_r50", "tsm_r50"}
 FURTHER |= {"tsm_online_r50", "tsm_online_mobilenetv2", "tsn_r10", "videomae_base", "videomae_large"}
 FURTHER |= {"swin3d_small", "swin3d_base"}
+FURTHER |= {"hiera_base_plus", "hiera_large"}
 
 
 def forms(quick: set[str]) -> pytest.MarkDecorator:
@@ -124,8 +128,7 @@ def train_norms(model: nn.Module) -> None:
 
 
 def clip(name: str, batch: int = 2) -> Tensor:
-    frames, height = (16 if name.startswith("slowfast") else 8), (32 if has_tokens(name) else 40)
-    return torch.randn(batch, 3, frames, height, 32, generator=torch.Generator().manual_seed(1))
+    return torch.randn(batch, 3, *clip_size(name), generator=torch.Generator().manual_seed(1))
 
 
 def assert_same(ours: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:

@@ -1,5 +1,6 @@
 """Layers, head and features of every network, and of networks defined elsewhere."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from mmaction_lite import models
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import network
-from tests.thin import has_tokens, thin
+from tests.thin import clip_size, has_tokens, thin
 
 BUILDERS = [
     name for name in models.__all__ if name.partition("_")[0] not in ("tsn", "frame", "optimize", "probe")
@@ -25,12 +26,14 @@ def build(name: str) -> Any:
 
 
 def clip(name: str) -> Tensor:
-    return torch.rand(2, 3, 16 if name.startswith("slowfast") else 8, 32 if has_tokens(name) else 40, 32)
+    return torch.rand(2, 3, *clip_size(name))
 
 
 def num_layers(name: str) -> int:
     if name.startswith("videomae"):
         return 26 if name.endswith("large") else 14
+    if name.startswith("hiera"):
+        return 6
     return 5 if has_tokens(name) else 19 if "mobilenet" in name else 6
 
 
@@ -40,7 +43,8 @@ def test_every_parameter_is_in_one_layer(name):
     found = network.layers(model)
     parameters = [parameter for layer in found for parameter in layer.parameters()]
     assert len(parameters) == len(set(parameters))
-    own = {parameter for key, parameter in model.named_parameters() if key.endswith("_mod_embed")}
+    own_names = re.compile(r"(.+\.)?(video|img)_mod_embed|pos_embed_\w+")
+    own = {parameter for key, parameter in model.named_parameters() if own_names.fullmatch(key)}
     assert set(parameters) == set(model.parameters()) - own  # which no module below the encoder holds
     assert len(found) == num_layers(name)
     assert model.head in (found[-1], network.layer_modules(found[-1])[-1])
@@ -67,9 +71,15 @@ def test_tokens_are_ordered_by_time_row_and_column(name):
     stem.register_forward_hook(lambda m, inputs, out: embedded.append(out))
     with torch.inference_mode():
         tokens = model.tokens(x)
-        x[:, :, 4:6, 16:, :16] += 1  # the cell (2, 1, 0)
+        half = x.shape[3] // 2
+        x[:, :, 4:6, half:, :half] += 1  # the cell (2, 1, 0)
         model.tokens(x)
     assert tokens.shape == (1, 4 * 2 * 2, model.head.in_features)
+    if hasattr(model, "token_map"):  # tokens of a stem with overlapping kernels
+        first, second = (model.token_map(out, x.shape) for out in embedded)
+        change = nn.functional.adaptive_avg_pool3d((first - second).abs(), (4, 2, 2)).sum(1)
+        assert int(change.argmax()) == (2 * 2 + 1) * 2
+        return
     changed = (embedded[0] != embedded[1]).any(2)[0]
     assert changed.nonzero().flatten().tolist() == [(2 * 2 + 1) * 2]
 

@@ -50,6 +50,8 @@ def published_layer(name: str, builder: str) -> int:
         return int(match[1])
     if match := re.search(r"\b(?:lateral|blocks)\.(\d+)\.", name):
         return int(match[1]) + 1
+    if name.startswith(("norm.", "head.")) and builder.startswith("hiera"):  # of four blocks
+        return 5
     if name.startswith(("fc_norm.", "head.")):  # of VideoMAE
         return TOP_OF_TRANSFORMERS[builder]
     return 17 if name.startswith(("backbone.conv2", "backbone.bn2")) else 0

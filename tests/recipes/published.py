@@ -496,6 +496,9 @@ OWN = {
     "i3d_r50_32x2x1_25e_ucf101_rgb",
     "i3d_r50_32x2x1_25e_hmdb51_rgb",
     "i3d_r50_32x2x1_25e_jester_rgb",
+    "hiera_base_16x4x1_50e_kinetics400_rgb",  # see test_hiera.py
+    "hiera_base_plus_16x4x1_50e_kinetics400_rgb",
+    "hiera_large_16x4x1_50e_kinetics400_rgb",
     "videomae_base_16x4x1_100e_hmdb51_rgb",
     "videomae_pretrain_small_16x4x1_1600e_kinetics400_rgb",
     "videomae_pretrain_base_16x4x1_1600e_kinetics400_rgb",

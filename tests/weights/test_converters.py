@@ -57,6 +57,7 @@ PUBLIC: dict[str, tuple[str, dict[str, Any]]] = {
     "tsm_mit__tsm_r50_8f": ("tsm_r50", {}),
     "tsm_mit__tsn_r50_3f": ("tsn_r50", {}),
     "tsm_mit__tsn_r50_8f": ("tsn_r50", {}),
+    "hiera__base_16x224": ("hiera_base", {}),
     "hf__videomae_base_16x224": ("videomae_base", {}),
     "hf__videomae_small_16x224": ("videomae_small", {"num_classes": 174}),
     "mmaction2__videomae_base_16x4x1": ("videomae_base", {}),
@@ -98,6 +99,7 @@ SOURCES = {
     "pytorchvideo": "PyTorchVideo",
     "torchvision": "torchvision",
     "tsm_mit": "MIT TSM",
+    "hiera": "Hiera",
     "hf__videomae": "VideoMAE of transformers",
     "hf__vjepa2": "V-JEPA 2 of transformers",
     "videomae": "mmaction-lite",  # the names are the same

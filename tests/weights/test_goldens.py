@@ -24,6 +24,7 @@ from mmaction_lite.weights.converters import TABLES, convert
 FOLDER = Path(__file__).parents[1] / "goldens"
 
 BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "hiera__base_16x224": ("hiera_base", {}),
     "mmaction2__i3d_r50_32x2x1": ("i3d_r50", {}),
     "mmaction2__i3d_r50_nl_dot_32x2x1": ("i3d_r50", {"non_local": "dot_product"}),
     "mmaction2__r2plus1d_r34_8x8x1": ("r2plus1d_r34", {}),
@@ -157,7 +158,7 @@ def test_a_training_step_is_the_references(name: str) -> None:
         gradient = gradients[names[key]]
         assert gradient is not None
         if expected > 1e-6:
-            errors.append(abs(float(gradient.norm()) / expected - 1))
+            errors.append(abs(float(gradient.double().norm()) / expected - 1))  # sums in float64
     assert np.median(errors) < (2e-3 if is_normalized_by_batch else 2e-5)
     assert max(errors) < (6e-2 if is_normalized_by_batch else 2e-4)
     ours = model.state_dict()

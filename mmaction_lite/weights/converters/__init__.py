@@ -28,6 +28,7 @@ from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.checks import check_values, fits_dtype
 from mmaction_lite.weights.converters import (
+    hiera,
     huggingface_videomae,
     huggingface_vjepa,
     mit_tsm,
@@ -55,6 +56,7 @@ __all__ = ["Conversion", "classifier_size", "convert", "read_checkpoint", "store
 
 TABLES: tuple[Any, ...] = (
     swin,
+    hiera,
     mmaction2,
     pyslowfast,
     pytorchvideo,

@@ -9,6 +9,7 @@ Pixels, and clips of the published tests:
   Something-Something `SegmentFrames`
 * Video Swin, also its image networks: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`,
   on Something-Something `SegmentClips`
+* Hiera: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`
 * V-JEPA, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentWindows`
 * torchvision, image networks: RGB in [0, 1], mean and standard deviation of ImageNet; none
 * torchvision, video networks of 18 layers: RGB in [0, 1], statistics of Kinetics-400; `TimedClips` at 15 fps
@@ -28,6 +29,7 @@ from mmaction_lite.data.sources.resample import Interpolation
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters import (
+    hiera,
     huggingface_videomae,
     huggingface_vjepa,
     mit_tsm,
@@ -61,6 +63,7 @@ NORMALIZE = {
     torchvision.NAME: IMAGENET,
     swin.NAME: IMAGENET,
     videomae.NAME: IMAGENET,
+    hiera.NAME: IMAGENET,
     vjepa.NAME: IMAGENET,
     huggingface_vjepa.NAME: IMAGENET,
     huggingface_videomae.NAME: IMAGENET,  # of the published folders; the default of the processor is 0.5
