@@ -4,9 +4,10 @@
 """
 
 import os
+import pickle
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from threading import Thread
@@ -118,7 +119,7 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
     Raises:
         UserError: the device is not available, or there are fewer GPUs than processes.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    world_size = num_processes()
     if world_size == 1 or dist.is_initialized():
         yield DistributedContext(0, 1, 1, pick_device(device))
         return
@@ -135,10 +136,7 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
         target = torch.device("cuda", local_rank)
         torch.cuda.set_device(target)
     backend = "nccl" if target.type == "cuda" else "gloo"
-    # torchrun keeps one store for all restarts. Without a prefix, restarted processes would find addresses of
-    # the processes that died.
-    store, rank, _ = next(rendezvous("env://"))
-    store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store, rank = _shared_store("attempt")
     timeout = timedelta(minutes=30)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -147,6 +145,52 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
         yield DistributedContext(rank, world_size, int(os.environ["LOCAL_WORLD_SIZE"]), target)
     finally:
         dist.destroy_process_group()
+
+
+def num_processes(*, on_machine: bool = False) -> int:
+    """Return how many processes `torchrun` started, in total or on this machine; 1 without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE" if on_machine else "WORLD_SIZE", "1"))
+
+
+def share_from_main(make: Callable[[], T]) -> T:
+    """Return what `make` returns in the process of rank 0, in all processes that `torchrun` started.
+
+    It works before `init_distributed`; one call for each start of the processes.
+
+    Args:
+        make: called by rank 0 only. Its result is sent as a pickle.
+
+    Raises:
+        UserError: `make` raised one. All processes get its text.
+    """
+    if num_processes() == 1:
+        return make()
+    store, rank = _shared_store("shared")
+    if rank == 0:
+        try:
+            result: tuple[Any, str | None] = make(), None
+        except UserError as error:
+            result = None, str(error)
+        store.set("value", pickle.dumps(result).hex())
+    store.wait(["value"], timedelta(minutes=30))
+    value, message = pickle.loads(bytes.fromhex(store.get("value").decode()))
+    _kept.append(store)  # rank 0 may serve the others, which read later
+    if message is not None:
+        raise UserError(message)
+    return value
+
+
+_kept: list[PrefixStore] = []
+
+
+def _shared_store(name: str) -> tuple[PrefixStore, int]:
+    """Return a part of the store of all processes, and the rank of this one.
+
+    torchrun keeps one store for all restarts. Without a prefix, restarted processes would find values of the
+    processes that died.
+    """
+    store, rank, _ = next(rendezvous("env://"))
+    return PrefixStore(f"{name} {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store), rank
 
 
 def end_with_process(parent: int) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage]
 
 from mmaction_lite import distributed
-from mmaction_lite.distributed import DistributedContext, init_distributed, no_sync
+from mmaction_lite.distributed import DistributedContext, init_distributed, no_sync, share_from_main
 from mmaction_lite.errors import UserError
 
 needs_distributed = pytest.mark.skipif(
@@ -54,9 +55,11 @@ def work(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank)}
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+    chosen = share_from_main(lambda: {"rank": rank})
     with init_distributed("cpu") as context:
         seen: dict[str, Any] = {
-            "place": [context.rank, context.world_size, str(context), context.is_main_process]
+            "chosen": chosen,
+            "place": [context.rank, context.world_size, str(context), context.is_main_process],
         }
         seen["flags"] = [context.all_reduce_flags(rank == 1, False) for _ in range(2)]
         seen["gathered"] = context.all_gather(f"rank {rank}")
@@ -93,6 +96,25 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @needs_distributed
 def test_processes_know_their_rank(seen):
     assert [each["place"] for each in seen] == [[0, 2, "2 × cpu", True], [1, 2, "2 × cpu", False]]
+
+
+@needs_distributed
+def test_all_processes_get_the_value_of_the_first(seen):
+    assert [each["chosen"] for each in seen] == [{"rank": 0}] * 2
+
+
+@needs_distributed
+def test_all_processes_get_the_error_of_the_first(monkeypatch):
+    store = HashStore()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def fail() -> int:
+        raise UserError("no clips")
+
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "_shared_store", lambda name, rank=rank: (store, rank))
+        with pytest.raises(UserError, match="no clips"):
+            share_from_main(fail if rank == 0 else lambda: 1)
 
 
 @needs_distributed

@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -202,6 +203,7 @@ def train(
     """Train a recipe and write a run folder. Without a recipe, choose one and print the full command."""
     from mmaction_lite.data.loading.cache import Caches
     from mmaction_lite.data.loading.workers import WorkerSettings
+    from mmaction_lite.distributed import share_from_main
     from mmaction_lite.recipes import get_recipe
     from mmaction_lite.recipes.finetune import finetune as adapt
     from mmaction_lite.recipes.overrides import apply_overrides
@@ -209,19 +211,18 @@ def train(
     from mmaction_lite.tasks.metrics import TITLES
     from mmaction_lite.training.automatic import choose_training, read_choice
     from mmaction_lite.training.clips import read_training_split
-    from mmaction_lite.training.loop import printer, train
+    from mmaction_lite.training.loop import printer, train, was_restarted
 
     if probe and finetune:
         raise UserError("--probe and --finetune are both given; a probe leaves the network frozen. Pass one")
     if recipe is None:
         method = "probe" if probe else "fine-tune" if finetune else None
-        choice = (
-            read_choice(out)
-            if resume
-            else choose_training(
-                data, out, init_from=init_from, device=device, report=printer(console()), method=method
-            )
+        shown = printer(console())
+        choose = partial(
+            choose_training, data, out, init_from=init_from, device=device, report=shown, method=method
         )
+        is_chosen = resume or was_restarted(out)
+        choice = share_from_main(partial(read_choice, out) if is_chosen else choose)
         recipe, init_from = choice.recipe, choice.init_from
         finetune, probe = choice.method in ("fine-tune", "lora"), choice.method == "probe"
         settings = [*choice.settings, *(settings or [])]

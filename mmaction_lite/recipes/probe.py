@@ -124,7 +124,12 @@ def adopt_views(recipe: Recipe, val: Protocol, test: Protocol) -> Recipe:
     crop = RandomResizedCrop(size=val.views.crop.size)
     return replace(
         recipe,
-        train=TrainViews(clips=clips, crop=crop, antialias=val.views.antialias),
+        train=TrainViews(
+            clips=clips,
+            crop=crop,
+            antialias=val.views.antialias,
+            interpolation=val.views.interpolation,
+        ),
         val=val.views,
         test=test.views,
         normalize=val.normalize,

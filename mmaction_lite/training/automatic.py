@@ -1,7 +1,6 @@
 """Choose recipe, weights and kind of training for a data set, for `mmaction-lite train` without a recipe."""
 
 import json
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,17 +13,21 @@ import torch
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.sources.source import open_sample
 from mmaction_lite.device import available_cores, free_memory, pick_device
+from mmaction_lite.distributed import num_processes
 from mmaction_lite.errors import UserError, VideoError, reading
 from mmaction_lite.files import write_atomically
-from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
+from mmaction_lite.models.complexity import parameters
 from mmaction_lite.models.videomae_pretrain import network_to_tune
 from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.choosing import Facts, Method, choose_method
 from mmaction_lite.recipes.finetune import finetune
+from mmaction_lite.recipes.fitting_views import view_settings
 from mmaction_lite.recipes.overrides import apply_overrides
+from mmaction_lite.recipes.probe import probe
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.tasks.named import uses_labels
 from mmaction_lite.training.clips import read_training_split
+from mmaction_lite.training.estimates import is_transformer, training_cost
 from mmaction_lite.training.run_folder import CHOICE, check_unused
 from mmaction_lite.weights.cache import is_offline
 from mmaction_lite.weights.card import ModelCard, read_weights
@@ -48,8 +51,6 @@ FROM_NOTHING = {
 }
 SMALL_SIDE = 96  # pixels; clips with a shorter side have no detail for larger networks
 LONG_CLIP = 1000  # frames
-# Multiply-adds per second that a training reaches, for estimates: of one CPU core, and of a GPU.
-CORE_SPEED, GPU_SPEED = 12e9, 20e12
 PROBED_CLIPS = 8  # clips of which length and size are read
 
 
@@ -85,7 +86,7 @@ def choose_training(
     report: Callable[[str], None],
     method: Method | None = None,
 ) -> Choice:
-    """Choose a training for a data set, and explain it.
+    """Choose a training for a data set, and explain it. Of several processes, only rank 0 calls it.
 
     Args:
         data: folder of the data set.
@@ -96,14 +97,8 @@ def choose_training(
         method: kind of training; None: that of the rules in `recipes.choosing`.
 
     Raises:
-        UserError: there are several processes, no recipe of the package fits the weights, or data, weights or
-            folder are wrong.
+        UserError: no recipe of the package fits the weights, or data, weights or folder are wrong.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError(
-            "train without a recipe chooses for one process; expected a recipe. Run the command without "
-            "torchrun: its first lines are the full command to start with torchrun"
-        )
     check_unused(out)
     samples, place = read_training_split(data), pick_device(device)
     frames, side = _measure(samples)
@@ -124,18 +119,22 @@ def choose_training(
         card = replace(card, builder=builder, arguments=arguments, recipe="")
     name = _recipe_of(card) if card else PRETRAINED if source else _from_nothing(side, place)
     recipe = get_recipe(name)
-    settings = _arguments(card, recipe) if card else ()
-    recipe = apply_overrides(recipe, settings)
+    settings, views = (), ()
+    if card is not None:
+        settings, views = _arguments(card, recipe), view_settings(recipe, card.val, card.test)
+    recipe = apply_overrides(recipe, settings + views)
     facts = _facts(recipe, samples, place, has_weights=card is not None, per_class=per_class)
     chosen, reason = choose_method(facts)
     if method not in (None, chosen):
         chosen, reason = method, f"you asked for it; the rules choose {chosen}, because {reason}"
     if chosen == "probe":  # takes the arguments of its encoder from the weights
         settings = ()
-    choice = Choice(chosen, name, source, settings + _settings(chosen, recipe, samples))
+    choice = Choice(chosen, name, source, settings + views + _settings(chosen, recipe, samples))
     report(f"chosen: {chosen} with {name}, because {reason}")
     if source is not None:
         report(f"initial weights: {source}")
+    if views:
+        report(f"views are sized as those of the weights: {recipe.test}")
     command = ["mmaction-lite", "train", *choice.options, "--data", str(data), "--out", str(out)]
     report(f"the same in full: {shlex.join(command)}")
     out.mkdir(parents=True, exist_ok=True)
@@ -256,14 +255,17 @@ def _arguments(card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _settings(method: Method, recipe: Recipe, samples: Samples) -> tuple[str, ...]:
-    """Return the further changes of the recipe for a method."""
-    if method == "lora":
-        return ("lora.rank=8", "optimizer.layer_decay=1.0")
-    if method != "from nothing":
-        return ()
-    size = min(recipe.batch_size, finetune(recipe, len(samples)).batch_size)
-    lr = recipe.optimizer.lr * size / recipe.batch_size  # belongs to the batch size
-    return (f"batch_size={size}", f"optimizer.lr={lr:.3g}")
+    """Return the further changes of the recipe for a method, and a batch size for the number of processes."""
+    adapted = (probe if method == "probe" else finetune)(recipe, len(samples))
+    size = min(recipe.batch_size, adapted.batch_size) if method == "from nothing" else adapted.batch_size
+    if num_processes() > 1:
+        unit = num_processes() * (1 if recipe.mixing is None else 2)  # of `preflight`
+        size = max(1, size // unit) * unit
+    if method == "from nothing":
+        lr = recipe.optimizer.lr * size / recipe.batch_size  # belongs to the batch size
+        return (f"batch_size={size}", f"optimizer.lr={lr:.3g}")
+    sizes = (f"batch_size={size}",) if size != adapted.batch_size else ()
+    return (*(("lora.rank=8", "optimizer.layer_decay=1.0") if method == "lora" else ()), *sizes)
 
 
 def _facts(
@@ -275,18 +277,17 @@ def _facts(
     frames, height, width, channels = recipe.train.view_shape
     shape = (1, channels, frames, height, width)
     tuned = finetune(recipe, len(samples))
-    speed = GPU_SPEED if device.type == "cuda" else CORE_SPEED * available_cores()
-    per_clip = 3 * multiply_adds(model, shape) / speed  # the backward pass takes twice the forward pass
-    num_parameters = parameters(model)
-    # Weights, gradients and two averages in float32; about half of what a forward pass of one clip writes.
-    training_bytes = 16 * num_parameters + traffic(model, shape) / 2
+    # Processes on a CPU divide its cores, and every GPU has a process of its own.
+    is_gpu = device.type == "cuda"
+    processes, copies = (num_processes(), 1) if is_gpu else (1, num_processes(on_machine=True))
+    cost = training_cost(model, shape, device, cores=available_cores())
     return Facts(
         has_weights=has_weights,
-        is_transformer=any(name.endswith("qkv") for name, _ in model.named_modules()),
-        parameters=num_parameters,
+        is_transformer=is_transformer(model),
+        parameters=parameters(model),
         clips=len(samples),
         clips_per_class=per_class,
-        hours=tuned.epochs * len(samples) * per_clip / 3600,
-        training_gib=training_bytes / 2**30,
+        hours=tuned.epochs * len(samples) * cost.seconds / processes / 3600,
+        training_gib=copies * (cost.fixed_bytes + cost.clip_bytes) / 2**30,
         memory_gib=free_memory(device) / 2**30,
     )

@@ -95,7 +95,7 @@ def train(
     with init_distributed(device) as context:
         console = (console or Console(stderr=True)) if context.is_main_process else Console(quiet=True)
         report = printer(console)
-        resume = resume or _was_restarted(out)
+        resume = resume or was_restarted(out)
         if wandb is not None:
             import_wandb()  # raises before anything is written
         samples, val_samples = read_splits(data, recipe.task)
@@ -368,7 +368,7 @@ def printer(console: Console) -> Callable[[str], None]:
     return report
 
 
-def _was_restarted(out: Path) -> bool:
+def was_restarted(out: Path) -> bool:
     """Whether `torchrun` or SLURM restarted this command, and there is a checkpoint to resume from."""
     counts = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
     return any(count != "0" for count in counts) and (out / "last.pt").is_file()

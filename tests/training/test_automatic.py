@@ -7,12 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mmaction_lite.data.views.crops import CenterCrop
+from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10
 from mmaction_lite.recipes import get_recipe
+from mmaction_lite.recipes.finetune import finetune
+from mmaction_lite.recipes.overrides import apply_overrides
+from mmaction_lite.recipes.probe import probe
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.tasks.reconstruction import CLASSES
-from mmaction_lite.training import automatic
+from mmaction_lite.training import automatic, estimates
 from mmaction_lite.training.automatic import Choice, choose_training, read_choice
 from mmaction_lite.training.clips import read_training_split
 from mmaction_lite.weights.card import ModelCard, save_weights
@@ -80,7 +85,7 @@ def test_weights_of_a_pre_training_start_the_network_that_it_is_for(tiny, tmp_pa
 
 
 def test_a_method_that_is_asked_for_is_taken(tiny, tmp_path, weights, monkeypatch):
-    monkeypatch.setattr(automatic, "CORE_SPEED", 1.0)  # multiply-adds per second
+    monkeypatch.setattr(estimates, "CORE_SPEED", 1.0)  # multiply-adds per second
     choice, printed = chosen(tiny, tmp_path / "run", init_from=weights)
     assert choice.method == "probe"
     assert choice.options == [MOTIONS, "--probe", "--init-from", weights]
@@ -116,7 +121,7 @@ def test_adapters_of_a_transformer_need_no_layer_decay(tiny):
     assert automatic._settings("lora", get_recipe(MOTIONS), samples)[0] == "lora.rank=8"
 
 
-def test_nothing_is_written_into_a_foreign_folder_or_by_several_processes(tiny, tmp_path, monkeypatch):
+def test_nothing_is_written_into_a_foreign_folder(tiny, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "choice.json").write_text("{}")
     with pytest.raises(
@@ -129,6 +134,44 @@ def test_nothing_is_written_into_a_foreign_folder_or_by_several_processes(tiny, 
     (tmp_path / "run" / "choice.json").write_text(json.dumps({"method": 1}))
     with pytest.raises(UserError, match=r"choice\.json: .*pass the recipe of the run as the first argument"):
         read_choice(tmp_path / "run")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="train without a recipe chooses for one process; expected a recipe"):
-        chosen(tiny, tmp_path / "other")
+
+
+def test_batch_sizes_can_be_divided_over_the_processes(tiny, tmp_path, weights, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert chosen(tiny, tmp_path / "a")[0].settings == ("batch_size=3", "optimizer.lr=0.003")
+    choice = chosen(tiny, tmp_path / "b", init_from=weights)[0]
+    assert choice.settings == ("model.width=12", "batch_size=3")
+    assert chosen(tiny, tmp_path / "c", init_from=weights, method="probe")[0].settings == ("batch_size=3",)
+
+
+def test_views_are_those_of_weights_for_another_size(tiny, tmp_path):
+    recipe = get_recipe("videomae_small_16x4x1_150e_kinetics400_rgb")
+    views = replace(
+        recipe.val,
+        clips=replace(recipe.val.clips, clip_len=8),  # pyright: ignore[reportCallIssue]
+        crop=CenterCrop(size=(48, 48)),
+        short_side=48,
+        interpolation="bicubic",
+    )
+    recipe = replace(
+        recipe,
+        model=Build(recipe.model.builder, width=24, depth=1, heads=3),
+        val=views,
+        test=views,
+        normalize=Normalize(mean=(1.0, 2.0, 3.0)),
+    )
+    card = ModelCard.of(recipe, ("down", "up"))
+    save_weights(tmp_path / "small.safetensors", card.build().state_dict(), card)
+    for method in ("fine-tune", "probe"):
+        out = tmp_path / method
+        choice, printed = chosen(tiny, out, init_from=str(tmp_path / "small.safetensors"), method=method)
+        assert "views are sized as those of the weights: 8x4x" in printed
+        base = get_recipe(choice.recipe)
+        adapted = {"fine-tune": finetune, "probe": probe}[method](base, 12)
+        full = apply_overrides(adapted, choice.settings)
+        assert full.train.view_shape == full.val.view_shape == full.test.view_shape == (8, 48, 48, 3)
+        assert full.val == views
+        assert full.test.interpolation == full.train.interpolation == "bicubic"
+        assert full.normalize == recipe.normalize
+        assert shlex.join(choice.options) in printed

@@ -235,6 +235,16 @@ def test_every_video_is_tested_once(my, tiny, tmp_path, alone):
     np.testing.assert_allclose(found[0][2], found[1][2], rtol=1e-5)
 
 
+def test_two_processes_train_what_the_first_one_chooses(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMACTION_LITE_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    done = command(2, "train", "--data", tiny, "--out", out, "--offline", "--workers", 0, "--set", "epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("chosen: from nothing with tsm_r10_1x1x8_12e_motions_rgb") == 1, done.stderr
+    assert "2 × cpu" in done.stderr
+    assert (out / "weights.safetensors").is_file()
+
+
 def test_processes_that_do_not_divide_the_batch(my, tiny, tmp_path):
     done = command(
         2, "train", f"{my}:small", "--data", tiny, "--out", tmp_path / "run", "--set", "batch_size=6"
