@@ -52,6 +52,7 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
     "R(2+1)D-50": ("r2plus1d_r50", 16, DENSE[16]),
     "R3D-18": ("r3d_r18", 16, DENSE[16]),
     "MC3-18": ("mc3_r18", 16, DENSE[16]),
+    "X3D": ("x3d_s", 24, DENSE[16]),
     "VideoMAE": ("videomae_small", 96, SEGMENTS),
     "Video Swin": ("swin3d_tiny", 48, SEGMENTS),
 }
@@ -60,6 +61,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "VideoMAE": {"depth": 4, "heads": 4, "patch": 14},
     "Video Swin": {"depths": (2, 2), "heads": 3, "window": (4, 3, 4), "patch": (2, 7, 7)},
 }
+FURTHER_ARGUMENTS = {"X3D": {"depth_factor": 1.0}}
 # Those with tokens of 16x16 pixels get larger frames.
 OF_LARGER_FRAMES = {
     "V-JEPA 2": Build(models.vjepa2_large, width=96, depth=4, pool_depth=1, heads=4),
@@ -74,7 +76,8 @@ def recipe_of(family: str) -> Recipe:
     builder, width, clips = FAMILIES[family]
     demo = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
     views = {name: replace(getattr(demo, name), clips=clips) for name in ("train", "val", "test")}
-    model = Build(getattr(models, builder), dropout=0.0, width=width, **TRANSFORMERS.get(family, {}))
+    arguments = TRANSFORMERS.get(family, {}) | FURTHER_ARGUMENTS.get(family, {})
+    model = Build(getattr(models, builder), dropout=0.0, width=width, **arguments)
     if family in TRANSFORMERS:
         return replace(
             demo,

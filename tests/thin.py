@@ -21,6 +21,8 @@ def thin(name: str) -> dict[str, Any]:
     for family, arguments in FIXED_SIZES.items():
         if name.startswith(family):
             return arguments
+    if name.startswith("x3d_"):
+        return {"width": 8, "depth_factor": 0.4}
     return {"width": 32, "depth": 2} if name.startswith("vjepa") else {"width": 8}
 
 

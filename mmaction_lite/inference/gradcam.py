@@ -30,6 +30,7 @@ from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import ResNet
 from mmaction_lite.models.slowfast import SlowFast
 from mmaction_lite.models.vit import Block
+from mmaction_lite.models.x3d import X3DBackbone
 from mmaction_lite.weights.exported import check_has_layers
 
 FEWEST_CELLS = 7  # on the shorter side of the map of a layer that is chosen by default, as of 224 pixels
@@ -174,7 +175,8 @@ def check_differentiable(model: nn.Module) -> None:
 
 def alignment_of(model: nn.Module) -> Alignment:
     """Return the alignment of the feature maps of a network; see `Alignment`."""
-    is_ours = isinstance(model, Recognizer) and isinstance(model.backbone, ResNet | MobileNetV2 | SlowFast)
+    ours = ResNet | MobileNetV2 | SlowFast | X3DBackbone
+    is_ours = isinstance(model, Recognizer) and isinstance(model.backbone, ours)
     return "first" if is_ours else "center"
 
 
@@ -192,7 +194,7 @@ def _candidates(model: nn.Module, run: list[str]) -> list[tuple[str, ...]]:
     backbone = model.backbone if isinstance(model, Recognizer) else None
     if isinstance(backbone, SlowFast):
         return [(f"backbone.slow.layer{n}", f"backbone.fast.layer{n}") for n in (4, 3, 2, 1)]
-    if isinstance(backbone, ResNet):
+    if isinstance(backbone, ResNet | X3DBackbone):
         return [(f"backbone.layer{n}",) for n in (4, 3, 2, 1)]
     if isinstance(backbone, MobileNetV2):
         blocks = range(len(backbone.blocks))

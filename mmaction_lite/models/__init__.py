@@ -36,6 +36,7 @@ from mmaction_lite.models.videomae_pretrain import (
 )
 from mmaction_lite.models.vjepa2 import vjepa2_giant, vjepa2_huge, vjepa2_large
 from mmaction_lite.models.vjepa21 import vjepa21_base, vjepa21_giant, vjepa21_gigantic, vjepa21_large
+from mmaction_lite.models.x3d import x3d_l, x3d_m, x3d_s, x3d_xs
 
 PRETRAINING = (videomae_pretrain_base, videomae_pretrain_large, videomae_pretrain_small)
 """Builders of networks whose output is an error instead of logits; see the task `Reconstruction`."""
@@ -91,4 +92,8 @@ __all__ = [
     "vjepa21_giant",
     "vjepa21_gigantic",
     "vjepa21_large",
+    "x3d_l",
+    "x3d_m",
+    "x3d_s",
+    "x3d_xs",
 ]

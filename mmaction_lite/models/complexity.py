@@ -60,6 +60,10 @@ PUBLISHED_INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "vjepa21_large": ((16, 384, 384),),
     "vjepa21_giant": ((64, 384, 384),),
     "vjepa21_gigantic": ((64, 384, 384),),
+    "x3d_xs": ((4, 160, 160),),
+    "x3d_s": ((13, 160, 160),),
+    "x3d_m": ((16, 224, 224),),
+    "x3d_l": ((16, 312, 312),),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from mmaction_lite.models.fast.depthwise import convolve_depthwise
 from mmaction_lite.models.fast.dispatch import Path, convolve_clips, convolve_frames
 from mmaction_lite.models.fast.recompute import norm_act_then
 
@@ -102,6 +103,32 @@ class Conv3d(nn.Conv3d):
     def forward(self, x: Tensor, batch_size: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
         return convolve_clips(x, self.weight, self.bias, self.stride, batch_size, path=self.path)
+
+
+class DepthwiseConv3d(nn.Conv3d):
+    """Convolution of every channel over frames and pixels by itself.
+
+    Args:
+        channels: channels of input and output.
+        kernel: in frames and in pixels, both odd.
+        stride: in frames and in pixels.
+    """
+
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> None:
+        (t, s), (stride_t, stride_s) = kernel, stride
+        super().__init__(
+            channels,
+            channels,
+            (t, s, s),
+            (stride_t, stride_s, stride_s),
+            (t // 2, s // 2, s // 2),
+            groups=channels,
+            bias=False,
+        )
+
+    def forward(self, x: Tensor, batch_size: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Map (B·T, C, H, W) to (B·T', C, H', W')."""
+        return convolve_depthwise(x, self.weight, self.bias, self.stride, batch_size)
 
 
 class Conv2plus1d(nn.Module):

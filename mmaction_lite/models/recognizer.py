@@ -71,7 +71,14 @@ class Recognizer(nn.Module):
         if not x.shape[0] and batch_size:  # the mean over no frame would be NaN
             raise UserError(f"the network pools a clip of {num_frames} frames to none; use longer clips")
         x = x.mean((2, 3)).unflatten(0, (batch_size, -1))
-        return x if self.per_frame else x.mean(1, keepdim=True)
+        return self.project(x if self.per_frame else x.mean(1, keepdim=True))
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Map averages of the last feature map (..., C) to the input of the classifier (..., D).
+
+        Here it returns its argument; a subclass may put layers between the pooling and the dropout.
+        """
+        return pooled
 
     @property
     def head(self) -> nn.Module:
@@ -92,4 +99,4 @@ class Recognizer(nn.Module):
                 "Use larger crops or a smaller window"
             )
         x = functional.avg_pool2d(x.unflatten(0, (batch_size, -1)).mean(1), window, stride=1)
-        return self.head(self.dropout(x.flatten(2).transpose(1, 2)))
+        return self.head(self.dropout(self.project(x.flatten(2).transpose(1, 2))))

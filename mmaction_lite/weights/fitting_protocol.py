@@ -16,9 +16,10 @@ from mmaction_lite.data.views.samplers import (
 )
 from mmaction_lite.data.views.views import TestViews
 from mmaction_lite.errors import UserError
+from mmaction_lite.models import x3d_l, x3d_m, x3d_s, x3d_xs
 from mmaction_lite.recipes import list_recipes
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.weights.converters import Conversion, pyslowfast
+from mmaction_lite.weights.converters import Conversion, mmaction2, pyslowfast, pytorchvideo
 from mmaction_lite.weights.converters.files import CARD
 from mmaction_lite.weights.converters.sources import NORMALIZE, StoredSettings
 
@@ -26,6 +27,13 @@ _LENGTHS: dict[type, str] = {
     SegmentFrames: "num_segments",
     SegmentClips: "num_segments",
     SegmentWindows: "window_len",
+}
+X3D = (x3d_xs, x3d_s, x3d_m, x3d_l)
+# Changes of the test of X3D in PySlowFast, which averages the probabilities of windows. PyTorchVideo averages
+# their logits, and MMAction2 pools the whole features.
+X3D_TESTS: dict[str, dict[str, Any]] = {
+    pytorchvideo.NAME: {"average": "score"},
+    mmaction2.NAME: {"window": None},
 }
 STRIDE = 32  # pixels for each position of the last feature map, in every network of PySlowFast
 
@@ -42,6 +50,8 @@ def fit_protocol(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[s
         conversion: result of the conversion.
     """
     recipe, notes = _fit_normalize(recipe, conversion)
+    recipe, changed = _fit_x3d(recipe, conversion.source)
+    notes += changed
     sized = replace(
         recipe, **{name: _with_sizes(getattr(recipe, name), conversion.settings) for name in ("val", "test")}
     )
@@ -94,6 +104,18 @@ def _fit_normalize(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list
     ]
 
 
+def _fit_x3d(recipe: Recipe, source: str) -> tuple[Recipe, list[str]]:
+    """Return a recipe of X3D with the project's test of clips larger than those of the training, and notes.
+
+    Recipes have the test of PySlowFast.
+    """
+    changes = X3D_TESTS.get(source)
+    if changes is None or recipe.model.builder not in X3D or recipe.window is None:
+        return recipe, []
+    recipe = replace(recipe, **changes)
+    return recipe, [f"crops are classified as in {source}: {recipe.test_protocol}"]
+
+
 def fitting_recipe(recipe: Recipe, normalize: Normalize) -> Recipe | None:
     """Return the recipe of the package for the same network and clips with another normalization, if any."""
     clips = recipe.test.clips
@@ -132,7 +154,7 @@ def _with_window(recipe: Recipe) -> Recipe:
     trained, tested = min(recipe.train.crop.size), min(recipe.test.crop.size)
     if recipe.window is not None or tested <= trained:
         return recipe
-    return replace(recipe, window=trained // STRIDE)
+    return replace(recipe, window=-(-trained // STRIDE))
 
 
 def normalize_notes(normalize: Normalize, conversion: Conversion, checkpoint: Mapping[str, Any]) -> list[str]:

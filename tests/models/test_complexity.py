@@ -8,7 +8,7 @@ from mmaction_lite import models
 from mmaction_lite.models.complexity import Complexity, list_models, multiply_adds, parameters, traffic
 
 # (builder, frames): parameters with 400 classes, and 10^9 multiply-adds of one view of 224 pixels (112 for
-# the three of 18 layers), counted on the published networks themselves.
+# the three of 18 layers, those of the paper for X3D), counted on the published networks themselves.
 PUBLISHED = {
     ("tsn_r50", 3): (24_327_632, 12.3),
     ("tsm_r50", 8): (24_327_632, 32.7),
@@ -33,6 +33,10 @@ PUBLISHED = {
     ("swin3d_tiny", 32): (28_158_070, 87.8),
     ("swin3d_small", 32): (49_816_678, 165.7),
     ("swin3d_base", 32): (88_048_984, 281.3),
+    ("x3d_xs", 4): (3_794_322, 0.61),
+    ("x3d_s", 13): (3_794_322, 1.96),
+    ("x3d_m", 16): (3_794_322, 4.73),
+    ("x3d_l", 16): (6_153_432, 18.37),
 }
 # Forms of a network that are not its builder's default.
 VARIANTS = [

@@ -52,6 +52,10 @@ PARAMETERS = {
     "videomae_base": 86_534_800,
     "videomae_large": 304_270_736,
     "videomae_small": 22_033_936,
+    "x3d_l": 6_153_432,
+    "x3d_m": 3_794_322,
+    "x3d_s": 3_794_322,
+    "x3d_xs": 3_794_322,
 }
 GIVEN = {"tsn", "tsn_timm", "frame_encoder"}  # builders that need an image network, or timm
 # Token networks, whose parameters the test of each family counts.
@@ -74,6 +78,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("videomae_small", {"positions": "stored"}),
     *((name, {}) for name in ("vjepa2_large", "vjepa21_base")),
     ("swin3d_tiny", {"window": (16, 7, 7)}),
+    ("x3d_s", {"shortcut_norm": False}),
 ]
 SMALL = {"tsn_r10", "tsm_r10", "tsm_online_r10"}
 # One form of each family is quick; these are deeper ones, or differ in few layers.
@@ -82,6 +87,7 @@ FURTHER |= {"i3d_r50_heavy", "r2plus1d_r34", "r2plus1d_r50", "mc3_r18", "tsn_r50
 FURTHER |= {"tsm_online_r50", "tsm_online_mobilenetv2", "tsn_r10", "videomae_base", "videomae_large"}
 FURTHER |= {"swin3d_small", "swin3d_base"}
 FURTHER |= {"hiera_base_plus", "hiera_large"}
+FURTHER |= {"x3d_l", "x3d_m", "x3d_xs"}
 
 
 def forms(quick: set[str]) -> pytest.MarkDecorator:
@@ -164,6 +170,8 @@ def test_parameters_of_the_other_published_forms() -> None:
             34_479_288: models.slowfast_r50_4x16(lateral_norm=False),
             34_565_560: models.slowfast_r50_8x8(lateral_norm=False),
             35_397_840: models.i3d_r50(non_local="dot_product"),
+            3_794_274: models.x3d_m(shortcut_norm=False),
+            6_153_384: models.x3d_l(shortcut_norm=False),
         }
     for count, model in forms.items():
         assert sum(parameter.numel() for parameter in model.parameters()) == count
@@ -182,7 +190,7 @@ def test_a_step_reaches_every_parameter(name: str, arguments: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small"]
+    "name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small", "x3d_s"]
 )
 def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
     model, x = build(name).eval(), clip(name)
@@ -203,6 +211,7 @@ def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
         ("slowonly_r50", False),
         ("r2plus1d_r18", False),
         ("videomae_small", False),
+        ("x3d_s", False),
     ],
 )
 def test_which_families_depend_on_the_order_of_frames(name: str, blind: bool) -> None:
@@ -268,6 +277,7 @@ def really_compiled(test: Any) -> Any:
         "slowfast_r50_4x16",
         "r2plus1d_r18",
         "r3d_r18",
+        "x3d_s",
     ],
 )
 def test_compiled_networks_give_the_same_logits(name: str) -> None:

@@ -34,6 +34,8 @@ def num_layers(name: str) -> int:
         return 26 if name.endswith("large") else 14
     if name.startswith("hiera"):
         return 6
+    if name.startswith("x3d_"):
+        return 7
     return 5 if has_tokens(name) else 19 if "mobilenet" in name else 6
 
 

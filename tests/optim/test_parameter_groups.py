@@ -44,6 +44,8 @@ def published_layer(name: str, builder: str) -> int:
         prefixes = {"patch_embed.": 0, "stages.0.downsample.": 3, "head.": 5}
         found = [number for prefix, number in prefixes.items() if name.startswith(prefix)]
         return int(block[1]) + 1 if block else found[0] if found else 4
+    if builder.startswith("x3d_") and "layer" not in name:
+        return 6 if name.startswith("fc.") else 5 if "5" in name or name.startswith("projection.") else 0
     if name.startswith("fc."):
         return 18 if "mobilenet" in builder else 5
     if match := re.search(r"\blayer(\d)\.", name):

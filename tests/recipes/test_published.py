@@ -14,12 +14,10 @@ from mmaction_lite.data.views.protocol import Protocol as TestedBy
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
+from tests.recipes import published, published_x3d
 from tests.recipes.published import (
-    DEVIATIONS,
     FINE_TUNED,
-    OWN,
     PROBED,
-    TABLE,
     Jitter,
     MultiScale,
     Protocol,
@@ -28,6 +26,9 @@ from tests.recipes.published import (
 )
 from tests.recipes.published_swin3d import SWIN
 
+TABLE = published.TABLE | published_x3d.TABLE
+DEVIATIONS = published.DEVIATIONS | published_x3d.DEVIATIONS
+OWN = published.OWN | published_x3d.OWN
 RECIPES = list_recipes()
 HEIGHT, WIDTH, LENGTH = 384, 512, 300  # of the videos below: 4:3, 10 s at 30 fps
 
@@ -231,7 +232,8 @@ def test_learning_rates(name):
 def test_the_network_as_built(name):
     row, model = TABLE[name], network(name)
     assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {row.dropout}
-    (classifier,) = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    classifier = model.get_submodule("fc")
+    assert isinstance(classifier, nn.Linear)
     assert float(classifier.weight.detach().std()) == pytest.approx(
         expected(name, "classifier_std"), rel=0.05
     )

@@ -57,6 +57,10 @@ PUBLISHED = {
     ("pytorchvideo", "slowfast_r50_8x8", ""): 34.57,
     ("pytorchvideo", "slowfast_r101_8x8", ""): 62.83,
     ("pytorchvideo", "r2plus1d_r50", ""): 28.11,
+    ("mmaction2", "x3d_m", ""): 3.79,
+    ("pytorchvideo", "x3d_xs", ""): 3.79,
+    ("pytorchvideo", "x3d_m", ""): 3.79,
+    ("pytorchvideo", "x3d_l", ""): 6.15,
 }
 
 
@@ -162,8 +166,8 @@ def test_unknown_names_list_the_nearest():
         UserError, match=f"source of the weights is missing; expected {name}@mmaction2 or .*@mit"
     ):
         find_entry(name)
-    with pytest.raises(UserError, match="cannot be loaded yet: no network x3d in this package"):
-        find_entry("x3d_m_16x5x1_facebook-kinetics400-rgb@mmaction2")
+    with pytest.raises(UserError, match="cannot be loaded yet: no network CSN in this package"):
+        find_entry("CSN_32x2_R101_kinetics400@pytorchvideo")
 
 
 def test_licenses_that_forbid_commercial_use_are_marked():

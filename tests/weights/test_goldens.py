@@ -35,6 +35,7 @@ BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "pyslowfast__SLOWFAST_4x16_R50": ("slowfast_r50_4x16", {}),
     "pyslowfast__SLOW_8x8_R50": ("slowonly_r50", {}),
     "pytorchvideo__slow_r50": ("slowonly_r50", {}),
+    "pytorchvideo__x3d_m": ("x3d_m", {}),
     "torchvision__r2plus1d_18": ("r2plus1d_r18", {}),
     "torchvision__swin3d_t": ("swin3d_tiny", {}),
     "tsm_mit__tsm_r50_8f": ("tsm_r50", {}),

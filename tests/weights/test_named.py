@@ -42,6 +42,7 @@ GOLDENS = {
     "slowfast_r50_4x16x1_256e_kinetics400_rgb@mmaction2": "mmaction2__slowfast_r50_4x16x1",
     "r2plus1d_r34_8x8x1_180e_kinetics400_rgb@mmaction2": "mmaction2__r2plus1d_r34_8x8x1",
     "slowonly_r50_8x8_kinetics400_rgb@pytorchvideo": "pytorchvideo__slow_r50",
+    "x3d_m_16x5_kinetics400_rgb@pytorchvideo": "pytorchvideo__x3d_m",
     "r2plus1d_r18_16_15fps_kinetics400_rgb@torchvision": "torchvision__r2plus1d_18",
     "swin3d_tiny_32_15fps_kinetics400_rgb@torchvision": "torchvision__swin3d_t",
     "tsm_r50_1x1x8_50e_kinetics400_rgb@mit": "tsm_mit__tsm_r50_8f",

@@ -18,7 +18,7 @@ Tap = tuple[int, int, int, int]
 """(distance in frames, index of the matrix, first channel, end channel)."""
 
 
-def _spans(frames: int, distance: int) -> tuple[slice, slice]:
+def spans(frames: int, distance: int) -> tuple[slice, slice]:
     """Return output frames, and the input frames at `distance` from them, that both lie inside the clip."""
     first, end = max(0, -distance), min(frames, frames - distance)
     return slice(first, end), slice(first + distance, end + distance)
@@ -43,7 +43,7 @@ class _SumOfTaps(torch.autograd.Function):
             out=out.flatten(0, 2),
         )
         for distance, index, first, end in others:
-            target, source = _spans(frames, distance)
+            target, source = spans(frames, distance)
             for clip_out, clip in zip(out, rows, strict=True):
                 clip_out[target].flatten(0, 1).addmm_(
                     clip[source].flatten(0, 1)[:, first:end], matrices[index, first:end]
@@ -60,7 +60,7 @@ class _SumOfTaps(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             rows_grad = torch.empty_like(rows)
             for position, (distance, index, first, end) in enumerate(ctx.taps):
-                target, source = _spans(frames, distance)
+                target, source = spans(frames, distance)
                 columns = rows_grad[..., first:end]
                 if position and not whole:
                     # No output frame depends on these frames: their channels were shifted out of the clip.
@@ -76,7 +76,7 @@ class _SumOfTaps(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             matrices_grad = torch.zeros_like(matrices)
             for distance, index, first, end in ctx.taps:
-                target, source = _spans(frames, distance)
+                target, source = spans(frames, distance)
                 for clip, clip_out in zip(rows, grad, strict=True):
                     matrices_grad[index, first:end].addmm_(
                         clip[source].flatten(0, 1)[:, first:end].T, clip_out[target].flatten(0, 1)

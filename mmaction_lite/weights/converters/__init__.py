@@ -324,7 +324,13 @@ def _translate(
 
 
 def _unfolded(weight: Tensor, wanted: Tensor, *, image: bool) -> Tensor:
-    """Add a time axis to a weight over pixels: of length 1, or inflated if it comes from an image network."""
+    """Return a weight with the axes of ours.
+
+    A weight over pixels gets a time axis: of length 1, or inflated if it comes from an image network. A 1×1×1
+    convolution becomes a linear layer.
+    """
+    if weight.ndim == 5 and wanted.ndim == 2 and weight.shape[2:] == (1, 1, 1):
+        return weight.flatten(1)
     if weight.ndim != 4 or wanted.ndim != 5 or not (image or wanted.shape[2] == 1):
         return weight
     return inflate(weight, wanted.shape)

@@ -10,7 +10,7 @@ from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
 from mmaction_lite.models.videomae import VideoMAE
 from mmaction_lite.models.vit import sinusoid_table
-from mmaction_lite.weights.converters import swin
+from mmaction_lite.weights.converters import swin, x3d
 
 NAME = "MMAction2"
 
@@ -51,7 +51,8 @@ _RULES = [
 
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from MMAction2."""
-    return any(_SIGNATURE.match(key) for key in keys) or {_VIDEOMAE, _TABLE} <= set(keys)
+    is_other = {_VIDEOMAE, _TABLE} <= set(keys) or x3d.MMACTION2_STEM in keys
+    return is_other or any(_SIGNATURE.match(key) for key in keys)
 
 
 def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -72,6 +73,9 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
     """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
     if f"backbone.{swin.BLOCK}" in keys:
         return swin.rename(keys)
+    if x3d.MMACTION2_STEM in keys:
+        found = x3d.rename(keys, x3d.MMACTION2)
+        return {key: None if key.startswith("data_preprocessor.") else found[key] for key in keys}
     rename_key = _rename_videomae if _VIDEOMAE in keys else _rename
     return {
         key: rename_key(key)
@@ -102,7 +106,7 @@ def _rename_videomae(key: str) -> str | None:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Change SlowFast, C2D and VideoMAE to the form of MMAction2, in place.
+    """Change SlowFast, C2D, VideoMAE and X3D to the form of MMAction2, in place.
 
     Returns:
         The builder arguments of this form; empty for other networks.
@@ -118,6 +122,8 @@ def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
         }
         backbone.adapt(**form)
         return form
+    if x3d.MMACTION2_STEM in state_dict:
+        return x3d.adapt(state_dict, model)
     if _OTHER_TABLE in state_dict and isinstance(model, VideoMAE):
         model.positions.store()
         return {"positions": "stored"}

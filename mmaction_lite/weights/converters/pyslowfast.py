@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
+from mmaction_lite.weights.converters import x3d
 
 NAME = "PySlowFast"
 
@@ -23,6 +24,8 @@ def matches(keys: Collection[str]) -> bool:
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
     """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
+    if x3d.PYSLOWFAST_STEM in keys:
+        return x3d.rename(keys, x3d.PYSLOWFAST)
     both = any(key.startswith("s1.pathway1_") for key in keys)
     pathways = ("slow.", "fast.") if both else ("",)
     renamed: dict[str, str | None] = {}
@@ -47,11 +50,13 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Change SlowFast to the form of its authors, in place.
+    """Change SlowFast to the form of its authors, and X3D to that of the weights, in place.
 
     Returns:
         The builder arguments of this form; empty for other networks.
     """
+    if x3d.PYSLOWFAST_STEM in state_dict:
+        return x3d.adapt(state_dict, model)
     return authors_form(state_dict.get("s1_fuse.conv_f2s.weight"), model)
 
 

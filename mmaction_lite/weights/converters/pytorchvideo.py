@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmaction_lite.weights.converters import x3d
 from mmaction_lite.weights.converters.pyslowfast import authors_form
 
 NAME = "PyTorchVideo"
@@ -41,6 +42,8 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
 
     Stages are numbered by their order: in I3D and C2D the pooling after the first stage is a block too.
     """
+    if x3d.PYTORCHVIDEO_STEM in keys:
+        return x3d.rename(keys, x3d.PYTORCHVIDEO)
     blocks = sorted({match[1] for match in map(_BLOCK.match, keys) if match})
     stages = {block: number for number, block in enumerate(blocks, 1)}
     renamed: dict[str, str | None] = {}
@@ -68,9 +71,11 @@ def _pathway(number: str | None) -> str:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Change SlowFast to the form of its authors, in place.
+    """Change SlowFast to the form of its authors, and X3D to that of the weights, in place.
 
     Returns:
         The builder arguments of this form; empty for other networks.
     """
+    if x3d.PYTORCHVIDEO_STEM in state_dict:
+        return x3d.adapt(state_dict, model)
     return authors_form(state_dict.get("blocks.0.multipathway_fusion.conv_fast_to_slow.weight"), model)

@@ -2,7 +2,8 @@
 
 Pixels, and clips of the published tests:
 
-* MMAction2: RGB, mean and standard deviation of ImageNet; `SegmentFrames`, `DenseClips`
+* MMAction2: RGB, mean and standard deviation of ImageNet; `SegmentFrames`, `DenseClips`. X3D: those of
+  PySlowFast, whose weights they are
 * PySlowFast, PyTorchVideo: RGB in [0, 1], mean 0.45, standard deviation 0.225; `PySlowFastClips`
 * MIT TSM: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentFrames`
 * VideoMAE, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`, on
@@ -40,6 +41,7 @@ from mmaction_lite.weights.converters import (
     torchvision,
     videomae,
     vjepa,
+    x3d,
 )
 from mmaction_lite.weights.converters.folders import CONFIG, PREPROCESSOR
 from mmaction_lite.weights.converters.preprocessor import (
@@ -168,6 +170,8 @@ def source_normalize(source: str, keys: Collection[str], settings: StoredSetting
         return settings.normalize
     if source == torchvision.NAME and "stem.0.weight" in keys:
         return TORCHVISION_VIDEO
+    if source == mmaction2.NAME and x3d.MMACTION2_STEM in keys:
+        return PYSLOWFAST
     return NORMALIZE.get(source)
 
 
