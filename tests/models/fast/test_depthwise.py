@@ -39,13 +39,13 @@ def test_outputs_and_gradients_are_those_of_conv3d(dtype, frames, kernel, stride
         tensor.requires_grad_()
     out = convolve_depthwise(inputs[0], inputs[1], inputs[2], steps, batch_size)
     found = torch.autograd.grad(out, inputs, gradient.to(dtype).transpose(1, 2).flatten(0, 1))
-    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-9}
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-9
     torch.testing.assert_close(
-        out.unflatten(0, (batch_size, -1)).transpose(1, 2), expected.to(dtype), **tolerance
+        out.unflatten(0, (batch_size, -1)).transpose(1, 2), expected.to(dtype), rtol=tolerance, atol=tolerance
     )
     grad_x = found[0].unflatten(0, (batch_size, -1)).transpose(1, 2)
     for ours, theirs in zip((grad_x, *found[1:]), wanted, strict=True):
-        torch.testing.assert_close(ours, theirs.to(dtype), **tolerance)
+        torch.testing.assert_close(ours, theirs.to(dtype), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
