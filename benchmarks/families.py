@@ -55,11 +55,13 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
     "X3D": ("x3d_s", 24, DENSE[16]),
     "VideoMAE": ("videomae_small", 96, SEGMENTS),
     "Video Swin": ("swin3d_tiny", 48, SEGMENTS),
+    "MViTv2": ("mvit_v2_small", 24, DENSE[16]),
 }
 # Transformers need smaller tokens for small frames, and longer trainings from random weights.
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "VideoMAE": {"depth": 4, "heads": 4, "patch": 14},
     "Video Swin": {"depths": (2, 2), "heads": 3, "window": (4, 3, 4), "patch": (2, 7, 7)},
+    "MViTv2": {"depths": (1, 1, 2, 1), "crop": 56},
 }
 FURTHER_ARGUMENTS = {"X3D": {"depth_factor": 1.0}}
 # Those with tokens of 16x16 pixels get larger frames.

@@ -23,6 +23,8 @@ def thin(name: str) -> dict[str, Any]:
             return arguments
     if name.startswith("x3d_"):
         return {"width": 8, "depth_factor": 0.4}
+    if name.startswith("mvit_"):
+        return {"width": 8, "depths": (1, 1, 1, 1)}
     return {"width": 32, "depth": 2} if name.startswith("vjepa") else {"width": 8}
 
 

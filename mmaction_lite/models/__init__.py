@@ -10,6 +10,7 @@ from mmaction_lite.models.fast.inference import optimize_for_inference
 from mmaction_lite.models.frame_encoder import frame_encoder, tsn_timm
 from mmaction_lite.models.hiera import hiera_base, hiera_base_plus, hiera_large
 from mmaction_lite.models.i3d import i3d_r50, i3d_r50_heavy
+from mmaction_lite.models.mvit import mvit_v1_base, mvit_v2_base, mvit_v2_small
 from mmaction_lite.models.probe import probe_attentive, probe_linear, probe_map
 from mmaction_lite.models.r2plus1d import r2plus1d_r18, r2plus1d_r34, r2plus1d_r50
 from mmaction_lite.models.r3d import mc3_r18, r3d_r18
@@ -50,6 +51,9 @@ __all__ = [
     "i3d_r50",
     "i3d_r50_heavy",
     "mc3_r18",
+    "mvit_v1_base",
+    "mvit_v2_base",
+    "mvit_v2_small",
     "optimize_for_inference",
     "probe_attentive",
     "probe_linear",

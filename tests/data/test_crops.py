@@ -73,6 +73,10 @@ def test_scale_jitter_is_a_fixed_crop_of_a_frame_resized_to_a_random_short_side(
     assert boxes[:, 0].min() == 0
     assert (boxes[:, 0] + boxes[:, 2]).max() == 512
     assert (boxes[:, 1] + boxes[:, 3]).max() == 700
+    inverse = ScaleJitterCrop(size=(64, 64), short_side=(64, 256), draw="reciprocal")
+    lengths = np.array([64 * 512 / inverse.plan(512, 700, rng)[0].box[2] for _ in range(5000)])
+    assert (lengths.min(), lengths.max()) == pytest.approx((64, 256), abs=1)
+    assert float((1 / lengths).mean()) == pytest.approx((1 / 64 + 1 / 256) / 2, rel=0.02)
     with pytest.raises(UserError, match=r"short_side is \(320, 256\)"):
         ScaleJitterCrop(size=(224, 224), short_side=(320, 256))
 

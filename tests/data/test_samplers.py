@@ -178,6 +178,17 @@ def test_pyslowfast_clips_follow_its_rule():
     assert PySlowFastClips(clip_len=4, frame_interval=16)(50, fps=30).tolist() == [[0, 21, 42, 49]]
 
 
+def test_pyslowfast_clips_with_even_starts():
+    sampler = PySlowFastClips(clip_len=16, frame_interval=4, num_clips=5, starts="even")
+    clips = sampler(303, fps=30)  # 239 possible starts
+    assert clips[:, 0].tolist() == [0, 59, 118, 177, 236]
+    assert clips[:, -1].tolist() == [63, 122, 181, 240, 299]
+    one = PySlowFastClips(clip_len=16, frame_interval=4, starts="even")
+    assert one(303, fps=30)[0, [0, -1]].tolist() == [119, 182]
+    assert one(10, fps=30)[0, [0, -1]].tolist() == [0, 9]
+    assert "clips up to the end" in sampler.rule
+
+
 @pytest.mark.parametrize("fps", [12.5, 30, 59.94])
 def test_random_pyslowfast_clips_lie_anywhere_in_the_video(fps):
     sampler, rng = PySlowFastClips(clip_len=8, frame_interval=2, num_clips=2), np.random.default_rng(0)

@@ -26,6 +26,9 @@ PARAMETERS = {
     "i3d_r50": 28_043_472,
     "i3d_r50_heavy": 28_043_472,
     "mc3_r18": 11_695_440,
+    "mvit_v1_base": 36_610_672,
+    "mvit_v2_base": 51_230_128,
+    "mvit_v2_small": 34_537_744,
     "r2plus1d_r18": 31_505_325,
     "r2plus1d_r34": 63_759_281,
     "r2plus1d_r50": 28_107_600,
@@ -88,6 +91,7 @@ FURTHER |= {"tsm_online_r50", "tsm_online_mobilenetv2", "tsn_r10", "videomae_bas
 FURTHER |= {"swin3d_small", "swin3d_base"}
 FURTHER |= {"hiera_base_plus", "hiera_large"}
 FURTHER |= {"x3d_l", "x3d_m", "x3d_xs"}
+FURTHER |= {"mvit_v1_base", "mvit_v2_base"}
 
 
 def forms(quick: set[str]) -> pytest.MarkDecorator:
@@ -191,6 +195,7 @@ def test_a_step_reaches_every_parameter(name: str, arguments: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     "name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small", "x3d_s"]
+    "name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small", "mvit_v2_small"]
 )
 def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
     model, x = build(name).eval(), clip(name)
@@ -212,6 +217,7 @@ def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
         ("r2plus1d_r18", False),
         ("videomae_small", False),
         ("x3d_s", False),
+        ("mvit_v2_small", False),
     ],
 )
 def test_which_families_depend_on_the_order_of_frames(name: str, blind: bool) -> None:

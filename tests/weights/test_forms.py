@@ -53,7 +53,6 @@ def test_public_weights_are_of_the_form_of_their_network(public):
         ("mmaction2__tsn_r50_1x1x3", "tsn_r50", MMACTION2.format("C2D", ""), "recipe of C2D"),
         ("mmaction2__c2d_r50_8x8x1", "c2d_r50", MMACTION2.format("ResNet", ""), "recipe of TSN"),
         ("mmaction2__tsn_r50_1x1x3", "tsn_r50", MMACTION2.format("ResNet", "style='caffe'"), "'caffe'"),
-        ("mmaction2__tsn_r50_1x1x3", "tsn_r50", "img_norm_cfg = dict(to_bgr=True)", "BGR"),
         (
             "mmaction2__i3d_r50_32x2x1",
             "i3d_r50",

@@ -36,6 +36,7 @@ BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "pyslowfast__SLOW_8x8_R50": ("slowonly_r50", {}),
     "pytorchvideo__slow_r50": ("slowonly_r50", {}),
     "pytorchvideo__x3d_m": ("x3d_m", {}),
+    "torchvision__mvit_v2_s": ("mvit_v2_small", {}),
     "torchvision__r2plus1d_18": ("r2plus1d_r18", {}),
     "torchvision__swin3d_t": ("swin3d_tiny", {}),
     "tsm_mit__tsm_r50_8f": ("tsm_r50", {}),

@@ -45,6 +45,7 @@ GOLDENS = {
     "x3d_m_16x5_kinetics400_rgb@pytorchvideo": "pytorchvideo__x3d_m",
     "r2plus1d_r18_16_15fps_kinetics400_rgb@torchvision": "torchvision__r2plus1d_18",
     "swin3d_tiny_32_15fps_kinetics400_rgb@torchvision": "torchvision__swin3d_t",
+    "mvit_v2_s_kinetics400_v1@torchvision": "torchvision__mvit_v2_s",
     "tsm_r50_1x1x8_50e_kinetics400_rgb@mit": "tsm_mit__tsm_r50_8f",
 }
 

@@ -75,7 +75,7 @@ def test_every_project_has_a_normalization():
 def test_settings_in_files_of_mmaction2(key):
     settings = stored_settings({"meta": {key: MMACTION2}})
     assert settings == StoredSettings(
-        normalize=Normalize(mean=(104, 117, 128.5), std=(1, 1, 1.5)),
+        normalize=Normalize(mean=(128.5, 117, 104), std=(1.5, 1, 1)),  # stored in the order BGR
         is_bgr=True,
         backbone="ResNetTSM",
         shift_div=8,

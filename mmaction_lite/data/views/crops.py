@@ -65,19 +65,26 @@ class ScaleJitterCrop:
 
     Args:
         size: (height, width) of the view.
-        short_side: smallest and largest length of the short side in pixels, drawn uniformly.
+        short_side: smallest and largest length of the short side in pixels.
+        draw: whether the "length" or its "reciprocal" is drawn uniformly (`DATA.INV_UNIFORM_SAMPLE`).
     """
 
     num_crops: ClassVar[int] = 1
     size: ViewSize
     short_side: Annotated[tuple[PositiveInt, PositiveInt], ASCENDING] = (256, 320)
+    draw: Literal["length", "reciprocal"] = "length"
 
     def __post_init__(self):
         check_fields(self)
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> list[Placement]:
         """Return one placement; a box larger than the frame is reduced to fit, with the same aspect ratio."""
-        scale = min(height, width) / rng.integers(self.short_side[0], self.short_side[1] + 1)
+        shortest, longest = self.short_side
+        if self.draw == "length":
+            length = rng.integers(shortest, longest + 1)
+        else:
+            length = round(1 / rng.uniform(1 / longest, 1 / shortest))
+        scale = min(height, width) / length
         box = max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale))
         h, w = _fitting(box, height, width)
         top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)

@@ -125,22 +125,25 @@ class PySlowFastClips:
 
     A clip spans `clip_len * frame_interval` frames of a video at `target_fps`, and its frames are spread
     evenly from the first frame of the span to the last: at 30 fps, 8x8 takes every ninth frame, 4x16 every
-    21st. Videos shorter than a clip repeat their last frame. Test clip k of n starts at k / n of the possible
-    starts, so no clip reaches the end of the video (slowfast/datasets/decoder.py, `get_start_end_idx` and
-    `temporal_sampling`). Decoders of PySlowFast that seek count from the first frame after the start; their
-    frames may be one later than here.
+    21st. Videos shorter than a clip repeat their last frame (slowfast/datasets/decoder.py,
+    `get_start_end_idx` and `temporal_sampling`). Decoders of PySlowFast that seek count from the first frame
+    after the start; their frames may be one later than here.
 
     Args:
         clip_len: frames of a clip.
         frame_interval: nominal distance between the frames of a clip.
         num_clips: clips of a video.
         target_fps: frame rate to which `frame_interval` refers.
+        starts: starts of test clips. "parts": clip k of n starts at k / n of the possible starts, so no clip
+            reaches the end of the video. "even": the starts are evenly spaced from the first possible one to
+            the last, by whole frames, and a single clip is the middle one (`DATA.USE_OFFSET_SAMPLING`).
     """
 
     clip_len: PositiveInt
     frame_interval: PositiveInt
     num_clips: PositiveInt = 1
     target_fps: PositiveFloat = 30.0
+    starts: Literal["parts", "even"] = "parts"
 
     def __post_init__(self):
         check_fields(self)
@@ -156,15 +159,20 @@ class PySlowFastClips:
         room = max(video_len - span, 0)
         if rng is not None:
             starts = rng.uniform(0, room, self.num_clips)
-        else:
+        elif self.starts == "parts":
             starts = np.arange(self.num_clips) * room / self.num_clips
+        elif self.num_clips == 1:
+            starts = np.array([room // 2])
+        else:
+            starts = np.arange(self.num_clips) * (room // (self.num_clips - 1))
         frames = np.linspace(starts, starts + span - 1, self.clip_len, axis=1)
         return np.clip(frames, 0, video_len - 1).astype(np.int64)
 
     @property
     def rule(self) -> str:
         """Suffix of the protocol line: settings that `str` does not show."""
-        return f", spaced as PySlowFast does at {self.target_fps:g} fps"
+        even = ", clips up to the end" if self.starts == "even" else ""
+        return f", spaced as PySlowFast does at {self.target_fps:g} fps{even}"
 
     def __str__(self) -> str:
         return f"{self.clip_len}x{self.frame_interval}x{self.num_clips}"

@@ -41,6 +41,7 @@ from mmaction_lite.weights.converters import (
     videomae,
     vjepa,
 )
+from mmaction_lite.weights.converters.channels import reverse_input_channels
 from mmaction_lite.weights.converters.classifier import ClassMatch, classifier_names, place_classifier
 from mmaction_lite.weights.converters.files import (
     find_state_dict,
@@ -237,6 +238,7 @@ def _match(
             f"{len(misfits)} differ in shape or type{shapes}; build the model that they are for"
         )
     settings = settings or StoredSettings()
+    found, reversed_note = reverse_input_channels(found, model) if settings.is_bgr else (found, "")
     return (
         Conversion(
             source,
@@ -247,7 +249,11 @@ def _match(
             match,
             list(differences(source, names, model, settings)) if table else [],
             source_normalize(source, weights.keys(), settings) or _table_normalize(table, model),
-            [*_class_notes(kept, match, head, classes), *_table_notes(table, weights, model)],
+            [
+                *_class_notes(kept, match, head, classes),
+                *_table_notes(table, weights, model),
+                *([reversed_note] if reversed_note else []),
+            ],
             settings,
         ),
         found,

@@ -14,6 +14,7 @@ from mmaction_lite.models.non_local import NonLocal
 from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
 from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, swin, torchvision
+from mmaction_lite.weights.converters.channels import input_weights
 from mmaction_lite.weights.converters.sources import StoredSettings
 
 # Frames of the fast pathway per frame of the slow one, by the kernel size of the lateral connections, in the
@@ -57,7 +58,7 @@ def differences(
             "the first convolution of each block has the stride (style 'caffe'), in the network the second "
             "one; use weights of style 'pytorch'"
         )
-    if settings.is_bgr:
+    if settings.is_bgr and not input_weights(model):
         yield "the weights expect channels in the order BGR, and videos are read as RGB; use weights for RGB"
 
 

@@ -10,7 +10,7 @@ from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
 from mmaction_lite.models.videomae import VideoMAE
 from mmaction_lite.models.vit import sinusoid_table
-from mmaction_lite.weights.converters import swin, x3d
+from mmaction_lite.weights.converters import mvit, swin, x3d
 
 NAME = "MMAction2"
 
@@ -51,15 +51,17 @@ _RULES = [
 
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from MMAction2."""
-    is_other = {_VIDEOMAE, _TABLE} <= set(keys) or x3d.MMACTION2_STEM in keys
+    is_other = {_VIDEOMAE, _TABLE} <= set(keys) or x3d.MMACTION2_STEM in keys or mvit.is_mmaction2(keys)
     return is_other or any(_SIGNATURE.match(key) for key in keys)
 
 
 def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights; a table of positions of VideoMAE that is not the published one gets another name.
 
-    A file that stores another table was trained with it.
+    A file that stores another table was trained with it. Those of MViT get the form of `mvit.prepare`.
     """
+    if mvit.is_mmaction2(state_dict):
+        return mvit.prepare(state_dict)
     weights = dict(state_dict)
     table = weights.get(_TABLE)
     if _VIDEOMAE in weights and table is not None and not table.is_meta:
@@ -76,6 +78,8 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
     if x3d.MMACTION2_STEM in keys:
         found = x3d.rename(keys, x3d.MMACTION2)
         return {key: None if key.startswith("data_preprocessor.") else found[key] for key in keys}
+    if mvit.is_mmaction2(keys):
+        return mvit.rename(keys)
     rename_key = _rename_videomae if _VIDEOMAE in keys else _rename
     return {
         key: rename_key(key)
@@ -106,11 +110,13 @@ def _rename_videomae(key: str) -> str | None:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Change SlowFast, C2D, VideoMAE and X3D to the form of MMAction2, in place.
+    """Change SlowFast, C2D, VideoMAE, X3D and MViT to the form of MMAction2, in place.
 
     Returns:
         The builder arguments of this form; empty for other networks.
     """
+    if mvit.is_mmaction2(state_dict):
+        return mvit.adapt(state_dict, model)
     backbone = getattr(model, "backbone", None)
     lateral = state_dict.get("backbone.slow_path.conv1_lateral.conv.weight")
     if lateral is not None and isinstance(backbone, SlowFast):

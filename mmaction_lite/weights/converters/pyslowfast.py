@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
-from mmaction_lite.weights.converters import x3d
+from mmaction_lite.weights.converters import mvit, x3d
 
 NAME = "PySlowFast"
 
@@ -19,13 +19,20 @@ _FUSION = re.compile(r"s(\d)_fuse\.(conv_f2s|bn)\.(.+)")
 
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from PySlowFast."""
-    return any(_STEM.match(key) for key in keys)
+    return mvit.is_pyslowfast(keys) or any(_STEM.match(key) for key in keys)
+
+
+def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights, those of MViT in the form of `mvit.prepare`."""
+    return mvit.prepare(state_dict) if mvit.is_pyslowfast(state_dict) else dict(state_dict)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
     """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
     if x3d.PYSLOWFAST_STEM in keys:
         return x3d.rename(keys, x3d.PYSLOWFAST)
+    if mvit.is_pyslowfast(keys):
+        return mvit.rename(keys)
     both = any(key.startswith("s1.pathway1_") for key in keys)
     pathways = ("slow.", "fast.") if both else ("",)
     renamed: dict[str, str | None] = {}
@@ -50,13 +57,15 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Change SlowFast to the form of its authors, and X3D to that of the weights, in place.
+    """Change SlowFast to the form of its authors, and X3D and MViT to that of the weights, in place.
 
     Returns:
         The builder arguments of this form; empty for other networks.
     """
     if x3d.PYSLOWFAST_STEM in state_dict:
         return x3d.adapt(state_dict, model)
+    if mvit.is_pyslowfast(state_dict):
+        return mvit.adapt(state_dict, model)
     return authors_form(state_dict.get("s1_fuse.conv_f2s.weight"), model)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmaction_lite.weights.converters import x3d
+from mmaction_lite.weights.converters import mvit, x3d
 from mmaction_lite.weights.converters.pyslowfast import authors_form
 
 NAME = "PyTorchVideo"
@@ -34,7 +34,12 @@ _INSIDE = {
 
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from PyTorchVideo."""
-    return any(_STEM.match(key) for key in keys)
+    return mvit.is_pytorchvideo(keys) or any(_STEM.match(key) for key in keys)
+
+
+def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights, those of MViT in the form of `mvit.prepare`."""
+    return mvit.prepare(state_dict) if mvit.is_pytorchvideo(state_dict) else dict(state_dict)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
@@ -44,6 +49,8 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
     """
     if x3d.PYTORCHVIDEO_STEM in keys:
         return x3d.rename(keys, x3d.PYTORCHVIDEO)
+    if mvit.is_pytorchvideo(keys):
+        return mvit.rename(keys)
     blocks = sorted({match[1] for match in map(_BLOCK.match, keys) if match})
     stages = {block: number for number, block in enumerate(blocks, 1)}
     renamed: dict[str, str | None] = {}
@@ -71,11 +78,13 @@ def _pathway(number: str | None) -> str:
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
-    """Change SlowFast to the form of its authors, and X3D to that of the weights, in place.
+    """Change SlowFast to the form of its authors, and X3D and MViT to that of the weights, in place.
 
     Returns:
         The builder arguments of this form; empty for other networks.
     """
     if x3d.PYTORCHVIDEO_STEM in state_dict:
         return x3d.adapt(state_dict, model)
+    if mvit.is_pytorchvideo(state_dict):
+        return mvit.adapt(state_dict, model)
     return authors_form(state_dict.get("blocks.0.multipathway_fusion.conv_fast_to_slow.weight"), model)

@@ -4,6 +4,7 @@ Pixels, and clips of the published tests:
 
 * MMAction2: RGB, mean and standard deviation of ImageNet; `SegmentFrames`, `DenseClips`. X3D: those of
   PySlowFast, whose weights they are
+* MViT of any project: RGB in [0, 1], mean 0.45, standard deviation 0.225
 * PySlowFast, PyTorchVideo: RGB in [0, 1], mean 0.45, standard deviation 0.225; `PySlowFastClips`
 * MIT TSM: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentFrames`
 * VideoMAE, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`, on
@@ -35,6 +36,7 @@ from mmaction_lite.weights.converters import (
     huggingface_vjepa,
     mit_tsm,
     mmaction2,
+    mvit,
     pyslowfast,
     pytorchvideo,
     swin,
@@ -70,6 +72,8 @@ NORMALIZE = {
     huggingface_vjepa.NAME: IMAGENET,
     huggingface_videomae.NAME: IMAGENET,  # of the published folders; the default of the processor is 0.5
 }
+# MMAction2 decodes RGB, and both settings reverse it.
+_BGR = re.compile(r"\bto_bgr=True|\bActionDataPreprocessor\b(?s:.*)\bto_rgb=True")
 LONGEST_SETTINGS = 1 << 20  # characters of a stored configuration that are read
 
 
@@ -78,8 +82,8 @@ class StoredSettings:
     """Settings of the training that a checkpoint of another project stores as text; None where it has none.
 
     Args:
-        normalize: normalization of pixels.
-        is_bgr: whether the channels of pixels are in the order blue, green, red.
+        normalize: normalization of pixels in the order red, green, blue.
+        is_bgr: whether the network reads pixels in the order blue, green, red; see `channels`.
         backbone: class of the backbone in MMAction2, such as "ResNetTSM".
         alpha: frames of the fast pathway of SlowFast per frame of the slow one.
         shift_div: see `models.tsm`.
@@ -122,9 +126,11 @@ def stored_settings(checkpoint: Mapping[str, Any]) -> StoredSettings:
     texts = [meta.get("cfg"), meta.get("config")] if isinstance(meta, Mapping) else []
     python = next((text[:LONGEST_SETTINGS] for text in texts if isinstance(text, str)), None)
     if python is not None:
+        is_bgr = bool(_BGR.search(python))
+        mean, std = (_python_list(python, name)[:: -1 if is_bgr else 1] for name in ("mean", "std"))
         return StoredSettings(
-            normalize=_normalize(_python_list(python, "mean"), _python_list(python, "std"), scale=1.0),
-            is_bgr=bool(re.search(r"\bto_bgr=True", python)),
+            normalize=_normalize(mean, std, scale=1.0),
+            is_bgr=is_bgr,
             backbone=_word(python, r"\btype='(ResNet\w*|C2D|MobileNetV2\w*)'"),
             alpha=_number(python, r"\bspeed_ratio=(\d{1,4})\b"),
             shift_div=_number(python, r"\bshift_div=(\d{1,4})\b"),
@@ -168,6 +174,8 @@ def source_normalize(source: str, keys: Collection[str], settings: StoredSetting
     """
     if settings.normalize is not None:
         return settings.normalize
+    if mvit.matches(keys):
+        return mvit.NORMALIZE
     if source == torchvision.NAME and "stem.0.weight" in keys:
         return TORCHVISION_VIDEO
     if source == mmaction2.NAME and x3d.MMACTION2_STEM in keys:

@@ -1,12 +1,12 @@
-"""Names of torchvision: its image networks, its three video networks of 18 layers, and Swin."""
+"""Names of torchvision: its image networks, its three video networks of 18 layers, MViT and Swin."""
 
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from mmaction_lite.weights.converters import swin
+from mmaction_lite.weights.converters import mvit, swin
 
 NAME = "torchvision"
 
@@ -19,11 +19,14 @@ _FACTORED = {"0": "conv{}.spatial", "1": "conv{}.bn", "3": "conv{}.temporal", "4
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from torchvision."""
     resnet = any(key.startswith("layer1.0.conv1.") for key in keys)
-    return resnet or swin.is_torchvision(keys) or {"features.0.0.weight", "features.18.0.weight"} <= set(keys)
+    mobilenet = {"features.0.0.weight", "features.18.0.weight"} <= set(keys)
+    return resnet or mobilenet or mvit.is_torchvision(keys) or swin.is_torchvision(keys)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
     """Return our name for each key, None for entries left out on purpose; unknown keys are missing."""
+    if mvit.is_torchvision(keys):
+        return mvit.rename(keys)
     if swin.is_torchvision(keys):
         return swin.rename_torchvision(keys)
     factored = "stem.3.weight" in keys
@@ -65,3 +68,12 @@ def rename_mobilenet(number: int, rest: str) -> str | None:
         last = 2 if number == 1 else 3
         kind, position = ("conv", "bn")[int(places[0]) - last + 1], last
     return f"backbone.blocks.{number - 1}.{kind}{position}.{name}"
+
+
+def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
+    """Change MViT to the form of the weights, in place.
+
+    Returns:
+        The builder arguments of this form; empty for other networks.
+    """
+    return mvit.adapt(state_dict, model) if mvit.is_torchvision(state_dict) else {}
