@@ -71,7 +71,7 @@ def render_page(results: Sequence[tuple[Path, dict[str, Any]]], folder: Path) ->
         gpus = [found for _, found in alone if found["options"]["device"] == "cuda"]
         today = gpus[0] if gpus else alone[0][1]
         parts += ["## Numbers of the original page", FIRST_PAGE, first_page_table(today), _settings()]
-    parts += ["## Several devices", SCALING]
+    parts += ["## Compare results and commits", GUARD, "## Several devices", SCALING]
     for found in distributed:
         parts += [describe(found), scaling_table(found)]
     return "\n\n".join(parts) + "\n"
@@ -214,6 +214,21 @@ FIRST_PAGE = """\
 Numbers of the page with which this project started (8 V100 with 32 GB, two Xeon Gold 6148, PyTorch 1.4,
 2020; batch size per GPU). They are kept as history. Hardware and batch sizes differ from those above, so
 the numbers are not comparable."""
+
+GUARD = """\
+`--quick` measures three rows with one clip per step, without files. `--against COMMIT` measures an older
+commit of the package in the same turns, instead of other frameworks: its files are exported from the git
+repository to a temporary folder and deleted at the end. Ratios whose range over the rounds excludes 1 are
+listed.
+
+```
+mmaction-lite benchmark --quick --against HEAD
+mmaction-lite benchmark compare OLD/benchmark.json NEW/benchmark.json --check
+```
+
+`compare` lists the cells of two results that moved: their ranges over the rounds do not overlap, and their
+medians differ by more than 3 %. Times are compared if both were measured on the same kind of machine with the
+same options, otherwise ratios only. `--check` ends with an error if this package became slower or larger."""
 
 SCALING = """\
 `torchrun --standalone --nproc-per-node 8 -m mmaction_lite train RECIPE --data DATA --out OUT` trains on

@@ -221,7 +221,7 @@ def _worker_config(
     batch_size = plan.batch_size or published
     video, twin = _sources(plan.data, setting, device.type != "cpu" or "frames_list" in lists)
     return WorkerConfig(
-        setting=setting.name if not isinstance(setting.recipe, str) else setting.recipe,
+        setting=setting.key,
         input=(batch_size, frames, height, width),
         batch_size=batch_size,
         device=device.type,

@@ -40,9 +40,14 @@ def ratio(phase: dict[str, Steps], ours: str = OURS) -> Ratio | None:
     """Return the ratio of `ours` to the peer, or None if one of the two was not measured."""
     if PEER not in phase or ours not in phase:
         return None
-    means = {side: [statistics.fmean(s["iteration"] for s in turn) for turn in phase[side]] for side in phase}
-    rounds = [one / other for one, other in zip(means[ours], means[PEER], strict=True)]
+    rounds = ratios_by_round(phase, ours)
     return Ratio(statistics.median(rounds), min(rounds), max(rounds))
+
+
+def ratios_by_round(phase: dict[str, Steps], ours: str = OURS) -> list[float]:
+    """Return the mean time of `ours` relative to the peer in each round."""
+    means = {side: [statistics.fmean(s["iteration"] for s in turn) for turn in phase[side]] for side in phase}
+    return [one / other for one, other in zip(means[ours], means[PEER], strict=True)]
 
 
 def files_ratio(row: dict[str, Any]) -> Ratio | None:

@@ -1,7 +1,10 @@
 """`mmaction-lite benchmark`: speed of networks and of decoding."""
 
+import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +27,8 @@ from mmaction_lite.cli.options import (
 from mmaction_lite.errors import UserError
 
 if TYPE_CHECKING:
+    from mmaction_lite.benchmark.changes import Change
+    from mmaction_lite.benchmark.processes import InstalledPeer
     from mmaction_lite.benchmark.settings import Setting
 
 app = typer.Typer(help="Measure the speed of networks and of decoding.", rich_markup_mode=None)
@@ -39,9 +44,12 @@ def benchmark(
         typer.Option(help="Row or recipe to measure; repeatable [default: all rows of the benchmark page]."),
     ] = None,
     out: Annotated[
-        Path,
-        typer.Option(help="Folder for benchmark.json, .md and .png; an interrupted benchmark continues."),
-    ] = Path("runs/benchmark"),
+        Path | None,
+        typer.Option(
+            help="Folder for benchmark.json, .md and .png, in which an interrupted benchmark continues "
+            "[default: runs/benchmark; with --quick or --against a new folder in runs]."
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Dataset [default: generated clips with the decoding cost of Kinetics]."),
@@ -68,6 +76,15 @@ def benchmark(
     rounds: Annotated[
         int, typer.Option(min=1, help="Number of measurements of this package and of each other framework.")
     ] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three rows, one clip per step, no files: under three minutes.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMIT", help="Measure this commit of the package in turns, instead of other frameworks."
+        ),
+    ] = None,
     no_inference: Annotated[bool, typer.Option("--no-inference", help="Do not measure inference.")] = False,
     at_once: Annotated[
         int,
@@ -92,6 +109,7 @@ def benchmark(
     """Measure training steps, data loading, memory and inference, and compare with other frameworks."""
     if context.invoked_subcommand is not None:
         return
+    from mmaction_lite.benchmark.changes import changes_since
     from mmaction_lite.benchmark.processes import find_peers
     from mmaction_lite.benchmark.run import (
         FILE,
@@ -103,18 +121,29 @@ def benchmark(
         run_benchmark,
         save_result,
     )
-    from mmaction_lite.benchmark.settings import SETTINGS, find_setting
+    from mmaction_lite.benchmark.settings import QUICK, SETTINGS, find_setting
     from mmaction_lite.benchmark.tables import write_tables
     from mmaction_lite.device import default_workers
 
+    if quick:
+        recipes, synthetic, batch_size = recipes or list(QUICK), True, batch_size or 1
+    if out is None:
+        out = Path(
+            f"runs/benchmark_{time.strftime('%Y%m%d_%H%M%S')}" if quick or against else "runs/benchmark"
+        )
     _check_options(as_published, amp, devices, synthetic, peers)
-    others = find_peers(peers, _parse_sources(peer_source or [])) if devices == 1 else {}
+    if against is not None and devices > 1:
+        raise UserError(f"--against {against} measures one device; leave out --devices")
+    settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
+    if against is not None:
+        others, settings = _older_commit(against, settings, context)
+    else:
+        others = find_peers(peers, _parse_sources(peer_source or [])) if devices == 1 else {}
     if devices == 1 and not others:
         warn(
             f"{peers}: contains no other framework; only this package is measured (`make peers` installs "
             "others)"
         )
-    settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
     rows = {setting.name for setting in settings}
     if peer_result and (out / FILE).exists():
         rows |= {row["setting"] for row in read_result(out / FILE)["results"]}
@@ -146,9 +175,28 @@ def benchmark(
         print_json(found)
     else:
         show(text)
+        if against is not None:
+            _show_changes(changes_since(found), f"ratios to commit {against} that exclude 1")
         show(f"{out}: benchmark.json, benchmark.md, benchmark.png")
     if failed:
         raise UserError(f"not all rows could be measured: {failed[0]}")
+
+
+def _older_commit(
+    commit: str, settings: "Sequence[Setting]", context: typer.Context
+) -> "tuple[dict[str, InstalledPeer], list[Setting]]":
+    """Export a commit until the command ends; return it as the only peer, of every setting."""
+    from mmaction_lite.benchmark.older import export_commit
+
+    folder = Path(context.with_resource(TemporaryDirectory(prefix="mmaction_lite_commit_")))
+    name, older = export_commit(commit, folder)
+    return {name: older}, [replace(setting, peers={name: setting.key}) for setting in settings]
+
+
+def _show_changes(changes: "Sequence[Change]", what: str) -> None:
+    for change in changes:
+        show(f"* {change}")
+    show(f"{what}: {len(changes)}")
 
 
 def _check_options(as_published: bool, amp: str | None, devices: int, synthetic: bool, peers: Path) -> None:
@@ -211,6 +259,33 @@ def benchmark_page(
 
     write_page([(file, read_result(file)) for file in results], out)
     show(str(out))
+
+
+@app.command("compare")
+def benchmark_compare(
+    old: Annotated[Path, typer.Argument(help="File benchmark.json of `mmaction-lite benchmark`.")],
+    new: Annotated[Path, typer.Argument(help="Later file.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="End with status 1 if this package became slower or larger.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the cells of two results that moved beyond their spread over the rounds."""
+    from mmaction_lite.benchmark.changes import compare_results, is_same_machine
+    from mmaction_lite.benchmark.run import read_result
+
+    before, after = read_result(old), read_result(new)
+    changes, shared = compare_results(before, after)
+    if not shared:
+        raise UserError(f"{old}, {new}: have no cell in common; expected results with the same rows")
+    if as_json:
+        print_json({"cells": shared, "changes": [change._asdict() for change in changes]})
+    else:
+        if not is_same_machine(before, after):
+            warn("measured on different machines or with different options; only ratios are compared")
+        _show_changes(changes, f"of {shared} cells, moved beyond their spread")
+    if check and (worse := [change for change in changes if change.is_worse]):
+        raise UserError(f"{len(worse)} cells became worse, such as: {worse[0]}")
 
 
 @app.command("scaling")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmaction_lite.benchmark import comparison as comparison_module
+from mmaction_lite.benchmark import older as older_module
 from mmaction_lite.benchmark import processes as processes_module
 from mmaction_lite.benchmark import run as run_module
 from mmaction_lite.benchmark import settings as settings_module
@@ -264,3 +265,31 @@ def test_scaling_is_predicted_from_a_result(tmp_path, quick, capsys):
     assert "efficiency" in capsys.readouterr().out
     with pytest.raises(UserError, match="has no row 'tsn'"):
         app(["benchmark", "scaling", file, "--recipe", "tsn", "--link-gb", "1"], standalone_mode=False)
+
+
+@pytest.mark.slow
+def test_an_older_commit_takes_turns_with_the_current_files(tmp_path, quick, capsys, monkeypatch):
+    """Here the current files stand for the older ones."""
+    monkeypatch.setattr(older_module, "_git", lambda root, commit, *words: b"0123abcd")
+
+    class Files:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            pass
+
+        def extractall(self, folder, filter):
+            (folder / "mmaction_lite").symlink_to(Path(run_module.__file__).parents[1])
+
+    monkeypatch.setattr(older_module.tarfile, "open", lambda fileobj: Files())
+    run(tmp_path / "out", "--quick", "--against", "HEAD~1")
+    (row,) = read_result(tmp_path / "out" / "benchmark.json")["results"]
+    assert row["peer"] == "commit 0123abcd"
+    assert row["batch_size"] == 1
+    assert row["frameworks"]["peer"] == f"{row['frameworks']['ours']}, commit 0123abcd"
+    assert {"ours", "peer"} == row["train"].keys() == row["infer"].keys()
+    assert "check" not in row
+    assert "ratios to commit HEAD~1 that exclude 1:" in capsys.readouterr().out
+    with pytest.raises(UserError, match="measures one device; leave out --devices"):
+        run(tmp_path / "other", "--quick", "--against", "HEAD", "--devices", "2")

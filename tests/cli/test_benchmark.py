@@ -11,7 +11,7 @@ RESULT = Path(__file__).parents[2] / "docs" / "benchmarks" / "cpu.json"
 
 
 def test_there_is_a_command_for_each_part():
-    assert {command.name for command in app.registered_commands} == {"page", "scaling", "loader"}
+    assert {command.name for command in app.registered_commands} == {"compare", "page", "scaling", "loader"}
 
 
 def test_the_page_is_written_from_results(run, tmp_path):
