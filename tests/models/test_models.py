@@ -194,8 +194,8 @@ def test_a_step_reaches_every_parameter(name: str, arguments: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small", "x3d_s"]
-    "name", ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small", "mvit_v2_small"]
+    "name",
+    ["tsm_r10", "i3d_r50", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small", "x3d_s", "mvit_v2_small"],
 )
 def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
     model, x = build(name).eval(), clip(name)
