@@ -151,6 +151,8 @@ class FrameEncoder(nn.Module):
         """Map clips (B, 3, T, H, W) to the input of the classifier (B, 1, width)."""
         return self.norm(self.pooler(self.tokens(x))).unsqueeze(1)
 
+    after_tokens = ("pooler", "norm")
+
     def tokens(self, x: Tensor) -> Tensor:
         """Map clips (B, 3, T, H, W) to tokens (B, T·h·w, width), with the code of their frame.
 

@@ -13,6 +13,9 @@ Transformers define two more:
 * `tokens(x: (B, C, T, H, W)) -> (B, t·h·w, D)`: the tokens that are pooled to the input of the classifier,
   ordered by time, then row, then column.
 
+They name the modules between the tokens and the classifier, such as a pooling, as `after_tokens`, a tuple of
+names. Probes on the tokens leave them out.
+
 Transformers whose layers output tokens of another number or order than `grid` define one more:
 
 * `token_map(x, clips: (B, C, T, H, W)) -> (B, D, t, h, w) | None`: the output `x` of a layer for clips of

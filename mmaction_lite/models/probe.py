@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.errors import UserError, nearest, printable
-from mmaction_lite.models.attentive_pool import AttentivePool, MapPool
+from mmaction_lite.models.attentive_pool import HEADS, AttentivePool, MapPool, default_heads
 from mmaction_lite.models.network import head, layers
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.tokens import Pool, pooled_tokens
@@ -148,6 +148,9 @@ def independent_parts(model: nn.Module) -> list[nn.Module]:
 def remove_classifier(model: nn.Module) -> int:
     """Replace the classifier of a network by an identity, in place; return the number of its inputs.
 
+    Networks with tokens name the modules between these and the classifier, such as a pooling, as
+    `after_tokens`. They are replaced as well, because a probe classifies the tokens.
+
     Raises:
         UserError: the network has no linear classifier, see `models.network.head`.
     """
@@ -158,7 +161,8 @@ def remove_classifier(model: nn.Module) -> int:
         raise UserError(
             f"{type(model).__name__}: has no linear classifier; expected an nn.Linear in its head"
         )
-    model.set_submodule(names[0], nn.Identity())
+    for name in (names[0], *getattr(model, "after_tokens", ())):
+        model.set_submodule(name, nn.Identity())
     return linear[-1].in_features
 
 
@@ -177,6 +181,18 @@ def build_encoder(name: str, arguments: Arguments = (), width: int | None = None
     given = {} if width is None else {"width": width}
     model = encoder_builder(name)(**dict(arguments) | given)
     return model, remove_classifier(model)
+
+
+def heads_note(model: nn.Module) -> str:
+    """Return a line if an attentive probe has fewer heads than the published ones; empty otherwise."""
+    pooler = getattr(getattr(model, "head", None), "pooler", None)
+    if not isinstance(pooler, AttentivePool) or pooler.heads == HEADS:
+        return ""
+    width = pooler.query_tokens.shape[2]
+    return (
+        f"the probe has {pooler.heads} attention heads instead of {HEADS}, because the tokens have {width} "
+        "channels; --set model.heads=N chooses another divisor of them"
+    )
 
 
 def encoder_builder(name: str) -> Any:
@@ -228,7 +244,7 @@ def probe_attentive(
     pool: Pool = "none",
     frame_code: bool = False,
     depth: PositiveInt = 4,
-    heads: PositiveInt = 16,
+    heads: PositiveInt | None = None,
 ) -> Probe:
     """Build an encoder with the attentive probe of V-JEPA; see `AttentivePool`.
 
@@ -242,9 +258,17 @@ def probe_attentive(
         frame_code: add the position in time to every token, see `pooled_tokens`. Needed for the order of
             frames if the encoder computes every frame separately.
         depth: number of blocks, the cross-attention included.
-        heads: number of attention heads.
+        heads: number of attention heads, which divides the channels; None: see `default_heads`.
+
+    Raises:
+        UserError: `heads` does not divide the channels.
     """
     network, channels = build_encoder(encoder, arguments, width)
+    if heads is not None and channels % heads:
+        raise UserError(
+            f"probe_attentive: heads is {heads}, and the tokens of {encoder} have {channels} channels; "
+            f"expected a divisor. Pass --set model.heads={default_heads(channels)}"
+        )
     pooler = AttentivePool(channels, depth=depth, heads=heads)
     return Probe(network, PooledHead(pooler, channels, num_classes, dropout), pool, frame_code)
 

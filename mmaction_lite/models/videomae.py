@@ -86,6 +86,8 @@ class VideoMAE(nn.Module):
         """Return the number of tokens along time, height and width; see `PatchEmbedding.grid`."""
         return self.patch_embed.grid(frames, height, width)
 
+    after_tokens = ("fc_norm",)
+
     def tokens(self, x: Tensor) -> Tensor:
         """Map (B, 3, T, H, W) to the tokens after the last block, (B, t·h·w, width), in the order of `grid`.
 

@@ -215,6 +215,8 @@ class VJepa(nn.Module):
         """Map clips (N, 3, T, H, W) to the input of the classifier (N, 1, width)."""
         return self.pooler(self.tokens(x)).unsqueeze(1)
 
+    after_tokens = ("pooler",)
+
     def tokens(self, x: Tensor) -> Tensor:
         """Map clips (N, 3, T, H, W) to the tokens that the pooler gets (N, tokens, width).
 

@@ -11,7 +11,7 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.distributed import DistributedContext
 from mmaction_lite.files import cache_folder
-from mmaction_lite.models.probe import Probe
+from mmaction_lite.models.probe import Probe, heads_note
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.encoder import FILE, Encoder
 from mmaction_lite.training.feature_cache import FeatureCache
@@ -59,6 +59,8 @@ def build_probe(
     probe = run.card.build(recipe)
     assert isinstance(probe, Probe)
     probe.encoder.load_state_dict(encoder.weights)
+    if note := heads_note(probe):
+        report(note)
     probe.requires_grad_(False).head.requires_grad_(True)
     check_forward(recipe, probe, run.card.task.num_logits(len(samples.classes)))
     run.card = replace(run.card, started_from=run.card.started_from or encoder.source)

@@ -6,10 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from mmaction_lite import get_recipe
+from mmaction_lite import get_recipe, models
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import probe_attentive, tsn_r10, videomae_pretrain_small, videomae_small
+from mmaction_lite.models import (
+    probe_attentive,
+    tsn_r10,
+    videomae_pretrain_small,
+    videomae_small,
+    vjepa2_large,
+)
+from mmaction_lite.models.probe import heads_note
 from mmaction_lite.recipes.probe import probe
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.tasks.reconstruction import CLASSES, Reconstruction
@@ -116,3 +123,45 @@ def test_a_resumed_run_reads_its_own_copy(tmp_path):
     (tmp_path / FILE).touch()
     assert find_encoder(tmp_path, "w", resume=True) == tmp_path / FILE
     assert find_encoder(tmp_path, "w", resume=False) == "w"
+
+
+@pytest.mark.parametrize("kind", ["probe_linear", "probe_attentive", "probe_map"])
+@pytest.mark.parametrize(
+    ("builder", "size", "unused"),
+    [
+        (
+            videomae_small,
+            {"width": 24, "depth": 1, "heads": 3, "patch": 4},
+            {"fc_norm.weight", "fc_norm.bias"},
+        ),
+        (vjepa2_large, {"width": 60, "depth": 1, "heads": 3, "pool_depth": 1}, None),
+    ],
+)
+def test_weights_behind_the_tokens_are_not_kept(tmp_path, kind, builder, size, unused):
+    recipe = replace(small_recipe(), model=Build(builder, **size))
+    card = ModelCard.of(recipe, ("x", "y"))
+    whole: Any = card.build()
+    save_weights(tmp_path / "w.safetensors", whole.state_dict(), card)
+    template = replace(get_recipe(TEMPLATE), model=Build(getattr(models, kind)))
+    found = load_encoder(tmp_path / "w.safetensors", template, print)
+    missing = {name for name in whole.state_dict() if name not in found.weights}
+    unused = unused or {name for name in whole.state_dict() if name.startswith("pooler.")}
+    assert len(unused) > 1
+    assert missing == unused | {"head.weight", "head.bias"}
+    model: Any = found.recipe.model(num_classes=4).eval()
+    model.encoder.load_state_dict(found.weights)
+    x = torch.rand(1, 3, 4, 32, 32)
+    torch.testing.assert_close(model.encoder.tokens(x), whole.eval().tokens(x))
+    assert model(x).shape == (1, 4)
+    note = heads_note(model)
+    assert ("4 attention heads instead of 16" in note or "8 attention" in note) == (kind == "probe_attentive")
+
+
+def test_heads_that_do_not_divide_the_channels_are_one_line():
+    size = (("width", 12), ("depth", 1), ("heads", 3), ("patch", 4))
+    with torch.device("meta"):
+        for heads, expected in ((None, 4), (6, 6)):
+            head: Any = probe_attentive(4, encoder="videomae_small", arguments=size, heads=heads).head
+            assert head.pooler.heads == expected
+        with pytest.raises(UserError, match=r"videomae_small have 12 channels; .* --set model\.heads=4"):
+            probe_attentive(4, encoder="videomae_small", arguments=size, heads=5)
