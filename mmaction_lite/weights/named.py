@@ -31,9 +31,11 @@ from mmaction_lite.weights.catalogue import (
     list_weights,
     protocols_named,
 )
-from mmaction_lite.weights.converters import classifier_size, convert, read_checkpoint
+from mmaction_lite.weights.converters import classifier_size, convert, read_checkpoint, stored_classes
 from mmaction_lite.weights.fetch import fetch_address, fetch_file
 
+HUB = "hf://"
+OF_TRANSFORMERS = " of transformers"  # end of the names of converters for folders of the Hub
 FORM = 1  # increase it if a change of a converter changes converted files
 ALIASES = ("imagenet", "kinetics400")
 
@@ -150,11 +152,22 @@ def fetch(entry: WeightsEntry) -> Path:
 def fetch_original(entry: WeightsEntry) -> Path:
     """Return the path of the entry's file as its project publishes it; download it if necessary.
 
+    Of a file of the Hugging Face Hub, it is the folder with the file and its `config.json`.
+
     Raises:
         UserError: the file cannot be downloaded, or its hash is not that of the catalogue.
     """
     try:
-        return fetch_file(entry.url, entry.sha256, entry.size)
+        path = fetch_file(entry.url, entry.sha256, entry.size)
+        if not entry.url.startswith(HUB):
+            return path
+        config = fetch_file(f"{entry.url.rpartition('/')[0]}/config.json")
+        if config.parent != path.parent:
+            raise UserError(
+                "the repository changed between the downloads of the weights and of config.json; run the "
+                "command again"
+            )
+        return path.parent
     except UserError as error:
         raise UserError(f"{entry.name}: {error}") from None
 
@@ -233,15 +246,31 @@ def _convert(entry: WeightsEntry, original: Path, converted: Path) -> None:
     except UserError as error:
         raise UserError(f"{entry.name}: {original}: {error}") from None
     expected = SOURCES[entry.source]
-    if conversion.source != expected or conversion.reinitialized:
+    is_hub = entry.url.startswith(HUB)  # its folders have names of the classes of transformers
+    is_expected = conversion.source.endswith(OF_TRANSFORMERS) if is_hub else conversion.source == expected
+    if not is_expected or conversion.reinitialized:
         raise UserError(
             f"{entry.name}: {original}: names of {conversion.source}, re-initialized: "
             f"{', '.join(conversion.reinitialized) or 'none'}; expected all weights under names of {expected}"
         )
     if conversion.other_form:
         raise UserError(f"{entry.name}: {original}: {conversion.other_form[0]}")
-    card = card_for(entry).starting_from(original.name, conversion.arguments)
+    card = card_for(entry).starting_from(original_path(entry).name, conversion.arguments)
+    if is_hub:  # config.json has the order of the classifier
+        card = replace(card, classes=_hub_classes(entry, checkpoint))
+    converted.parent.mkdir(parents=True, exist_ok=True)
     save_weights(converted, model.state_dict(), card)
+
+
+def _hub_classes(entry: WeightsEntry, checkpoint: dict[str, Any]) -> tuple[str, ...]:
+    """Return the class names in the `config.json` of a folder of the Hub."""
+    names = stored_classes(checkpoint) or ()
+    if len(names) != len(entry.classes):
+        raise UserError(
+            f"{entry.name}: config.json names {len(names)} classes; expected {len(entry.classes)}. Download "
+            "the folder, and pass it to `mmaction-lite convert` with --classes"
+        )
+    return tuple(names)
 
 
 def _reading(text: str) -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from mmaction_lite.weights.named import card_for
 
 PACKAGE = Path(mmaction_lite.__file__).parent
 GOLDENS = Path(__file__).parents[1] / "goldens"
-SOURCES_OF_GOLDENS = {"tsm_mit": "mit"} | {
+SOURCES_OF_GOLDENS = {"tsm_mit": "mit", "hf": "huggingface"} | {
     name: name for name in ("mmaction2", "pyslowfast", "pytorchvideo", "torchvision")
 }
 AVAILABLE = list_weights()
@@ -113,7 +113,7 @@ def test_every_available_entry_has_card_classes_and_proof():
                 SOURCES_OF_GOLDENS[entry.golden.split("__")[0]] != entry.source
             )
         assert entry.status == "converted by form only" or entry.verified
-        assert entry.url.startswith("https://")
+        assert entry.url.startswith("hf://" if entry.source == "huggingface" else "https://")
     for entry in catalogue().values():
         assert entry.is_available == bool(entry.builder) == (not entry.unavailable)
 
