@@ -45,6 +45,7 @@ from mmaction_lite.inference.evaluate import calibration_clips, evaluate
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.complexity import PUBLISHED_INPUTS
 from mmaction_lite.models.resnet import Block
+from mmaction_lite.models.x3d import X3DBlock
 from mmaction_lite.tasks.single_label import SingleLabel
 from mmaction_lite.training.loop import train
 from mmaction_lite.weights.card import ModelCard, card_of, load
@@ -52,7 +53,7 @@ from mmaction_lite.weights.exported import model_of, open_graph
 
 RECORD = Path(__file__).parent.parent / "docs" / "use" / "exported.json"
 BUILDERS = ["tsn_r50", "tsm_r50", "tsm_mobilenetv2", "i3d_r50", "c2d_r50", "slowonly_r50"]
-BUILDERS += ["slowfast_r50_4x16", "r2plus1d_r18", "r3d_r18", "mc3_r18", "videomae_small"]
+BUILDERS += ["slowfast_r50_4x16", "r2plus1d_r18", "r3d_r18", "mc3_r18", "videomae_small", "x3d_s"]
 NORMALIZE = Normalize()
 
 
@@ -82,6 +83,8 @@ def initial_model(builder: str, **options: Any) -> Any:
     for block in model.modules():
         if isinstance(block, Block):
             nn.init.constant_(block.last_norm.get_parameter("weight"), 0.3)
+        if isinstance(block, X3DBlock):
+            nn.init.constant_(block.bn3.weight, 0.3)
     for norm in norms:
         norm.momentum = None  # the running statistics become the mean over all clips
     with torch.no_grad():

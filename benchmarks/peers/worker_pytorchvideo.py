@@ -12,7 +12,7 @@ from protocol import declare_torchvision, serve
 declare_torchvision()
 
 from pytorchvideo.models import create_resnet, create_slowfast  # noqa: E402
-from pytorchvideo.models.hub import i3d_r50, r2plus1d_r50, slow_r50  # noqa: E402
+from pytorchvideo.models.hub import i3d_r50, r2plus1d_r50, slow_r50, x3d_m, x3d_s  # noqa: E402
 
 
 def slowfast(alpha, fusion, slow_frames):
@@ -37,6 +37,8 @@ NETWORKS = {
     "slowfast_8x8": lambda: slowfast(4, 7, 8),
     "i3d_8x8": lambda: i3d_r50(pretrained=False),
     "r2plus1d_50_16x4": lambda: r2plus1d_r50(pretrained=False),
+    "x3d_m": lambda: x3d_m(pretrained=False),
+    "x3d_s": lambda: x3d_s(pretrained=False),
 }
 
 
@@ -52,7 +54,7 @@ def build(options):
         return [clip[:, :, picked], clip]
 
     model = NETWORKS[options["setting"]]()
-    # In evaluation mode, the head of R(2+1)D returns probabilities, the others return logits.
+    # The heads of R(2+1)D and X3D return probabilities, the others return logits.
     model.blocks[-1].activation = None
     return phases(options, model, inputs, no_video=NO_VIDEO)
 

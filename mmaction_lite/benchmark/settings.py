@@ -277,6 +277,25 @@ SETTINGS = (
         "The variant of torchvision. Not on the first page.",
     ),
     Setting(
+        "X3D-S 13x6, 160",
+        "x3d_s_13x6x1_300e_kinetics400_rgb",
+        16,
+        2,
+        {"pytorchvideo": "x3d_s"},
+        (),
+        "Depthwise 3-D convolutions. PyTorchVideo does not normalize the first shortcut. Not on the "
+        "first page.",
+    ),
+    Setting(
+        "X3D-M 16x5",
+        "x3d_m_16x5x1_300e_kinetics400_rgb",
+        16,
+        1,
+        {"pytorchvideo": "x3d_m"},
+        (),
+        "The same network on larger clips. Not on the first page.",
+    ),
+    Setting(
         "VideoMAE-S 16x4",
         videomae_s,
         8,

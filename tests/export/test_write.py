@@ -22,7 +22,15 @@ from tests.thin import has_tokens, thin
 pytestmark = pytest.mark.usefixtures("one_thread")
 # The forms with different operators; the rest differs in depth and width. Their export to .pt2 is covered by
 # tests of the models, too.
-CHOSEN = ["tsm_mobilenetv2", "c2d_r50", "slowfast_r50_4x16", "r2plus1d_r50", "r3d_r18", "videomae_small"]
+CHOSEN = [
+    "tsm_mobilenetv2",
+    "c2d_r50",
+    "slowfast_r50_4x16",
+    "r2plus1d_r50",
+    "r3d_r18",
+    "videomae_small",
+    "x3d_s",
+]
 EVERY = os.environ.get("MMACTION_LITE_EVERY_EXPORT") == "1"
 CASES = FORMS if EVERY else [*((name, {}) for name in CHOSEN), ("i3d_r50", {"non_local": "gaussian"})]
 
