@@ -55,15 +55,16 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
     "X3D": ("x3d_s", 24, DENSE[16]),
     "VideoMAE": ("videomae_small", 96, SEGMENTS),
     "Video Swin": ("swin3d_tiny", 48, SEGMENTS),
-    "MViTv2": ("mvit_v2_small", 24, DENSE[16]),
+    "MViTv2": ("mvit_v2_small", 24, SEGMENTS),
 }
 # Transformers need smaller tokens for small frames, and longer trainings from random weights.
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "VideoMAE": {"depth": 4, "heads": 4, "patch": 14},
     "Video Swin": {"depths": (2, 2), "heads": 3, "window": (4, 3, 4), "patch": (2, 7, 7)},
-    "MViTv2": {"depths": (1, 1, 2, 1), "crop": 56},
+    "MViTv2": {"depths": (1, 1, 1), "frames": 8, "crop": 56},
 }
 FURTHER_ARGUMENTS = {"X3D": {"depth_factor": 1.0}}
+EPOCHS = {"MViTv2": 12}  # of transformers that need fewer than 100
 # Those with tokens of 16x16 pixels get larger frames.
 OF_LARGER_FRAMES = {
     "V-JEPA 2": Build(models.vjepa2_large, width=96, depth=4, pool_depth=1, heads=4),
@@ -86,7 +87,7 @@ def recipe_of(family: str) -> Recipe:
             model=model,
             optimizer=AdamW(lr=0.002, groups="no_decay"),
             schedule=WarmupCosine(warmup_epochs=5, end=0.01),
-            epochs=100,
+            epochs=EPOCHS.get(family, 100),
             batch_size=25,
             val_every=10,
             max_grad_norm=1.0,

@@ -1,4 +1,4 @@
-"""Worker for torchvision's R(2+1)D-18 in a plain training loop."""
+"""Worker for torchvision's R(2+1)D-18 and MViTv2-S in a plain training loop."""
 
 from plain import phases
 from protocol import declare_torchvision, serve
@@ -6,13 +6,19 @@ from protocol import declare_torchvision, serve
 declare_torchvision()
 
 import torchvision  # noqa: E402
+from torchvision.models import video  # noqa: E402
 
 NO_VIDEO = "its package has no training code"
 
 
 def build(options):
-    model = {"r2plus1d_18_16": torchvision.models.video.r2plus1d_18}[options["setting"]](num_classes=400)
-    return phases(options, model, lambda clip: clip, no_video=NO_VIDEO)
+    builders = {"r2plus1d_18_16": video.r2plus1d_18, "mvit_v2_s": video.mvit_v2_s}
+    model = builders[options["setting"]](num_classes=400)
+    for module in model.modules():
+        if isinstance(module, torchvision.ops.StochasticDepth):
+            module.p = 0.0
+    optimizer = "SGD" if options["setting"] == "r2plus1d_18_16" else "AdamW"
+    return phases(options, model, lambda clip: clip, optimizer=optimizer, no_video=NO_VIDEO)
 
 
 serve(f"torchvision {torchvision.__version__}", build)

@@ -9,6 +9,7 @@ from mmaction_lite.data.views.views import TrainViews
 from mmaction_lite.errors import UserError, nearest
 from mmaction_lite.models import (
     c2d_r50,
+    mvit_v2_small,
     r2plus1d_r18,
     r2plus1d_r50,
     videomae_base,
@@ -118,6 +119,11 @@ def videomae_b_4() -> Recipe:
 def vjepa2_l_4() -> Recipe:
     """The first four of the 24 blocks of V-JEPA 2 on ViT-L, with the attentive probe; all are trained."""
     return _transformer(Build(vjepa2_large, depth=4), 256)
+
+
+def mvit_v2_s() -> Recipe:
+    """MViTv2-S: 16 frames, every fourth one."""
+    return _transformer(Build(mvit_v2_small), 224)
 
 
 def _transformer(model: Build, size: int) -> Recipe:
@@ -323,6 +329,15 @@ SETTINGS = (
         {"transformers": "vjepa2_large_4"},
         (),
         "Four of the 24 blocks of ViT-L/16 with the attentive probe; all are trained. Not on the first page.",
+    ),
+    Setting(
+        "MViTv2-S 16x4",
+        mvit_v2_s,
+        8,
+        1,
+        {"torchvision": "mvit_v2_s"},
+        (),
+        "AdamW; random weights; no stochastic depth. Not on the first page.",
     ),
 )
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.errors import UserError
+from mmaction_lite.models.fast.depthwise import convolve_depthwise
 from mmaction_lite.models.fast.linear import Linear
 from mmaction_lite.models.fast.linear_after import linear_after
 
@@ -35,12 +36,14 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """Map (B, 1 + t·h·w, heads, width) to (B, heads, 1 + tokens, width) and its grid."""
-        heads = x.shape[2]
-        clip = x[:, 1:].unflatten(1, grid).permute(0, 4, 5, 1, 2, 3).flatten(0, 1)
-        pooled = self.pool(clip)
-        found: Grid = (pooled.shape[2], pooled.shape[3], pooled.shape[4])
-        pooled = pooled.flatten(2).transpose(1, 2).unflatten(0, (-1, heads))
-        return self.norm_act(torch.cat([x[:, :1].transpose(1, 2), pooled], 2)), found
+        batch_size, _, heads, width = x.shape
+        # Frames in channels-last order, with the channels of all heads.
+        frames = x[:, 1:].unflatten(1, grid).flatten(4, 5).flatten(0, 1).permute(0, 3, 1, 2)
+        weight = self.pool.weight.repeat(heads, 1, 1, 1, 1)
+        pooled = convolve_depthwise(frames, weight, None, self.pool.stride, batch_size)
+        found: Grid = (grid[0], pooled.shape[2], pooled.shape[3])
+        patches = pooled.permute(0, 2, 3, 1).reshape(batch_size, -1, heads, width)
+        return self.norm_act(torch.cat([x[:, :1], patches], 1)).transpose(1, 2), found
 
 
 class PoolingAttention(nn.Module):
@@ -107,26 +110,62 @@ class PoolingAttention(nn.Module):
             q = q.transpose(1, 2)
         else:
             q, q_grid = self.pool_q(q, grid)
-        bias = self.bias(q, q_grid, k_grid) if self.is_relative else None
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         if self.is_relative:
+            out = self.attend(q, k, v, q_grid, k_grid)
             out = torch.cat([out[:, :, :1], out[:, :, 1:] + q[:, :, 1:]], 2)
+        else:
+            out = functional.scaled_dot_product_attention(q, k, v)
         return self.project(out.transpose(1, 2).flatten(2))
 
-    def bias(self, q: Tensor, q_grid: Grid, k_grid: Grid) -> Tensor:
-        """Return the scores of the relative positions, (B, heads, queries, keys), 0 for the class token."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, q_grid: Grid, k_grid: Grid) -> Tensor:
+        """Return the output of the attention with relative positions, of the shape of q.
+
+        The score of a relative position depends on the place of the key along one axis. q gets one channel
+        for each place, which holds this score, and k a 1 in the channels of its places. So the scores of the
+        positions are a part of the product of q and k, and the fused kernels of PyTorch compute it without a
+        matrix of all scores. v gets channels of zeros, because the kernels of CPUs need equal sizes.
+
+        Args:
+            q: (B, heads, 1 + queries, channels).
+            k, v: (B, heads, 1 + keys, channels).
+            q_grid: of the queries.
+            k_grid: of the keys.
+        """
+        places, scale = sum(k_grid), q.shape[3] ** -0.5
+        scores = self.position_scores(q, q_grid, k_grid)
+        if q.is_meta:  # shapes only, so that operators are counted as published
+            return functional.scaled_dot_product_attention(q, k, v)
+        of_queries = functional.pad(scores / scale, (0, 0, 1, 0))
+        of_keys = key_places(k_grid, k).expand(*k.shape[:2], -1, -1)
+        q, k, v = torch.cat([q, of_queries], 3), torch.cat([k, of_keys], 3), functional.pad(v, (0, places))
+        return functional.scaled_dot_product_attention(q, k, v, scale=scale)[..., :-places]
+
+    def position_scores(self, q: Tensor, q_grid: Grid, k_grid: Grid) -> Tensor:
+        """Return the scores of all places along time, height and width, (B, heads, queries, places)."""
         patches = q[:, :, 1:].unflatten(2, q_grid)
         tables = (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w)
-        t, h, w = (
-            select_positions(table.to(q.dtype), queries, keys)
-            for table, queries, keys in zip(tables, q_grid, k_grid, strict=True)
-        )
-        scores = (
-            torch.einsum("bnthwc,tkc->bnthwk", patches, t)[..., :, None, None]
-            + torch.einsum("bnthwc,hkc->bnthwk", patches, h)[..., None, :, None]
-            + torch.einsum("bnthwc,wkc->bnthwk", patches, w)[..., None, None, :]
-        )
-        return functional.pad(scores.flatten(5, 7).flatten(2, 4), (1, 0, 1, 0))
+        axes = "thw"
+        scores = [
+            torch.einsum(
+                f"bnthwc,{axis}kc->bnthwk", patches, select_positions(table.to(q.dtype), queries, keys)
+            )
+            for axis, table, queries, keys in zip(axes, tables, q_grid, k_grid, strict=True)
+        ]
+        return torch.cat(scores, 5).flatten(2, 4)
+
+
+def key_places(grid: Grid, like: Tensor) -> Tensor:
+    """Return the places of keys along time, height and width as 0 and 1, (1 + keys, places).
+
+    The class token, which is the first key, has no place.
+    """
+    t, h, w = (torch.eye(length, dtype=like.dtype, device=like.device) for length in grid)
+    parts = (
+        t[:, None, None].expand(*grid, -1),
+        h[None, :, None].expand(*grid, -1),
+        w[None, None].expand(*grid, -1),
+    )
+    return functional.pad(torch.cat(parts, 3).flatten(0, 2), (0, 0, 1, 0))
 
 
 def select_positions(table: Tensor, queries: int, keys: int) -> Tensor:
