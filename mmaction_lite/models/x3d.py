@@ -96,10 +96,12 @@ class X3DBlock(nn.Module):
             shortcut = norm(conv(x, batch_size))
         conv2 = partial(self.conv2, batch_size=batch_size)
         x = norm_act_then(self.conv1(x, batch_size), self.bn1, self.relu, conv2, batch_size)
-        x = self.bn2(x)
-        if self.se is not None:
-            x = self.se(x, batch_size)
-        x = self.bn3(self.conv3(self.swish(x), batch_size))
+        conv3 = partial(self.conv3, batch_size=batch_size)
+        if self.se is None:
+            x = norm_act_then(x, self.bn2, self.swish, conv3, batch_size)
+        else:
+            x = conv3(self.swish(self.se(self.bn2(x), batch_size)))
+        x = self.bn3(x)
         return activate(x.add_(shortcut), self.relu, batch_size)
 
 
