@@ -19,7 +19,7 @@ from mmaction_lite.weights.catalogue import class_names
 from tests.weights.test_huggingface_vjepa import in_transformers
 
 NAME = "vjepa2-vitl-fpc16-256-ssv2@huggingface"
-THIN = {"segments": 2, "width": 32, "depth": 1, "heads": 2, "pool_depth": 1}
+THIN: dict[str, Any] = {"segments": 2, "width": 32, "depth": 1, "heads": 2, "pool_depth": 1}
 
 
 @pytest.fixture
