@@ -69,6 +69,18 @@ EPOCHS = {"MViTv2": 12}  # of transformers that need fewer than 100
 OF_LARGER_FRAMES = {
     "V-JEPA 2": Build(models.vjepa2_large, width=96, depth=4, pool_depth=1, heads=4),
     "Hiera": Build(models.hiera_base, width=24, depths=(1, 1, 2, 1), frames=8, size=64),
+    "UniFormerV2": Build(
+        models.uniformerv2_base,
+        dropout=0.0,
+        mlp_dropout=0.0,
+        width=96,
+        depth=4,
+        heads=4,
+        levels=2,
+        local=True,
+        stem=3,
+        size=64,
+    ),
 }
 
 

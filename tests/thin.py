@@ -2,8 +2,9 @@
 
 from typing import Any
 
-TOKEN_FAMILIES = ("videomae_", "vjepa2_", "vjepa21_", "hiera_")
+TOKEN_FAMILIES = ("videomae_", "vjepa2_", "vjepa21_", "hiera_", "uniformerv2_")
 FIXED_SIZES: dict[str, dict[str, Any]] = {
+    "uniformerv2_": {"width": 32, "depth": 2, "levels": 1, "stem": 3, "size": 32, "patch": 16},
     "hiera_": {"width": 8, "depths": (1, 1, 1, 1), "frames": 8, "size": 64},
 }
 """Arguments of families whose networks are for clips of one size."""
@@ -30,6 +31,6 @@ def thin(name: str) -> dict[str, Any]:
 
 def clip_size(name: str) -> tuple[int, int, int]:
     """(frames, height, width) of clips for the thin network."""
-    if "frames" in thin(name):
-        return thin(name)["frames"], thin(name)["size"], thin(name)["size"]
+    if "size" in thin(name):
+        return thin(name).get("frames", 8), thin(name)["size"], thin(name)["size"]
     return (16 if name.startswith("slowfast") else 8), (32 if has_tokens(name) else 40), 32

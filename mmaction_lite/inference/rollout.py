@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.map_geometry import cell_positions, resize_cells
 from mmaction_lite.models.attentive_pool import CrossAttention
+from mmaction_lite.models.network import has_method
 from mmaction_lite.models.vit import Attention
 from mmaction_lite.weights.exported import check_has_layers
 
@@ -55,9 +56,14 @@ def check_attention(model: nn.Module) -> None:
     """Check that a network has attention layers whose weights can be computed.
 
     Raises:
-        UserError: it has none.
+        UserError: it has none, or its blocks have different tokens.
     """
     check_has_layers(model, ", or use --method occlusion")
+    if has_method(model, "token_map"):
+        raise UserError(
+            f"{type(model).__name__}: the number or order of tokens differs between blocks; expected a "
+            "transformer such as VideoMAE or V-JEPA. Use --method gradcam or --method occlusion"
+        )
     if not callable(getattr(model, "grid", None)) or not any(
         isinstance(module, Attention) for module in model.modules()
     ):

@@ -29,6 +29,7 @@ from mmaction_lite.models.tsm import (
     tsm_r101,
 )
 from mmaction_lite.models.tsn import tsn, tsn_r10, tsn_r18, tsn_r34, tsn_r50, tsn_r101
+from mmaction_lite.models.uniformerv2 import uniformerv2_base, uniformerv2_large
 from mmaction_lite.models.videomae import videomae_base, videomae_large, videomae_small
 from mmaction_lite.models.videomae_pretrain import (
     videomae_pretrain_base,
@@ -86,6 +87,8 @@ __all__ = [
     "tsn_r50",
     "tsn_r101",
     "tsn_timm",
+    "uniformerv2_base",
+    "uniformerv2_large",
     "videomae_base",
     "videomae_large",
     "videomae_small",

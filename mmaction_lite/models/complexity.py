@@ -53,6 +53,8 @@ PUBLISHED_INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "swin3d_tiny": ((32, 224, 224),),
     "swin3d_small": ((32, 224, 224),),
     "swin3d_base": ((32, 224, 224),),
+    "uniformerv2_base": ((8, 224, 224),),
+    "uniformerv2_large": ((8, 224, 224),),
     "hiera_base": ((16, 224, 224),),
     "hiera_base_plus": ((16, 224, 224),),
     "hiera_large": ((16, 224, 224),),

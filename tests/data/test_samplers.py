@@ -59,6 +59,19 @@ def test_several_clips_of_segments_are_the_published_ones():
     assert len({tuple(clip) for clip in clips.tolist()}) == 3
 
 
+def test_clips_of_segments_with_a_margin_are_the_published_ones():
+    """UniFormerV2: datasets/sth.py and decoder.py, whose frames of a video count from 0."""
+    for length in LENGTHS:
+        for num_clips in (1, 4):
+            part = (length - 1) / 8
+            step = part / (num_clips + 1)
+            expected = [[round(part * i) + int(step * (k + 1)) for i in range(8)] for k in range(num_clips)]
+            sampler = SegmentClips(num_segments=8, num_clips=num_clips, margin=True)
+            assert sampler(length).tolist() == expected
+            assert sampler(length).max() < length
+    assert sampler.rule == ", clip k at (k+1)/5 of each segment"
+
+
 def test_random_segments_stay_in_their_bins_and_reach_every_frame():
     sampler, rng = SegmentFrames(num_segments=8), np.random.default_rng(0)
     draws = np.concatenate([sampler(61, rng) for _ in range(2000)])

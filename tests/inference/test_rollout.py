@@ -125,7 +125,8 @@ def test_explain_returns_the_rollout_for_any_class() -> None:
         (
             "tsn_r10",
             "Recognizer has no attention layers of this package; .* --method gradcam or --method occlusion",
-        )
+        ),
+        ("hiera_base", "Hiera: the number or order of tokens differs between blocks; .* --method gradcam"),
     ],
 )
 def test_networks_without_attention_are_refused(name: str, message: str) -> None:

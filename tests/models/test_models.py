@@ -52,6 +52,8 @@ PARAMETERS = {
     "tsn_r34": 21_489_872,
     "tsn_r50": 24_327_632,
     "tsn_r101": 43_319_760,
+    "uniformerv2_base": 114_552_208,
+    "uniformerv2_large": 354_099_600,
     "videomae_base": 86_534_800,
     "videomae_large": 304_270_736,
     "videomae_small": 22_033_936,
@@ -79,6 +81,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("slowfast_r50_4x16", MMACTION2_FORM),
     ("c2d_r50", {"pool_padding": 0}),
     ("videomae_small", {"positions": "stored"}),
+    ("uniformerv2_base", {"local": True}),
     *((name, {}) for name in ("vjepa2_large", "vjepa21_base")),
     ("swin3d_tiny", {"window": (16, 7, 7)}),
     ("x3d_s", {"shortcut_norm": False}),
@@ -89,7 +92,7 @@ FURTHER = {name for name in PARAMETERS if "r101" in name} | {"slowfast_r50_8x8",
 FURTHER |= {"i3d_r50_heavy", "r2plus1d_r34", "r2plus1d_r50", "mc3_r18", "tsn_r50", "tsm_r50"}
 FURTHER |= {"tsm_online_r50", "tsm_online_mobilenetv2", "tsn_r10", "videomae_base", "videomae_large"}
 FURTHER |= {"swin3d_small", "swin3d_base"}
-FURTHER |= {"hiera_base_plus", "hiera_large"}
+FURTHER |= {"hiera_base_plus", "hiera_large", "uniformerv2_large"}
 FURTHER |= {"x3d_l", "x3d_m", "x3d_xs"}
 FURTHER |= {"mvit_v1_base", "mvit_v2_base"}
 

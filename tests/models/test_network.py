@@ -36,6 +36,8 @@ def num_layers(name: str) -> int:
         return 6
     if name.startswith("x3d_"):
         return 7
+    if name.startswith("uniformerv2"):
+        return 4
     return 5 if has_tokens(name) else 19 if "mobilenet" in name else 6
 
 
@@ -45,7 +47,7 @@ def test_every_parameter_is_in_one_layer(name):
     found = network.layers(model)
     parameters = [parameter for layer in found for parameter in layer.parameters()]
     assert len(parameters) == len(set(parameters))
-    own_names = re.compile(r"(.+\.)?(video|img)_mod_embed|pos_embed_\w+")
+    own_names = re.compile(r"(.+\.)?(video|img)_mod_embed|class_embedding|pos_embed_\w+")
     own = {parameter for key, parameter in model.named_parameters() if own_names.fullmatch(key)}
     assert set(parameters) == set(model.parameters()) - own  # which no module below the encoder holds
     assert len(found) == num_layers(name)
@@ -78,7 +80,7 @@ def test_tokens_are_ordered_by_time_row_and_column(name):
         model.tokens(x)
     assert tokens.shape == (1, 4 * 2 * 2, model.head.in_features)
     if hasattr(model, "token_map"):  # tokens of a stem with overlapping kernels
-        first, second = (model.token_map(out, x.shape) for out in embedded)
+        first, second = (out if out.ndim == 5 else model.token_map(out, x.shape) for out in embedded)
         change = nn.functional.adaptive_avg_pool3d((first - second).abs(), (4, 2, 2)).sum(1)
         assert int(change.argmax()) == (2 * 2 + 1) * 2
         return

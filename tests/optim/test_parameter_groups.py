@@ -52,7 +52,12 @@ def published_layer(name: str, builder: str) -> int:
         return int(match[1])
     if match := re.search(r"\b(?:lateral|blocks)\.(\d+)\.", name):
         return int(match[1]) + 1
-    if name.startswith(("norm.", "head.")) and builder.startswith("hiera"):  # of four blocks
+    if builder.startswith("uniformerv2"):  # of two blocks
+        if name.startswith(("mixture.", "head.")):
+            return 3
+        last = name.startswith(("extractors.", "temporal_token."))
+        return 2 if last else int(name.split(".")[1]) + 1 if name.startswith("blocks.") else 0
+    if name.startswith(("norm.", "head.")) and builder.startswith(("hiera", "mvit")):  # of four blocks
         return 5
     if name.startswith(("fc_norm.", "head.")):  # of VideoMAE
         return TOP_OF_TRANSFORMERS[builder]

@@ -26,6 +26,7 @@ from tests.recipes.published import (
 )
 from tests.recipes.published_mvit import MVIT
 from tests.recipes.published_swin3d import SWIN
+from tests.recipes.published_uniformerv2 import UNIFORMERV2
 
 TABLE = published.TABLE | published_x3d.TABLE
 DEVIATIONS = published.DEVIATIONS | published_x3d.DEVIATIONS
@@ -152,7 +153,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_recipe_is_in_the_table_or_published_by_nobody_else():
-    tables = (TABLE, FINE_TUNED, PROBED, SWIN, MVIT, OWN)
+    tables = (TABLE, FINE_TUNED, PROBED, SWIN, MVIT, UNIFORMERV2, OWN)
     assert {name for table in tables for name in table} == RECIPES.keys()
     assert sum(map(len, tables)) == len(RECIPES)
     assert {name for name, _ in DEVIATIONS} <= TABLE.keys()

@@ -20,6 +20,7 @@ from mmaction_lite.weights.converters import (
     huggingface_vjepa,
     read_checkpoint,
     torchvision,
+    uniformerv2,
 )
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -73,6 +74,11 @@ PUBLIC: dict[str, tuple[str, dict[str, Any]]] = {
     "hf__videomae_base_16x224": ("videomae_base", {}),
     "hf__videomae_small_16x224": ("videomae_small", {"num_classes": 174}),
     "mmaction2__videomae_base_16x4x1": ("videomae_base", {}),
+    "uniformerv2__b16_8x224_k400": ("uniformerv2_base", {}),
+    "uniformerv2__b16_16x224_ssv2": (
+        "uniformerv2_base",
+        {"num_classes": 174, "levels": 8, "local": True, "stem": 3},
+    ),
     "videomae__vit_base_16x224": ("videomae_base", {"num_classes": 174}),
     "videomae__vit_small_16x224": ("videomae_small", {}),
     "videomaev2__vit_small_16x224_k710": ("videomae_small", {"num_classes": 710}),
@@ -114,6 +120,7 @@ SOURCES = {
     "hiera": "Hiera",
     "hf__videomae": "VideoMAE of transformers",
     "hf__vjepa2": "V-JEPA 2 of transformers",
+    "uniformerv2": "UniFormerV2",
     "videomae": "mmaction-lite",  # the names are the same
     "videomaev2": "mmaction-lite",
     "vjepa2": "V-JEPA",
@@ -121,7 +128,7 @@ SOURCES = {
 }
 UNUSED = {"mmaction2__videomae_base_16x4x1": ["backbone.pos_embed"]}
 # Tables that join projections.
-JOINED = {"hf__videomae": huggingface_videomae, "hf__vjepa2": huggingface_vjepa}
+JOINED = {"uniformerv2": uniformerv2, "hf__videomae": huggingface_videomae, "hf__vjepa2": huggingface_vjepa}
 
 
 @functools.cache

@@ -224,10 +224,12 @@ class SegmentClips:
     Args:
         num_segments: frames of a clip.
         num_clips: clips of a video.
+        margin: without `rng`, keep a distance from both ends of a segment (UniFormerV2: datasets/sth.py).
     """
 
     num_segments: PositiveInt
     num_clips: PositiveInt = 1
+    margin: bool = False
 
     def __post_init__(self):
         check_fields(self)
@@ -241,8 +243,14 @@ class SegmentClips:
         """Return frame indices, int64 (num_clips, num_segments), ascending, all in [0, video_len).
 
         With `rng`, draw every frame inside of its segment. Without, clip k of n takes the frame at k / n of
-        each segment, and a single clip the center (VideoMAE: datasets/ssv2.py).
+        each segment, and a single clip the center (VideoMAE: datasets/ssv2.py). With `margin`, clip k takes
+        the frame at (k + 1) / (n + 1) of segments between the first and the last frame.
         """
+        if self.margin and rng is None:
+            part = (video_len - 1) / self.num_segments
+            begins = np.rint(np.arange(self.num_segments) * part)
+            steps = np.floor((np.arange(self.num_clips)[:, None] + 1) * (part / (self.num_clips + 1)))
+            return (begins + steps).astype(np.int64)
         part = video_len / self.num_segments
         if rng is not None:
             inside = rng.random((self.num_clips, self.num_segments))
@@ -254,6 +262,8 @@ class SegmentClips:
     @property
     def rule(self) -> str:
         """Suffix of the protocol line: settings that `str` does not show."""
+        if self.margin:
+            return f", clip k at (k+1)/{self.num_clips + 1} of each segment"
         return f", clip k at k/{self.num_clips} of each segment" if self.num_clips > 1 else ""
 
     def __str__(self) -> str:

@@ -38,6 +38,7 @@ from mmaction_lite.weights.converters import (
     swin,
     timm,
     torchvision,
+    uniformerv2,
     videomae,
     vjepa,
 )
@@ -58,6 +59,7 @@ __all__ = ["Conversion", "classifier_size", "convert", "read_checkpoint", "store
 TABLES: tuple[Any, ...] = (
     swin,
     hiera,
+    uniformerv2,
     mmaction2,
     pyslowfast,
     pytorchvideo,
@@ -216,7 +218,7 @@ def _match(
             strays.append(key)
         else:
             found[name] = weight
-    found = swin.fit(found, model) if table else found
+    found = uniformerv2.fit(swin.fit(found, model), model) if table else found
     is_image = table is torchvision
     found = {name: _unfolded(weight, ours[name], image=is_image) for name, weight in found.items()}
     found, kept, match = place_classifier(found, ours, head, classes, source_classes)

@@ -11,6 +11,8 @@ Pixels, and clips of the published tests:
   Something-Something `SegmentFrames`
 * Video Swin, also its image networks: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`,
   on Something-Something `SegmentClips`
+* UniFormerV2, also from CLIP's image network: RGB in [0, 1], mean 0.45, standard deviation 0.225;
+  `SegmentClips`
 * Hiera: RGB in [0, 1], mean and standard deviation of ImageNet; `DenseClips`
 * V-JEPA, also of transformers: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentWindows`
 * torchvision, image networks: RGB in [0, 1], mean and standard deviation of ImageNet; none
@@ -41,6 +43,7 @@ from mmaction_lite.weights.converters import (
     pytorchvideo,
     swin,
     torchvision,
+    uniformerv2,
     videomae,
     vjepa,
     x3d,
@@ -68,6 +71,7 @@ NORMALIZE = {
     swin.NAME: IMAGENET,
     videomae.NAME: IMAGENET,
     hiera.NAME: IMAGENET,
+    uniformerv2.NAME: PYSLOWFAST,
     vjepa.NAME: IMAGENET,
     huggingface_vjepa.NAME: IMAGENET,
     huggingface_videomae.NAME: IMAGENET,  # of the published folders; the default of the processor is 0.5
