@@ -130,16 +130,16 @@ def load(case: Case, url: str, members: Sequence[str], number: int, begin: Any, 
     """
     rng, seconds, errors = random.Random(number), [], []
     for shard in range(case.shards):
-        while not _has_index(f"{url}/{shard}.tar/{members[0]}"):
+        while not _has_index(Path(f"{url}/{shard}.tar/{members[0]}")):
             time.sleep(DELAY)
     barrier, duration = begin
     barrier.wait()
     until = time.monotonic() + duration
     while (began := time.monotonic()) < until:
-        path = f"{url}/{rng.randrange(case.shards)}.tar/{rng.choice(members)}"
+        path = Path(f"{url}/{rng.randrange(case.shards)}.tar/{rng.choice(members)}")
         try:
             if case.frames:
-                with open_source(Path(path)) as clip:
+                with open_source(path) as clip:
                     clip.frames(list(range(0, 8 * case.frames, 8)))
             else:
                 read_packed(path)
@@ -150,7 +150,7 @@ def load(case: Case, url: str, members: Sequence[str], number: int, begin: Any, 
     answer.send((seconds, errors, _private_mib()))
 
 
-def _has_index(path: str) -> bool:
+def _has_index(path: Path) -> bool:
     try:
         return has_member(path)
     except VideoError:  # the store refuses

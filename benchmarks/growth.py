@@ -2,13 +2,13 @@
 
     python benchmarks/growth.py docs/growth.json docs/growth.png
 
-Each point is measured in a process of its own, which ends after a minute at most: start-up (list, network and
-first batch), peak memory of the process, and the median of later iterations. The picture shows each relative
-to the first point. Networks are small and clips are generated, so only the shape of the curves is meaningful.
+Each point is measured in a process of its own: start-up (list, network and first batch), peak memory, and
+later iterations, as CPU time and memory of the training process without its workers. The picture shows each
+relative to the first point. Networks are small and clips are generated, so only the shape of the curves is
+meaningful.
 """
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,7 +32,7 @@ POINTS = {
     "classes": (10, 10**2, 10**3, 10**4, 10**5),
     "decoding workers": (1, 2, 4, 8),
 }
-COSTS = ("start-up, s", "memory, MiB", "iteration, s")
+COSTS = ("start-up, CPU s", "memory, MiB", "iteration, CPU s")
 STEPS = 6
 
 
@@ -61,15 +61,17 @@ def measure(what: str, value: int, clips: list[str]) -> dict[str, float]:
             options["video"] = folder
         if what == "decoding workers":
             options["workers"] = value
-        began = time.perf_counter()
+        began = time.process_time()
         work = Work(options, context)
         phase = "video" if options["video"] else "train"
-        steps = work.answer({"phase": phase, "steps": 1}, 0.0)["steps"]
-        start_up = time.perf_counter() - began
-        steps = work.answer({"phase": phase, "steps": STEPS}, 0.0)["steps"]
+        work.answer({"phase": phase, "steps": 1}, 0.0)
+        start_up = time.process_time() - began
+        began = time.process_time()
+        work.answer({"phase": phase, "steps": STEPS}, 0.0)
+        iteration = (time.process_time() - began) / STEPS
         memory = peak_memory(torch.device("cpu")) - before
         work.batches.clear()
-    costs = (start_up, memory, statistics.median(step["iteration"] for step in steps))
+    costs = (start_up, memory, iteration)
     return {cost: round(number, 4) for cost, number in zip(COSTS, costs, strict=True)}
 
 
@@ -82,14 +84,21 @@ def draw(found: dict[str, Any], file: Path) -> None:
         values = [int(value) for value in points]
         for cost in COSTS:
             first = next(iter(points.values()))[cost]
-            axes.plot(values, [point[cost] / first for point in points.values()], marker="o", label=cost[:-3])
+            axes.plot(
+                values,
+                [point[cost] / first for point in points.values()],
+                marker="o",
+                label=cost.partition(",")[0],
+            )
         axes.plot(values, [value / values[0] for value in values], "k:", linewidth=1, label="proportional")
         shares = [
             point[cost] / next(iter(points.values()))[cost] for point in points.values() for cost in COSTS
         ]
         top = max(2.0, 1.15 * max(shares))
-        axes.set(xscale="log", yscale="log", ylim=(0.5, top), xlabel=what)
+        axes.set(xscale="log", yscale="log", ylim=(min(0.8, 0.9 * min(shares)), top), xlabel=what)
         axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=7)
+        ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if tick < top]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     figure.axes[0].set_ylabel("relative to the first point")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)

@@ -16,6 +16,7 @@ from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.loader import VideoDataset, training_loader
 from mmaction_lite.data.loading.workers import WorkerSettings
+from mmaction_lite.data.sources import shards
 from mmaction_lite.data.sources.shards import _members, read_packed
 from mmaction_lite.data.sources.source import open_sample, open_source
 from mmaction_lite.data.sources.write_shards import index_shards
@@ -374,6 +375,36 @@ def test_a_faulty_server_is_one_line(tmp_path, fault, monkeypatch):
     with pytest.raises(VideoError, match=rf"^http://x/0\.tar[^\n]*{message[fault]}[^\n]*$"):
         read_packed("http://x/0.tar/a/1.mp4")
     _members.cache_clear()
+
+
+@pytest.mark.parametrize(("refusals", "status"), [(2, 503), (2, 429), (6, 503), (1, 404)])
+def test_a_busy_server_is_asked_again(tmp_path, monkeypatch, refusals, status):
+    """As often as there are pauses, and only if it may answer later."""
+    left, pauses = [refusals], []
+
+    class Refused(Exception):
+        pass
+
+    class Server:
+        def cat_file(self, path, start, end):
+            if left[0]:
+                left[0] -= 1
+                error = Refused("refused")
+                error.status = status
+                raise error
+            return b"0123456789"[start:end]
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (Server(), url))
+    monkeypatch.setattr(shards.time, "sleep", pauses.append)
+    if refusals == 2:
+        assert read_packed("http://x/a.mp4") == [("http://x/a.mp4", b"0123456789")]
+        assert len(pauses) == 2
+        assert 0.05 <= pauses[0] <= 0.15
+        assert 0.1 <= pauses[1] <= 0.3
+    else:
+        with pytest.raises(VideoError, match=r"http://x/a.mp4: cannot be read \(Refused: refused\)"):
+            read_packed("http://x/a.mp4")
+        assert len(pauses) == {503: 5, 404: 0}[status]
 
 
 @pytest.mark.parametrize("path", ["file:///etc/a.mp4", "ssh://host/a.mp4", "https://a/b::file:///etc/a.mp4"])

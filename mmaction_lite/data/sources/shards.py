@@ -12,14 +12,16 @@ used. An index of an earlier version of a tar file is therefore an error and nev
 import io
 import json
 import os
+import random
 import re
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tarfile import BLOCKSIZE, TarError, TarInfo
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmaction_lite.data.annotations.samples import absolute, is_remote
 from mmaction_lite.errors import UserError, VideoError, describe, reading
@@ -29,6 +31,11 @@ INDEX_SUFFIX = ".index.json"
 PROTOCOLS = ("http", "https", "s3", "gs", "gcs", "az", "abfs")
 INDICES_IN_MEMORY = 64
 MAX_INDEX_BYTES = 2**28
+BUSY_STATUS = frozenset({429, 500, 502, 503, 504})
+"""HTTP status of servers that may answer later. The libraries of S3 and other stores ask again themselves."""
+BUSY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Mean seconds before a busy server is asked again; random, so that refused loaders do not ask together."""
+_RANDOM = random.SystemRandom()  # without an effect on the random numbers of augmentations
 GAP_BYTES = 2**16  # parts of a tar file with a smaller distance are read together
 COMPARED_NAME = 98  # tar headers may shorten longer names
 _TAR = re.compile(r"\.tar/(?=.)")
@@ -244,7 +251,7 @@ def _read(path: str, first: int = 0, size: int | None = None) -> bytes:
         import fsspec
 
         fs, place = fsspec.core.url_to_fs(absolute(path))
-        data = fs.cat_file(place, start=first, end=None if size is None else first + size)
+        data = _fetch(fs, place, first, None if size is None else first + size)
     except ImportError as error:
         raise UserError(f"{path}: needs {error.name}: pip install 'mmaction-lite[remote]'") from None
     except FileNotFoundError:
@@ -255,6 +262,18 @@ def _read(path: str, first: int = 0, size: int | None = None) -> bytes:
     if size is not None and len(data) > size:
         raise VideoError(f"{path}: the server sends whole files only; expected one that supports HTTP ranges")
     return data
+
+
+def _fetch(fs: Any, place: str, first: int, end: int | None) -> bytes:
+    """Return a range of a remote file; a server that is busy is asked again, after growing random pauses."""
+    for pause in (*BUSY_PAUSES, None):
+        try:
+            return fs.cat_file(place, start=first, end=end)
+        except Exception as error:  # each protocol raises other exceptions
+            if pause is None or getattr(error, "status", None) not in BUSY_STATUS:
+                raise
+        time.sleep(_RANDOM.uniform(0.5, 1.5) * pause)
+    raise AssertionError
 
 
 def _read_local(path: Path, first: int, size: int | None) -> bytes:
