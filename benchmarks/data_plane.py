@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import statistics
 import sys
 import tarfile
@@ -191,7 +192,7 @@ def measure(case: Case, tar: Path, members: Sequence[str], duration: float) -> d
         "refused_requests": counts["refused"],
         "index_requests_per_clip": round((counts["index requests"] - warm_up) / max(1, sum(clips)), 2),
         "unreadable": round(len(faults) / max(1, len(faults) + sum(clips)), 4),
-        "first_fault": faults[0].replace(url, "STORE") if faults else None,
+        "first_fault": re.sub(r"http:/+[\d.]+:\d+", "STORE", faults[0]) if faults else None,
         "loader_mib": round(max(answer[2] for answer in answers), 1),
     }
 

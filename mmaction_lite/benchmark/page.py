@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaction_lite.benchmark.first_page import first_page_form, is_of_the_first_page, summary
+from mmaction_lite.benchmark.scale_tables import scale_sections
 from mmaction_lite.benchmark.settings import SETTINGS
 from mmaction_lite.benchmark.tables import (
     SOFTWARE,
@@ -74,6 +75,7 @@ def render_page(results: Sequence[tuple[Path, dict[str, Any]]], folder: Path) ->
     parts += ["## Compare results and commits", GUARD, "## Several devices", SCALING]
     for found in distributed:
         parts += [describe(found), scaling_table(found)]
+    parts += scale_sections(folder)
     return "\n\n".join(parts) + "\n"
 
 
@@ -224,6 +226,14 @@ listed.
 ```
 mmaction-lite benchmark --quick --against HEAD
 mmaction-lite benchmark compare OLD/benchmark.json NEW/benchmark.json --check
+```
+
+For example, since commit f3525af5c VideoMAE recomputes the inputs of linear layers in the backward pass
+(`--quick --recipes 'VideoMAE-S 16x4' --against f3525af5c`, [log](against.json)):
+
+```text
+* VideoMAE-S 16x4, mmaction-lite 0.2.0.dev0, commit f3525af5c:
+  ratio of the memory 1 (1–1) → 0.711 (0.711–0.711), -29%
 ```
 
 `compare` lists the cells of two results that moved: their ranges over the rounds do not overlap, and their

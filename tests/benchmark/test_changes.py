@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from mmaction_lite.benchmark.changes import changes_since, compare_results, is_same_machine
 from mmaction_lite.cli import app
 from mmaction_lite.errors import UserError
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def rounds(*seconds: float) -> list[list[dict[str, float]]]:
@@ -95,3 +98,12 @@ def test_the_command_prints_changes_and_may_fail(tmp_path, capsys):
         app(["benchmark", "compare", str(old), str(new), "--check"], standalone_mode=False)
     with pytest.raises(UserError, match="have no cell in common"):
         app(["benchmark", "compare", str(old), str(other)], standalone_mode=False)
+
+
+def test_the_example_on_the_page_is_that_of_the_committed_result():
+    found = json.loads((DOCS / "against.json").read_text())
+    page = " ".join((DOCS / "benchmark.md").read_text(encoding="utf-8").split())
+    assert "--quick --recipes 'VideoMAE-S 16x4' --against f3525af5c" in found["command"]
+    changes = changes_since(found)
+    assert len(changes) == 1
+    assert f"* {changes[0]} ```" in page

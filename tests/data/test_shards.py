@@ -383,7 +383,7 @@ def test_a_busy_server_is_asked_again(tmp_path, monkeypatch, refusals, status):
     left, pauses = [refusals], []
 
     class Refused(Exception):
-        pass
+        status = 0
 
     class Server:
         def cat_file(self, path, start, end):
