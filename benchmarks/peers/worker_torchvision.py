@@ -1,4 +1,4 @@
-"""Worker for torchvision's R(2+1)D-18 and MViTv2-S in a plain training loop."""
+"""Worker for torchvision's R(2+1)D-18, MViTv2-S and Video Swin-T in a plain training loop."""
 
 from plain import phases
 from protocol import declare_torchvision, serve
@@ -12,7 +12,7 @@ NO_VIDEO = "its package has no training code"
 
 
 def build(options):
-    builders = {"r2plus1d_18_16": video.r2plus1d_18, "mvit_v2_s": video.mvit_v2_s}
+    builders = {"r2plus1d_18_16": video.r2plus1d_18, "mvit_v2_s": video.mvit_v2_s, "swin3d_t": video.swin3d_t}
     model = builders[options["setting"]](num_classes=400)
     for module in model.modules():
         if isinstance(module, torchvision.ops.StochasticDepth):

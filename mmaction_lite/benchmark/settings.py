@@ -12,6 +12,7 @@ from mmaction_lite.models import (
     mvit_v2_small,
     r2plus1d_r18,
     r2plus1d_r50,
+    swin3d_tiny,
     videomae_base,
     videomae_small,
     vjepa2_large,
@@ -126,8 +127,13 @@ def mvit_v2_s() -> Recipe:
     return _transformer(Build(mvit_v2_small), 224)
 
 
-def _transformer(model: Build, size: int) -> Recipe:
-    clips = DenseClips(clip_len=16, frame_interval=4)
+def swin3d_t() -> Recipe:
+    """Video Swin-T: 32 frames, every second one."""
+    return _transformer(Build(swin3d_tiny), 224, DenseClips(clip_len=32, frame_interval=2))
+
+
+def _transformer(model: Build, size: int, clips: DenseClips | None = None) -> Recipe:
+    clips = clips or DenseClips(clip_len=16, frame_interval=4)
     views = TrainViews(clips=clips, crop=RandomResizedCrop(size=(size, size)), flip=0.5, antialias=False)
     return replace(
         get_recipe("r2plus1d_r34_8x8x1_180e_kinetics400_rgb"),
@@ -338,6 +344,15 @@ SETTINGS = (
         {"torchvision": "mvit_v2_s"},
         (),
         "AdamW; random weights; no stochastic depth. Not on the first page.",
+    ),
+    Setting(
+        "Video Swin-T 32x2",
+        swin3d_t,
+        8,
+        1,
+        {"torchvision": "swin3d_t"},
+        (),
+        "Windows of 8x7x7 tokens. AdamW; random weights; no stochastic depth. Not on the first page.",
     ),
 )
 

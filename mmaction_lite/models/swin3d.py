@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from mmaction_lite.models.fast.linear import Linear
 from mmaction_lite.models.fast.linear_after import linear_after
+from mmaction_lite.models.fast.window_attention import window_attention
 from mmaction_lite.models.network import layer_modules
 from mmaction_lite.models.vit import DropPath, Mlp, Tubelets, initialize
 from mmaction_lite.settings import NOT_EMPTY, PositiveInt, Probability
@@ -26,7 +27,6 @@ Depths = Annotated[tuple[PositiveInt, ...], NOT_EMPTY]
 """Blocks of each stage."""
 
 HEAD_DIM = 32  # channels of an attention head
-MASKED = -100.0  # added to the scores of tokens that are no neighbors before the cyclic shift
 HEAD_STD = 0.01  # of the initial weights of the classifier
 
 
@@ -58,21 +58,6 @@ def pad_to_multiple(x: Tensor, size: Sequence[int]) -> Tensor:
     return functional.pad(x, (0, 0, 0, missing[2], 0, missing[1], 0, missing[0]))
 
 
-def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
-    """Map (B, T, H, W, C) to windows (B, windows, tokens of a window, C)."""
-    b, t, h, w, c = x.shape
-    wt, wh, ww = window
-    x = x.reshape(b, t // wt, wt, h // wh, wh, w // ww, ww, c)
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(b, -1, wt * wh * ww, c)
-
-
-def join_windows(x: Tensor, window: Sequence[int], grid: Sequence[int]) -> Tensor:
-    """Map windows (B, windows, tokens of a window, C) to (B, T, H, W, C), of which `grid` is T, H, W."""
-    counts = [length // side for length, side in zip(grid, window, strict=True)]
-    x = x.reshape(x.shape[0], *counts, *window, x.shape[-1])
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(x.shape[0], *grid, x.shape[-1])
-
-
 def relative_positions(window: Sequence[int], device: torch.device) -> Tensor:
     """Return the row of the bias table for each pair of tokens of a window, int64 (tokens, tokens)."""
     wt, wh, ww = window
@@ -81,26 +66,6 @@ def relative_positions(window: Sequence[int], device: torch.device) -> Tensor:
     ).flatten(1)
     t, h, w = places[:, :, None] - places[:, None, :]
     return ((t + wt - 1) * (2 * wh - 1) + h + wh - 1) * (2 * ww - 1) + w + ww - 1
-
-
-def shift_mask(
-    window: Sequence[int], shift: Sequence[int], grid: Sequence[int], device: torch.device
-) -> Tensor:
-    """Return what is added to the scores in shifted windows, float32 (windows, 1, tokens, tokens).
-
-    A cyclic shift moves the first tokens of an axis behind the last ones, into the same window. `MASKED` is
-    added to the scores of two tokens that this separates, 0 to all others.
-    """
-    regions = torch.zeros(1, 1, 1, dtype=torch.int64, device=device)
-    for axis, (length, step) in enumerate(zip(grid, shift, strict=True)):
-        # 1 for the tokens of the last window that were at the beginning of the axis.
-        wrapped = torch.arange(length, device=device) >= length - step
-        shape = [1, 1, 1]
-        shape[axis] = length
-        regions = 2 * regions + wrapped.reshape(shape)
-    regions = split_windows(regions[None, ..., None], window)[0, :, :, 0]
-    separated = regions[:, :, None] != regions[:, None, :]
-    return separated[:, None].float() * MASKED
 
 
 class WindowAttention(nn.Module):
@@ -126,23 +91,14 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
         """Map tokens (B, T, H, W, C) to the same shape; `norm` normalizes x."""
-        window, shift = clip_window(self.window, x.shape[1:4], self.is_shifted)
         grid = x.shape[1:4]
-        x = pad_to_multiple(norm(x), window)
-        padded = x.shape[1:4]
-        if any(shift):
-            x = x.roll([-step for step in shift], (1, 2, 3))
-        x = split_windows(x, window)
-        bias = self.bias(math.prod(window))
-        if any(shift):
-            bias = bias + shift_mask(window, shift, padded, x.device).to(bias.dtype)
-        q, k, v = self.qkv(x).unflatten(3, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5).unbind(0)
-        x = functional.scaled_dot_product_attention(q, k, v, bias.to(q.dtype))
-        x = self.proj(x.transpose(2, 3).flatten(3))
-        x = join_windows(x, window, padded)
-        if any(shift):
-            x = x.roll(shift, (1, 2, 3))
-        return x[:, : grid[0], : grid[1], : grid[2]]
+        window, shift = clip_window(self.window, grid, self.is_shifted)
+        if any(length % side for length, side in zip(grid, window, strict=True)):
+            qkv = self.qkv(pad_to_multiple(norm(x), window))
+        else:
+            qkv = linear_after(norm, x, self.qkv)
+        x = window_attention(qkv, self.bias(math.prod(window)), self.heads, window, shift)
+        return self.proj(x[:, : grid[0], : grid[1], : grid[2]])
 
     def bias(self, tokens: int) -> Tensor:
         """Return the bias of the scores, (heads, tokens, tokens).
@@ -312,6 +268,12 @@ class VideoSwin(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.norm(x).flatten(1, 3)
+
+    def token_map(self, x: Tensor, clips: torch.Size) -> Tensor | None:
+        """Return the output of a layer (B, t, h, w, C) as a feature map; see `models.network`."""
+        if x.ndim != 5 or x.shape[:2] != (clips[0], math.ceil(clips[2] / self.patch_embed.size[0])):
+            return None
+        return x.permute(0, 4, 1, 2, 3)
 
     def features(self, x: Tensor) -> Tensor:
         """Map (B, 3, T, H, W) to the input of the classifier (B, 1, D): the mean of the tokens."""

@@ -33,6 +33,7 @@ ROWS = {
     "VideoMAE-B 16x4, 4 blocks": (16, 4, 224, 8),
     "V-JEPA 2 L 16x4, 4 blocks": (16, 4, 256, 8),
     "MViTv2-S 16x4": (16, 4, 224, 8),
+    "Video Swin-T 32x2": (32, 2, 224, 8),
 }
 
 

@@ -30,6 +30,7 @@ CHOSEN = [
     "r3d_r18",
     "videomae_small",
     "x3d_s",
+    "swin3d_tiny",
 ]
 EVERY = os.environ.get("MMACTION_LITE_EVERY_EXPORT") == "1"
 CASES = FORMS if EVERY else [*((name, {}) for name in CHOSEN), ("i3d_r50", {"non_local": "gaussian"})]

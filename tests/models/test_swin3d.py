@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmaction_lite.inference.gradcam import default_layers, gradcam, layer_map
 from mmaction_lite.models import swin3d_base, swin3d_tiny
+from mmaction_lite.models.lora import LoRA, add_adapters
+from mmaction_lite.models.network import recompute_layers
 from mmaction_lite.models.swin3d import (
     PatchMerging,
     SwinEmbedding,
     VideoSwin,
     WindowAttention,
     clip_window,
-    join_windows,
     relative_positions,
-    shift_mask,
-    split_windows,
 )
 
 
@@ -31,15 +31,6 @@ def test_a_window_is_clipped_to_the_tokens_and_then_does_not_shift():
     assert clip_window((8, 7, 7), (16, 14, 15), False) == ((8, 7, 7), (0, 0, 0))
     assert clip_window((8, 7, 7), (8, 4, 8), True) == ((8, 4, 7), (0, 0, 3))
     assert clip_window((16, 7, 7), (8, 7, 7), True) == ((8, 7, 7), (0, 0, 0))
-
-
-def test_windows_are_joined_again():
-    x = torch.arange(4 * 6 * 9 * 2).reshape(1, 4, 6, 9, 2)
-    windows = split_windows(x, (2, 3, 3))
-    assert windows.shape == (1, 12, 18, 2)
-    assert torch.equal(windows[0, 0, :3, 0], x[0, 0, 0, :3, 0])
-    assert torch.equal(windows[0, 1, :, 0].flatten(), x[0, :2, :3, 3:6, 0].flatten())
-    assert torch.equal(join_windows(windows, (2, 3, 3), (4, 6, 9)), x)
 
 
 def test_relative_positions_are_those_of_the_pairs():
@@ -101,14 +92,6 @@ def test_attention_is_that_of_the_definition(grid, is_shifted):
     torch.testing.assert_close(found[1:], attention(x[1:], torch.nn.Identity()))
 
 
-def test_masks_separate_tokens_that_a_shift_brings_together():
-    mask = shift_mask((1, 2, 2), (0, 1, 1), (2, 4, 4), torch.device("cpu"))
-    assert mask.shape == (8, 1, 4, 4)
-    assert not mask[0].any()  # the first window of a frame holds neighbors only
-    assert mask[3, 0].tolist() == [[0 if i == j else -100 for j in range(4)] for i in range(4)]
-    assert torch.equal(mask[:4], mask[4:])  # time does not shift
-
-
 def test_merging_takes_columns_first_and_pads_odd_sides():
     merging = PatchMerging(1)
     merging.norm = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
@@ -136,6 +119,38 @@ def test_every_size_of_clips_is_accepted(size):
         assert tokens.shape == (1, t * h * w, 32)
         assert model(x).isfinite().all()
         torch.testing.assert_close(model(x), model.head(tokens.mean(1)))
+
+
+def test_gradcam_takes_the_last_block_whose_map_is_large_enough():
+    model, clip = thin(depths=(1, 1, 1)).eval(), torch.randn(1, 3, 4, 64, 60)
+    layers = default_layers(model, clip)
+    assert layers == ("stages.1.blocks.0",)
+    found = layer_map(model, clip, 1, layers[0])
+    assert found.shape == (2, 8, 8)
+    assert gradcam(model, clip, 1, layers).shape == (4, 64, 60)
+    with torch.inference_mode():
+        kept = model.patch_embed(clip)
+        assert torch.equal(model.token_map(kept, clip.shape)[0, :, 1, 2, 3], kept[0, 1, 2, 3])  # pyright: ignore
+    assert model.token_map(kept.flatten(1, 3), clip.shape) is None
+
+
+def test_adapters_of_rank_8_train_queries_and_values():
+    model = thin().train()
+    adapted = add_adapters(model, LoRA())
+    assert adapted.layers == 3
+    model(torch.rand(2, 3, 4, 40, 32)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_recomputed_layers_have_the_same_gradients():
+    x, gradients = torch.rand(1, 3, 4, 40, 32), []
+    for recompute in (False, True):
+        model = thin(depths=(2, 2)).train()
+        if recompute:
+            recompute_layers(model)
+        model(x).square().sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_the_window_of_something_something():

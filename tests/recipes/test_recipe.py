@@ -99,11 +99,12 @@ def test_published_schedules(name, epochs, batch, factors):
 
 
 # Quick for one recipe of each builder, the last one.
+DEEP = ("vjepa2_", "vjepa21_large", "swin3d_small", "swin3d_base")
 ONE_OF_EACH = {recipe.model.builder: name for name, recipe in RECIPES.items()}.values()
 
 
 def is_quick(name: str) -> bool:
-    return name in ONE_OF_EACH and not name.startswith(("vjepa2_", "vjepa21_large"))  # which are deep
+    return name in ONE_OF_EACH and not name.startswith(DEEP)
 
 
 @pytest.mark.parametrize(
