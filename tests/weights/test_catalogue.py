@@ -18,7 +18,7 @@ from mmaction_lite.weights.named import card_for
 
 PACKAGE = Path(mmaction_lite.__file__).parent
 GOLDENS = Path(__file__).parents[1] / "goldens"
-SOURCES_OF_GOLDENS = {"tsm_mit": "mit", "hf": "huggingface"} | {
+SOURCES_OF_GOLDENS = {"tsm_mit": "mit", "hf": "huggingface", "uniformerv2": "uniformerv2"} | {
     name: name for name in ("mmaction2", "pyslowfast", "pytorchvideo", "torchvision")
 }
 AVAILABLE = list_weights()

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmaction_lite import load
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import uniformerv2_base
 from mmaction_lite.models.uniformerv2 import UniFormerV2
+from mmaction_lite.weights.card import card_of
+from mmaction_lite.weights.catalogue import class_names
 from mmaction_lite.weights.converters import convert, uniformerv2
 
 LOCAL: dict[str, Any] = {"local": True, "stem": 3}
@@ -80,12 +83,35 @@ def test_files_of_both_projects_fill_the_network(form):
     if form == "mmaction2":
         weights["data_preprocessor.mean"] = torch.zeros(3, 1, 1, 1)
     conversion = convert({"state_dict": weights}, other)
-    assert conversion.source == "UniFormerV2"
+    assert conversion.source == ("MMAction2" if form == "mmaction2" else "UniFormerV2")
     assert conversion.normalize is not None
     assert conversion.normalize.mean == (114.75, 114.75, 114.75)
     assert conversion.reinitialized == []
     assert conversion.unused == ["data_preprocessor.mean"] * (form == "mmaction2")
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "views"),
+    [
+        ("base-p16-res224_clip_8xb32-u8_kinetics400", "kinetics400", "1x1x8 frames: 4 clips"),
+        ("large-p14-res224_clip-kinetics710-pre_u32_kinetics600", "kinetics600", "1x1x32 frames: 2 clips"),
+        ("base-p16-res224_clip-pre_u8_kinetics710", "kinetics710", "1x1x8 frames: 4 clips"),
+        ("large-p16-res336_clip-kinetics710-kinetics-k400-pre_u8_mitv1", "mit", "1x1x8 frames: 4 clips"),
+    ],
+)
+def test_files_of_mmaction2_load_by_name(name, dataset, views, publish):
+    classes = class_names(dataset)
+    model = thin(num_classes=len(classes))
+    name = f"uniformerv2-{name}-rgb@mmaction2"
+    sizes = {"width": 12, "depth": 2, "heads": 2, "levels": 1, "patch": 8, "size": 16}
+    publish(name, {"state_dict": project(model, "mmaction2")}, arguments=sizes)
+    loaded = load(name)
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
+    card = card_of(loaded)
+    assert card.classes == classes
+    assert str(card.test).startswith(f"{views} × 3 crops")
+    assert card.test.average == "probability"
 
 
 def test_a_training_starts_from_kinetics710_with_another_classifier():

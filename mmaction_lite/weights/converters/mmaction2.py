@@ -10,7 +10,7 @@ from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
 from mmaction_lite.models.videomae import VideoMAE
 from mmaction_lite.models.vit import sinusoid_table
-from mmaction_lite.weights.converters import mvit, swin, x3d
+from mmaction_lite.weights.converters import mvit, swin, uniformerv2, x3d
 
 NAME = "MMAction2"
 
@@ -52,14 +52,18 @@ _RULES = [
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from MMAction2."""
     is_other = {_VIDEOMAE, _TABLE} <= set(keys) or x3d.MMACTION2_STEM in keys or mvit.is_mmaction2(keys)
+    is_other = is_other or uniformerv2.is_mmaction2(keys)
     return is_other or any(_SIGNATURE.match(key) for key in keys)
 
 
 def prepare(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights; a table of positions of VideoMAE that is not the published one gets another name.
 
-    A file that stores another table was trained with it. Those of MViT get the form of `mvit.prepare`.
+    A file that stores another table was trained with it. Those of MViT and UniFormerV2 get the form of their
+    modules' `prepare`.
     """
+    if uniformerv2.is_mmaction2(state_dict):
+        return uniformerv2.prepare(state_dict)
     if mvit.is_mmaction2(state_dict):
         return mvit.prepare(state_dict)
     weights = dict(state_dict)
@@ -80,6 +84,8 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
         return {key: None if key.startswith("data_preprocessor.") else found[key] for key in keys}
     if mvit.is_mmaction2(keys):
         return mvit.rename(keys)
+    if uniformerv2.is_mmaction2(keys):
+        return uniformerv2.rename(keys)
     rename_key = _rename_videomae if _VIDEOMAE in keys else _rename
     return {
         key: rename_key(key)

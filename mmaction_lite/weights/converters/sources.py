@@ -3,7 +3,7 @@
 Pixels, and clips of the published tests:
 
 * MMAction2: RGB, mean and standard deviation of ImageNet; `SegmentFrames`, `DenseClips`. X3D: those of
-  PySlowFast, whose weights they are
+  PySlowFast, whose weights they are. UniFormerV2: as below
 * MViT of any project: RGB in [0, 1], mean 0.45, standard deviation 0.225
 * PySlowFast, PyTorchVideo: RGB in [0, 1], mean 0.45, standard deviation 0.225; `PySlowFastClips`
 * MIT TSM: RGB in [0, 1], mean and standard deviation of ImageNet; `SegmentFrames`
@@ -182,7 +182,7 @@ def source_normalize(source: str, keys: Collection[str], settings: StoredSetting
         return mvit.NORMALIZE
     if source == torchvision.NAME and "stem.0.weight" in keys:
         return TORCHVISION_VIDEO
-    if source == mmaction2.NAME and x3d.MMACTION2_STEM in keys:
+    if source == mmaction2.NAME and (x3d.MMACTION2_STEM in keys or uniformerv2.is_mmaction2(keys)):
         return PYSLOWFAST
     return NORMALIZE.get(source)
 

@@ -18,6 +18,7 @@ NAME = "UniFormerV2"
 CONV1 = "conv1.weight"
 _CLIP = "transformer.resblocks.0.attn.in_proj_weight"
 _TOKEN = "backbone.transformer.temporal_cls_token"
+_MMACTION2_NORM = "backbone.transformer.norm.weight"
 _EXTRACTOR = re.compile(r"(.*transformer\.dec\.\d+\.attn\.)in_proj_(weight|bias)")
 _LOCAL = re.compile(r".*\.lmhra\d\.pos_embed\.[123]\.weight")
 _RULES = [
@@ -47,8 +48,13 @@ _RULES = [
 
 
 def matches(keys: Collection[str]) -> bool:
-    """Whether a checkpoint with these keys comes from UniFormerV2 or CLIP."""
-    return _TOKEN in keys or is_clip(keys)
+    """Whether a checkpoint with these keys comes from UniFormerV2's repository or CLIP."""
+    return (_TOKEN in keys and not is_mmaction2(keys)) or is_clip(keys)
+
+
+def is_mmaction2(keys: Collection[str]) -> bool:
+    """Whether keys are those of MMAction2, where the normalization before the classifier has another name."""
+    return _TOKEN in keys and _MMACTION2_NORM in keys
 
 
 def is_clip(keys: Collection[str]) -> bool:
