@@ -14,7 +14,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from mmaction_lite.models.convolution import Conv3d, DepthwiseConv3d
-from mmaction_lite.models.fast.recompute import activate, norm_act_then
+from mmaction_lite.models.fast.recompute import activate, norm_act_then, recompute
 from mmaction_lite.models.recognizer import Recognizer
 from mmaction_lite.models.resnet import Stage, initialize
 from mmaction_lite.settings import PositiveFloat, PositiveInt, Probability
@@ -100,7 +100,8 @@ class X3DBlock(nn.Module):
         if self.se is None:
             x = norm_act_then(x, self.bn2, self.swish, conv3, batch_size)
         else:
-            x = conv3(self.swish(self.se(self.bn2(x), batch_size)))
+            se = partial(self.se, batch_size=batch_size)
+            x = recompute(lambda x: conv3(self.swish(se(self.bn2(x)))), x, self.bn2)
         x = self.bn3(x)
         return activate(x.add_(shortcut), self.relu, batch_size)
 

@@ -86,6 +86,27 @@ def checkpoint_forward(block: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     )
 
 
+def recompute(function: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module) -> Tensor:
+    """Return `function(x)`, and store only x for the backward pass, which calls the function again.
+
+    As `norm_act_then`, it acts in training mode only, and leaves the choice to `torch.compile`.
+
+    Args:
+        function: applies `norm`, and draws no random numbers.
+        x: input of the function.
+        norm: batch normalization whose running statistics the second call leaves unchanged.
+    """
+    if not (norm.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+        return function(x)
+    return checkpoint(
+        function,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), keep_statistics(norm)),
+    )
+
+
 @contextmanager
 def keep_statistics(block: nn.Module) -> Iterator[None]:
     """Within the context, batch normalization in training mode leaves its running statistics unchanged."""

@@ -69,3 +69,26 @@ def test_running_statistics_see_a_batch_once(kind: type[nn.BatchNorm2d]) -> None
         assert block.norm.momentum == 0.1
     for kept, again in zip(*found, strict=True):
         assert torch.equal(kept, again)
+
+
+def test_only_the_input_of_a_function_is_stored() -> None:
+    """Against calling it: bitwise the same, and its intermediate results are not kept."""
+    torch.manual_seed(0)
+    x = torch.rand(8, 4, 5, 5)
+    results, stored = [], []
+    for call in (lambda function, x, _: function(x), recompute.recompute):
+        norm, conv = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        with torch.no_grad():
+            conv.weight.fill_(0.5)
+            conv.bias.zero_()  # pyright: ignore[reportOptionalMemberAccess]
+        found: list[Any] = []
+        conv.register_forward_pre_hook(lambda _, inputs, found=found: found.append(weakref.ref(inputs[0])))
+        leaf = x.clone().requires_grad_()
+        y = call(lambda x, norm=norm, conv=conv: conv(norm(x).sigmoid()), leaf, norm)
+        stored.append(found[0]() is not None)
+        y.square().sum().backward()
+        assert norm.num_batches_tracked == 1
+        results.append([leaf.grad, norm.weight.grad, conv.weight.grad, norm.running_mean, norm.running_var])
+    assert stored == [True, False]
+    for plain, again in zip(*results, strict=True):
+        assert torch.equal(plain, again)
