@@ -81,8 +81,7 @@ def test_only_the_input_of_a_function_is_stored() -> None:
         with torch.no_grad():
             conv.weight.fill_(0.5)
             conv.bias.zero_()  # pyright: ignore[reportOptionalMemberAccess]
-        found: list[Any] = []
-        conv.register_forward_pre_hook(lambda _, inputs, found=found: found.append(weakref.ref(inputs[0])))
+        found = watch_inputs(conv)
         leaf = x.clone().requires_grad_()
         y = call(lambda x, norm=norm, conv=conv: conv(norm(x).sigmoid()), leaf, norm)
         stored.append(found[0]() is not None)
