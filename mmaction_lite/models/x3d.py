@@ -175,10 +175,12 @@ class X3D(Recognizer):
         super().__init__(backbone, FEATURES, num_classes, dropout)
         self.projection = nn.Linear(backbone.channels, FEATURES, bias=False)
         initialize(self)
+        # The published implementations initialize these linear layers as convolutions, which they are there.
+        _initialize_convolution(self.projection)
         for module in self.modules():
             if isinstance(module, SqueezeExcitation):
-                nn.init.zeros_(module.fc1.bias)
-                nn.init.zeros_(module.fc2.bias)
+                _initialize_convolution(module.fc1)
+                _initialize_convolution(module.fc2)
             if isinstance(module, X3DBlock):
                 nn.init.zeros_(module.bn3.weight)
 
@@ -191,6 +193,13 @@ class X3D(Recognizer):
         net = self.backbone
         stem = nn.ModuleList([net.conv1, net.conv1_t, net.bn1])
         return [stem, *net.stages, nn.ModuleList([net.conv5, net.bn5, self.projection]), self.head]
+
+
+def _initialize_convolution(linear: nn.Linear) -> None:
+    """Initialize a linear layer in place as `models.resnet.initialize` a convolution, with a bias of zero."""
+    nn.init.kaiming_normal_(linear.weight, mode="fan_out", nonlinearity="relu")
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
 
 
 def x3d_xs(

@@ -53,6 +53,15 @@ def test_squeeze_excitation_averages_each_clip():
     torch.testing.assert_close(out.unflatten(0, (2, 3)).transpose(1, 2), x * scales[:, :, None, None, None])
 
 
+def test_linear_layers_begin_as_the_convolutions_of_the_publication():
+    torch.manual_seed(0)
+    model = models.x3d_s(num_classes=3, width=48, depth_factor=0.2)
+    squeeze = blocks(model, 4)[0].se
+    assert squeeze is not None
+    for linear in (model.projection, squeeze.fc1, squeeze.fc2):
+        assert float(linear.weight.detach().std()) == pytest.approx((2 / linear.out_features) ** 0.5, rel=0.05)
+
+
 def test_blocks_are_the_identity_at_first():
     for block in blocks(models.x3d_s(num_classes=3, width=8, depth_factor=0.4), 3):
         assert not block.bn3.weight.any()
