@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmaction_lite.errors import UserError
 from mmaction_lite.models.fast.linear import Linear
 from mmaction_lite.models.fast.linear_after import linear_after
 from mmaction_lite.models.fast.window_attention import window_attention
@@ -58,12 +59,17 @@ def pad_to_multiple(x: Tensor, size: Sequence[int]) -> Tensor:
     return functional.pad(x, (0, 0, 0, missing[2], 0, missing[1], 0, missing[0]))
 
 
-def relative_positions(window: Sequence[int], device: torch.device) -> Tensor:
-    """Return the row of the bias table for each pair of tokens of a window, int64 (tokens, tokens)."""
+def relative_positions(window: Sequence[int], device: torch.device, tokens: int | None = None) -> Tensor:
+    """Return the row of the bias table for each pair of tokens of a window, int64 (tokens, tokens).
+
+    Args:
+        window: tokens of the window along time, height and width.
+        device: device of the result.
+        tokens: number of first tokens to return the pairs of; None: all.
+    """
     wt, wh, ww = window
-    places = torch.stack(
-        torch.meshgrid(*(torch.arange(side, device=device) for side in window), indexing="ij")
-    ).flatten(1)
+    index = torch.arange(math.prod(window) if tokens is None else tokens, device=device)
+    places = torch.stack([index // (wh * ww), index // ww % wh, index % ww])
     t, h, w = places[:, :, None] - places[:, None, :]
     return ((t + wt - 1) * (2 * wh - 1) + h + wh - 1) * (2 * ww - 1) + w + ww - 1
 
@@ -76,10 +82,15 @@ class WindowAttention(nn.Module):
         heads: number of heads.
         window: tokens of a window along time, height and width.
         is_shifted: shift the windows by half their size.
+
+    Raises:
+        UserError: `width` is not a multiple of `heads`.
     """
 
     def __init__(self, width: int, heads: int, window: Size, *, is_shifted: bool) -> None:
         super().__init__()
+        if width % heads:
+            raise UserError(f"width is {width}; expected a multiple of the {heads} heads")
         self.heads = heads
         self.window = window
         self.is_shifted = is_shifted
@@ -108,7 +119,7 @@ class WindowAttention(nn.Module):
         places than those of the tokens.
         """
         table = self.relative_position_bias_table
-        positions = relative_positions(self.window, table.device)[:tokens, :tokens]
+        positions = relative_positions(self.window, table.device, tokens)
         return table[positions.flatten()].unflatten(0, (tokens, tokens)).permute(2, 0, 1)
 
 
@@ -151,8 +162,9 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, T, H, W, C) to (B, T, ⌈H / 2⌉, ⌈W / 2⌉, 2 C)."""
-        b, t, h, w, c = pad_to_multiple(x, (1, 2, 2)).shape
-        x = pad_to_multiple(x, (1, 2, 2)).reshape(b, t, h // 2, 2, w // 2, 2, c)
+        x = pad_to_multiple(x, (1, 2, 2))
+        b, t, h, w, c = x.shape
+        x = x.reshape(b, t, h // 2, 2, w // 2, 2, c)
         # The four tokens in the order of the columns: top left, bottom left, top right, bottom right.
         x = x.permute(0, 1, 2, 4, 5, 3, 6).reshape(b, t, h // 2, w // 2, 4 * c)
         return linear_after(self.norm, x, self.reduction)
@@ -215,6 +227,9 @@ class VideoSwin(nn.Module):
             first block.
         window: tokens of a window along time, height and width; see `clip_window`.
         patch: frames, height and width of a token in pixels.
+
+    Raises:
+        UserError: `width` is not a multiple of `heads`.
     """
 
     def __init__(

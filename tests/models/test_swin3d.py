@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmaction_lite.errors import UserError
 from mmaction_lite.inference.gradcam import default_layers, gradcam, layer_map
 from mmaction_lite.models import swin3d_base, swin3d_tiny
 from mmaction_lite.models.lora import LoRA, add_adapters
@@ -181,3 +182,16 @@ def test_heads_have_32_channels_and_double():
     attentions = [module for module in model.modules() if isinstance(module, WindowAttention)]
     assert [attention.heads for attention in attentions] == [3, 3, 6, 6, *[12] * 6, 24, 24]
     assert [attention.is_shifted for attention in attentions] == [False, True] * 6
+
+
+def test_heads_divide_the_channels():
+    with pytest.raises(UserError, match="width is 8; expected a multiple of the 3 heads"):
+        thin(heads=3)
+
+
+def test_a_window_far_larger_than_the_clip_needs_no_more_memory():
+    whole = relative_positions((3, 4, 5), torch.device("cpu"))
+    assert torch.equal(relative_positions((3, 4, 5), torch.device("cpu"), 7), whole[:7, :7])
+    window = (16, 64, 64)  # all pairs of its tokens would take 32 GiB
+    with torch.inference_mode():
+        assert thin(window=window)(torch.rand(1, 3, 4, 32, 32)).shape == (1, 5)

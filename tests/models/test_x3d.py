@@ -59,7 +59,9 @@ def test_linear_layers_begin_as_the_convolutions_of_the_publication():
     squeeze = blocks(model, 4)[0].se
     assert squeeze is not None
     for linear in (model.projection, squeeze.fc1, squeeze.fc2):
-        assert float(linear.weight.detach().std()) == pytest.approx((2 / linear.out_features) ** 0.5, rel=0.05)
+        assert float(linear.weight.detach().std()) == pytest.approx(
+            (2 / linear.out_features) ** 0.5, rel=0.05
+        )
 
 
 def test_blocks_are_the_identity_at_first():
