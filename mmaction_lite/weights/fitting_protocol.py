@@ -109,11 +109,19 @@ def _fit_x3d(recipe: Recipe, source: str) -> tuple[Recipe, list[str]]:
 
     Recipes have the test of PySlowFast.
     """
-    changes = X3D_TESTS.get(source)
-    if changes is None or recipe.model.builder not in X3D or recipe.window is None:
+    if source not in (pyslowfast.NAME, *X3D_TESTS) or recipe.model.builder not in X3D:
         return recipe, []
-    recipe = replace(recipe, **changes)
-    return recipe, [f"crops are classified as in {source}: {recipe.test_protocol}"]
+    notes = []
+    if recipe.model.builder is not x3d_l:
+        notes.append(
+            "weights of X3D-XS, S and M have the same names and shapes, so only the name of the file tells "
+            f"them apart; the recipe is that of {recipe.model.builder.__name__}"
+        )
+    changes = X3D_TESTS.get(source)
+    if changes is not None and recipe.window is not None:
+        recipe = replace(recipe, **changes)
+        notes.append(f"crops are classified as in {source}: {recipe.test_protocol}")
+    return recipe, notes
 
 
 def fitting_recipe(recipe: Recipe, normalize: Normalize) -> Recipe | None:

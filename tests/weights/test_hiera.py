@@ -66,3 +66,9 @@ def test_an_image_network_of_hiera_is_not_a_video_network():
     weights["pos_embed"] = weights.pop("pos_embed_spatial")
     with pytest.raises(UserError, match=r"^Hiera's .* 1 have no place here \(pos_embed;"):
         convert(weights, thin())
+
+
+def test_mvit_without_class_token_is_not_taken_for_hiera():
+    keys = ["patch_embed.proj.weight", "blocks.0.attn.qkv.bias", "blocks.1.proj.weight"]
+    assert hiera.matches(keys)
+    assert not hiera.matches([*keys, "blocks.0.attn.pool_k.weight"])

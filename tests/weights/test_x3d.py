@@ -136,7 +136,9 @@ def test_the_protocol_is_that_of_the_project():
         conversion = Conversion(table.NAME, [], [], [], normalize=normalize)
         assert conversion.normalize == PYSLOWFAST
         fitted, notes = fit_protocol(recipe, conversion)
-        assert len(notes) == (table is not pyslowfast)
+        assert "X3D-XS, S and M have the same names" in notes[0]
+        assert notes[0].endswith("x3d_s")
+        assert len(notes) == 1 + (table is not pyslowfast)
         tests[table.NAME] = (fitted.window, fitted.average)
         assert (fitted.test, fitted.val) == (recipe.test, recipe.val)
     assert tests == {
@@ -144,3 +146,9 @@ def test_the_protocol_is_that_of_the_project():
         "PyTorchVideo": (5, "score"),
         "MMAction2": (None, "probability"),
     }
+
+
+def test_files_of_the_deeper_network_need_no_note_about_its_size():
+    recipe = get_recipe("x3d_l_16x5x1_256e_kinetics400_rgb")
+    conversion = Conversion(pyslowfast.NAME, [], [], [], normalize=PYSLOWFAST)
+    assert fit_protocol(recipe, conversion) == (recipe, [])

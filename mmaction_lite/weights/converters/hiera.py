@@ -7,6 +7,8 @@ the normalization before the classifier.
 import re
 from collections.abc import Collection
 
+from mmaction_lite.weights.converters import mvit
+
 NAME = "Hiera"
 
 PRETRAINING = ("encoder_norm.", "multi_scale_fusion_heads.", "decoder_", "mask_token")
@@ -18,8 +20,7 @@ def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from Hiera."""
     has_blocks = {"patch_embed.proj.weight", "blocks.0.attn.qkv.bias"} <= set(keys)
     changes_width = any(re.fullmatch(r"blocks\.\d+\.proj\.weight", key) for key in keys)
-    is_mvit = any("rel_pos" in key or key == "cls_token" for key in keys)
-    return has_blocks and changes_width and not is_mvit
+    return has_blocks and changes_width and not mvit.matches(keys)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
