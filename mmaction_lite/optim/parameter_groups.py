@@ -73,7 +73,9 @@ def swin_groups(model: nn.Module, weight_decay: float) -> list[Group]:
 
     The learning rate below the classifier has the factor 0.1. Layer normalization and tables of relative
     position biases have no weight decay, all other parameters do. Source: the configurations of
-    SwinTransformer/Video-Swin-Transformer.
+    SwinTransformer/Video-Swin-Transformer, as MMAction2 applies them. The older MMCV, with which the authors
+    trained, applies only the longest matching rule to a parameter: there, bias tables have the whole learning
+    rate, and layer normalization below the classifier has weight decay.
 
     Raises:
         UserError: the network has no classifier, see `models.network.head_layer`.

@@ -2,7 +2,7 @@
 
 Published learning rates belong to 16 clips per step, two on each of eight GPUs. The published trainings ran
 on more machines, with both multiplied by their number. PySlowFast sets `AUG.COLOR_JITTER`, but does not apply
-it to videos. Deviation: it decays the class token, which has one dimension here.
+it to videos. Deviation: it decays the class token and its position in MViT-B, which have one dimension here.
 
 The trainings on Something-Something v2 start from weights of Kinetics-400. PySlowFast reverses the channels
 of their pixels (BGR). Converted weights read RGB, as the recipes do.

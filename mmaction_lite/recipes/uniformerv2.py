@@ -3,6 +3,10 @@
 The initial weights are those of CLIP's image network or of a training on Kinetics-710 (`train --init-from`).
 Source: the scripts and configurations in `exp` of OpenGVLab/UniFormerV2, whose learning rates belong to the
 batch size of all GPUs. Kinetics-710 is the union of Kinetics-400, 600 and 700.
+
+Deviation: the tokens of the authors have the batch on their second axis, and their drop path works on the
+first one. It drops a branch for one token of all frames, and for the temporal class tokens of all clips. Here
+it drops a branch for one frame or one clip.
 """
 
 from dataclasses import replace

@@ -1,7 +1,9 @@
 """X3D (Feichtenhofer, CVPR 2020, arXiv:2004.04730).
 
 The trainings on Kinetics-400 are those of PySlowFast (configs/Kinetics/X3D_*.yaml and MODEL_ZOO.md), from
-random weights. The fine-tunings have the settings of `recipes.finetune`.
+random weights. Deviation: PySlowFast decays the biases of the squeeze-excitation and of the classifier; here,
+as in the other recipes from PySlowFast, no bias is decayed. The fine-tunings have the settings of
+`recipes.finetune`.
 """
 
 from dataclasses import replace
