@@ -181,7 +181,7 @@ def _chunks(rows: Tensor, bias: Tensor, heads: int, groups: tuple[WindowGroup, .
     size = bias.shape[-1]
     at_once = max(1, CHUNK_BYTES // (bias.numel() * bias.element_size()))
     flat = rows.flatten(0, 1)
-    clips = torch.arange(len(rows))[:, None, None] * rows.shape[1]
+    clips = torch.arange(len(rows), device=rows.device)[:, None, None] * rows.shape[1]
     for group in groups:
         of_kind = bias
         if group.regions is not None:
