@@ -14,9 +14,11 @@ from mmaction_lite.data.loading.cache import VideoCache
 from mmaction_lite.data.loading.loader import VideoDataset
 from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.sequential import read_in_order
-from mmaction_lite.data.sources.source import ArrayVideo, SegmentOf, open_sample, open_source
+from mmaction_lite.data.sources.source import ArrayVideo, SegmentOf, open_sample, open_source, read_frames
 from mmaction_lite.data.sources.write_shards import index_shards
+from mmaction_lite.data.views.crops import RandomResizedCrop, ThreeCrop
 from mmaction_lite.data.views.samplers import SegmentFrames
+from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.errors import VideoError
 
 
@@ -107,3 +109,34 @@ def test_every_source_resizes_bicubically(tiny, tmp_path, antialias):
                 )
                 read = np.stack([pixels for _, pixels in in_order if pixels is not None])
                 np.testing.assert_array_equal(read, expected[first:])
+
+
+class FourArguments(ArrayVideo):
+    """Source that was written before frames could be resized bicubically."""
+
+    def frames(self, indices, box=None, size=None, antialias=True):
+        return super().frames(indices, box, size, antialias)
+
+
+def test_sources_without_interpolation_are_read_with_any_filter():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 24, 32, 3), np.uint8)
+    old, new = FourArguments(pixels), ArrayVideo(pixels)
+    for name in ("bilinear", "bicubic"):
+        for box, size in ((None, (10, 14)), ((2, 3, 12, 16), (20, 28)), ((2, 3, 12, 16), None)):
+            expected = new.frames([4, 1], box, size, False, name)
+            found = read_frames(old, [4, 1], box, size, antialias=False, interpolation=name)
+            np.testing.assert_array_equal(found, expected)
+        test = TestViews(
+            clips=SegmentFrames(num_segments=2),
+            crop=ThreeCrop(size=(8, 8)),
+            short_side=12,
+            interpolation=name,
+        )
+        train = TrainViews(clips=test.clips, crop=RandomResizedCrop(size=(8, 8)), interpolation=name)
+        draws = (train.draw_views(video, *map(np.random.default_rng, (1, 2))).pixels for video in (old, new))
+        np.testing.assert_array_equal(*draws)
+        for source in (old, SegmentOf(old, Segment(0, 6, in_frames=True), "part")):
+            np.testing.assert_array_equal(test.read(source), test.read(new))
+            in_order = read_in_order(source, np.arange(6), (12, 16), antialias=True, interpolation=name)
+            read = np.stack([frame for _, frame in in_order if frame is not None])
+            np.testing.assert_array_equal(read, new.frames(range(6), None, (12, 16), True, name))

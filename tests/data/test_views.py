@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mmaction_lite.data.sources.resample import crop_and_resize
 from mmaction_lite.data.sources.source import ArrayVideo, open_source
@@ -163,3 +164,15 @@ def test_bicubic_views_resize_once_and_name_their_filter(video):
     assert "(CenterCrop 20x28 of short side 24, bicubic, antialias on)" in str(Protocol(views=test))
     with pytest.raises(UserError, match="interpolation is 'cubic'; expected one of 'bilinear', 'bicubic'"):
         replace(test, interpolation="cubic")
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_crops_of_small_frames_are_enlarged_with_the_kernel_of_the_views(video, antialias):
+    views = TestViews(
+        clips=PLAIN.clips, crop=CenterCrop(size=(96, 96)), antialias=antialias, interpolation="bicubic"
+    )
+    clips = views.read(video)
+    square = clips.reshape(-1, 48, 64, 3)[:, :, 8:56]
+    expected = crop_and_resize(square, None, (96, 96), antialias=antialias, interpolation="bicubic")
+    found = views.crops(torch.from_numpy(clips)).numpy()
+    assert (found.reshape(expected.shape) == expected).all()

@@ -9,7 +9,7 @@ import torch
 
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.sources.resample import Interpolation, short_side_size
-from mmaction_lite.data.sources.source import ArrayVideo, open_sample
+from mmaction_lite.data.sources.source import ArrayVideo, open_sample, read_frames
 from mmaction_lite.data.views.views import Views
 from mmaction_lite.device import available_cores
 from mmaction_lite.errors import VideoError
@@ -87,9 +87,13 @@ class VideoCache:
         if not fault:
             try:
                 with open_sample(self.samples, sample) as source:
-                    size = (height, width)
-                    self.open(sample).pixels[:] = source.frames(
-                        range(length), None, size, self.antialias, self.interpolation
+                    self.open(sample).pixels[:] = read_frames(
+                        source,
+                        range(length),
+                        None,
+                        (height, width),
+                        antialias=self.antialias,
+                        interpolation=self.interpolation,
                     )
             except VideoError as error:
                 self._shapes[sample] = (length, height, width, fps, str(error))

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmaction_lite.data.sources.faults import MispredictedError, UnknownSizeError
 from mmaction_lite.data.sources.resample import Interpolation, Size, crop_and_resize
-from mmaction_lite.data.sources.source import SegmentOf, Source
+from mmaction_lite.data.sources.source import SegmentOf, Source, read_frames
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.errors import VideoError
 
@@ -169,7 +169,10 @@ def _pixels(
         yield from _decoded(source, indices, size, antialias, interpolation)
         return
     for index in indices.tolist():
-        yield index, source.frames([index], None, size, antialias, interpolation)[0]
+        yield (
+            index,
+            read_frames(source, [index], None, size, antialias=antialias, interpolation=interpolation)[0],
+        )
 
 
 def _decoded(

@@ -1,5 +1,6 @@
 """Video sources: video files, frame directories, arrays and segments of them behind one interface."""
 
+import inspect
 import math
 import os
 from collections.abc import Sequence
@@ -59,10 +60,31 @@ class Source(Protocol):
     ) -> np.ndarray:
         """Return the requested frames, cropped to `box` and resized to `size`; see `Video.frames`.
 
+        Sources without the argument `interpolation` work as well: `read_frames` resizes their frames itself
+        if it is not "bilinear".
+
         Returns:
             uint8 (n, h, w, 3) RGB, in the order of `indices`.
         """
         ...
+
+
+def read_frames(
+    source: Source,
+    indices: Sequence[int] | np.ndarray,
+    box: Box | None,
+    size: Size | None,
+    *,
+    antialias: bool,
+    interpolation: Interpolation,
+) -> np.ndarray:
+    """Return `source.frames`, also of a source without the argument `interpolation`."""
+    if interpolation == "bilinear":
+        return source.frames(indices, box, size, antialias)
+    if "interpolation" in inspect.signature(source.frames).parameters:
+        return source.frames(indices, box, size, antialias, interpolation)
+    cropped = source.frames(indices, box, None, antialias)
+    return crop_and_resize(cropped, None, size, antialias=antialias, interpolation=interpolation)
 
 
 @dataclass(frozen=True)
@@ -174,7 +196,9 @@ class SegmentOf:
         if wanted.min() < 0 or wanted.max() >= len(self):
             found = f"{wanted.min()} to {wanted.max()}"
             raise IndexError(f"frames {found} of a segment: out of range; expected 0 to {len(self) - 1}")
-        return self.whole.frames(wanted + self.first, box, size, antialias, interpolation)
+        return read_frames(
+            self.whole, wanted + self.first, box, size, antialias=antialias, interpolation=interpolation
+        )
 
 
 def open_sample(samples: Samples, sample: int) -> Source:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 import numpy as np
 
 from mmaction_lite.data.sources.resample import Box, Interpolation, Size, crop_and_resize, short_side_size
-from mmaction_lite.data.sources.source import Source
+from mmaction_lite.data.sources.source import Source, read_frames
 from mmaction_lite.data.sources.video import Video
 from mmaction_lite.data.views.augment import PixelTransform
 from mmaction_lite.data.views.crops import FixedPlan, Placement, RandomPlan
@@ -100,11 +100,10 @@ class TrainViews:
     def cut(self, source: Source, indices: np.ndarray, placements: list[Placement]) -> list[np.ndarray]:
         """Read the frames `indices` once and cut one clip per placement, each uint8 (T, h, w, C)."""
         resized = _resized(source, self.short_side)
-        filters: tuple[bool, Interpolation] = (self.antialias, self.interpolation)
         if resized is not None:
-            whole, left, top = source.frames(indices, None, resized, *filters), 0, 0
+            whole, left, top = _read(self, source, indices, None, resized), 0, 0
         elif len(placements) == 1:
-            return [source.frames(indices, placements[0].box, placements[0].size, *filters)]
+            return [_read(self, source, indices, placements[0].box, placements[0].size)]
         else:
             top, left, height, width = around = _bounding_box([placement.box for placement in placements])
             whole = source.frames(indices, None if (height, width) == source.size else around)
@@ -191,9 +190,7 @@ class TestViews:
         size = _resized(source, self.short_side)
         # JPEG frames are decoded at the scale that their size requires.
         is_small = isinstance(source, Video) and 3 * indices.size * math.prod(source.size) <= most_bytes
-        pixels = source.frames(
-            indices.reshape(-1), None, None if is_small else size, self.antialias, self.interpolation
-        )
+        pixels = _read(self, source, indices.reshape(-1), None, None if is_small else size)
         return pixels.reshape(*indices.shape, *pixels.shape[1:]), size
 
     def resize(self, pixels: np.ndarray, size: Size | None) -> np.ndarray:
@@ -221,8 +218,10 @@ class TestViews:
         for (top, left, height, width), size, flip in self.crop.plan(*pixels.shape[2:4]):
             view = pixels[:, :, top : top + height, left : left + width]
             if (height, width) != size:
+                # Bicubic kernels differ with `antialias` also where they enlarge, bilinear ones do not.
+                antialias = self.antialias or self.interpolation == "bilinear"
                 enlarged = [
-                    crop_and_resize(clip, None, size, interpolation=self.interpolation)
+                    crop_and_resize(clip, None, size, antialias=antialias, interpolation=self.interpolation)
                     for clip in view.cpu().numpy()
                 ]
                 view = torch.from_numpy(np.stack(enlarged)).to(pixels.device)
@@ -270,6 +269,15 @@ def _frame_indices(clips: ClipSampler, source: Source, rng: np.random.Generator 
     if isinstance(clips, TimedSampler):
         return clips(len(source), rng, fps=source.fps)
     return clips(len(source), rng)
+
+
+def _read(
+    views: Views, source: Source, indices: np.ndarray, box: Box | None, size: Size | None
+) -> np.ndarray:
+    """Read frames, cropped and resized with the filter of `views`."""
+    return read_frames(
+        source, indices, box, size, antialias=views.antialias, interpolation=views.interpolation
+    )
 
 
 def _resize(views: Views, frames: np.ndarray, box: Box | None, size: Size | None) -> np.ndarray:
