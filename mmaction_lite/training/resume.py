@@ -1,7 +1,8 @@
 """What may change when a run is resumed: its length, its validations, and unreadable clips."""
 
 import re
-from itertools import zip_longest
+from collections.abc import Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from mmaction_lite.recipes.recipe import Recipe
 
 CHANGEABLE = ("epochs", "val_every", "patience")
 _FIELD = re.compile(rf"(?m)^       ({'|'.join(CHANGEABLE)})=([^,]*),$")  # in the text of a recipe
+# Fields with their defaults that runs of earlier versions do not list.
+_ADDED = re.compile(r", (interpolation='bilinear'|draw='length'|starts='parts'|margin=False)(?=[,)])")
 _DATA = re.compile(r"# trained on ((\d+) clips of (\d+) classes, checksum \w+)")
 
 
@@ -53,9 +56,7 @@ def find_changes(
         if then != now and name in given
     ]
     old_clips = None
-    for then, now in zip_longest(_fixed(saved, given), _fixed(text, given), fillvalue=""):
-        if then == now:
-            continue
+    for then, now in _differences(_fixed(saved, given), _fixed(text, given)):
         before = _DATA.fullmatch(then)
         same_classes = classes == samples.classes and _DATA.fullmatch(now)
         if before and same_classes and is_cleaned_from(samples, "train", before[1]):
@@ -63,20 +64,34 @@ def find_changes(
             lines.append(f"the training split changes from {old_clips} to {len(samples)} readable clips")
             continue
         raise UserError(
-            f"{out}: cannot resume: the run was started with {then.strip()!r}, now it is "
-            f"{now.strip()!r}; start a new run with another --out"
+            f"{out}: cannot resume: the run was started with {then or 'no such setting'!r}, now it is "
+            f"{now or 'no such setting'!r}; start a new run with another --out"
         )
     return Changes(lines, old_clips)
 
 
-def _fixed(text: str, given: set[str]) -> list[str]:
-    """Return the lines of a description without the values of the fields `given`."""
-    if not given:
-        return text.splitlines()
+def _fixed(text: str, given: set[str]) -> tuple[list[str], list[str]]:
+    """Return the first two lines of a description, and its settings without those of the fields `given`."""
     first, _, rest = text.partition("\n")
-    rest = rest.partition("\n       modified=")[0]
-    rest = _FIELD.sub(lambda match: f"       {match[1]}=" if match[1] in given else match[0], rest)
-    return [re.sub(r"_\d+e_", "_e_", first) if "epochs" in given else first, *rest.splitlines()]
+    data, _, recipe = rest.partition("\n")
+    if given:
+        first = re.sub(r"_\d+e_", "_e_", first) if "epochs" in given else first
+        recipe = recipe.partition("\n       modified=")[0]
+        recipe = _FIELD.sub(lambda match: f"       {match[1]}=," if match[1] in given else match[0], recipe)
+    # Line breaks depend on the number of fields.
+    on_one_line = _ADDED.sub("", re.sub(r"\s*\n\s*", " ", recipe.strip()))
+    return [first, data], re.split(r", (?=\w+=)", on_one_line)
+
+
+def _differences(
+    saved: tuple[list[str], list[str]], wanted: tuple[list[str], list[str]]
+) -> Iterator[tuple[str, str]]:
+    """Yield the lines and settings that differ, as text before and now; empty if there are none."""
+    yield from ((then, now) for then, now in zip(saved[0], wanted[0], strict=True) if then != now)
+    before, after = saved[1], wanted[1]
+    for tag, i, end_i, j, end_j in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield ", ".join(before[i:end_i]), ", ".join(after[j:end_j])
 
 
 def step_at(batch_plan: BatchPlan, epoch: float) -> int:

@@ -2,6 +2,7 @@
 
 import tarfile
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,13 +115,14 @@ def test_every_source_resizes_bicubically(tiny, tmp_path, antialias):
 class FourArguments(ArrayVideo):
     """Source that was written before frames could be resized bicubically."""
 
-    def frames(self, indices, box=None, size=None, antialias=True):
+    def frames(self, indices, box=None, size=None, antialias=True):  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().frames(indices, box, size, antialias)
 
 
 def test_sources_without_interpolation_are_read_with_any_filter():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 24, 32, 3), np.uint8)
-    old, new = FourArguments(pixels), ArrayVideo(pixels)
+    old: Any = FourArguments(pixels)
+    new = ArrayVideo(pixels)
     for name in ("bilinear", "bicubic"):
         for box, size in ((None, (10, 14)), ((2, 3, 12, 16), (20, 28)), ((2, 3, 12, 16), None)):
             expected = new.frames([4, 1], box, size, False, name)
@@ -133,8 +135,8 @@ def test_sources_without_interpolation_are_read_with_any_filter():
             interpolation=name,
         )
         train = TrainViews(clips=test.clips, crop=RandomResizedCrop(size=(8, 8)), interpolation=name)
-        draws = (train.draw_views(video, *map(np.random.default_rng, (1, 2))).pixels for video in (old, new))
-        np.testing.assert_array_equal(*draws)
+        drawn = [train.draw_views(video, *map(np.random.default_rng, (1, 2))).pixels for video in (old, new)]
+        np.testing.assert_array_equal(drawn[0], drawn[1])
         for source in (old, SegmentOf(old, Segment(0, 6, in_frames=True), "part")):
             np.testing.assert_array_equal(test.read(source), test.read(new))
             in_order = read_in_order(source, np.arange(6), (12, 16), antialias=True, interpolation=name)

@@ -18,12 +18,14 @@ from mmaction_lite.data.loading.batch_plan import BatchPlan
 from mmaction_lite.data.loading.cache import Caches
 from mmaction_lite.data.loading.workers import WorkerSettings
 from mmaction_lite.data.tools.validate import validate
+from mmaction_lite.data.views.samplers import SegmentClips
 from mmaction_lite.errors import Interrupted, UserError
+from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.training import run_folder as run_module
 from mmaction_lite.training.loop import train
 from mmaction_lite.training.progress import TrainingLog
-from mmaction_lite.training.resume import adapt_files, step_at
+from mmaction_lite.training.resume import adapt_files, find_changes, step_at
 from mmaction_lite.weights.checkpoint import load_state, save_state
 from tests.training.test_loop import die_after, rows
 
@@ -181,6 +183,32 @@ def test_a_finished_run_is_extended_with_one_line(tiny, recipe, tmp_path, capsys
         train(apply_overrides(recipe, ["epochs=2"]), tiny, tmp_path / "run", resume=True)
     with pytest.raises(UserError, match=r"cannot resume: .*lr=0\.004.*lr=0\.1"):
         train(apply_overrides(recipe, ["epochs=3", "optimizer.lr=0.1"]), tiny, tmp_path / "run", resume=True)
+
+
+ADDED = r",\s+(interpolation='bilinear'|draw='length'|starts='parts'|margin=False)"
+
+
+def test_runs_of_versions_with_fewer_settings_resume(tmp_path):
+    """Settings that such a run does not list have their defaults; shorter lines are not broken."""
+    samples = Samples(PackedStrings(["a.mp4"]), np.zeros(1, np.int64), ("run",), tmp_path, "list")
+    recipe = get_recipe("slowfast_r50_4x16x1_196e_kinetics400_rgb")
+    segments = replace(recipe, val=replace(recipe.val, clips=SegmentClips(num_segments=16)))
+    for run, number in ((recipe, 5), (segments, 5)):
+        head = f"# {run.name}, seed 0\n# trained on 1 clips of 1 classes, checksum 0\n"
+        old, removed = re.subn(ADDED, "", f"{head}{run}\n")
+        assert removed >= number
+        old = re.sub(
+            r"(PySlowFast|Segment)Clips\(.*?\)", lambda match: " ".join(match[0].split()), old, flags=re.S
+        )
+        assert not find_changes(tmp_path, old, f"{head}{run}\n", run, samples, classes=("run",)).lines
+        longer = apply_overrides(run, ["epochs=300"])
+        new = f"{head.replace('196e', '300e')}{longer}\n"
+        changes = find_changes(tmp_path, old, new, longer, samples, classes=("run",))
+        assert changes.lines == ["epochs changes from 196 to 300"]
+        other = replace(run, train=replace(run.train, interpolation="bicubic"))
+        message = "started with 'no such setting', now it is \"interpolation='bicubic'\"; start a new run"
+        with pytest.raises(UserError, match=message):
+            find_changes(tmp_path, old, f"{head}{other}\n", other, samples, classes=("run",))
 
 
 def test_a_run_continues_without_the_unreadable_clips(tiny, recipe, tmp_path, capsys):
