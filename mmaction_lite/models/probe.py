@@ -166,6 +166,13 @@ def remove_classifier(model: nn.Module) -> int:
     return linear[-1].in_features
 
 
+def without_unused(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return weights without those of modules that `remove_classifier` removes, which older probes stored."""
+    encoder = model.encoder if isinstance(model, Probe) else None
+    unused = tuple(f"encoder.{name}." for name in getattr(encoder, "after_tokens", ()))
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(unused)}
+
+
 def build_encoder(name: str, arguments: Arguments = (), width: int | None = None) -> tuple[nn.Module, int]:
     """Build a network of the package without its classifier; return it with the channels of its tokens.
 

@@ -19,6 +19,7 @@ from mmaction_lite.data.views import normalize, protocol, temperature
 from mmaction_lite.data.views.protocol import Protocol
 from mmaction_lite.errors import UserError, describe, nearest, printable, reading
 from mmaction_lite.files import write_atomically
+from mmaction_lite.models.probe import without_unused
 from mmaction_lite.recipes.recipe import Build, Recipe
 from mmaction_lite.settings import NOT_EMPTY, check_fields
 from mmaction_lite.tasks.named import TASKS
@@ -262,10 +263,10 @@ def load(path: str | Path, recipe: Recipe | None = None) -> nn.Module:
     try:
         if recipe is None or recipe.model.builder is getattr(models, card.builder, None):
             # Compare shapes before memory is allocated: the card of a damaged file may describe any size.
-            _check_shapes(weights, card.build(recipe, "meta"))
+            weights = _fitting(weights, card.build(recipe, "meta"))
         with torch.random.fork_rng(devices=[]):  # keep the caller's random state
             model = card.build(recipe)
-        _check_shapes(weights, model)
+        weights = _fitting(weights, model)
         check_values(weights, model.state_dict())
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -303,8 +304,11 @@ def read_weights(path: str | Path) -> tuple[Path, dict[str, Tensor], ModelCard]:
     return path, *_read(path)
 
 
-def _check_shapes(weights: dict[str, Tensor], model: nn.Module) -> None:
+def _fitting(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that a model needs, and check that they fit it."""
+    weights = without_unused(weights, model)
     check_fit(weights, model.state_dict(), type(model).__name__)
+    return weights
 
 
 class _Uninitialized(TorchFunctionMode):

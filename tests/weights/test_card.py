@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmaction_lite import load
 from mmaction_lite.data.views.crops import RandomCrop
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import tsm_r10, tsn_r10
+from mmaction_lite.models import probe_linear, tsm_r10, tsn_r10
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.weights.card import ModelCard, card_of, save_weights
 from mmaction_lite.weights.checkpoint import save_state
@@ -245,3 +245,23 @@ def test_a_temperature_is_part_of_both_protocols_and_cards_without_one_are_read(
     for name in ("val", "test"):
         del fields[name]["temperature"]  # as cards of earlier versions
     assert ModelCard.from_json(json.dumps(fields)) == card
+
+
+@pytest.mark.parametrize(
+    ("builder", "removed", "arguments"),
+    [
+        ("videomae_small", "fc_norm.weight", {"width": 32, "depth": 1, "heads": 2}),
+        ("vjepa2_large", "pooler.query_tokens", {"width": 32, "depth": 1, "heads": 4}),
+    ],
+)
+def test_probes_with_unused_weights_of_earlier_versions_load(recipe, tmp_path, builder, removed, arguments):
+    model = Build(probe_linear, encoder=builder, arguments=tuple(arguments.items()))
+    card = ModelCard.of(replace(recipe, model=model), ("down", "up"))
+    weights = card.build().state_dict()
+    assert f"encoder.{removed}" not in weights
+    save_weights(tmp_path / "old.safetensors", weights | {f"encoder.{removed}": torch.ones(3)}, card)
+    loaded = load(tmp_path / "old.safetensors").state_dict()
+    assert loaded.keys() == weights.keys()
+    save_weights(tmp_path / "other.safetensors", weights | {"encoder.other": torch.ones(3)}, card)
+    with pytest.raises(UserError, match=r"the first is encoder\.other: "):
+        load(tmp_path / "other.safetensors")
