@@ -1,11 +1,15 @@
 """Changes between two results of the benchmark, or between two commits in one result, beyond their spread."""
 
+import math
 import statistics
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmaction_lite.benchmark.comparison import OURS, PEER
+from mmaction_lite.benchmark.run import read_result
 from mmaction_lite.benchmark.tables import framework, ratios_by_round
+from mmaction_lite.errors import reading
 
 LEAST_CHANGE = 0.03
 """Smaller relative changes are not reported: with few rounds, their ranges are apart by chance."""
@@ -42,6 +46,19 @@ class Change(NamedTuple):
             f"{self.setting}, {self.framework}: {self.cell} {before} → {after}, {self.relative - 1:+.0%}"
             f"{', worse' if self.is_worse else ''}"
         )
+
+
+def read_comparable(file: Path) -> dict[str, Any]:
+    """Read a `benchmark.json` file and check that all its cells are positive numbers.
+
+    Raises:
+        UserError: the file is no such file.
+    """
+    found = read_result(file)
+    with reading(file, advice="expected a file benchmark.json of `mmaction-lite benchmark`"):
+        is_same_machine(found, found)
+        list(_cells(found))
+    return found
 
 
 def is_same_machine(old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -106,8 +123,7 @@ def _cells(found: dict[str, Any]) -> Iterator[tuple[tuple[str, str, str], tuple[
                 if side in row.get(phase, {}):
                     yield (name, who, f"{what}, s"), _range([_mean(turn) for turn in row[phase][side]])
             if side in row["memory_mib"]:
-                mib = row["memory_mib"][side]
-                yield (name, who, "memory, MiB"), (mib, mib, mib)
+                yield (name, who, "memory, MiB"), _range([row["memory_mib"][side]])
         for what, value in _ratio_cells(row):
             yield (name, f"{row['peer']}{precision}", what), value
 
@@ -118,8 +134,7 @@ def _ratio_cells(row: dict[str, Any]) -> Iterator[tuple[str, tuple[float, float,
             yield f"ratio of the {what}", _range(ratios_by_round(row[phase]))
     memory = row["memory_mib"]
     if PEER in memory:
-        share = memory[OURS] / memory[PEER]
-        yield "ratio of the memory", (share, share, share)
+        yield "ratio of the memory", _range([memory[OURS] / memory[PEER]])
 
 
 def _mean(turn: list[dict[str, float]]) -> float:
@@ -127,4 +142,11 @@ def _mean(turn: list[dict[str, float]]) -> float:
 
 
 def _range(values: list[float]) -> tuple[float, float, float]:
+    """Return median, smallest and largest value.
+
+    Raises:
+        ValueError: a value is not a positive number, which only a damaged file has.
+    """
+    if wrong := [value for value in values if not 0 < value < math.inf]:
+        raise ValueError(f"a measurement is {wrong[0]}, expected a positive number")
     return statistics.median(values), min(values), max(values)

@@ -26,7 +26,7 @@ from mmaction_lite.benchmark.lists import frames_of, write_frames_list, write_vi
 from mmaction_lite.benchmark.processes import InstalledPeer, Peer, WorkerConfig
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
 from mmaction_lite.device import CompileMode, Precision, available_cores, configure_process, pick_device
-from mmaction_lite.errors import UserError, nearest
+from mmaction_lite.errors import UserError, describe, nearest
 from mmaction_lite.files import FolderLock, check_output_folder, check_replaceable, write_atomically
 from mmaction_lite.models.complexity import multiply_adds, parameters, traffic
 from mmaction_lite.settings import NonNegativeInt, PositiveInt, check_fields
@@ -314,9 +314,9 @@ def read_result(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         if found["version"] != VERSION or not isinstance(found["results"], list):
-            raise KeyError("version")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: is no result of mmaction-lite benchmark ({error})") from None
+            raise ValueError(f"expected version {VERSION} with a list of results")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{file}: is no result of mmaction-lite benchmark ({describe(error)})") from None
     return found
 
 

@@ -271,13 +271,17 @@ def benchmark_compare(
     as_json: Json = False,
 ) -> None:
     """Print the cells of two results that moved beyond their spread over the rounds."""
-    from mmaction_lite.benchmark.changes import compare_results, is_same_machine
-    from mmaction_lite.benchmark.run import read_result
+    from mmaction_lite.benchmark.changes import compare_results, is_same_machine, read_comparable
 
-    before, after = read_result(old), read_result(new)
+    before, after = read_comparable(old), read_comparable(new)
     changes, shared = compare_results(before, after)
     if not shared:
         raise UserError(f"{old}, {new}: have no cell in common; expected results with the same rows")
+    if before.get("date", "") > after.get("date", ""):
+        warn(f"{new} was measured before {old}; the older file is the first argument")
+    rows = [{row["setting"] for row in found["results"]} for found in (before, after)]
+    if missing := sorted(rows[0] - rows[1]):
+        warn(f"{new}: has no row {', '.join(missing)}")
     if as_json:
         print_json({"cells": shared, "changes": [change._asdict() for change in changes]})
     else:

@@ -2,12 +2,13 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mmaction_lite.benchmark.changes import changes_since, compare_results, is_same_machine
+from mmaction_lite.benchmark.changes import changes_since, compare_results, is_same_machine, read_comparable
 from mmaction_lite.cli import app
 from mmaction_lite.errors import UserError
 
@@ -107,3 +108,55 @@ def test_the_example_on_the_page_is_that_of_the_committed_result():
     changes = changes_since(found)
     assert len(changes) == 1
     assert f"* {changes[0]} ```" in page
+
+
+def bad(**row: Any) -> dict[str, Any]:
+    found = result((1.0, 1.1, 1.2))
+    found["results"][0] |= row
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({}, "is no result of mmaction-lite benchmark"),
+        ({"version": 2, "results": []}, "expected version 1 with a list of results"),
+        ({"version": 1, "results": [{}]}, "cannot be read"),
+        ({"version": 1, "results": [3], "environment": 1, "options": 2}, "cannot be read"),
+        (bad(train={"ours": rounds(1.0, math.nan, 2.0)}), "a measurement is nan, expected a positive number"),
+        (bad(train={"ours": rounds(1.0, 1e999, 2.0)}), "a measurement is inf"),
+        (bad(train={"ours": rounds(0.0)}), "a measurement is 0.0"),
+        (bad(train={"ours": []}), "cannot be read"),
+        (bad(train={"ours": rounds(1.0), "peer": rounds(1.0, 2.0)}), "cannot be read"),
+        (bad(train={"ours": [[{"iteration": "fast"}]]}), "cannot be read"),
+        (bad(memory_mib={"ours": 0, "peer": 0}), "a measurement is 0"),
+    ],
+)
+def test_foreign_and_damaged_files_are_one_line(tmp_path, found, message):
+    (tmp_path / "b.json").write_text(json.dumps(found))
+    with pytest.raises(UserError, match=message) as error:
+        read_comparable(tmp_path / "b.json")
+    assert str(error.value).startswith(f"{tmp_path}/b.json: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", '{"version": 1, "resul', "[" * 100_000, "\0"])
+def test_files_that_are_not_json_are_one_line(tmp_path, text):
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(UserError, match="is no result of mmaction-lite benchmark"):
+        read_comparable(tmp_path / "b.json")
+
+
+def test_swapped_files_and_missing_rows_are_stated(tmp_path, capsys):
+    for name, day in (("old", 1), ("new", 2)):
+        found = result((1.0, 1.1, 1.2)) | {"date": f"2026-01-0{day}"}
+        if name == "old":
+            found["results"] += result((1.0,), setting="TSM 1x1x8")["results"]
+        (tmp_path / f"{name}.json").write_text(json.dumps(found))
+    old, new = str(tmp_path / "old.json"), str(tmp_path / "new.json")
+    app(["benchmark", "compare", old, new], standalone_mode=False)
+    error = " ".join(capsys.readouterr().err.split())
+    assert "new.json: has no row TSM 1x1x8" in error
+    assert "was measured before" not in error
+    app(["benchmark", "compare", new, old], standalone_mode=False)
+    assert "was measured before" in " ".join(capsys.readouterr().err.split())
