@@ -131,9 +131,12 @@ def benchmark(
         out = Path(
             f"runs/benchmark_{time.strftime('%Y%m%d_%H%M%S')}" if quick or against else "runs/benchmark"
         )
-    _check_options(as_published, amp, devices, synthetic, peers)
-    if against is not None and devices > 1:
-        raise UserError(f"--against {against} measures one device; leave out --devices")
+    if peers != PEERS and not peers.is_dir():
+        raise UserError(
+            f"{peers}: no such folder; --peers is the folder in which `make peers` installed other frameworks"
+        )
+    without_files = ("--quick" if quick else "--synthetic") if synthetic else None
+    _check_options(as_published, amp, devices, data, without_files, against, peer_source)
     settings = [find_setting(name) for name in recipes] if recipes else list(SETTINGS)
     if against is not None:
         others, settings = _older_commit(against, settings, context)
@@ -178,6 +181,8 @@ def benchmark(
         if against is not None:
             _show_changes(changes_since(found), f"ratios to commit {against} that exclude 1")
         show(f"{out}: benchmark.json, benchmark.md, benchmark.png")
+    if against is not None:
+        failed += [f"{row['setting']}: {row['error']}" for row in found["results"] if row.get("error")]
     if failed:
         raise UserError(f"not all rows could be measured: {failed[0]}")
 
@@ -199,8 +204,16 @@ def _show_changes(changes: "Sequence[Change]", what: str) -> None:
     show(f"{what}: {len(changes)}")
 
 
-def _check_options(as_published: bool, amp: str | None, devices: int, synthetic: bool, peers: Path) -> None:
-    """Check options of `benchmark` that depend on each other.
+def _check_options(
+    as_published: bool,
+    amp: str | None,
+    devices: int,
+    data: Path | None,
+    without_files: str | None,
+    against: str | None,
+    peer_source: Sequence[str] | None,
+) -> None:
+    """Check options of `benchmark` that depend on each other; `without_files` is the given one of them.
 
     Raises:
         UserError: they do not fit together.
@@ -209,12 +222,17 @@ def _check_options(as_published: bool, amp: str | None, devices: int, synthetic:
         raise UserError(
             "--as-published goes with --amp: without it the other frameworks are measured in float32 anyway"
         )
-    if devices > 1 and not synthetic:
+    if devices > 1 and without_files is None:
         raise UserError(f"--devices {devices} needs a measurement without video files; add --synthetic")
-    if peers != PEERS and not peers.is_dir():
+    if data is not None and without_files is not None:
+        raise UserError(f"--data {data} goes without {without_files}, which measures without files")
+    if against is not None and (devices > 1 or peer_source or as_published):
         raise UserError(
-            f"{peers}: no such folder; --peers is the folder in which `make peers` installed other frameworks"
+            f"--against {against} measures one device, and no other framework; leave out --devices, "
+            "--peer-source and --as-published"
         )
+    if devices > 1 and peer_source:
+        raise UserError(f"--devices {devices} measures no other framework; leave out --peer-source")
 
 
 def _parse_sources(texts: Sequence[str]) -> dict[str, Path]:

@@ -151,7 +151,7 @@ def test_swapped_files_and_missing_rows_are_stated(tmp_path, capsys):
     for name, day in (("old", 1), ("new", 2)):
         found = result((1.0, 1.1, 1.2)) | {"date": f"2026-01-0{day}"}
         if name == "old":
-            found["results"] += result((1.0,), setting="TSM 1x1x8")["results"]
+            found["results"] += result((1.0,), (2.0,), setting="TSM 1x1x8")["results"]
         (tmp_path / f"{name}.json").write_text(json.dumps(found))
     old, new = str(tmp_path / "old.json"), str(tmp_path / "new.json")
     app(["benchmark", "compare", old, new], standalone_mode=False)

@@ -40,6 +40,11 @@ def test_scaling_is_printed_for_each_number_of_devices(run):
     [
         (["--as-published"], "--as-published goes with --amp"),
         (["--devices", "2"], "add --synthetic"),
+        (["--against", "HEAD", "--devices", "2", "--synthetic"], "leave out --devices, --peer-source"),
+        (["--against", "HEAD", "--peer-source", "mit_tsm=tsm"], "leave out --devices, --peer-source"),
+        (["--quick", "--devices", "2", "--peer-source", "mit_tsm=tsm"], "leave out --peer-source"),
+        (["--quick", "--data", "clips"], "--data clips goes without --quick"),
+        (["--synthetic", "--data", "clips"], "--data clips goes without --synthetic"),
         (["--peers", "nowhere"], "nowhere: no such folder"),
         (["scaling", "none.json", "--recipe", "TSN 1x1x3", "--link-gb", "1"], "none.json"),
     ],
