@@ -78,6 +78,8 @@ def swin3d_base_1x1x32_60e_sthv2_rgb() -> Recipe:
     """Return Swin-B with windows of 16x7x7 on Something-Something v2, from Kinetics-400.
 
     The published test takes the rounded middle of each of 32 segments; here it is the middle of each segment.
+    The authors augment by RandAugment of imgaug, and erase with zeros; here the operations are those of
+    `RandAugment`, and `RandomErasing` fills in noise.
     """
     recipe = _kinetics400(Build(swin3d_base, dropout=0.5, drop_path=0.4, window=(16, 7, 7)), lr=3e-4)
     clips = SegmentClips(num_segments=32)

@@ -36,7 +36,7 @@ def _kinetics400(lr: float, epochs: int, warmup_epochs: int) -> Recipe:
             crop=RandomResizedCrop(size=(224, 224)),
             flip=0.5,
             antialias=False,
-            augment=(RandAugment(),),
+            augment=(RandAugment(interpolation="bicubic"),),
         ),
         val=val,
         test=replace(val, clips=replace(clips, num_clips=4), crop=ThreeCrop(size=(224, 224))),
@@ -45,6 +45,7 @@ def _kinetics400(lr: float, epochs: int, warmup_epochs: int) -> Recipe:
         schedule=WarmupCosine(warmup_epochs=warmup_epochs, start=LOWEST_LR / lr, end=LOWEST_LR / lr),
         epochs=epochs,
         batch_size=256,
+        max_grad_norm=20.0,  # the default of the authors, `SOLVER.CLIP_GRADIENT`
         starts_from="CLIP's image network ViT-B/16",
     )
 

@@ -26,7 +26,7 @@ def test_published_values(name):
         if row.is_local
         else {}
     )
-    assert (recipe.mixing, recipe.label_smoothing, recipe.max_grad_norm) == (None, 0, None)
+    assert (recipe.mixing, recipe.label_smoothing, recipe.max_grad_norm) == (None, 0, 20)
     assert recipe.normalize == Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
     assert recipe.average == ("score" if row.is_local else "probability")
     assert recipe.train.clips == SegmentClips(num_segments=row.frames, margin=True) == recipe.val.clips
@@ -35,7 +35,10 @@ def test_published_values(name):
     assert (recipe.val.crop, recipe.test.crop) == (CenterCrop(size=(224, 224)), ThreeCrop(size=(224, 224)))
     assert recipe.val.short_side == recipe.test.short_side == 224
     assert recipe.train.crop == RandomResizedCrop(size=(224, 224), area=(0.08, 1), ratio=(3 / 4, 4 / 3))
-    assert recipe.train.augment == (RandAugment(num_ops=4, magnitude=7, magnitude_std=0.5, probability=0.5),)
+    expected = RandAugment(
+        num_ops=4, magnitude=7, magnitude_std=0.5, probability=0.5, interpolation="bicubic"
+    )
+    assert recipe.train.augment == (expected,)
     assert recipe.train.flip == (0 if row.is_local else 0.5)
     assert recipe.train.repeats == (2 if row.is_local else 1)
 
