@@ -187,6 +187,16 @@ def test_every_public_checkpoint_kept_here_is_tested():
     assert {name for name in kept if not name.startswith("timm__")} == set(PUBLIC)  # see test_timm.py
 
 
+def test_exactly_one_table_knows_the_names_of_a_project():
+    for path in GOLDENS.glob("*.json.gz"):
+        public = path.name.removesuffix(".json.gz")
+        known = [table.NAME for table in converters.TABLES if table.matches(shapes(public))]
+        origins = [prefix for prefix in SOURCES if public.startswith(prefix)]
+        # The names of timm are those of the image model in the network; see `converters.timm`.
+        expected = [SOURCES[max(origins, key=len)]] if origins else []
+        assert known == (["VideoMAE"] if expected == ["mmaction-lite"] else expected), public
+
+
 @pytest.mark.parametrize("public", PUBLIC)
 def test_public_names_and_shapes_are_ours_one_to_one(public):
     with torch.device("meta"):

@@ -12,6 +12,8 @@ Each project has a table, which is a module with
   weights lack on purpose, and that keep their initial values;
 * `notes(state_dict, model) -> list[str]` (optional): remarks for the user about these weights;
 * `normalize(model) -> Normalize | None` (optional): normalization of pixels, if it depends on the network;
+* `fit(weights, model) -> dict` (optional): the weights by our names with the shapes of the network, such as
+  those of an image network inflated for clips;
 * `adapt(state_dict, model) -> dict` (optional): changes the network, in place, to the form that the weights
   are for, and returns the arguments with which the builder makes this form.
 """
@@ -218,7 +220,7 @@ def _match(
             strays.append(key)
         else:
             found[name] = weight
-    found = uniformerv2.fit(swin.fit(found, model), model) if table else found
+    found = table.fit(found, model) if table and hasattr(table, "fit") else found
     is_image = table is torchvision
     found = {name: _unfolded(weight, ours[name], image=is_image) for name, weight in found.items()}
     found, kept, match = place_classifier(found, ours, head, classes, source_classes)

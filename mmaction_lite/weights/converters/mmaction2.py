@@ -94,6 +94,11 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
     }
 
 
+def fit(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return weights by our names in the shapes of the network; see `swin.fit`."""
+    return swin.fit(weights, model)
+
+
 def _rename(key: str) -> str | None:
     if key.startswith("data_preprocessor."):
         return None

@@ -51,6 +51,11 @@ def rename(keys: Collection[str]) -> dict[str, str | None]:
     return renamed
 
 
+def fit(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return weights by our names in the shapes of the network; see `swin.fit`."""
+    return swin.fit(weights, model)
+
+
 def notes(state_dict: Mapping[str, Any], model: nn.Module) -> list[str]:
     """Return remarks about these weights for the user."""
     return swin.notes(state_dict, model)

@@ -30,6 +30,7 @@ _ENCODER = re.compile(
     r"(?:encoder\.|module\.|backbone\.)*((?:patch_embed(?:_img)?\.proj|blocks\.\d+|norm|norms_block\.\d)\..+)"
 )
 _VECTOR = re.compile(r"(?:encoder\.|module\.|backbone\.)*((?:img|video)_mod_embed)")
+_OF_HIERA = re.compile(r"blocks\.\d+\.proj\.weight")
 _PROBE = re.compile(r"(?:classifier\.|module\.)*(pooler\..+)")
 _LINEAR = re.compile(r"(?:classifier\.|module\.)*(?:linear|head)\.(weight|bias)")
 # The table of fixed positions, which the rotary positions replace, and the predictor of the pre-training.
@@ -74,10 +75,13 @@ def is_encoder(checkpoint: Mapping[str, Any]) -> bool:
 
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from V-JEPA."""
-    blocks = any(re.fullmatch(r"(encoder\.|module\.|backbone\.)*blocks\.0\.attn\.qkv\.bias", k) for k in keys)
-    is_image = any(key.endswith(("cls_token", "reg_token")) for key in keys)
-    has_probe = any(key.endswith("pooler.cross_attention_block.xattn.kv.weight") for key in keys)
-    return (blocks and not is_image) or has_probe
+    if any(key.endswith("pooler.cross_attention_block.xattn.kv.weight") for key in keys):
+        return True
+    names = {match[1] for match in map(_ENCODER.fullmatch, keys) if match}
+    is_encoder = "blocks.0.attn.qkv.bias" in names and any(name.startswith("patch_embed") for name in names)
+    changes_width = any(_OF_HIERA.fullmatch(name) for name in names)
+    is_image = any(key.endswith(("cls_token", "reg_token")) or "attn_pool." in key for key in keys)
+    return is_encoder and not changes_width and not is_image
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
