@@ -29,6 +29,8 @@ from mmaction_lite.inference.evaluate import calibration_clips
 from mmaction_lite.weights.card import card_of
 from mmaction_lite.weights.exported import INPUT, ExportedModel, import_runtime, model_of
 
+LARGEST_GROWTH = 1.2  # of the file by constant folding
+
 
 def quantize_model(
     model: nn.Module, protocol: Protocol, samples: Samples, workers: WorkerSettings
@@ -78,7 +80,6 @@ def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:
     """
     onnx = import_runtime("onnx", "int8")
     quantization = import_runtime("onnxruntime.quantization", "int8")
-    preparation = import_runtime("onnxruntime.quantization.shape_inference", "int8")
     batches = [{INPUT: clip.numpy()} for clip in clips]
     if not batches:
         raise UserError("int8: no calibration clips; expected at least one")
@@ -86,7 +87,7 @@ def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:
     with tempfile.TemporaryDirectory() as folder, quiet_exporter():
         plain, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
         plain.write_bytes(data)
-        preparation.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        _prepare(plain, prepared)
         graph = onnx.load(prepared).graph
         is_transformer = any(node.op_type == "LayerNormalization" for node in graph.node)
         quantization.quantize_static(
@@ -104,6 +105,27 @@ def quantize_onnx(data: bytes, clips: Iterable[Tensor]) -> bytes:
         proto = onnx.load(quantized)
     set_metadata(proto, facts | {"precision": "int8"})
     return proto.SerializeToString()
+
+
+def _prepare(plain: Path, prepared: Path) -> None:
+    """Write the graph in the form that the quantization expects: with shapes, and optimized.
+
+    Constant folding is omitted if it makes the file larger, as for the biases of Video Swin, which a file
+    stores as small tables.
+    """
+    runtime = import_runtime("onnxruntime", "int8")
+    prepare = import_runtime("onnxruntime.quantization.shape_inference", "int8").quant_pre_process
+    prepare(plain, prepared, skip_symbolic_shape=True)
+    if prepared.stat().st_size <= LARGEST_GROWTH * plain.stat().st_size:
+        return
+    optimized = plain.with_name("optimized.onnx")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(optimized)
+    runtime.InferenceSession(
+        str(plain), options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+    )
+    prepare(optimized, prepared, skip_optimization=True, skip_symbolic_shape=True)
 
 
 def _normalization(graph: Any) -> list[str]:

@@ -200,7 +200,8 @@ def _candidates(model: nn.Module, run: list[str]) -> list[tuple[str, ...]]:
         blocks = range(len(backbone.blocks))
         return [("backbone",), *((f"backbone.blocks.{n}",) for n in reversed(blocks))]
     if has_method(model, "token_map"):
-        found = set(network.layers(model))
+        # The first module of a layer computes its map; the others are normalizations and class tokens.
+        found = {network.layer_modules(layer)[0] for layer in network.layers(model)[:-1]}
         named = {name for name, module in model.named_modules() if module in found}
         return [(name,) for name in reversed(run) if name in named]
     pools = tuple(f"{n}." for n, module in model.named_modules() if isinstance(module, AttentivePool))

@@ -235,6 +235,8 @@ class Hiera(nn.Module):
         self.head = nn.Linear(width, num_classes)
         self._initialize()
 
+    after_tokens = ("norm",)
+
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Return the number of tokens of the last stage along time, height and width.
 

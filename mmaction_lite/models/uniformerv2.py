@@ -216,6 +216,12 @@ class UniFormerV2(nn.Module):
         self.head = nn.Linear(width, num_classes)
         self._initialize()
 
+    @property
+    def after_tokens(self) -> tuple[str, ...]:
+        """Return the modules that patches do not pass on the way to `tokens`; see `models.network`."""
+        updates = (f"extractors.{number}" for number in range(len(self.extractors)))
+        return ("temporal_token", *updates, "mixture")
+
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Return the number of tokens along time, height and width.
 
@@ -235,8 +241,10 @@ class UniFormerV2(nn.Module):
         Raises:
             UserError: see `grid`.
         """
-        x = self._run(x)[0]
-        return x[:, :, 1:].flatten(1, 2)
+        x, frames = self._embed(x)
+        for block in self.blocks:
+            x = block(x, frames)
+        return x[:, 1:].unflatten(0, (-1, frames)).flatten(1, 2)
 
     def features(self, x: Tensor) -> Tensor:
         """Map (B, 3, T, H, W) to the input of the classifier (B, 1, width)."""
@@ -270,13 +278,17 @@ class UniFormerV2(nn.Module):
             layers.append(nn.ModuleList([block, *tokens, self.extractors[number]]))
         return [*layers, nn.ModuleList([self.mixture, self.head])]
 
-    def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens after the last block (B, t, 1 + patches, width), and the temporal class token."""
+    def _embed(self, x: Tensor) -> tuple[Tensor, int]:
+        """Return the tokens before the first block (B·t, 1 + patches, width), and t."""
         frames = self.grid(x.shape[2], x.shape[3], x.shape[4])[0]
         x = self.conv1(x).flatten(3).permute(0, 2, 3, 1).flatten(0, 1)
         classes = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([classes, x], 1) + self.positions.weight.to(x.dtype)
-        x = self.ln_pre(x)
+        return self.ln_pre(x), frames
+
+    def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens after the last block (B, t, 1 + patches, width), and the temporal class token."""
+        x, frames = self._embed(x)
         temporal = self.temporal_token.weight.to(x.dtype).expand(x.shape[0] // frames, 1, -1)
         first = len(self.blocks) - len(self.extractors)
         for number, block in enumerate(self.blocks):

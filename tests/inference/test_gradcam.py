@@ -102,6 +102,31 @@ def test_the_map_of_tokens_equals_a_plain_implementation(name, arguments, last):
         assert gradcam(model, clip, target, (last,)).shape == (8, 112, 96)
 
 
+def test_the_map_of_frames_with_class_tokens():
+    """A block of UniFormerV2 outputs the tokens of every frame, with a class token."""
+    torch.manual_seed(0)
+    model = models.uniformerv2_base(num_classes=4, width=64, depth=3, levels=2, size=112).eval()
+    nn.init.normal_(model.head.weight)
+    clip = torch.randn(1, 3, 4, 112, 112)
+    assert default_layers(model, clip) == ("blocks.2",)
+    kept = []
+
+    def keep(module, inputs, output):
+        output.retain_grad()
+        kept.append(output)
+
+    for target in range(4):
+        kept.clear()
+        handle = model.blocks[2].register_forward_hook(keep)
+        model(clip)[0, target].backward()
+        handle.remove()
+        tokens, gradient = kept[0].detach()[:, 1:], kept[0].grad[:, 1:]
+        expected = (tokens @ gradient.mean((0, 1))).clamp(min=0).reshape(4, 7, 7).numpy()
+        found = layer_map(model, clip, target, "blocks.2")
+        np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6))
+        assert gradcam(model, clip, target, ("blocks.2",)).shape == (4, 112, 112)
+
+
 def test_the_map_of_a_network_with_its_own_order_of_tokens():
     """A block of Hiera has the order of mask units, and the map that of pixels."""
     torch.manual_seed(0)

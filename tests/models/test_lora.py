@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmaction_lite import models
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import tsm_r10, videomae_small
 from mmaction_lite.models.lora import LoRA, LoRALinear, add_adapters, merged_weights
+from tests.thin import clip_size, thin
 
 
 class Block(nn.Module):
@@ -120,6 +122,37 @@ def test_a_vision_transformer_has_the_default_targets():
     merged = videomae_small(num_classes=3, width=24, depth=2, heads=2, patch=4)
     merged.load_state_dict(merged_weights(model))
     torch.testing.assert_close(merged(clips), model(clips))
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "layers"),
+    [
+        ("swin3d_tiny", ("q", "v"), 3),
+        ("mvit_v2_small", ("q", "v"), 4),
+        ("hiera_base", ("q", "v"), 4),
+        ("uniformerv2_base", ("q", "v"), 4),
+        ("uniformerv2_base", ("q", "v", "proj", "fc2"), 10),
+        ("x3d_s", ("fc1", "fc2", "projection"), 9),
+    ],
+)
+def test_adapters_of_hierarchical_networks_are_trained_and_merged(name, targets, layers):
+    torch.manual_seed(0)
+    model = getattr(models, name)(num_classes=3, dropout=0.0, **thin(name))
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter)  # as after some training: zeros hide the gradients of others
+    found = add_adapters(model, LoRA(rank=2, targets=targets))
+    assert found.layers == layers
+    for key, parameter in model.named_parameters():
+        if key.endswith("lora_b"):
+            torch.nn.init.normal_(parameter)
+    clips = torch.randn(2, 3, *clip_size(name))
+    model.train()(clips).square().sum().backward()
+    trained = [(key, p.grad) for key, p in model.named_parameters() if p.requires_grad]
+    assert [key for key, grad in trained if grad is None or not grad.any()] == []
+    merged = getattr(models, name)(num_classes=3, dropout=0.0, **thin(name)).eval()
+    merged.load_state_dict(merged_weights(model))
+    torch.testing.assert_close(merged(clips), model.eval()(clips))
 
 
 def test_norms_are_trained_if_asked():

@@ -167,6 +167,47 @@ def test_recomputed_layers_change_no_number():
     assert calls[5:] == ["inside", "block"]
 
 
+HIERARCHICAL = [
+    ("swin3d_tiny", {}),
+    ("mvit_v2_small", {}),
+    ("hiera_base", {}),
+    ("uniformerv2_base", {"local": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), HIERARCHICAL)
+def test_recomputed_networks_have_the_same_gradients(name, arguments):
+    results = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = getattr(models, name)(num_classes=5, dropout=0.0, **thin(name), **arguments).double()
+        nn.init.normal_(model.head.weight)
+        if recompute:
+            network.recompute_layers(model)
+        model(torch.rand(2, 3, *clip_size(name)).double()).square().sum().backward()
+        results.append([*(p.grad for p in model.parameters()), *model.buffers()])
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [*HIERARCHICAL, ("x3d_s", {})])
+def test_steps_in_bfloat16_are_close_to_those_in_float32(name, arguments):
+    torch.manual_seed(0)
+    model = getattr(models, name)(num_classes=5, dropout=0.0, **thin(name), **arguments).train()
+    nn.init.normal_(model.head.weight)
+    clips, logits, gradients = clip(name), [], []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits.append(model(clips))
+        logits[-1].float().square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+        logits[-1] = logits[-1].detach()
+    for exact, found in (logits, gradients):
+        assert found.isfinite().all()
+        assert float((found.float() - exact).norm() / exact.norm()) < 0.1
+
+
 def test_a_single_layer_cannot_be_recomputed():
     with pytest.raises(UserError, match=r"^recompute: Linear is a single layer; expected a"):
         network.recompute_layers(nn.Linear(1, 1))

@@ -1,5 +1,7 @@
 """Probes: composed networks, heads side by side, and encoders without their classifier."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -19,9 +21,11 @@ from mmaction_lite.models.probe import (
     independent_parts,
     remove_classifier,
 )
-from mmaction_lite.models.tokens import pooled_tokens
+from mmaction_lite.models.tokens import Pool, pooled_tokens
+from tests.thin import clip_size, thin
 
 ENCODERS = ("slowfast_r50_4x16", "r2plus1d_r18", "tsm_mobilenetv2", "videomae_small", "vjepa2_large")
+HIERARCHICAL = ("x3d_s", "swin3d_tiny", "mvit_v2_small", "hiera_base", "uniformerv2_base")
 SMALL = {"encoder": "tsm_r10", "width": 8}
 
 
@@ -81,6 +85,25 @@ def test_every_network_of_the_package_is_an_encoder():
         model, channels = build_encoder(name, (("dropout", 0.1),), 32)
         clip = torch.rand(1, 3, frames.get(name, 8), 32, 32)
         assert pooled_tokens(model.eval(), clip, "all").shape == (1, 1, channels)
+
+
+@pytest.mark.parametrize("name", [*HIERARCHICAL, "videomae_small"])
+def test_the_encoder_holds_only_what_its_tokens_depend_on(name):
+    encoder, channels = build_encoder(name, tuple(thin(name).items()))
+    clip = torch.rand(2, 3, *clip_size(name))
+    model = Probe(encoder, LinearHead(channels, 3), "all").train()
+    assert model(clip).shape == (2, 3)
+    assert set(model.parameters()) >= {p for layer in model.layers() for p in layer.parameters()}
+    tokens = pooled_tokens(encoder, clip)
+    find_grid: Any = getattr(encoder, "grid", lambda *_: (1, 1, 1))
+    grid = find_grid(*clip.shape[2:])
+    assert tokens.shape == (2, grid[0] * grid[1] * grid[2], channels)
+    pools: dict[Pool, tuple[int, ...]] = {"space": (2, 3), "time": (1,)}
+    for pool, axes in pools.items():
+        expected = tokens.unflatten(1, grid).mean(axes)
+        torch.testing.assert_close(pooled_tokens(encoder, clip, pool), expected.reshape(2, -1, channels))
+    tokens.square().sum().backward()
+    assert [key for key, p in encoder.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize(
