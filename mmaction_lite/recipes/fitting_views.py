@@ -12,7 +12,8 @@ def view_settings(recipe: Recipe, val: Protocol, test: Protocol) -> tuple[str, .
     """Return the changes of a recipe that give it sizes, clips, filter and normalization of other protocols.
 
     Samplers and crops of another kind than those of the recipe stay; only their sizes change. Training views
-    get the crop size of the validation; the short side to which they are resized changes in proportion.
+    get the crop size of the validation; the short side to which they are resized changes in proportion. The
+    window is that of the test.
 
     Args:
         recipe: the recipe.
@@ -32,6 +33,8 @@ def view_settings(recipe: Recipe, val: Protocol, test: Protocol) -> tuple[str, .
         for name in ("mean", "std")
         if getattr(test.normalize, name) != getattr(recipe.normalize, name)
     }
+    if test.window != recipe.window:  # a crop of another size has another feature map
+        changes["window"] = test.window
     return tuple(f"{name}={value}".replace(" ", "") for name, value in changes.items())
 
 

@@ -127,8 +127,8 @@ def choose_training(
     chosen, reason = choose_method(facts)
     if method not in (None, chosen):
         chosen, reason = method, f"you asked for it; the rules choose {chosen}, because {reason}"
-    if chosen == "probe":  # takes the arguments of its encoder from the weights
-        settings = ()
+    if chosen == "probe":  # takes the arguments of its encoder from the weights, and has no window
+        settings, views = (), tuple(view for view in views if not view.startswith("window="))
     choice = Choice(chosen, name, source, settings + views + _settings(chosen, recipe, samples))
     report(f"chosen: {chosen} with {name}, because {reason}")
     if source is not None:

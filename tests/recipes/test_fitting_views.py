@@ -47,3 +47,12 @@ def test_samplers_and_crops_of_another_kind_stay():
     assert changed.test.clips == recipe.test.clips
     assert (type(changed.test.crop), changed.test.crop.size) == (type(recipe.test.crop), (56, 56))
     assert changed.test.short_side == 64
+
+
+def test_the_window_is_that_of_the_weights():
+    recipe = get_recipe(SLOWFAST)
+    assert recipe.window == 7
+    for window in (None, 2):
+        theirs = replace(recipe.test_protocol, window=window)
+        assert view_settings(recipe, recipe.val_protocol, theirs) == (f"window={window}",)
+        assert apply_overrides(recipe, [f"window={window}"]).window == window

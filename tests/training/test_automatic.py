@@ -111,6 +111,17 @@ def test_public_weights_on_disk_are_taken_and_downloads_are_announced(tiny, tmp_
         assert f"public weights on disk: {entry.name}" in printed
 
 
+def test_probes_have_no_window(tiny, tmp_path):
+    card = ModelCard.of(replace(get_recipe(MOTIONS), window=1), ("down", "up"))
+    file = tmp_path / "window.safetensors"
+    save_weights(file, tsm_r10(num_classes=2, width=16).state_dict(), card)
+    for method, settings in (("fine-tune", ("window=1",)), ("probe", ())):
+        choice, _ = chosen(tiny, tmp_path / method, init_from=str(file), method=method)
+        assert choice.settings == settings
+    tuned = probe(get_recipe(MOTIONS), len(read_training_split(tiny)))
+    assert apply_overrides(tuned, list(choice.settings)).window is None
+
+
 def test_long_clips_are_noted(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(automatic, "LONG_CLIP", 15)
     assert "note: clips have 16 frames; a network sees a few" in chosen(tiny, tmp_path / "run")[1]
