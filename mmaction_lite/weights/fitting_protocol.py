@@ -57,6 +57,11 @@ def fit_protocol(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[s
     )
     if sized != recipe:
         notes.append(f"the sizes of clips are those that the file stores: {sized.test}")
+    if other := conversion.settings.other_filter:
+        notes.append(
+            f"the file resizes frames with the filter resample={other}, which views do not have; they are "
+            f"resized with {sized.test.interpolation}"
+        )
     return sized, notes
 
 

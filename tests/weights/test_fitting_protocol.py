@@ -111,3 +111,11 @@ def test_sizes_that_the_file_stores_have_precedence():
     assert "bicubic, antialias off" in note
     segments = get_recipe("tsn_r50_1x1x3_100e_kinetics400_rgb")
     assert fit_protocol(segments, conversion)[0].test.clips.clip_len == 12
+
+
+def test_a_filter_that_views_do_not_have_is_stated():
+    settings = StoredSettings(other_filter="1")
+    conversion = Conversion("VideoMAE of transformers", [], [], [], normalize=IMAGENET, settings=settings)
+    fitted, (note,) = fit_protocol(get_recipe(MMACTION2), conversion)
+    assert fitted == get_recipe(MMACTION2)
+    assert "filter resample=1, which views do not have; they are resized with bilinear" in note

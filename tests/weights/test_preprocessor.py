@@ -6,6 +6,7 @@ from mmaction_lite.weights.converters.preprocessor import (
     clip_len,
     crop_size,
     interpolation,
+    other_filter,
     short_side,
     statistics,
 )
@@ -40,6 +41,22 @@ def test_interpolation():
     assert interpolation({"resample": 2, "do_resize": True}) == "bilinear"
     for settings in ({"resample": 3, "do_resize": False}, {"resample": 0}, {"resample": True}, {}):
         assert interpolation(settings) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"resample": 1}, "1"),
+        ({"resample": True}, "True"),
+        ({"resample": "lanczos\x1b"}, "'lanczos\\x1b'"),
+        ({"resample": 1, "do_resize": False}, None),
+        ({"resample": 3}, None),
+        ({"resample": None}, None),
+        ({}, None),
+    ],
+)
+def test_filters_that_views_do_not_have(settings, found):
+    assert other_filter(settings) == found
 
 
 def test_statistics():

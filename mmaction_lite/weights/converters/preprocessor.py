@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmaction_lite.data.sources.resample import Interpolation
+from mmaction_lite.errors import printable
 
 LARGEST = 1 << 14  # frames or pixels
 FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # numbers of Pillow's filters
@@ -43,9 +44,18 @@ def crop_size(preprocessor: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def interpolation(preprocessor: Mapping[str, Any]) -> Interpolation | None:
     """Return the filter that resizes frames; None if it is unknown, or another one."""
-    number = preprocessor.get("resample")
-    is_resized = preprocessor.get("do_resize") is not False
-    return FILTERS.get(number) if is_resized and type(number) is int else None
+    number = _resample(preprocessor)
+    return FILTERS.get(number) if type(number) is int else None
+
+
+def other_filter(preprocessor: Mapping[str, Any]) -> str | None:
+    """Return a filter that views do not have, as the file writes it; None if there is none."""
+    number = _resample(preprocessor)
+    return None if number is None or interpolation(preprocessor) is not None else printable(repr(number), 40)
+
+
+def _resample(preprocessor: Mapping[str, Any]) -> Any:
+    return None if preprocessor.get("do_resize") is False else preprocessor.get("resample")
 
 
 def clip_len(config: Mapping[str, Any]) -> int | None:

@@ -53,6 +53,7 @@ from mmaction_lite.weights.converters.preprocessor import (
     clip_len,
     crop_size,
     interpolation,
+    other_filter,
     short_side,
     statistics,
 )
@@ -97,6 +98,7 @@ class StoredSettings:
         crop: (height, width) of the central crop in pixels.
         clip_len: frames of a clip.
         interpolation: filter that resizes frames.
+        other_filter: filter that resizes frames and that views do not have.
         style: "caffe" if the first convolution of a bottleneck has the stride, else "pytorch".
     """
 
@@ -112,6 +114,7 @@ class StoredSettings:
     crop: tuple[int, int] | None = None
     clip_len: int | None = None
     interpolation: Interpolation | None = None
+    other_filter: str | None = None
 
 
 def stored_settings(checkpoint: Mapping[str, Any]) -> StoredSettings:
@@ -162,6 +165,7 @@ def _of_folder(preprocessor: Mapping[str, Any], config: Mapping[str, Any]) -> St
         crop=crop_size(preprocessor),
         clip_len=clip_len(config),
         interpolation=interpolation(preprocessor),
+        other_filter=other_filter(preprocessor),
     )
 
 
