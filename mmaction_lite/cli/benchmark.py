@@ -142,11 +142,6 @@ def benchmark(
         others, settings = _older_commit(against, settings, context)
     else:
         others = find_peers(peers, _parse_sources(peer_source or [])) if devices == 1 else {}
-    if devices == 1 and not others:
-        warn(
-            f"{peers}: contains no other framework; only this package is measured (`make peers` installs "
-            "others)"
-        )
     rows = {setting.name for setting in settings}
     if peer_result and (out / FILE).exists():
         rows |= {row["setting"] for row in read_result(out / FILE)["results"]}
@@ -166,6 +161,11 @@ def benchmark(
         at_once=at_once,
     )
     with output_folder(out):
+        if devices == 1 and not others:
+            warn(
+                f"{peers}: contains no other framework; only this package is measured (`make peers` installs "
+                "others)"
+            )
         found, failed = run_benchmark(settings, plan, others, out, warn)
         for theirs in imported:
             add_imported(found, theirs)

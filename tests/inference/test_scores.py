@@ -131,13 +131,16 @@ def test_windows_in_int8(public, name, tiny, tmp_path):
 
 
 def test_only_recipes_of_pyslowfast_with_larger_test_crops_have_a_window():
-    windows = {name: recipe.test_protocol.window for name, recipe in list_recipes().items()}
-    assert {window for window in windows.values() if window is not None} == {7}
+    found = set()
     for name, recipe in list_recipes().items():
         source = recipe.reported.source if recipe.reported else ""
-        larger = min(recipe.test.crop.size) > min(recipe.train.crop.size)
-        assert (windows[name] == 7) == (source.startswith("PySlowFast") and larger), name
-        assert recipe.val_protocol.window == windows[name]
+        size = min(recipe.train.crop.size)
+        is_pyslowfast = source.startswith("PySlowFast") or name.startswith("x3d_")
+        has_window = is_pyslowfast and min(recipe.test.crop.size) > size
+        window = -(-size // 32) if has_window else None  # side of the feature map in the training
+        assert recipe.test_protocol.window == recipe.val_protocol.window == window, name
+        found.add(window)
+    assert found == {None, 5, 7, 10}
 
 
 def test_windows_that_a_model_cannot_classify_are_one_line(recipe):
