@@ -52,7 +52,7 @@ FAMILIES: dict[str, tuple[str, int, ClipSampler]] = {  # builder, width, clips
     "R(2+1)D-50": ("r2plus1d_r50", 16, DENSE[16]),
     "R3D-18": ("r3d_r18", 16, DENSE[16]),
     "MC3-18": ("mc3_r18", 16, DENSE[16]),
-    "X3D": ("x3d_s", 24, DENSE[16]),
+    "X3D": ("x3d_s", 16, DENSE[8]),
     "VideoMAE": ("videomae_small", 96, SEGMENTS),
     "Video Swin": ("swin3d_tiny", 48, SEGMENTS),
     "MViTv2": ("mvit_v2_small", 24, SEGMENTS),
@@ -64,7 +64,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "MViTv2": {"depths": (1, 1, 1), "frames": 8, "crop": 56},
 }
 FURTHER_ARGUMENTS = {"X3D": {"depth_factor": 1.0}}
-EPOCHS = {"MViTv2": 12}  # of transformers that need fewer than 100
+EPOCHS = {"MViTv2": 12, "X3D": 30}  # that differ from 15, or 100 of transformers
 # Those with tokens of 16x16 pixels get larger frames.
 OF_LARGER_FRAMES = {
     "V-JEPA 2": Build(models.vjepa2_large, width=96, depth=4, pool_depth=1, heads=4),
@@ -105,7 +105,7 @@ def recipe_of(family: str) -> Recipe:
             max_grad_norm=1.0,
             **views,
         )
-    return replace(demo, model=model, optimizer=AdamW(lr=0.005), epochs=15, val_every=5, **views)
+    return replace(demo, model=model, optimizer=AdamW(lr=0.005), epochs=EPOCHS.get(family, 15), val_every=5, **views)
 
 
 def _on_larger_frames(model: Build) -> Recipe:
