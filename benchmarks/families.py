@@ -105,7 +105,9 @@ def recipe_of(family: str) -> Recipe:
             max_grad_norm=1.0,
             **views,
         )
-    return replace(demo, model=model, optimizer=AdamW(lr=0.005), epochs=EPOCHS.get(family, 15), val_every=5, **views)
+    return replace(
+        demo, model=model, optimizer=AdamW(lr=0.005), epochs=EPOCHS.get(family, 15), val_every=5, **views
+    )
 
 
 def _on_larger_frames(model: Build) -> Recipe:
@@ -113,15 +115,17 @@ def _on_larger_frames(model: Build) -> Recipe:
     demo = get_recipe("tsm_r10_1x1x8_12e_motions_rgb")
     size = (model.arguments["size"],) * 2 if "size" in model.arguments else (48, 64)
     val = replace(demo.val, clips=SEGMENTS, crop=CenterCrop(size=size), short_side=size[0])
+    # At 2e-3, one of two seeds of Hiera stays at chance.
+    lr, epochs = (1e-3, 80) if model.builder is models.hiera_base else (2e-3, 100)
     return replace(
         demo,
         model=model,
         train=replace(demo.train, clips=SEGMENTS, crop=RandomCrop(size=size), short_side=size[0] * 9 // 8),
         val=val,
         test=val,
-        optimizer=AdamW(lr=2e-3, groups="no_decay"),
+        optimizer=AdamW(lr=lr, groups="no_decay"),
         schedule=WarmupCosine(warmup_epochs=5, end=0.01),
-        epochs=100,
+        epochs=epochs,
         batch_size=25,
         val_every=20,
         max_grad_norm=1.0,

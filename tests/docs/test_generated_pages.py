@@ -1,7 +1,9 @@
 """The pages that are written from the package name everything that they are about."""
 
+import json
 import re
 import runpy
+from typing import Any
 
 import generated_pages  # of the folder docs
 import pytest
@@ -88,3 +90,14 @@ def test_the_page_about_export_holds_the_tables_of_the_records():
     rows = script["rows"]("parity")
     assert {row["builder"] for row in rows} <= set(models.__all__)
     assert all(row[suffix]["logits"] <= 1e-4 for row in rows for suffix in ("onnx", "pt2"))
+
+
+def test_the_accuracies_of_the_families_are_those_of_the_record():
+    rows: dict[str, dict[int, Any]] = {}
+    for row in json.loads((ROOT / "docs" / "families.json").read_text()):
+        rows.setdefault(row["family"], {})[row["seed"]] = row
+    text = page_text("docs/models.md")
+    for family, seeds in rows.items():
+        found = f"{seeds[0]['test_top1']:.3f}, {seeds[1]['test_top1']:.3f}"
+        name = seeds[0]["recipe"].removesuffix("_motions_rgb")
+        assert f"| {family} | `{seeds[0]['model']}` | `{name}` | {found} |\n" in text
