@@ -291,5 +291,5 @@ def test_an_older_commit_takes_turns_with_the_current_files(tmp_path, quick, cap
     assert {"ours", "peer"} == row["train"].keys() == row["infer"].keys()
     assert "check" not in row
     assert "ratios to commit HEAD~1 that exclude 1:" in capsys.readouterr().out
-    with pytest.raises(UserError, match="measures one device; leave out --devices"):
+    with pytest.raises(UserError, match="measures one device, and no other framework; leave out --devices"):
         run(tmp_path / "other", "--quick", "--against", "HEAD", "--devices", "2")
