@@ -68,6 +68,7 @@ ASCENDING = Limit("in ascending order", lambda values: list(values) == sorted(va
 NOT_EMPTY = Limit("not empty", lambda values: len(values) > 0)
 
 PositiveInt = Annotated[int, at_least(1)]
+PositiveInts = Annotated[tuple[PositiveInt, ...], NOT_EMPTY]
 NonNegativeInt = Annotated[int, at_least(0)]
 PositiveFloat = Annotated[float, above(0)]
 NonNegativeFloat = Annotated[float, at_least(0)]

@@ -19,7 +19,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models.fast.linear import Linear
 from mmaction_lite.models.fast.linear_after import linear_after
 from mmaction_lite.models.vit import DropPath, Mlp
-from mmaction_lite.settings import PositiveInt, Probability
+from mmaction_lite.settings import PositiveInt, PositiveInts, Probability
 
 KERNEL, STRIDE, PADDING = (3, 7, 7), (2, 4, 4), (1, 3, 3)  # of the patch embedding
 STAGES = 4
@@ -328,7 +328,7 @@ def hiera_base(
     dropout: Probability = 0.0,
     width: PositiveInt = 96,
     heads: PositiveInt = 1,
-    depths: tuple[PositiveInt, ...] = (2, 3, 16, 3),
+    depths: PositiveInts = (2, 3, 16, 3),
     drop_path: Probability = 0.0,
     frames: PositiveInt = 16,
     size: PositiveInt = 224,
@@ -351,7 +351,7 @@ def hiera_base_plus(
     dropout: Probability = 0.0,
     width: PositiveInt = 112,
     heads: PositiveInt = 2,
-    depths: tuple[PositiveInt, ...] = (2, 3, 16, 3),
+    depths: PositiveInts = (2, 3, 16, 3),
     drop_path: Probability = 0.0,
     frames: PositiveInt = 16,
     size: PositiveInt = 224,
@@ -374,7 +374,7 @@ def hiera_large(
     dropout: Probability = 0.0,
     width: PositiveInt = 144,
     heads: PositiveInt = 2,
-    depths: tuple[PositiveInt, ...] = (2, 6, 36, 4),
+    depths: PositiveInts = (2, 6, 36, 4),
     drop_path: Probability = 0.0,
     frames: PositiveInt = 16,
     size: PositiveInt = 224,

@@ -8,7 +8,6 @@ normalized class token. Parameters have the names of torchvision's implementatio
 
 import math
 from itertools import pairwise
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,7 @@ from mmaction_lite.models.fast.linear import Linear
 from mmaction_lite.models.fast.linear_after import linear_after
 from mmaction_lite.models.pooling_attention import Grid, PoolingAttention, max_pool_tokens
 from mmaction_lite.models.vit import DropPath, initialize
-from mmaction_lite.settings import NOT_EMPTY, PositiveInt, Probability
-
-Depths = Annotated[tuple[PositiveInt, ...], NOT_EMPTY]
-"""Blocks of each stage."""
+from mmaction_lite.settings import PositiveInt, PositiveInts, Probability
 
 EPS = 1e-6  # of all normalizations
 KERNEL, STRIDE, PADDING = (3, 7, 7), (2, 4, 4), (1, 3, 3)  # of the convolution that computes the tokens
@@ -286,7 +282,7 @@ def mvit_v1_base(
     num_classes: int = 400,
     dropout: Probability = 0.5,
     width: PositiveInt = 96,
-    depths: Depths = (1, 2, 11, 2),
+    depths: PositiveInts = (1, 2, 11, 2),
     drop_path: Probability = 0.0,
     frames: PositiveInt = 16,
     crop: PositiveInt = 224,
@@ -308,7 +304,7 @@ def mvit_v2_small(
     num_classes: int = 400,
     dropout: Probability = 0.5,
     width: PositiveInt = 96,
-    depths: Depths = (1, 2, 11, 2),
+    depths: PositiveInts = (1, 2, 11, 2),
     drop_path: Probability = 0.0,
     frames: PositiveInt = 16,
     crop: PositiveInt = 224,
@@ -330,7 +326,7 @@ def mvit_v2_base(
     num_classes: int = 400,
     dropout: Probability = 0.5,
     width: PositiveInt = 96,
-    depths: Depths = (2, 3, 16, 3),
+    depths: PositiveInts = (2, 3, 16, 3),
     drop_path: Probability = 0.0,
     frames: PositiveInt = 32,
     crop: PositiveInt = 224,

@@ -8,7 +8,6 @@ implementations (`SwinTransformer/Video-Swin-Transformer`, torchvision and MMAct
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +19,10 @@ from mmaction_lite.models.fast.linear_after import linear_after
 from mmaction_lite.models.fast.window_attention import window_attention
 from mmaction_lite.models.network import layer_modules
 from mmaction_lite.models.vit import DropPath, Mlp, Tubelets, initialize
-from mmaction_lite.settings import NOT_EMPTY, PositiveInt, Probability
+from mmaction_lite.settings import PositiveInt, PositiveInts, Probability
 
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
 """Frames, height and width of a token in pixels, or of a window in tokens."""
-Depths = Annotated[tuple[PositiveInt, ...], NOT_EMPTY]
-"""Blocks of each stage."""
 
 HEAD_DIM = 32  # channels of an attention head
 HEAD_STD = 0.01  # of the initial weights of the classifier
@@ -235,7 +232,7 @@ class VideoSwin(nn.Module):
     def __init__(
         self,
         width: int,
-        depths: Depths,
+        depths: PositiveInts,
         heads: int | None,
         *,
         num_classes: int,
@@ -313,7 +310,7 @@ def swin3d_tiny(
     num_classes: int = 400,
     dropout: Probability = 0.0,
     width: PositiveInt = 96,
-    depths: Depths = (2, 2, 6, 2),
+    depths: PositiveInts = (2, 2, 6, 2),
     heads: PositiveInt | None = None,
     drop_path: Probability = 0.0,
     window: Size = (8, 7, 7),
@@ -336,7 +333,7 @@ def swin3d_small(
     num_classes: int = 400,
     dropout: Probability = 0.0,
     width: PositiveInt = 96,
-    depths: Depths = (2, 2, 18, 2),
+    depths: PositiveInts = (2, 2, 18, 2),
     heads: PositiveInt | None = None,
     drop_path: Probability = 0.0,
     window: Size = (8, 7, 7),
@@ -350,7 +347,7 @@ def swin3d_base(
     num_classes: int = 400,
     dropout: Probability = 0.0,
     width: PositiveInt = 128,
-    depths: Depths = (2, 2, 18, 2),
+    depths: PositiveInts = (2, 2, 18, 2),
     heads: PositiveInt | None = None,
     drop_path: Probability = 0.0,
     window: Size = (8, 7, 7),

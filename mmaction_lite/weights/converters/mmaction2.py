@@ -11,6 +11,7 @@ from mmaction_lite.models.slowfast import SlowFast
 from mmaction_lite.models.videomae import VideoMAE
 from mmaction_lite.models.vit import sinusoid_table
 from mmaction_lite.weights.converters import mvit, swin, uniformerv2, x3d
+from mmaction_lite.weights.converters.rules import apply_rules, compile_rules
 
 NAME = "MMAction2"
 
@@ -24,29 +25,26 @@ _SIGNATURE = re.compile(r"backbone\.((slow|fast)_path\.)?conv1\.conv\.|cls_head\
 # Blocks before each stage of MobileNetV2; our blocks are numbered across stages.
 _MOBILENET_OFFSETS = (0, 1, 3, 6, 10, 13, 16)
 
-_RULES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"^cls_head\.(fc_cls|new_fc)\.", "fc."),
-        (r"\.slow_path\.conv1_lateral\.conv\.", ".lateral.0.conv."),
-        (r"\.slow_path\.layer(\d)_lateral\.conv\.", r".lateral.\1.conv."),
-        (r"\.(slow|fast)_path\.", r".\1."),
-        # The temporal shift and the non-local block are wrappers of other modules.
-        (r"\.net\.", "."),
-        (r"\.(\d+)\.block\.", r".\1."),
-        (r"\.(\d+)\.non_local_block\.(g|theta|phi)(\.0)?\.conv\.", r".non_local\1.\2."),
-        (r"\.(\d+)\.non_local_block\.conv_out\.conv\.", r".non_local\1.out."),
-        (r"\.(\d+)\.non_local_block\.conv_out\.bn\.", r".non_local\1.bn."),
-        # Before the rule of factored convolutions, whose inner normalization becomes "conv1.bn".
-        (r"\.conv(\d)\.bn\.", r".bn\1."),
-        (r"\.conv\.conv_s\.", ".conv.spatial."),
-        (r"\.conv\.conv_t\.", ".conv.temporal."),
-        (r"\.conv\.bn_s\.", ".conv.bn."),
-        (r"\.downsample\.conv\.", ".downsample.0."),
-        (r"\.downsample\.bn\.", ".downsample.1."),
-        (r"\.conv(\d)\.conv\.", r".conv\1."),
-    )
-]
+_RULES = compile_rules(
+    (r"^cls_head\.(fc_cls|new_fc)\.", "fc."),
+    (r"\.slow_path\.conv1_lateral\.conv\.", ".lateral.0.conv."),
+    (r"\.slow_path\.layer(\d)_lateral\.conv\.", r".lateral.\1.conv."),
+    (r"\.(slow|fast)_path\.", r".\1."),
+    # The temporal shift and the non-local block are wrappers of other modules.
+    (r"\.net\.", "."),
+    (r"\.(\d+)\.block\.", r".\1."),
+    (r"\.(\d+)\.non_local_block\.(g|theta|phi)(\.0)?\.conv\.", r".non_local\1.\2."),
+    (r"\.(\d+)\.non_local_block\.conv_out\.conv\.", r".non_local\1.out."),
+    (r"\.(\d+)\.non_local_block\.conv_out\.bn\.", r".non_local\1.bn."),
+    # Before the rule of factored convolutions, whose inner normalization becomes "conv1.bn".
+    (r"\.conv(\d)\.bn\.", r".bn\1."),
+    (r"\.conv\.conv_s\.", ".conv.spatial."),
+    (r"\.conv\.conv_t\.", ".conv.temporal."),
+    (r"\.conv\.bn_s\.", ".conv.bn."),
+    (r"\.downsample\.conv\.", ".downsample.0."),
+    (r"\.downsample\.bn\.", ".downsample.1."),
+    (r"\.conv(\d)\.conv\.", r".conv\1."),
+)
 
 
 def matches(keys: Collection[str]) -> bool:
@@ -107,9 +105,7 @@ def _rename(key: str) -> str | None:
         stage, block, position, _, kind, rest = mobilenet.groups()
         number = _MOBILENET_OFFSETS[int(stage) - 1] + int(block)
         return f"backbone.blocks.{number}.{kind}{int(position) + 1}.{rest}"
-    for pattern, replacement in _RULES:
-        key = pattern.sub(replacement, key)
-    return key
+    return apply_rules(_RULES, key)
 
 
 def _rename_videomae(key: str) -> str | None:

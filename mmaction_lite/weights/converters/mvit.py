@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.models.mvit import MViT
+from mmaction_lite.weights.converters.rules import apply_rules, compile_rules
 
 NORMALIZE = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
 """Of the published weights: mean 0.45 and standard deviation 0.225 for pixels in [0, 1].
@@ -24,24 +25,21 @@ has them, and they are found in files that store their configuration.
 
 _KEY_OF_ATTENTION = re.compile(r"(?:backbone\.)?blocks\.0\.attn\.(?:_attention_)?pool_k\.(?:pool\.)?weight")
 _PARTS = re.compile(r"(blocks\.\d+\.attn\.)[qkv]\.(weight|bias)")  # of PyTorchVideo
-_RULES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"^backbone\.", ""),
-        (r"^cls_positional_encoding\.", ""),
-        (r"^cls_token$", "pos_encoding.class_token"),
-        (r"^pos_embed_(spatial|temporal|class)$", r"pos_encoding.\1_pos"),
-        (r"^patch_embed\.(proj|projection|patch_model)\.", "conv_proj."),
-        (r"\.attn\.proj\.", ".attn.project.0."),
-        (r"\.attn\.pool_([qkv])\.weight$", r".attn.pool_\1.pool.weight"),
-        (r"\.attn\.norm_([qkv])\.", r".attn.pool_\1.norm_act.0."),
-        (r"\.mlp\.fc1\.", ".mlp.0."),
-        (r"\.mlp\.fc2\.", ".mlp.3."),
-        (r"^(blocks\.\d+)\.proj\.", r"\1.project."),
-        (r"^norm(3|_embed)\.", "norm."),  # MMAction2 numbers the stages
-        (r"^(head\.projection|head\.proj|cls_head\.fc_cls|head\.1)\.", "head."),
-    )
-]
+_RULES = compile_rules(
+    (r"^backbone\.", ""),
+    (r"^cls_positional_encoding\.", ""),
+    (r"^cls_token$", "pos_encoding.class_token"),
+    (r"^pos_embed_(spatial|temporal|class)$", r"pos_encoding.\1_pos"),
+    (r"^patch_embed\.(proj|projection|patch_model)\.", "conv_proj."),
+    (r"\.attn\.proj\.", ".attn.project.0."),
+    (r"\.attn\.pool_([qkv])\.weight$", r".attn.pool_\1.pool.weight"),
+    (r"\.attn\.norm_([qkv])\.", r".attn.pool_\1.norm_act.0."),
+    (r"\.mlp\.fc1\.", ".mlp.0."),
+    (r"\.mlp\.fc2\.", ".mlp.3."),
+    (r"^(blocks\.\d+)\.proj\.", r"\1.project."),
+    (r"^norm(3|_embed)\.", "norm."),  # MMAction2 numbers the stages
+    (r"^(head\.projection|head\.proj|cls_head\.fc_cls|head\.1)\.", "head."),
+)
 
 
 def matches(keys: Collection[str]) -> bool:
@@ -104,9 +102,7 @@ def rename_key(key: str) -> str | None:
     """Return our name for a key of any project; None for the preprocessor of MMAction2."""
     if key.startswith("data_preprocessor."):
         return None
-    for pattern, replacement in _RULES:
-        key = pattern.sub(replacement, key)
-    return key
+    return apply_rules(_RULES, key)
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:

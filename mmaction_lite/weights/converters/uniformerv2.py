@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaction_lite.models.uniformerv2 import UniFormerV2
+from mmaction_lite.weights.converters.rules import apply_rules, compile_rules
 
 NAME = "UniFormerV2"
 
@@ -21,30 +22,27 @@ _TOKEN = "backbone.transformer.temporal_cls_token"
 _MMACTION2_NORM = "backbone.transformer.norm.weight"
 _EXTRACTOR = re.compile(r"(.*transformer\.dec\.\d+\.attn\.)in_proj_(weight|bias)")
 _LOCAL = re.compile(r".*\.lmhra\d\.pos_embed\.[123]\.weight")
-_RULES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"^(backbone\.|visual\.)", ""),
-        (r"^transformer\.resblocks\.", "blocks."),
-        (r"^transformer\.dpe\.(\d+)\.", r"extractors.\1.dpe."),
-        (r"^transformer\.dec\.(\d+)\.mlp\.", r"extractors.\1."),
-        (r"^transformer\.dec\.", "extractors."),
-        (r"^transformer\.temporal_cls_token$", "temporal_token.weight"),
-        (r"^transformer\.balance$", "mixture.balance"),
-        (r"^transformer\.(proj\.0|norm)\.", "mixture.norm."),
-        (r"^(transformer\.proj\.2|cls_head\.fc_cls)\.", "head."),
-        (r"^positional_embedding$", "positions.weight"),
-        (r"\.attn\.in_proj_", ".attn.qkv."),
-        (r"\.attn\.out_proj\.", ".attn.proj."),
-        (r"\.ln_(\d)\.", r".norm\1."),
-        (r"\.c_fc\.", ".fc1."),
-        (r"\.c_proj\.", ".fc2."),
-        (r"\.lmhra(\d)\.pos_embed\.0\.", r".local\1.bn."),
-        (r"\.lmhra(\d)\.pos_embed\.1\.", r".local\1.reduce."),
-        (r"\.lmhra(\d)\.pos_embed\.2\.", r".local\1.temporal."),
-        (r"\.lmhra(\d)\.pos_embed\.3\.", r".local\1.expand."),
-    )
-]
+_RULES = compile_rules(
+    (r"^(backbone\.|visual\.)", ""),
+    (r"^transformer\.resblocks\.", "blocks."),
+    (r"^transformer\.dpe\.(\d+)\.", r"extractors.\1.dpe."),
+    (r"^transformer\.dec\.(\d+)\.mlp\.", r"extractors.\1."),
+    (r"^transformer\.dec\.", "extractors."),
+    (r"^transformer\.temporal_cls_token$", "temporal_token.weight"),
+    (r"^transformer\.balance$", "mixture.balance"),
+    (r"^transformer\.(proj\.0|norm)\.", "mixture.norm."),
+    (r"^(transformer\.proj\.2|cls_head\.fc_cls)\.", "head."),
+    (r"^positional_embedding$", "positions.weight"),
+    (r"\.attn\.in_proj_", ".attn.qkv."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.ln_(\d)\.", r".norm\1."),
+    (r"\.c_fc\.", ".fc1."),
+    (r"\.c_proj\.", ".fc2."),
+    (r"\.lmhra(\d)\.pos_embed\.0\.", r".local\1.bn."),
+    (r"\.lmhra(\d)\.pos_embed\.1\.", r".local\1.reduce."),
+    (r"\.lmhra(\d)\.pos_embed\.2\.", r".local\1.temporal."),
+    (r"\.lmhra(\d)\.pos_embed\.3\.", r".local\1.expand."),
+)
 
 
 def matches(keys: Collection[str]) -> bool:
@@ -111,6 +109,4 @@ def fit(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 
 def _rename(key: str) -> str:
-    for pattern, replacement in _RULES:
-        key = pattern.sub(replacement, key)
-    return key
+    return apply_rules(_RULES, key)

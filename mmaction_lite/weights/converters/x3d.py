@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmaction_lite.models.x3d import X3DBackbone
+from mmaction_lite.weights.converters.rules import Rule, apply_rules, compile_rules
 
 PYSLOWFAST_STEM = "s1.pathway0_stem.conv_xy.weight"
 PYTORCHVIDEO_STEM = "blocks.0.conv.conv_t.weight"
@@ -20,12 +21,6 @@ _FIRST_NORMS = (
 )
 """Names of the weight of the normalization of the first shortcut, in the order of the stems."""
 
-Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
-
-
-def _rules(*rules: tuple[str, str | Callable[[re.Match[str]], str]]) -> list[Rule]:
-    return [(re.compile(pattern), replacement) for pattern, replacement in rules]
-
 
 def _minus_one(name: str) -> Callable[[re.Match[str]], str]:
     """Return a replacement: our name of a stage whose number in the project is one higher, and its block."""
@@ -36,7 +31,7 @@ def _letter(suffix: str) -> Callable[[re.Match[str]], str]:
     return lambda match: f".{suffix}{'abc'.index(match[1]) + 1}."
 
 
-PYSLOWFAST = _rules(
+PYSLOWFAST = compile_rules(
     (r"^s1\.pathway0_stem\.conv_xy\.", "backbone.conv1."),
     (r"^s1\.pathway0_stem\.conv\.", "backbone.conv1_t."),
     (r"^s1\.pathway0_stem\.bn\.", "backbone.bn1."),
@@ -51,7 +46,7 @@ PYSLOWFAST = _rules(
     (r"^head\.projection\.", "fc."),
 )
 # The kernel over pixels is called `conv_t`, and the one over frames `conv_xy`.
-PYTORCHVIDEO = _rules(
+PYTORCHVIDEO = compile_rules(
     (r"^blocks\.0\.conv\.conv_t\.", "backbone.conv1."),
     (r"^blocks\.0\.conv\.conv_xy\.", "backbone.conv1_t."),
     (r"^blocks\.0\.norm\.", "backbone.bn1."),
@@ -68,7 +63,7 @@ PYTORCHVIDEO = _rules(
     (r"^blocks\.5\.pool\.post_conv\.", "projection."),
     (r"^blocks\.5\.proj\.", "fc."),
 )
-MMACTION2 = _rules(
+MMACTION2 = compile_rules(
     (r"^backbone\.conv1_s\.conv\.", "backbone.conv1."),
     (r"^backbone\.conv1_t\.conv\.", "backbone.conv1_t."),
     (r"^backbone\.conv1_t\.bn\.", "backbone.bn1."),
@@ -84,13 +79,7 @@ MMACTION2 = _rules(
 
 def rename(keys: Collection[str], rules: list[Rule]) -> dict[str, str | None]:
     """Return our name for each key by the rules of a project, in their order."""
-    renamed: dict[str, str | None] = {}
-    for key in keys:
-        name = key
-        for pattern, replacement in rules:
-            name = pattern.sub(replacement, name)
-        renamed[key] = name
-    return renamed
+    return {key: apply_rules(rules, key) for key in keys}
 
 
 def adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
