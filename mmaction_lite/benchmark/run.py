@@ -126,6 +126,8 @@ def run_benchmark(
         "threads": threads,
     }
     found = _begin(out / FILE, options, environment(device))
+    if plan.devices == 1 and not peers:
+        say("no other framework is installed here; only this package is measured (see `make peers`)")
     if "limits" not in found:
         configure_process(device)
         torch.set_num_threads(threads)

@@ -161,11 +161,6 @@ def benchmark(
         at_once=at_once,
     )
     with output_folder(out):
-        if devices == 1 and not others:
-            warn(
-                f"{peers}: contains no other framework; only this package is measured (`make peers` installs "
-                "others)"
-            )
         found, failed = run_benchmark(settings, plan, others, out, warn)
         for theirs in imported:
             add_imported(found, theirs)
