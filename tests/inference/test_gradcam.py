@@ -18,7 +18,7 @@ FAMILIES = [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
     for name in BUILDERS
     if name not in ("tsn", "tsn_timm", "frame_encoder")
-    and not name.startswith(("probe_", "videomae", "vjepa", "hiera", "uniformerv2", "swin3d"))
+    and not name.startswith(("probe_", "videomae", "vjepa", "hiera", "uniformerv2", "swin3d", "mvit"))
 ]
 SIDE = 56
 

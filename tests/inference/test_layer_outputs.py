@@ -1,6 +1,7 @@
 """Outputs of layers equal those of a plain forward hook, in every network."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -38,12 +39,16 @@ def plain_hook(model: nn.Module, layer: str, x: Tensor) -> Tensor:
 @forms({"tsm_r10", "tsm_mobilenetv2", "slowfast_r50_4x16", "r2plus1d_r18", "videomae_small"})
 @torch.no_grad()
 def test_layers_equal_a_plain_hook_in_every_network(name: str, arguments: dict[str, Any]) -> None:
+    if name.startswith("mvit"):
+        pytest.skip("blocks of MViT return the class token beside the patches, so they have no feature map")
     model = build(name, **arguments).eval()
     x = clip(name)
     outputs = list_layers(model, x)
     shapes = {row.name: row.shape for row in outputs}
     stages = [layer for layer in shapes if layer.count(".") <= 2 and layer[-1].isdigit()]
-    assert len(stages) >= 4
+    if name.startswith("uniformerv2"):  # other layers return class tokens, or patches alone
+        stages = [layer for layer in shapes if re.fullmatch(r"blocks\.\d+", layer)]
+    assert len(stages) >= (2 if name.startswith(("swin3d", "uniformerv2")) else 4)
     is_transformer = hasattr(model, "grid")
     for layer in [stages[0], stages[len(stages) // 2], *(["head"] if is_transformer else ["backbone", "fc"])]:
         plain = plain_hook(model, layer, x)
