@@ -198,9 +198,9 @@ class FeatureExtraction:
             folder.mkdir(parents=True, exist_ok=True)
         with FolderLock(folder) if context.is_main_process else nullcontext():
             cache.open()
-            context.barrier()  # no process writes before all know what is missing
             if context.is_main_process:
                 cache.remove_partial()
+            context.barrier()  # no process writes before all know what is missing, and partial files are gone
             missing = list(
                 {clip: i for i, clip in reversed(list(enumerate(clips))) if clip not in cache}.values()
             )
