@@ -13,7 +13,7 @@ from dataclasses import replace
 from mmaction_lite.data.views.augment import RandAugment, RandomErasing
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, ScaleJitterCrop, ThreeCrop
 from mmaction_lite.data.views.mixing import Mixing
-from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.normalize import PYSLOWFAST
 from mmaction_lite.data.views.samplers import PySlowFastClips, SegmentFrames
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import mvit_v1_base, mvit_v2_base, mvit_v2_small
@@ -49,7 +49,7 @@ def _kinetics(model: Build, clips: PySlowFastClips, reported: Reported) -> Recip
         ),
         val=val,
         test=replace(val, clips=replace(clips, num_clips=5)),
-        normalize=Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375)),
+        normalize=PYSLOWFAST,
         optimizer=AdamW(lr=lr, groups="no_decay"),
         schedule=WarmupCosine(warmup_epochs=30, start=END_LR / lr, end=END_LR / lr),
         epochs=200,

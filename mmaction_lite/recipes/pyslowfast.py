@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mmaction_lite.data.views.crops import CenterCrop, ScaleJitterCrop, ThreeCrop
-from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.normalize import PYSLOWFAST
 from mmaction_lite.data.views.samplers import PySlowFastClips
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.optim import SGD, Cosine
@@ -32,7 +32,7 @@ def pyslowfast(model: Build, clips: PySlowFastClips, reported: Reported) -> Reci
         val=val,
         test=replace(val, clips=replace(clips, num_clips=10), crop=ThreeCrop(size=(256, 256))),
         window=7,
-        normalize=Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375)),
+        normalize=PYSLOWFAST,
         optimizer=SGD(lr=0.1, nesterov=True, groups="no_decay"),
         schedule=Cosine(warmup_epochs=34, linear=True),
         epochs=196,

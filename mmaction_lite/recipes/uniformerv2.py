@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from mmaction_lite.data.views.augment import RandAugment
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, ThreeCrop
-from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.normalize import PYSLOWFAST
 from mmaction_lite.data.views.samplers import SegmentClips
 from mmaction_lite.data.views.views import TestViews, TrainViews
 from mmaction_lite.models import uniformerv2_base
@@ -40,7 +40,7 @@ def _kinetics400(lr: float, epochs: int, warmup_epochs: int) -> Recipe:
         ),
         val=val,
         test=replace(val, clips=replace(clips, num_clips=4), crop=ThreeCrop(size=(224, 224))),
-        normalize=Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375)),
+        normalize=PYSLOWFAST,
         optimizer=AdamW(lr=lr, groups="no_decay"),
         schedule=WarmupCosine(warmup_epochs=warmup_epochs, start=LOWEST_LR / lr, end=LOWEST_LR / lr),
         epochs=epochs,

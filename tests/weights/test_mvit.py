@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import mvit_v1_base, mvit_v2_small
 from mmaction_lite.models.mvit import MViT
-from mmaction_lite.weights.converters import classifier_size, convert, mvit
+from mmaction_lite.weights.converters import classifier_size, convert
 
+NORMALIZE = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
 PYSLOWFAST = {"conv_proj.": "patch_embed.proj.", "norm.": "norm.", "head.": "head.projection."}
 PYTORCHVIDEO = {"conv_proj.": "patch_embed.patch_model.", "norm.": "norm_embed.", "head.": "head.proj."}
 MMACTION2 = {
@@ -79,7 +81,7 @@ def test_files_of_every_project(builder, source, ends):
     for form in forms:
         conversion = convert(form, other)
         assert (conversion.source, conversion.reinitialized, conversion.unused) == (source, [], [])
-        assert (conversion.arguments, conversion.normalize) == ({}, mvit.NORMALIZE)
+        assert (conversion.arguments, conversion.normalize) == ({}, NORMALIZE)
         torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
         assert classifier_size(form, other) == 3
 
@@ -89,7 +91,7 @@ def test_files_of_torchvision():
     weights = {key.replace("head.", "head.1."): value for key, value in model.state_dict().items()}
     conversion = convert(weights, other)
     assert (conversion.source, conversion.reinitialized) == ("torchvision", ["head.weight", "head.bias"])
-    assert conversion.normalize == mvit.NORMALIZE
+    assert conversion.normalize == NORMALIZE
 
 
 @pytest.mark.parametrize("builder", [mvit_v1_base, mvit_v2_small])

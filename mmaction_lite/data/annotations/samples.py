@@ -174,12 +174,12 @@ class Samples:
                 has a class.
         """
         classes, none = list(self.classes), []
-        has_background = background is not None and self.label_ends is None
-        for column in self.label_columns if has_background else ():
-            name = f"{column}: {background}" if len(self.label_columns) > 1 else str(background)
-            if name not in classes:
-                classes.append(name)
-            none.append(classes.index(name))
+        if background is not None and self.label_ends is None:
+            for column in self.label_columns:
+                name = f"{column}: {background}" if len(self.label_columns) > 1 else background
+                if name not in classes:
+                    classes.append(name)
+                none.append(classes.index(name))
         filled = [row or none for row in labels]
         ends = np.cumsum([len(row) for row in filled], dtype=np.int64)
         return replace(

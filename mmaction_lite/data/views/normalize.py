@@ -41,3 +41,7 @@ def _mean_and_scale(
 ) -> tuple[Tensor, Tensor]:
     """Return `mean` and 1 / `std` on the device. Cached: a copy in each step would synchronize the device."""
     return torch.tensor(mean, device=device), 1 / torch.tensor(std, device=device)
+
+
+PYSLOWFAST = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
+"""Statistics of PySlowFast, PyTorchVideo and UniFormerV2: 0.45 and 0.225 for pixels in [0, 1]."""

@@ -12,16 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.models.mvit import MViT
 from mmaction_lite.weights.converters.rules import apply_rules, compile_rules
-
-NORMALIZE = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
-"""Of the published weights: mean 0.45 and standard deviation 0.225 for pixels in [0, 1].
-
-Exception: MMAction2 tests MViTv2-S on Something-Something v2 with the statistics of ImageNet. The catalogue
-has them, and they are found in files that store their configuration.
-"""
 
 _KEY_OF_ATTENTION = re.compile(r"(?:backbone\.)?blocks\.0\.attn\.(?:_attention_)?pool_k\.(?:pool\.)?weight")
 _PARTS = re.compile(r"(blocks\.\d+\.attn\.)[qkv]\.(weight|bias)")  # of PyTorchVideo

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmaction_lite.data.sources.resample import Interpolation
-from mmaction_lite.data.views.normalize import Normalize
+from mmaction_lite.data.views.normalize import PYSLOWFAST, Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.weights.converters import (
     hiera,
@@ -59,7 +59,6 @@ from mmaction_lite.weights.converters.preprocessor import (
 )
 
 IMAGENET = Normalize()
-PYSLOWFAST = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
 TORCHVISION_VIDEO = Normalize(
     mean=(110.2008, 100.63983, 95.99475), std=(58.14765, 56.46975, 55.332195)
 )  # 255 · (0.43216, 0.394666, 0.37645) and 255 · (0.22803, 0.22145, 0.216989)
@@ -183,7 +182,9 @@ def source_normalize(source: str, keys: Collection[str], settings: StoredSetting
     if settings.normalize is not None:
         return settings.normalize
     if mvit.matches(keys):
-        return mvit.NORMALIZE
+        # MMAction2 tests MViTv2-S on Something-Something v2 with the statistics of ImageNet: those are in the
+        # catalogue, and in files that store their configuration.
+        return PYSLOWFAST
     if source == torchvision.NAME and "stem.0.weight" in keys:
         return TORCHVISION_VIDEO
     if source == mmaction2.NAME and (x3d.MMACTION2_STEM in keys or uniformerv2.is_mmaction2(keys)):
