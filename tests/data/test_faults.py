@@ -1,12 +1,13 @@
 """Every exception that a video file causes becomes one VideoError."""
 
-import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from av.error import InvalidDataError
 
+from mmaction_lite.data.sources import packets, sequential
 from mmaction_lite.data.sources import source as sources
 from mmaction_lite.data.sources.faults import MispredictedError, StaleIndexError, reading_video
 from mmaction_lite.data.sources.video import Video
@@ -33,10 +34,36 @@ def test_exceptions_of_a_file_become_one_error(cause: Exception, message: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_numbers_of_a_damaged_header_give_no_warning() -> None:
-    with warnings.catch_warnings(), reading_video("clip.mp4"):
-        warnings.simplefilter("error")
-        assert np.int64(2**62) * np.int64(4) == 0
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_numbers_of_a_damaged_header_give_no_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = barcode.write(tmp_path / f"clip{suffix}", range(3))
+    computed = []
+
+    def overflow(times: np.ndarray, stream: object) -> float:
+        computed.append(np.int64(2**62) * np.int64(4))
+        return 25.0
+
+    monkeypatch.setattr(packets, "frame_rate", overflow)
+    with Video(path) as video:  # a warning is an error in tests
+        assert video.fps == 25.0
+    assert computed == [0]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("read", [Video.walk, lambda video: sequential.read_in_order(video, np.arange(3))])
+def test_a_reader_that_waits_leaves_the_settings_of_numpy_alone(
+    tmp_path: Path, suffix: str, read: Callable[[Video], Iterator]
+) -> None:
+    before = np.geterr()
+    with Video(barcode.write(tmp_path / f"clip{suffix}", range(3))) as video:
+        frames = read(video)
+        for _ in range(3):
+            next(frames)
+            assert np.geterr() == before
+        assert not list(frames)
+    assert np.geterr() == before
 
 
 def test_programs_see_a_video_error() -> None:
@@ -64,7 +91,7 @@ def test_any_exception_inside_any_method_is_a_video_error(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("a fault of the file")
 
-    from mmaction_lite.data.sources import packets, video
+    from mmaction_lite.data.sources import video
     from mmaction_lite.data.sources.orientation import UprightPixels
 
     owner = {"demux": video, "_pictures": Video, "__call__": UprightPixels}.get(place, packets)

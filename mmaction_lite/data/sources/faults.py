@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from av.error import FFmpegError
 
 from mmaction_lite.data.sources.container import unreadable
@@ -24,8 +23,8 @@ class UnknownSizeError(VideoError):
 
 @contextmanager
 def reading_video(name: str) -> Iterator[None]:
-    """Convert exceptions as `errors.reading` does, without warnings about numbers of a damaged header."""
-    with reading(name, VideoError), np.errstate(all="ignore"):
+    """Convert exceptions as `errors.reading` does; state what the operating system reports."""
+    with reading(name, VideoError):
         try:
             yield
         except OSError as error:

@@ -34,6 +34,10 @@ UPRIGHT = b"".join(value.to_bytes(4) for value in (1 << 16, 0, 0, 0, 1 << 16, 0,
 MAX_BOX_BYTES = 2**26  # outside of the video data of an MP4 file; more may be another stream or padding
 JOIN_PACKETS = 3
 NO_TIME = -(2**63)  # in place of a missing time, as in FFmpeg
+# Decorates functions that compute with numbers of a header, which may be damaged. Generators must not use it:
+# numpy keeps this state in a context variable, and Python 3.11 crashes if it collects a generator that was
+# suspended with such a variable set while other code sets it.
+any_number = np.errstate(all="ignore")
 EARLY_SECONDS = 5e-4  # tolerance for times with few digits: a frame up to this much earlier still matches
 
 
@@ -133,6 +137,7 @@ class PacketIndex:
         return True
 
 
+@any_number
 def listed_index(opened: Opened) -> PacketIndex | None:
     """Return an index from the packet list of an MP4 file, with its order not read yet.
 
@@ -179,6 +184,7 @@ def listed_index(opened: Opened) -> PacketIndex | None:
     )
 
 
+@any_number
 def scanned_index(packets: Iterable[av.Packet], opened: Opened) -> tuple[PacketIndex, bool] | None:
     """Return the index of all packets of a file and whether its order is known; None without packets."""
     stream, most = opened.stream, opened.size_bytes
@@ -358,6 +364,7 @@ def _shown(decoded: np.ndarray, stream: VideoStream) -> tuple[np.ndarray, bool]:
     return np.concatenate([decoded[delay:], decoded[-1] + step * np.arange(1, delay + 1)]), not delay
 
 
+@any_number
 def presentation_times(opened: Opened) -> np.ndarray | None:
     """Read the times of all frames from the packets of a file that was just opened.
 
