@@ -14,7 +14,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mmaction_lite.models.fast.linear import is_wrapped
-from mmaction_lite.models.fast.operators import Geometry, convolve_onednn, has_onednn
+from mmaction_lite.models.fast.operators import (
+    Geometry,
+    convolution_gradients,
+    convolve_onednn,
+    has_onednn,
+)
 from mmaction_lite.models.fast.safe_convolution import convolve
 from mmaction_lite.models.fast.temporal import can_use_products, spans
 
@@ -139,7 +144,7 @@ def _frame_gradient(
     grad: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, ...], channels: int
 ) -> Tensor:
     """Return the gradient of the weight (C, 1, S, S) of a convolution of frames."""
-    padding = [length // 2 for length in weight.shape[2:]]
-    return torch.ops.aten.convolution_backward(
-        grad, x, weight, None, stride, padding, [1, 1], False, [0, 0], channels, [False, True, False]
-    )[1]
+    geometry = Geometry(stride, tuple(length // 2 for length in weight.shape[2:]), channels)
+    found = convolution_gradients(grad, x, weight, geometry, needs_x=False, needs_weight=True)[1]
+    assert found is not None
+    return found

@@ -22,7 +22,7 @@ from mmaction_lite.models.fast.operators import (
     has_fused,
     pack_weight,
 )
-from mmaction_lite.models.fast.temporal import subsample_frames
+from mmaction_lite.models.fast.temporal import are_products_faster, shift, subsample_frames
 from mmaction_lite.models.resnet import Block
 
 
@@ -91,9 +91,10 @@ class FusedConv2d(Conv2d):
     def forward(self, x: Tensor, batch_size: int, other: Tensor | None = None) -> Tensor:
         """Map (B·T, C, H, W) to (B·T, C', H', W'), to which the epilogue adds `other`."""
         epilogue = self.epilogue
-        # A shift before a 1×1 convolution takes less time as matrix products than moved in memory first.
-        if self.share or not can_fuse(x):
+        if not can_fuse(x) or (self.share and are_products_faster(x)):
             return epilogue.apply(super().forward(x, batch_size), other)
+        if self.share:
+            x = shift(x, batch_size, self.share, self.causal)
         return epilogue.convolve(x, self.weight, self.bias, self.stride, self.groups, other)
 
 

@@ -69,6 +69,30 @@ def convolve_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Ge
     return torch.ops.aten.mkldnn_convolution(x, weight, bias, padding, stride, geometry.dilation, groups)
 
 
+def convolution_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, needs_x: bool, needs_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of input and weight of a convolution without bias.
+
+    `torch.nn.grad` computes the same from shapes alone and therefore leaves channels-last memory format.
+    """
+    stride, padding, groups = geometry
+    found = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        None,
+        stride,
+        padding,
+        geometry.dilation,
+        False,
+        (0,) * len(padding),
+        groups,
+        (needs_x, needs_weight, False),
+    )
+    return found[0], found[1]
+
+
 def multiply_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `x Wᵀ + b` by oneDNN for float32 x (..., in_features) and weight (out_features, in_features)."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

@@ -61,6 +61,39 @@ def test_matrix_products_are_the_shift_and_its_convolution(
     torch.testing.assert_close(grads[0], grads[1])
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("are_products_faster", [False, True])
+def test_the_faster_way_to_shift_and_project_is_the_plain_one(
+    monkeypatch: pytest.MonkeyPatch, are_products_faster: bool, causal: bool
+) -> None:
+    monkeypatch.setattr(temporal, "are_products_faster", lambda x: are_products_faster)
+    torch.manual_seed(0)
+    x = torch.randn(2 * 4, 8, 3, 4, requires_grad=True)
+    weight, bias = torch.randn(5, 8, 1, 1, requires_grad=True), torch.randn(5, requires_grad=True)
+    found = []
+    for path in ("auto", "native"):
+        out = temporal.shift_and_project(x, weight, bias, 2, 2, path, causal=causal)
+        found.append([out, *torch.autograd.grad(out.sin().sum(), (x, weight, bias))])
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_the_gradient_of_the_shift_is_the_opposite_shift() -> None:
+    x = torch.randn(2 * 4, 8, 3, 3, dtype=torch.float64, requires_grad=True)
+    for causal in (False, True):
+        assert torch.autograd.gradcheck(lambda x, causal=causal: temporal.shift(x, 2, 2, causal), x)
+
+
+def test_convolutions_replace_products_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    large, small = torch.randn(8, 64, 16, 16), torch.randn(8, 64, 4, 4)
+    for has_onednn in (True, False):
+        monkeypatch.setattr(temporal, "has_onednn_linear", lambda has_onednn=has_onednn: has_onednn)
+        assert temporal.are_products_faster(large) != has_onednn
+        assert temporal.are_products_faster(small)
+        assert temporal.are_products_faster(large.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not temporal.are_products_faster(small)
+
+
 def test_dropped_and_paired_frames_leave_gradients_in_the_order_of_memory() -> None:
     """Another memory format of the gradient would slow down all earlier layers."""
     torch.manual_seed(0)
