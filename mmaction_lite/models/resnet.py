@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.models.convolution import Unit
+from mmaction_lite.models.fast.projection import can_fold, project
 from mmaction_lite.models.fast.recompute import activate, checkpoint_forward, norm_act_then
 from mmaction_lite.models.fast.temporal import subsample_frames
 
@@ -62,11 +63,16 @@ class Chain(nn.Module):
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
-        x = self.get_submodule("conv1")(x, batch_size)
-        for number in range(1, self.length):
-            conv = partial(self.get_submodule(f"conv{number + 1}"), batch_size=batch_size)
-            x = norm_act_then(x, self.get_submodule(f"bn{number}"), self.activation, conv, batch_size)
-        return self.last_norm(x)
+        return self.last_norm(self._run(x, batch_size, partial(self.convolutions[-1], batch_size=batch_size)))
+
+    def _run(self, x: Tensor, batch_size: int, last: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run the chain up to the input of the last of several convolutions; return `last` of it."""
+        *layers, _ = self.convolutions
+        x = layers[0](x, batch_size)
+        followers = [partial(conv, batch_size=batch_size) for conv in layers[1:]]
+        for number, layer in enumerate([*followers, last], 1):
+            x = norm_act_then(x, self.get_submodule(f"bn{number}"), self.activation, layer, batch_size)
+        return x
 
 
 class Block(Chain):
@@ -101,8 +107,15 @@ class Block(Chain):
         shortcut = x
         if self.downsample is not None:
             conv, norm = self.downsample
-            shortcut = norm(conv(x, batch_size))
-        return activate(super().forward(x, batch_size).add_(shortcut), self.activation, batch_size)
+            shortcut = project(x, conv, norm) if can_fold(x, conv, norm) else norm(conv(x, batch_size))
+        return self._run(x, batch_size, partial(self._finish, shortcut=shortcut, batch_size=batch_size))
+
+    def _finish(self, x: Tensor, shortcut: Tensor, batch_size: int) -> Tensor:
+        """Apply the last convolution and normalization, the shortcut and the activation."""
+        conv, norm = self.convolutions[-1], self.last_norm
+        if can_fold(x, conv, norm):
+            return project(x, conv, norm, shortcut)
+        return activate(norm(conv(x, batch_size)).add_(shortcut), self.activation, batch_size)
 
 
 def basic_block(in_channels: int, channels: int, stride: int, units: Sequence[Unit], norm: Norm) -> Block:
