@@ -25,6 +25,7 @@ from mmaction_lite.benchmark.environment import environment, measure_limits
 from mmaction_lite.benchmark.lists import frames_of, write_frames_list, write_video_list
 from mmaction_lite.benchmark.processes import InstalledPeer, Peer, WorkerConfig
 from mmaction_lite.benchmark.settings import SETTINGS, Setting
+from mmaction_lite.data.views.samplers import TimedSampler
 from mmaction_lite.device import CompileMode, Precision, available_cores, configure_process, pick_device
 from mmaction_lite.errors import UserError, describe, nearest
 from mmaction_lite.files import FolderLock, check_output_folder, check_replaceable, write_atomically
@@ -295,12 +296,13 @@ def _write_lists(data: Path, out: Path, peers: Collection[str]) -> dict[str, str
 def _sources(data: Path | None, setting: Setting, needs_frames: bool) -> tuple[str | None, str | None]:
     """Return the dataset of video files, and that of JPEG frames if it is needed beside and exists.
 
-    Frames are needed by GPUs that outpace video decoding and by peers that read nothing else.
+    Frames are needed by GPUs that outpace video decoding and by peers that read nothing else. Folders of
+    frames have no frame rate, which some recipes need.
     """
     if data is None:
         return None, None
     twin = frames_of(data)
-    if not twin.is_dir():
+    if not twin.is_dir() or isinstance(setting.build().train.clips, TimedSampler):
         return str(data.absolute()), None
     if setting.from_frames:
         return None, str(twin.absolute())

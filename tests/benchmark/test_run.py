@@ -16,6 +16,7 @@ from mmaction_lite.benchmark import settings as settings_module
 from mmaction_lite.benchmark.comparison import (
     our_command,
 )
+from mmaction_lite.benchmark.lists import frames_of
 from mmaction_lite.benchmark.processes import InstalledPeer
 from mmaction_lite.benchmark.run import read_imported, read_result
 from mmaction_lite.benchmark.settings import find_setting
@@ -75,6 +76,18 @@ def test_folders_that_do_not_fit_are_one_line(tmp_path):
         run(tmp_path, "--synthetic", "--peers", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"benchmark\.json: .*"):
         run(tmp_path, "--synthetic")
+
+
+def test_recipes_that_need_the_frame_rate_read_video_files(tmp_path):
+    data = tmp_path / "scenes"
+    frames_of(data).mkdir()
+    sources = {
+        name: run_module._sources(data, find_setting(name), needs_frames=True)
+        for name in ("C2D 8x8", "I3D 8x8", "I3D 32x2", "I3D 32x2, fast")
+    }
+    assert sources["C2D 8x8"] == sources["I3D 8x8"] == (str(data), None)
+    assert sources["I3D 32x2"] == (str(data), str(frames_of(data)))
+    assert sources["I3D 32x2, fast"] == (None, str(frames_of(data)))
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path):
