@@ -22,7 +22,13 @@ from mmaction_lite.models.fast.operators import (
     has_fused,
     pack_weight,
 )
-from mmaction_lite.models.fast.temporal import are_products_faster, shift, subsample_frames
+from mmaction_lite.models.fast.temporal import (
+    are_products_faster,
+    shift,
+    subsample_frames,
+    view_as_frames,
+    view_as_images,
+)
 from mmaction_lite.models.resnet import Block
 
 
@@ -113,9 +119,9 @@ class FusedConv3d(Conv3d):
             return epilogue.convolve(x, self.weight.squeeze(2), self.bias, self.stride[1:], 1, other)
         if self.kernel_size[1] == 1 and self.stride[1] == 1:
             weight, stride = self.weight.squeeze(4), self.stride[:2]
-            other = None if other is None else _view_as_images(other, batch_size)
-            out = epilogue.convolve(_view_as_images(x, batch_size), weight, self.bias, stride, 1, other)
-            return out.permute(0, 2, 3, 1).reshape(-1, *x.shape[2:], out.shape[1]).permute(0, 3, 1, 2)
+            other = None if other is None else view_as_images(other, batch_size)
+            out = epilogue.convolve(view_as_images(x, batch_size), weight, self.bias, stride, 1, other)
+            return view_as_frames(out, x.shape[2:])
         clip = x.unflatten(0, (batch_size, -1)).transpose(1, 2)
         other = None if other is None else other.unflatten(0, (batch_size, -1)).transpose(1, 2)
         out = epilogue.convolve(clip, self.weight, self.bias, self.stride, 1, other)
@@ -154,9 +160,3 @@ def add_epilogue(conv: Conv2d | Conv3d, epilogue: Epilogue) -> None:
         conv.__class__ = FusedConv3d
     assert isinstance(conv, FusedConv)
     conv.epilogue = epilogue
-
-
-def _view_as_images(x: Tensor, batch_size: int) -> Tensor:
-    """View channels-last frames (B·T, C, H, W) as images (B, C, T, H·W)."""
-    images = x.permute(0, 2, 3, 1).reshape(batch_size, -1, x.shape[2] * x.shape[3], x.shape[1])
-    return images.permute(0, 3, 1, 2)

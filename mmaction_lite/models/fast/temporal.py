@@ -17,12 +17,18 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mmaction_lite.models.fast.linear import is_wrapped
-from mmaction_lite.models.fast.operators import Geometry, convolution_gradients, has_onednn_linear
+from mmaction_lite.models.fast.operators import (
+    Geometry,
+    convolution_gradients,
+    has_onednn_linear,
+    multiply_onednn,
+)
 from mmaction_lite.models.fast.safe_convolution import convolve
 
 Tap = tuple[int, int, int, int]
 """(distance in frames, index of the matrix, first channel, end channel)."""
 
+ONE_BY_ONE = Geometry((1, 1), (0, 0), 1)
 # For smaller inputs, PyTorch convolves by an implementation of its own, which is slow.
 LEAST_VALUES = 1 << 16
 
@@ -145,6 +151,9 @@ def convolve_time(
     """
     taps = weight.shape[2]
     in_training = torch.is_grad_enabled()
+    if path == "auto" and stride == 1 and in_training and _has_fast_gradients(x, weight, batch_size):
+        out = _TimeConvolution.apply(view_as_images(x, batch_size), weight, bias)
+        return view_as_frames(out, x.shape[2:])  # pyright: ignore[reportArgumentType]
     if stride == 1 and (path == "products" or (path == "auto" and in_training and are_products_faster(x))):
         matrices = weight.flatten(2).permute(2, 1, 0)
         if matrices.stride(1) != 1:
@@ -159,6 +168,72 @@ def convolve_time(
     clip = x.unflatten(0, (batch_size, -1)).transpose(1, 2)
     out = convolve(clip, weight, bias, (stride, 1, 1))
     return out.transpose(1, 2).flatten(0, 1)
+
+
+def view_as_images(x: Tensor, batch_size: int) -> Tensor:
+    """View channels-last frames (B·T, C, H, W) as images (B, C, T, H·W)."""
+    images = x.permute(0, 2, 3, 1).reshape(batch_size, -1, x.shape[2] * x.shape[3], x.shape[1])
+    return images.permute(0, 3, 1, 2)
+
+
+def view_as_frames(images: Tensor, size: Sequence[int]) -> Tensor:
+    """View images (B, C, T, H·W) as channels-last frames (B·T, C, H, W) of `size` (H, W)."""
+    return images.permute(0, 2, 3, 1).reshape(-1, *size, images.shape[1]).permute(0, 3, 1, 2)
+
+
+def _has_fast_gradients(x: Tensor, weight: Tensor, batch_size: int) -> bool:
+    """Whether `_TimeConvolution` is faster than matrix products and PyTorch's gradients."""
+    is_known = can_use_products(x) and x.dtype == weight.dtype == torch.float32 and x.shape[0] > batch_size
+    return is_known and x.numel() >= LEAST_VALUES and not is_wrapped(x, weight) and has_onednn_linear()
+
+
+class _TimeConvolution(torch.autograd.Function):
+    """Map images (B, C, T, P), weight (O, C, K, 1, 1) and bias (O) to images (B, O, T, P).
+
+    oneDNN takes up to four times as long for the gradient of the weight of all taps at once as for one tap
+    after the other.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        return functional.conv2d(images, weight.squeeze(4), bias, padding=(weight.shape[2] // 2, 0))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        (grad,) = grads
+        images, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        grad_x = grad_weight = None
+        if needs_x:
+            geometry = Geometry((1, 1), (weight.shape[2] // 2, 0), 1)
+            grad_x, _ = convolution_gradients(grad, images, weight.squeeze(4), geometry, True, False)
+        if needs_weight:
+            grad_weight = _gradient_per_tap(grad, images, weight)
+        return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None
+
+
+def _gradient_per_tap(grad: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of the weight (O, C, K, 1, 1), in channels-last memory format."""
+    outputs, channels, taps = weight.shape[:3]
+    frames = images.shape[2]
+    found = weight.new_zeros(outputs, taps, channels)
+    for tap in range(taps):
+        distance = tap - taps // 2
+        if abs(distance) >= frames:
+            continue
+        target, source = spans(frames, distance)
+        grad_tap, images_tap = grad[:, :, target], images[:, :, source]
+        if grad_tap.numel() < 2 * outputs * channels:  # few pixels: a product with short rows
+            left, right = (part.permute(0, 2, 3, 1).flatten(0, 2) for part in (grad_tap, images_tap))
+            found[:, tap] = multiply_onednn(left.t(), right.t(), None)
+            continue
+        kernel = weight[:, :, tap, :, :]
+        _, part = convolution_gradients(grad_tap, images_tap, kernel, ONE_BY_ONE, False, True)
+        assert part is not None
+        found[:, tap] = part.flatten(1)
+    return found.transpose(1, 2)[..., None, None]
 
 
 def shift(x: Tensor, batch_size: int, share: int, causal: bool = False) -> Tensor:
@@ -178,7 +253,7 @@ def shift(x: Tensor, batch_size: int, share: int, causal: bool = False) -> Tenso
     """
     back, ahead = _shifted_channels(share, causal)
     if can_use_products(x) and not is_wrapped(x):
-        return _Shift.apply(x, batch_size, back, ahead)  # pyright: ignore[reportReturnType]
+        return _as_frames(_Shift.apply(_as_rows(x, batch_size), back, ahead))  # pyright: ignore
     time = x.unflatten(0, (batch_size, -1))
     parts = []
     if back.stop:
@@ -189,26 +264,26 @@ def shift(x: Tensor, batch_size: int, share: int, causal: bool = False) -> Tenso
 
 
 class _Shift(torch.autograd.Function):
-    """The shift in one pass over the memory, and its gradient: the shift in the opposite directions."""
+    """The shift of (B, T, H, W, C) in one pass, and its gradient: the shift in the opposite directions."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, batch_size: int, back: slice, ahead: slice) -> Tensor:
-        ctx.arguments = batch_size, ahead, back
-        return _move(x, batch_size, back, ahead)
+    def forward(ctx: Any, rows: Tensor, back: slice, ahead: slice) -> Tensor:
+        ctx.directions = ahead, back
+        return _move(rows, back, ahead)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        return _move(grads[0], *ctx.arguments), None, None, None
+        return _move(grads[0], *ctx.directions), None, None
 
 
-def _move(x: Tensor, batch_size: int, back: slice, ahead: slice) -> Tensor:
-    """Move channels `back` one frame back, channels `ahead` one frame ahead; the result is channels-last."""
-    source = x.permute(0, 2, 3, 1).contiguous().unflatten(0, (batch_size, -1))
-    out = source.clone()
-    out[:, :-1, ..., back], out[:, -1:, ..., back] = source[:, 1:, ..., back], 0
-    out[:, 1:, ..., ahead], out[:, :1, ..., ahead] = source[:, :-1, ..., ahead], 0
-    return out.flatten(0, 1).permute(0, 3, 1, 2)
+def _move(rows: Tensor, back: slice, ahead: slice) -> Tensor:
+    """Move channels `back` of (B, T, H, W, C) one frame back, and channels `ahead` one frame ahead."""
+    rows = rows.contiguous()
+    out = rows.clone()
+    out[:, :-1, ..., back], out[:, -1:, ..., back] = rows[:, 1:, ..., back], 0
+    out[:, 1:, ..., ahead], out[:, :1, ..., ahead] = rows[:, :-1, ..., ahead], 0
+    return out
 
 
 def _shifted_channels(share: int, causal: bool) -> tuple[slice, slice]:
@@ -250,37 +325,44 @@ def shift_and_project(
         taps.append((-1, 0, ahead.start, ahead.stop))
         return _sum_of_taps(x, weight.flatten(1).T.unsqueeze(0), bias, taps, batch_size)
     if path == "auto" and can_use_products(x) and not is_wrapped(x, weight):
-        return _ShiftAndProject.apply(x, weight, bias, batch_size, back, ahead)  # pyright: ignore[reportReturnType]
+        return _ShiftAndProject.apply(_as_rows(x, batch_size), weight, bias, back, ahead)  # pyright: ignore
     return functional.conv2d(shift(x, batch_size, share, causal), weight, bias)
 
 
 class _ShiftAndProject(torch.autograd.Function):
-    """Shift and 1×1 convolution; the backward pass shifts again instead of storing the shifted frames."""
+    """Shift and 1×1 convolution of (B, T, H, W, C) to frames; the backward pass shifts again.
+
+    Storing the shifted frames would take as much memory as their input, which is stored anyway.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        batch_size: int,
-        back: slice,
-        ahead: slice,
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, back: slice, ahead: slice
     ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.arguments = batch_size, back, ahead
-        return functional.conv2d(_move(x, batch_size, back, ahead), weight, bias)
+        ctx.save_for_backward(rows, weight)
+        ctx.directions = back, ahead
+        return functional.conv2d(_as_frames(_move(rows, back, ahead)), weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         (grad,) = grads
-        x, weight = ctx.saved_tensors
-        batch_size, back, ahead = ctx.arguments
-        moved = _move(x, batch_size, back, ahead)
+        rows, weight = ctx.saved_tensors
+        back, ahead = ctx.directions
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        geometry = Geometry((1, 1), (0, 0), 1)
-        grad_x, grad_weight = convolution_gradients(grad, moved, weight, geometry, needs_x, needs_weight)
-        if grad_x is not None:
-            grad_x = _move(grad_x, batch_size, ahead, back)
-        return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None, None, None, None
+        grad_rows, grad_weight = convolution_gradients(
+            grad, _as_frames(_move(rows, back, ahead)), weight, ONE_BY_ONE, needs_x, needs_weight
+        )
+        if grad_rows is not None:
+            grad_rows = _move(_as_rows(grad_rows, len(rows)), ahead, back)
+        return grad_rows, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None, None, None
+
+
+def _as_rows(x: Tensor, batch_size: int) -> Tensor:
+    """View frames (B·T, C, H, W) as (B, T, H, W, C)."""
+    return x.permute(0, 2, 3, 1).unflatten(0, (batch_size, -1))
+
+
+def _as_frames(rows: Tensor) -> Tensor:
+    """View (B, T, H, W, C) as frames (B·T, C, H, W)."""
+    return rows.flatten(0, 1).permute(0, 3, 1, 2)

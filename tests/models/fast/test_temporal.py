@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from mmaction_lite.models.fast import temporal
+from mmaction_lite.models.fast.operators import has_onednn_linear
 from mmaction_lite.models.fast.temporal import subsample_frames
 from mmaction_lite.models.inflated import PairMax
 
@@ -75,6 +76,32 @@ def test_the_faster_way_to_shift_and_project_is_the_plain_one(
         out = temporal.shift_and_project(x, weight, bias, 2, 2, path, causal=causal)
         found.append([out, *torch.autograd.grad(out.sin().sum(), (x, weight, bias))])
     torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    "pixels", [(3, 4), (9, 9)]
+)  # gradient of the weight by products, and by convolutions
+@pytest.mark.parametrize(("kernel", "batch_size", "frames"), [(3, 2, 4), (3, 1, 2), (5, 2, 2), (7, 3, 8)])
+def test_the_fast_gradients_are_those_of_the_convolution_along_time(
+    monkeypatch: pytest.MonkeyPatch, kernel: int, batch_size: int, frames: int, pixels: tuple[int, int]
+) -> None:
+    if not has_onednn_linear():
+        pytest.skip("a CPU without AVX-512")
+    monkeypatch.setattr(temporal, "LEAST_VALUES", 1)
+    torch.manual_seed(0)
+    x = torch.randn(batch_size * frames, 32, *pixels).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.randn(16, 32, kernel, 1, 1), torch.randn(16)
+    found = []
+    for dtype, path in ((torch.float32, "auto"), (torch.float64, "native")):
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in (x, weight, bias)]
+        out = temporal.convolve_time(leaves[0], leaves[1], leaves[2], batch_size, 1, path)
+        grads = torch.autograd.grad(out.sin().sum(), leaves)
+        found.append([out, *grads])
+    for ours, exact in zip(*found, strict=True):
+        assert (ours - exact).abs().max() < 1e-5 * exact.abs().max()
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+    out = temporal.convolve_time(x, weight.requires_grad_(), None, batch_size, 1)
+    assert out.relu_() is out  # networks without normalization activate in place
 
 
 def test_the_gradient_of_the_shift_is_the_opposite_shift() -> None:
