@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmaction_lite.models.convolution import Unit
-from mmaction_lite.models.fast.projection import can_fold, project
+from mmaction_lite.models.fast.projection import can_fold, is_plain_relu, project
 from mmaction_lite.models.fast.recompute import activate, checkpoint_forward, norm_act_then
 from mmaction_lite.models.fast.temporal import subsample_frames
 
@@ -21,7 +21,7 @@ Norm = Callable[[int], nn.Module]
 
 
 class Chain(nn.Module):
-    """Convolutions with normalization (conv1, bn1, conv2, bn2, …) and an activation between two of them.
+    """Two or more convolutions with normalization (conv1, bn1, conv2, bn2, …), and activations between them.
 
     Args:
         channels: channels of the input, then of the output of every convolution.
@@ -63,16 +63,22 @@ class Chain(nn.Module):
 
     def forward(self, x: Tensor, batch_size: int) -> Tensor:
         """Map (B·T, C, H, W) to (B·T', C', H', W')."""
-        return self.last_norm(self._run(x, batch_size, partial(self.convolutions[-1], batch_size=batch_size)))
+        conv = partial(self.convolutions[-1], batch_size=batch_size)
+        return self.last_norm(self._finish(self._begin(x, batch_size), conv, batch_size))
 
-    def _run(self, x: Tensor, batch_size: int, last: Callable[[Tensor], Tensor]) -> Tensor:
-        """Run the chain up to the input of the last of several convolutions; return `last` of it."""
-        *layers, _ = self.convolutions
-        x = layers[0](x, batch_size)
-        followers = [partial(conv, batch_size=batch_size) for conv in layers[1:]]
-        for number, layer in enumerate([*followers, last], 1):
+    def _begin(self, x: Tensor, batch_size: int) -> Tensor:
+        """Run the chain up to the last convolution but one."""
+        first, *others, _ = self.convolutions
+        x = first(x, batch_size)
+        for number, conv in enumerate(others, 1):
+            layer = partial(conv, batch_size=batch_size)
             x = norm_act_then(x, self.get_submodule(f"bn{number}"), self.activation, layer, batch_size)
         return x
+
+    def _finish(self, x: Tensor, layer: Callable[[Tensor], Tensor], batch_size: int) -> Tensor:
+        """Normalize and activate the output of `_begin`, then run `layer`, which has the last convolution."""
+        norm = self.get_submodule(f"bn{self.length - 1}")
+        return norm_act_then(x, norm, self.activation, layer, batch_size)
 
 
 class Block(Chain):
@@ -108,14 +114,13 @@ class Block(Chain):
         if self.downsample is not None:
             conv, norm = self.downsample
             shortcut = project(x, conv, norm) if can_fold(x, conv, norm) else norm(conv(x, batch_size))
-        return self._run(x, batch_size, partial(self._finish, shortcut=shortcut, batch_size=batch_size))
-
-    def _finish(self, x: Tensor, shortcut: Tensor, batch_size: int) -> Tensor:
-        """Apply the last convolution and normalization, the shortcut and the activation."""
-        conv, norm = self.convolutions[-1], self.last_norm
-        if can_fold(x, conv, norm):
-            return project(x, conv, norm, shortcut)
-        return activate(norm(conv(x, batch_size)).add_(shortcut), self.activation, batch_size)
+        last, norm = self.convolutions[-1], self.last_norm
+        x = self._begin(x, batch_size)
+        if can_fold(x, last, norm) and is_plain_relu(self.activation):
+            layer = partial(project, conv=last, norm=norm, shortcut=shortcut)
+            return self._finish(x, layer, batch_size)
+        x = norm(self._finish(x, partial(last, batch_size=batch_size), batch_size))
+        return activate(x.add_(shortcut), self.activation, batch_size)
 
 
 def basic_block(in_channels: int, channels: int, stride: int, units: Sequence[Unit], norm: Norm) -> Block:

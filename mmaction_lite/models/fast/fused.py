@@ -97,7 +97,8 @@ class FusedConv2d(Conv2d):
     def forward(self, x: Tensor, batch_size: int, other: Tensor | None = None) -> Tensor:
         """Map (B·T, C, H, W) to (B·T, C', H', W'), to which the epilogue adds `other`."""
         epilogue = self.epilogue
-        if not can_fuse(x) or (self.share and are_products_faster(x)):
+        is_pointwise = self.kernel_size == (1, 1)
+        if not can_fuse(x) or (self.share and is_pointwise and are_products_faster(x)):
             return epilogue.apply(super().forward(x, batch_size), other)
         if self.share:
             x = shift(x, batch_size, self.share, self.causal)

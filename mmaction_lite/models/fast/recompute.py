@@ -1,5 +1,6 @@
 """Recompute activations in the backward pass instead of storing them."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -29,6 +30,24 @@ def activate(x: Tensor, activation: nn.Module, batch_size: int) -> Tensor:
     if torch.compiler.is_compiling() and torch.is_grad_enabled() and type(activation) is nn.ReLU:
         return _ReluOfClips.apply(x, batch_size)  # pyright: ignore[reportReturnType]
     return activation(x)
+
+
+class _State(threading.local):
+    """Whether this thread runs a block in `checkpoint_forward`."""
+
+    is_checkpointed = False
+
+
+_state = _State()
+
+
+@contextmanager
+def _checkpointed() -> Iterator[None]:
+    before, _state.is_checkpointed = _state.is_checkpointed, True
+    try:
+        yield
+    finally:
+        _state.is_checkpointed = before
 
 
 class _ReluOfClips(torch.autograd.Function):
@@ -64,7 +83,7 @@ def norm_act_then(
         batch_size: B.
     """
     is_known = type(norm) in (nn.BatchNorm2d, SubBatchNorm2d)
-    if not (is_known and norm.training and torch.is_grad_enabled()):
+    if not (is_known and norm.training and torch.is_grad_enabled()) or _state.is_checkpointed:
         return layer(activation(norm(x)))
     if torch.compiler.is_compiling():
         return layer(activate(norm(x), activation, batch_size))
@@ -79,10 +98,15 @@ def checkpoint_forward(block: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     """Return `block(x, batch_size)` without storing activations inside of the block.
 
     The backward pass runs the block again, with the same random numbers and without a second update of
-    running statistics.
+    running statistics. Inside, `norm_act_then` stores nothing either.
     """
+
+    def run(x: Tensor, batch_size: int) -> Tensor:
+        with nullcontext() if torch.compiler.is_compiling() else _checkpointed():
+            return block(x, batch_size)
+
     return checkpoint(
-        block, x, batch_size, use_reentrant=False, context_fn=lambda: (nullcontext(), keep_statistics(block))
+        run, x, batch_size, use_reentrant=False, context_fn=lambda: (nullcontext(), keep_statistics(block))
     )
 
 
@@ -138,7 +162,8 @@ class _Activated:
 
     def pack(self, saved: Tensor) -> Any:
         if saved.data_ptr() != self.address or saved.numel() != self.numel:
-            return saved
+            # With its graph, an output would keep the graph, and thereby itself, until a backward pass.
+            return saved.detach()
         self.num_saved += 1
         return saved.shape, saved.stride()
 

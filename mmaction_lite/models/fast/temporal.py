@@ -143,8 +143,8 @@ def convolve_time(
         batch_size: B.
         stride: in frames.
         path: "products" for K shifted matrix products (stride 1 only), "native" for PyTorch's conv3d, "auto"
-            for products where they were faster in measurements: on CPUs without AVX-512, in eager mode, with
-            gradients. Without gradients, conv3d was as fast or faster in every family.
+            for the fastest in measurements: with gradients, in eager mode on CPUs, `_TimeConvolution` with
+            AVX-512 and products without. Without gradients, conv3d was as fast or faster in every family.
 
     Returns:
         Frames (B·T', O, H, W), T' = ceil(T / stride).
@@ -279,8 +279,7 @@ class _Shift(torch.autograd.Function):
 
 def _move(rows: Tensor, back: slice, ahead: slice) -> Tensor:
     """Move channels `back` of (B, T, H, W, C) one frame back, and channels `ahead` one frame ahead."""
-    rows = rows.contiguous()
-    out = rows.clone()
+    out = rows.clone(memory_format=torch.contiguous_format)
     out[:, :-1, ..., back], out[:, -1:, ..., back] = rows[:, 1:, ..., back], 0
     out[:, 1:, ..., ahead], out[:, :1, ..., ahead] = rows[:, :-1, ..., ahead], 0
     return out
@@ -350,8 +349,9 @@ class _ShiftAndProject(torch.autograd.Function):
         rows, weight = ctx.saved_tensors
         back, ahead = ctx.directions
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        moved = _move(rows, back, ahead) if needs_weight else rows
         grad_rows, grad_weight = convolution_gradients(
-            grad, _as_frames(_move(rows, back, ahead)), weight, ONE_BY_ONE, needs_x, needs_weight
+            grad, _as_frames(moved), weight, ONE_BY_ONE, needs_x, needs_weight
         )
         if grad_rows is not None:
             grad_rows = _move(_as_rows(grad_rows, len(rows)), ahead, back)

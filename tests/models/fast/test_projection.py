@@ -1,5 +1,6 @@
 """1×1 convolution, batch normalization, shortcut and ReLU in one kernel, against the separate operators."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from mmaction_lite import models
 from mmaction_lite.models import resnet
-from mmaction_lite.models.convolution import Conv2d, Conv3d
+from mmaction_lite.models.convolution import Conv2d, Conv3d, conv2d
 from mmaction_lite.models.fast import recompute
 from mmaction_lite.models.fast.operators import has_fused
 from mmaction_lite.models.fast.projection import can_fold, project
@@ -82,6 +83,35 @@ def test_the_statistics_are_counted_as_batch_normalization_does() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("frozen", ["nothing", "input", "convolution", "normalization"])
+def test_frozen_parts_and_other_memory_formats(frozen: str, memory_format: torch.memory_format) -> None:
+    conv, norm = layers()
+    x, shortcut = frames().detach().contiguous(memory_format=memory_format), frames(32)
+    x.requires_grad_(frozen != "input")
+    conv.requires_grad_(frozen != "convolution")
+    norm.requires_grad_(frozen != "normalization")
+    leaves = [leaf for leaf in (x, shortcut, *conv.parameters(), *norm.parameters()) if leaf.requires_grad]
+    weights = torch.randn(4, 32, 9, 8).contiguous(memory_format=memory_format)
+    ours = torch.autograd.grad((project(x, conv, norm, shortcut) * weights).sum(), leaves)
+    plain = torch.autograd.grad(((norm(conv(x, 1)) + shortcut).relu() * weights).sum(), leaves)
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+    # The gradient of a mean has no memory of its own.
+    ours = torch.autograd.grad(project(x, conv, norm, shortcut).mean(), leaves)
+    plain = torch.autograd.grad((norm(conv(x, 1)) + shortcut).relu().mean(), leaves)
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_that_nearly_cancel_the_input_cost_no_more_digits_than_otherwise() -> None:
+    conv, norm = layers()
+    with torch.no_grad():
+        conv.weight -= conv.weight.mean(1, keepdim=True)
+        x = torch.randn(4, 1, 9, 8) + 1e-3 * torch.randn(4, 8, 9, 8)
+    out, plain = project(x.requires_grad_(), conv, norm), norm(conv(x, 1))
+    exact = copy.deepcopy(norm).double()(copy.deepcopy(conv).double()(x.double(), 1))
+    assert (out - exact).abs().max() < 2 * (plain - exact).abs().max()
+
+
 def test_a_channel_without_variance_stays_finite() -> None:
     conv, norm = layers()
     nn.init.zeros_(conv.weight)
@@ -114,10 +144,30 @@ def test_other_cases_use_the_separate_operators() -> None:
     assert not can_fold(x, Conv3d(8, 32, (3, 1)), norm)
     assert not can_fold(x, Conv3d(8, 32, (1, 1), bias=True), norm)
     assert can_fold(x, Conv3d(8, 32, (1, 1)), norm)
-    handle = conv.register_forward_hook(lambda *_: None)  # somebody reads the output of the convolution
-    assert not can_fold(x, conv, norm)
-    handle.remove()
-    assert can_fold(x, conv, norm)
+    for other in ({"affine": False}, {"track_running_stats": False}):
+        assert not can_fold(x, conv, nn.BatchNorm2d(32, **other))
+    for register in (  # somebody reads or changes what passes through a layer
+        conv.register_forward_hook,
+        norm.register_forward_pre_hook,
+        norm.register_full_backward_hook,
+        nn.modules.module.register_module_forward_hook,
+    ):
+        handle = register(lambda *_: None)
+        is_folded = can_fold(x, conv, norm)
+        handle.remove()
+        assert not is_folded
+        assert can_fold(x, conv, norm)
+
+
+def test_a_block_with_another_activation_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    block = resnet.bottleneck(64, 16, 1, [conv2d(1), conv2d(3), conv2d(1), conv2d(1)], nn.BatchNorm2d)
+    x = torch.randn(2, 64, 16, 16)
+    block.activation = nn.SiLU()
+    out = block(x, 2)
+    monkeypatch.setattr(resnet, "can_fold", lambda *_: False)
+    torch.testing.assert_close(out, block(x, 2), rtol=1e-4, atol=1e-5)
+    assert out.min() < 0
 
 
 @pytest.mark.parametrize("name", ["tsn_r50", "tsm_r50", "i3d_r50", "slowfast_r50_4x16"])
@@ -127,7 +177,7 @@ def test_a_training_step_is_the_same_and_stores_less(name: str, monkeypatch: pyt
     def counting(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> saved_tensors_hooks:
         def count(tensor: Tensor) -> Any:
             packed = pack(tensor)
-            if packed is tensor:
+            if isinstance(packed, Tensor):
                 memory[tensor.data_ptr()] = tensor.numel()
             return packed
 

@@ -49,6 +49,34 @@ def watch_inputs(module: nn.Module) -> list[Any]:
     return found
 
 
+@pytest.mark.parametrize("name", ["tsn_r50", "tsn_r18", "tsm_r50", "i3d_r50", "r2plus1d_r18"])
+def test_a_recomputed_block_stores_no_output_of_a_convolution(name: str) -> None:
+    torch.manual_seed(0)
+    model = getattr(models, name)(num_classes=3, width=16)
+    for stage in model.backbone.stages:
+        stage.recompute = True
+    stored = [
+        watch_inputs(module)
+        for path, module in model.named_modules()
+        if path.startswith("backbone.layer") and isinstance(module, nn.BatchNorm2d)
+    ]
+    loss = functional.cross_entropy(model(torch.rand(2, 3, 8, 32, 32)), torch.tensor([0, 1]))
+    assert len(stored) > 8
+    assert not [found for found in stored if found[0]() is not None]
+    loss.backward()
+
+
+def test_a_forward_pass_without_a_backward_pass_leaves_no_memory() -> None:
+    """As after running out of memory, when the step is repeated with a smaller batch."""
+    torch.manual_seed(0)
+    model = models.tsn_r50(num_classes=3, width=16)
+    outputs = watch_inputs(model.get_submodule("backbone.layer2.0.conv1"))
+    loss = functional.cross_entropy(model(torch.rand(2, 3, 4, 64, 64)), torch.tensor([0, 1]))
+    assert outputs[0]() is not None
+    del loss
+    assert outputs[0]() is None
+
+
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d])
 def test_running_statistics_see_a_batch_once(kind: type[nn.BatchNorm2d]) -> None:
     class Block(nn.Module):
