@@ -17,7 +17,6 @@ from mmaction_lite.errors import UserError
 
 T = TypeVar("T")
 OURS, PEER = "ours", "peer"
-INT8 = "int8"  # int8 inference by removed kernels, in older records
 TURN_SECONDS = {"cpu": 1.0, "cuda": 0.4, "mps": 0.4}
 MAX_TURN_STEPS = 50
 SOURCES = ("video", "frames")
@@ -257,7 +256,7 @@ def rows_of(comparison: Comparison, found: dict[str, Any]) -> list[dict[str, Any
     """
     rows = []
     for name in [str(peer) for peer in comparison.peers] or [None]:
-        sides = {OURS: OURS, INT8: INT8} | ({name: PEER} if name else {})
+        sides = {OURS: OURS} | ({name: PEER} if name else {})
 
         def of(by_worker: dict[str, Any], sides: dict[str, str] = sides) -> dict[str, Any]:
             return {side: by_worker[who] for who, side in sides.items() if who in by_worker}

@@ -172,8 +172,7 @@ tables.
   steps.
 * *training step*: the same step on pixels that are already in memory, in the kind of memory from which
   the data loader of each framework delivers them.
-* *inference*: the same clips through the test path: preprocessing, network, probabilities. *int8*:
-  in 8 bits, with kernels that were removed since, compared with the other framework in float32.
+* *inference*: the same clips through the test path: preprocessing, network, probabilities.
 * *memory*: by how much training steps raise the peak memory of the process. On a GPU: peak memory
   allocated by PyTorch, including the weights and the algorithm search of cuDNN.
 * *of peak*: achieved rates of a training step relative to the peak rates of the machine. Multiply-adds

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from mmaction_lite.benchmark.comparison import INT8, OURS, PEER, SOURCES
+from mmaction_lite.benchmark.comparison import OURS, PEER, SOURCES
 from mmaction_lite.benchmark.scaling import predict_scaling
 from mmaction_lite.benchmark.settings import SETTINGS
 from mmaction_lite.files import write_atomically
@@ -36,18 +36,18 @@ def seconds(rounds: Steps, stage: str = "iteration") -> float:
     return statistics.median(step.get(stage, 0.0) for turn in rounds for step in turn)
 
 
-def ratio(phase: dict[str, Steps], ours: str = OURS) -> Ratio | None:
-    """Return the ratio of `ours` to the peer, or None if one of the two was not measured."""
-    if PEER not in phase or ours not in phase:
+def ratio(phase: dict[str, Steps]) -> Ratio | None:
+    """Return the ratio of this package to the peer, or None if one of the two was not measured."""
+    if PEER not in phase or OURS not in phase:
         return None
-    rounds = ratios_by_round(phase, ours)
+    rounds = ratios_by_round(phase)
     return Ratio(statistics.median(rounds), min(rounds), max(rounds))
 
 
-def ratios_by_round(phase: dict[str, Steps], ours: str = OURS) -> list[float]:
-    """Return the mean time of `ours` relative to the peer in each round."""
+def ratios_by_round(phase: dict[str, Steps]) -> list[float]:
+    """Return the mean time of this package relative to the peer in each round."""
     means = {side: [statistics.fmean(s["iteration"] for s in turn) for turn in phase[side]] for side in phase}
-    return [one / other for one, other in zip(means[ours], means[PEER], strict=True)]
+    return [one / other for one, other in zip(means[OURS], means[PEER], strict=True)]
 
 
 def files_ratio(row: dict[str, Any]) -> Ratio | None:
@@ -94,7 +94,6 @@ def main_table(found: dict[str, Any], log: str) -> str:
         log: Markdown link to that file.
     """
     lines = []
-    has_int8 = _has_int8(found)
     for name in dict.fromkeys(row["setting"] for row in found["results"]):
         rows = [row for row in found["results"] if row["setting"] == name]
         measured = [(rows[0], OURS), *((row, PEER) for row in rows if PEER in row["train"])]
@@ -109,7 +108,7 @@ def main_table(found: dict[str, Any], log: str) -> str:
         "batch size",
         "iteration (data), s",
         "training step, s",
-        "inference (int8), s" if has_int8 else "inference, s",
+        "inference, s",
         "memory, MiB",
         "clips/s",
         "of peak: multiply-adds, bandwidth",
@@ -137,26 +136,12 @@ def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> t
         str(row["batch_size"]) + (f" × {devices}" if devices > 1 else ""),
         f"{whole:{digits}} ({seconds(files, 'data'):{digits}})" if files else "–",
         f"{train:{digits}}",
-        _inference(row, side, digits),
+        f"{seconds(row['infer'][side]):{digits}}" if side in row.get("infer", {}) else "–",
         f"{row['memory_mib'][side]:.0f}" if side in row["memory_mib"] else "–",
         f"{devices * row['batch_size'] / whole:.{2 if whole > 0.1 else 0}f}",
         f"{f'{sums:.0%}' if precision == measured else '–'}, {moved:.0%}",
         log,
     )
-
-
-def _has_int8(found: dict[str, Any]) -> bool:
-    """Whether int8 inference was measured."""
-    return any(INT8 in row.get("infer", {}) for row in found["results"])
-
-
-def _inference(row: dict[str, Any], side: str, digits: str) -> str:
-    """Return the cell with the inference time, followed by the int8 time in brackets if it was measured."""
-    phase = row.get("infer", {})
-    if side not in phase:
-        return "–"
-    in_bytes = f" ({seconds(phase[INT8]):{digits}})" if side == OURS and INT8 in phase else ""
-    return f"{seconds(phase[side]):{digits}}{in_bytes}"
 
 
 def framework(found: dict[str, Any], row: dict[str, Any], side: str) -> str:
@@ -186,13 +171,11 @@ def _imported_cells(ours: dict[str, Any], other: dict[str, Any], theirs: dict[st
 def ratio_table(found: dict[str, Any]) -> str:
     """Return the table with the ratios of this package to each other framework."""
     lines = []
-    has_int8 = _has_int8(found)
     for row in found["results"]:
         if PEER not in row["train"]:
             continue
         memory = row["memory_mib"]
         ratios = [files_ratio(row), *(ratio(row.get(phase, {})) for phase in ("train", "infer"))]
-        ratios += [ratio(row.get("infer", {}), INT8)] * has_int8
         check = row.get("check")
         lines.append(
             (
@@ -209,7 +192,6 @@ def ratio_table(found: dict[str, Any]) -> str:
         "iteration from files",
         "training step",
         "inference",
-        *(["int8 inference"] * has_int8),
         "memory",
         "difference of logits",
     )

@@ -97,9 +97,9 @@ def times(turns: list[list[dict[str, float]]], stage: str = "iteration") -> list
     return [step.get(stage, 0.0) for turn in turns for step in turn]
 
 
-def ratios(phase: dict[str, Any], side: str) -> list[float]:
+def ratios(phase: dict[str, Any]) -> list[float]:
     """Median, least and most of the rounds' ratios of mean times."""
-    rounds = zip(phase[side], phase["peer"], strict=True)
+    rounds = zip(phase["ours"], phase["peer"], strict=True)
     each = [fmean(times([ours])) / fmean(times([peer])) for ours, peer in rounds]
     return [median(each), min(each), max(each)]
 
@@ -146,9 +146,8 @@ def test_main_table(found, tables):
         whole = median(times(files)) if files else train
         assert_shows(iteration, *([whole, median(times(files, "data"))] if files else []))
         assert_shows(step, train)
-        phases = [phase for phase in (side, "int8") if phase in row.get("infer", {})]
-        phases = [phase for phase in phases if side == "ours" or phase == "peer"]
-        assert_shows(inference, *(median(times(row["infer"][phase])) for phase in phases))
+        scored = row.get("infer", {})
+        assert_shows(inference, *([median(times(scored[side]))] if side in scored else []))
         assert_shows(memory, row["memory_mib"][side])
         assert_shows(rate, row["batch_size"] / whole)
         own = row["peer_precision"] if side == "peer" else precision
@@ -165,11 +164,9 @@ def test_ratio_table(found, tables):
     for cells, row in zip(tables[1], rows, strict=True):
         assert cells[0] == row["setting"]
         assert cells[1] == name_of(found, row, "peer")
-        has_int8 = any("int8" in other.get("infer", {}) for other in found["results"])
-        phases = [("video", "ours"), ("train", "ours"), ("infer", "ours")] + [("infer", "int8")] * has_int8
-        for cell, (phase, side) in zip(cells[2:], phases, strict=False):
+        for cell, phase in zip(cells[2:], ("video", "train", "infer"), strict=False):
             steps = row.get(phase, {})
-            assert_shows(cell, *(ratios(steps, side) if "peer" in steps else []))
+            assert_shows(cell, *(ratios(steps) if "peer" in steps else []))
         assert_shows(cells[-2], row["memory_mib"]["ours"] / row["memory_mib"]["peer"])
         assert_shows(cells[-1], *([row["check"]["difference"]] if "check" in row else []))
 

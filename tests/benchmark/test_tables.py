@@ -11,8 +11,6 @@ def test_ratios_are_taken_round_by_round():
 
     assert ratio({"ours": rounds(1, 2, 9), "peer": rounds(2, 2, 10)}) == Ratio(0.9, 0.5, 1.0)
     assert ratio({"ours": rounds(1)}) is None
-    phase = {"ours": rounds(1, 1), "int8": rounds(0.2, 0.3), "peer": rounds(2, 2)}
-    assert ratio(phase, "int8") == pytest.approx(Ratio(0.125, 0.1, 0.15))
 
 
 def test_seconds_are_the_median_of_all_steps_and_data_share_is_of_their_sum():
