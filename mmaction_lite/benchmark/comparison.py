@@ -20,7 +20,7 @@ OURS, PEER = "ours", "peer"
 TURN_SECONDS = {"cpu": 1.0, "cuda": 0.4, "mps": 0.4}
 MAX_TURN_STEPS = 50
 SOURCES = ("video", "frames")
-PHASES = ("train", "apart", "link", "infer", *SOURCES)
+PHASES = ("train", "apart", "link", "sharded", "infer", *SOURCES)
 LEAST_GPU_STEPS = 5  # the first step after a pause is slower
 # A single step from files would take its batch from the queue of decoded clips and not wait for the decoding.
 LEAST_STEPS: dict[str, int] = dict.fromkeys(SOURCES, 2)
@@ -193,7 +193,7 @@ def measure_network(comparison: Comparison, rounds: int, phases: Sequence[str]) 
         comparison: the workers, which have built their networks.
         rounds: number of turns of each worker in every phase.
         phases: "train" first, then "infer". For distributed training also "apart", without the exchange of
-            gradients, and "link", the exchange alone.
+            gradients, "link", the exchange alone, and "sharded", with FSDP2.
 
     Returns:
         For each phase the result of `take_turns`; "memory_mib" by worker, "check" of the logits by peer, and

@@ -76,7 +76,7 @@ class Plan:
     def phases(self) -> tuple[str, ...]:
         """Phases that are measured without files."""
         if self.devices > 1:
-            return ("train", "apart", "link")
+            return ("train", "apart", "link", "sharded")
         return ("train", "infer") if self.inference else ("train",)
 
 

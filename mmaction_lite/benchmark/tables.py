@@ -298,9 +298,9 @@ def scaling_table(found: dict[str, Any]) -> str:
     for row in found["results"]:
         made = check_scaling(row, found["options"]["devices"])
         numbers = (made["apart"], made["exchange"], made["predicted"], made["measured"])
-        lines.append(
-            (row["setting"], *(f"{n:.3f}" for n in numbers), f"{made['predicted'] / made['measured']:.2f}")
-        )
+        sharded = f"{seconds(row['sharded'][OURS]):.3f}" if "sharded" in row else "–"
+        ratio = f"{made['predicted'] / made['measured']:.2f}"
+        lines.append((row["setting"], *(f"{n:.3f}" for n in numbers), ratio, sharded))
     head = (
         "setting",
         "step without all-reduce, s",
@@ -308,6 +308,7 @@ def scaling_table(found: dict[str, Any]) -> str:
         "predicted, s",
         "measured, s",
         "predicted / measured",
+        "measured with FSDP2, s",
     )
     return markdown(head, lines)
 

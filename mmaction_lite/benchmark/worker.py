@@ -39,7 +39,7 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.run_folder import Progress
-from mmaction_lite.training.state import build_state
+from mmaction_lite.training.state import TrainingState, build_state
 from mmaction_lite.training.training import Training
 from mmaction_lite.weights.converters import convert
 
@@ -128,18 +128,8 @@ class Work:
         )
         self.model = self.state.model
         self.watch = Stopwatch(device)
-        self.training = Training(
-            self.recipe,
-            self.state,
-            Progress(),
-            BatchPlan(ENDLESS * self.batch_size, self.batch_size),
-            context,
-            task=self.recipe.task,
-            num_classes=CLASSES,
-            seed=0,
-            may_shrink=False,
-            report=lambda line: None,
-        )
+        self.training = self.make_training(self.state)
+        self.sharded_training: Training | None = None
         clips, *shape = options["input"]
         rng = torch.Generator().manual_seed(0)
         pixels = torch.randint(256, (clips, 1, *shape, 3), generator=rng, dtype=torch.uint8)
@@ -150,6 +140,21 @@ class Work:
         self.folded: nn.Module | None = None
         self.training_peak: float | None = None
 
+    def make_training(self, state: TrainingState) -> Training:
+        """Return the training steps of the recipe on a state."""
+        return Training(
+            self.recipe,
+            state,
+            Progress(),
+            BatchPlan(ENDLESS * self.batch_size, self.batch_size),
+            self.context,
+            task=self.recipe.task,
+            num_classes=CLASSES,
+            seed=0,
+            may_shrink=False,
+            report=lambda line: None,
+        )
+
     @property
     def phases(self) -> dict[str, Callable[[], None]]:
         """Phases that the worker supports: functions of one step, by name."""
@@ -158,7 +163,7 @@ class Work:
             if self.options[source]:
                 found[source] = partial(self.feed, source)
         if self.context.world_size > 1:
-            found |= {"apart": self.apart, "link": self.link}
+            found |= {"apart": self.apart, "link": self.link, "sharded": self.sharded}
         return found
 
     def train(self) -> None:
@@ -212,6 +217,15 @@ class Work:
         numbers = torch.zeros(sum(p.numel() for p in self.model.parameters()), device=self.context.device)
         self.watch.start()
         dist.all_reduce(numbers)
+
+    def sharded(self) -> None:
+        """Take a training step of a second network, whose parameters are sharded over the processes."""
+        if self.sharded_training is None:
+            build = partial(self.recipe.model, num_classes=CLASSES)
+            state = build_state(self.recipe, build(), self.context, report=lambda line: None, unsharded=build)
+            state.set_train_mode()
+            self.sharded_training = self.make_training(state)
+        self.sharded_training.step(self.made, self.watch.lap)
 
     def infer(self) -> None:
         """Compute the scores of the fixed batch as `test` does, with folded normalization layers."""

@@ -256,7 +256,7 @@ def test_processes_that_train_together_are_measured_and_predicted(tmp_path, quic
     run(tmp_path / "out", "--synthetic", "--devices", "2")
     assert "predicted / measured" in capsys.readouterr().out
     row = read_result(tmp_path / "out" / "benchmark.json")["results"][0]
-    assert {"train", "apart", "link"} <= row.keys()
+    assert {"train", "apart", "link", "sharded"} <= row.keys()
     made = check_scaling(row, 2)
     assert made["apart"] <= made["predicted"] <= made["apart"] + made["exchange"] + 1e-9
     with pytest.raises(UserError, match="add --synthetic"):
