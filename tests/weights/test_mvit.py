@@ -11,7 +11,7 @@ from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import mvit_v1_base, mvit_v2_small
 from mmaction_lite.models.mvit import MViT
-from mmaction_lite.weights.converters import classifier_size, convert
+from mmaction_lite.weights.converters import classifier_size, convert, mvit
 
 NORMALIZE = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
 PYSLOWFAST = {"conv_proj.": "patch_embed.proj.", "norm.": "norm.", "head.": "head.projection."}
@@ -109,3 +109,19 @@ def test_weights_of_the_other_version_are_refused():
     for builder, other in ((mvit_v1_base, mvit_v2_small), (mvit_v2_small, mvit_v1_base)):
         with pytest.raises(UserError, match=r"PySlowFast's \d+ weights do not fit this model's"):
             convert(renamed(thin(builder), PYSLOWFAST), thin(other))
+
+
+def test_the_names_of_each_project_are_recognized_as_its_own():
+    model = thin()
+    files = {
+        mvit.is_torchvision: dict(model.state_dict()),
+        mvit.is_pyslowfast: renamed(model, PYSLOWFAST),
+        mvit.is_pytorchvideo: renamed(model, PYTORCHVIDEO),
+        mvit.is_mmaction2: renamed(model, MMACTION2),
+    }
+    for project, weights in files.items():
+        assert mvit.matches(weights)
+        assert [other for other in files if other(weights)] == [project]
+        names = mvit.rename(weights)
+        assert set(names.values()) == set(model.state_dict())
+    assert not mvit.matches(["blocks.0.attn.qkv.weight"])
