@@ -189,6 +189,7 @@ def test_convert_writes_weights_that_load(run, tmp_path):
     assert (code, len(error.splitlines()), "y.pth: weights of unknown origin" in error) == (2, 1, True)
 
 
+@pytest.mark.slow
 def test_list_models_prints_size_and_cost(run):
     code, output, _ = run("list", "models", "--json")
     rows = {row["builder"]: row for row in json.loads(output)["models"]}

@@ -356,6 +356,7 @@ def test_a_report_replaces_nothing_but_html(tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+@pytest.mark.slow
 def test_a_browser_shows_every_picture_and_sorts_the_classes(tmp_path):
     run = make_run(tmp_path / "run")
     paths = np.full(800, make_video(tmp_path / "clip.mp4"))
