@@ -26,6 +26,8 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_other_hosts(tm
         "-m",
         "sphinx",
         "-W",
+        "-j",
+        "2",
         "-b",
         "html",
         "-D",
