@@ -299,8 +299,8 @@ def scaling_table(found: dict[str, Any]) -> str:
         made = check_scaling(row, found["options"]["devices"])
         numbers = (made["apart"], made["exchange"], made["predicted"], made["measured"])
         sharded = f"{seconds(row['sharded'][OURS]):.3f}" if "sharded" in row else "–"
-        ratio = f"{made['predicted'] / made['measured']:.2f}"
-        lines.append((row["setting"], *(f"{n:.3f}" for n in numbers), ratio, sharded))
+        accuracy = f"{made['predicted'] / made['measured']:.2f}"
+        lines.append((row["setting"], *(f"{n:.3f}" for n in numbers), accuracy, sharded))
     head = (
         "setting",
         "step without all-reduce, s",

@@ -33,8 +33,10 @@ def frames_of(name: str) -> int:
     return 16 if "slowfast" in name or name.startswith("i3d") else 8
 
 
-def plain_gradcam(model: nn.Module, clip: torch.Tensor, target: int, layer: str) -> np.ndarray:
-    """Equations 1 and 2 of the paper, with the whole graph and one loop per step."""
+def output_and_gradient(
+    model: nn.Module, clip: torch.Tensor, target: int, layer: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output of a layer, and the gradient of the score of class `target` with respect to it."""
     kept = []
 
     def keep(module, inputs, output):
@@ -45,8 +47,13 @@ def plain_gradcam(model: nn.Module, clip: torch.Tensor, target: int, layer: str)
     handle = model.get_submodule(layer).register_forward_hook(keep)
     model(clip)[0, target].backward()
     handle.remove()
-    features, gradients = kept[0].detach(), kept[0].grad
-    assert gradients is not None
+    assert kept[0].grad is not None
+    return kept[0].detach(), kept[0].grad
+
+
+def plain_gradcam(model: nn.Module, clip: torch.Tensor, target: int, layer: str) -> np.ndarray:
+    """Equations 1 and 2 of the paper, with the whole graph and one loop per step."""
+    features, gradients = output_and_gradient(model, clip, target, layer)
     total = torch.zeros(features.shape[0], *features.shape[2:])
     for channel in range(features.shape[1]):
         total += gradients[:, channel].mean() * features[:, channel]
@@ -84,18 +91,8 @@ def test_the_map_of_tokens_equals_a_plain_implementation(name, arguments, last):
     nn.init.normal_(model.head.weight)
     clip = torch.randn(1, 3, 8, 112, 96)
     assert default_layers(model, clip) == (last,)
-    kept = []
-
-    def keep(module, inputs, output):
-        output.retain_grad()
-        kept.append(output)
-
     for target in range(4):
-        kept.clear()
-        handle = model.get_submodule(last).register_forward_hook(keep)
-        model(clip)[0, target].backward()
-        handle.remove()
-        tokens, gradient = kept[0].detach().flatten(0, 1), kept[0].grad.flatten(0, 1)
+        tokens, gradient = (part.flatten(0, 1) for part in output_and_gradient(model, clip, target, last))
         expected = (tokens @ gradient.mean(0)).clamp(min=0).reshape(4, 7, 6).numpy()
         found = layer_map(model, clip, target, last)
         np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6))
@@ -109,18 +106,8 @@ def test_the_map_of_frames_with_class_tokens():
     nn.init.normal_(model.head.weight)
     clip = torch.randn(1, 3, 4, 112, 112)
     assert default_layers(model, clip) == ("blocks.2",)
-    kept = []
-
-    def keep(module, inputs, output):
-        output.retain_grad()
-        kept.append(output)
-
     for target in range(4):
-        kept.clear()
-        handle = model.blocks[2].register_forward_hook(keep)
-        model(clip)[0, target].backward()
-        handle.remove()
-        tokens, gradient = kept[0].detach()[:, 1:], kept[0].grad[:, 1:]
+        tokens, gradient = (part[:, 1:] for part in output_and_gradient(model, clip, target, "blocks.2"))
         expected = (tokens @ gradient.mean((0, 1))).clamp(min=0).reshape(4, 7, 7).numpy()
         found = layer_map(model, clip, target, "blocks.2")
         np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6))
@@ -134,18 +121,8 @@ def test_the_map_of_a_network_with_its_own_order_of_tokens():
     nn.init.normal_(model.head.weight)
     clip = torch.randn(1, 3, 4, 128, 128)
     assert default_layers(model, clip) == ("blocks.3",)  # of 8x8 cells
-    kept = []
-
-    def keep(module, inputs, output):
-        output.retain_grad()
-        kept.append(output)
-
     for target in range(4):
-        kept.clear()
-        handle = model.blocks[3].register_forward_hook(keep)
-        model(clip)[0, target].backward()
-        handle.remove()
-        tokens, gradient = kept[0].detach()[0], kept[0].grad[0]
+        tokens, gradient = (part[0] for part in output_and_gradient(model, clip, target, "blocks.3"))
         cells = (tokens @ gradient.mean(0)).clamp(min=0).reshape(2, 4, 4, 2, 2)  # of 4 mask units a side
         expected = cells.transpose(2, 3).reshape(2, 8, 8).numpy()
         found = layer_map(model, clip, target, "blocks.3")

@@ -28,6 +28,10 @@ class Geometry(NamedTuple):
         return (1,) * len(self.padding)
 
 
+ONE_BY_ONE = Geometry((1, 1), (0, 0), 1)
+"""Of 1×1 convolutions of images."""
+
+
 def pack_weight(weight: Tensor, geometry: Geometry, input_shape: Sequence[int]) -> Tensor:
     """Return a float32 weight in oneDNN's blocked memory format, chosen for inputs of `input_shape`."""
     stride, padding, groups = geometry

@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from mmaction_lite.models.convolution import Conv2d, Conv3d
 from mmaction_lite.models.fast.linear import is_wrapped
 from mmaction_lite.models.fast.operators import (
-    Geometry,
+    ONE_BY_ONE,
     convolution_gradients,
     convolve_add_fused,
     convolve_fused,
@@ -37,7 +37,6 @@ from mmaction_lite.models.fast.operators import (
 # Output channels per input channel, and pixels per input channel, from which on the additional products with
 # matrices of input channels cost less than the passes that they replace.
 LEAST_EXPANSION, LEAST_PIXELS = 4, 32
-ONE_BY_ONE = Geometry((1, 1), (0, 0), 1)
 
 
 def can_fold(x: Tensor, conv: nn.Module, norm: nn.Module) -> bool:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from mmaction_lite.models.fast.linear import is_wrapped
 from mmaction_lite.models.fast.operators import (
+    ONE_BY_ONE,
     Geometry,
     convolution_gradients,
     has_onednn_linear,
@@ -28,7 +29,6 @@ from mmaction_lite.models.fast.safe_convolution import convolve
 Tap = tuple[int, int, int, int]
 """(distance in frames, index of the matrix, first channel, end channel)."""
 
-ONE_BY_ONE = Geometry((1, 1), (0, 0), 1)
 # For smaller inputs, PyTorch convolves by an implementation of its own, which is slow.
 LEAST_VALUES = 1 << 16
 
@@ -183,8 +183,9 @@ def view_as_frames(images: Tensor, size: Sequence[int]) -> Tensor:
 
 def _has_fast_gradients(x: Tensor, weight: Tensor, batch_size: int) -> bool:
     """Whether `_TimeConvolution` is faster than matrix products and PyTorch's gradients."""
-    is_known = can_use_products(x) and x.dtype == weight.dtype == torch.float32 and x.shape[0] > batch_size
-    return is_known and x.numel() >= LEAST_VALUES and not is_wrapped(x, weight) and has_onednn_linear()
+    has_fast_kernels = can_use_products(x) and not are_products_faster(x)
+    is_known = weight.dtype == x.dtype and x.shape[0] > batch_size
+    return has_fast_kernels and is_known and not is_wrapped(x, weight)
 
 
 class _TimeConvolution(torch.autograd.Function):
