@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from mmaction_lite.data.annotations.splits import read_split
 from mmaction_lite.data.loading.batch_plan import BatchPlan
@@ -75,19 +76,46 @@ def test_the_linear_head_is_standardized_by_the_training_clips(clips):
     assert heads.heads[0].fc.weight is not heads.heads[1].fc.weight
 
 
-def test_the_best_head_gives_the_scores(clips):
+def answer_always(head: Any, confidence: float) -> None:
+    """Make a head of two classes give every clip the first label."""
+    with torch.no_grad():
+        head.fc.weight.zero_()
+        head.fc.bias.copy_(torch.tensor([confidence, 0.0]))
+
+
+def answer_correctly(head: Any, clips: ProbeClips) -> None:
+    """Fit a head of two classes to the validation clips; there are fewer clips than features."""
+    rows = [clips.val_features.of(i).values.mean((0, 1), dtype=np.float64) for i in range(6)]
+    inputs = (torch.from_numpy(np.stack(rows)).float() - head.mean) / head.std
+    targets = 10 * functional.one_hot(torch.as_tensor(clips.val_samples.labels), 2).float()
+    with torch.no_grad():
+        head.fc.weight.copy_((torch.linalg.pinv(inputs) @ targets).T)
+        head.fc.bias.zero_()
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_the_best_head_gives_the_scores(clips, best):
     heads = clips.heads()
     assert isinstance(heads, ProbeHeads)
-    first: Any = heads.heads[0]
-    with torch.no_grad():
-        first.fc.weight.zero_()  # chance
-        first.fc.bias[0] = 50  # and a large loss
+    answer_correctly(heads.heads[best], clips)
+    answer_always(heads.heads[1 - best], 50)
     result = clips.evaluate(heads, Event())
-    assert len(result.heads) == 2
-    assert result.best_head == 1
-    assert result.heads[0]["loss"] > result.heads[1]["loss"]
-    assert result.metrics["top1"] == result.heads[1]["top1"] >= result.heads[0]["top1"]
+    assert result.best_head == best
+    assert [row["top1"] for row in result.heads] == ([1, 0.5] if best == 0 else [0.5, 1])
+    assert result.metrics["top1"] == 1
+    assert result.loss == result.heads[best]["loss"]
     saved = clips.complete(heads, result)
-    assert saved.head is heads.heads[1]
+    assert saved.head is heads.heads[best]
     assert saved.encoder is clips.probe.encoder
-    assert clips.probe.head is not heads.heads[1]
+    assert clips.probe.head is not heads.heads[best]
+
+
+def test_of_equally_good_heads_the_lower_loss_wins(clips):
+    heads = clips.heads()
+    assert isinstance(heads, ProbeHeads)
+    answer_always(heads.heads[0], 50)
+    answer_always(heads.heads[1], 1)
+    result = clips.evaluate(heads, Event())
+    assert result.heads[0]["top1"] == result.heads[1]["top1"]
+    assert result.heads[0]["loss"] > result.heads[1]["loss"]
+    assert result.best_head == 1
