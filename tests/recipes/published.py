@@ -6,7 +6,6 @@ with what the recipe of that name builds. A number changes here only when its so
 Sources:
     MMAction2 at commit 843914b0, v0.24.1 and v1.2.0: `configs/recognition` and `configs/_base_`.
     PySlowFast: `configs/Kinetics`, `slowfast/config/defaults.py` and `MODEL_ZOO.md`.
-    VideoMAE at 14ef8d8 and VideoMAEv2 at 29eab1e: `scripts`, `run_class_finetuning.py` and `MODEL_ZOO.md`.
 """
 
 from dataclasses import dataclass, replace
@@ -114,33 +113,6 @@ class Published:
     precise_bn_batches: int = 0
     top1: float
     top5: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FineTuned:
-    """One published fine-tuning of a transformer and its test; common settings are in `test_videomae.py`.
-
-    Args:
-        base_lr: learning rate of the head for 256 clips per step.
-        batch: clips on each GPU, and GPUs.
-        layer_decay: factor of the learning rate of each block relative to the one above.
-        repeats: augmented views of a clip.
-        is_uniform: whether one frame is taken from each of 16 segments, without flips (Something-Something);
-            otherwise clips have 16 frames, 4 apart.
-        test_clips: clips of the test, with three crops each.
-    """
-
-    base_lr: float
-    epochs: int
-    batch: tuple[int, int]
-    layer_decay: float = 0.75
-    drop_path: float = 0.1
-    dropout: float = 0.0
-    repeats: int = 2
-    is_uniform: bool = False
-    test_clips: int
-    top1: float | None
-    top5: float | None = None
 
 
 def segments(number: int, crops: int = 1, size: int = 224, short_side: int = 256) -> Protocol:
@@ -384,103 +356,6 @@ TABLE: dict[str, Published] = {
         test=segments(8, size=256),
         top1=56.08,
         top5=84.31,
-    ),
-}
-
-FINE_TUNED: dict[str, FineTuned] = {
-    "videomae_small_16x4x1_150e_kinetics400_rgb": FineTuned(
-        base_lr=5e-4, epochs=150, batch=(12, 32), test_clips=5, top1=79.0, top5=93.8
-    ),
-    "videomae_base_16x4x1_75e_kinetics400_rgb": FineTuned(
-        base_lr=5e-4, epochs=75, batch=(6, 64), test_clips=5, top1=81.5, top5=95.1
-    ),
-    "videomae_base_16x4x1_100e_kinetics400_rgb": FineTuned(
-        base_lr=1e-3, epochs=100, batch=(8, 64), repeats=1, test_clips=5, top1=80.0, top5=94.4
-    ),
-    "videomae_base_16x4x1_90e_kinetics400_rgb": FineTuned(
-        base_lr=7e-4, epochs=90, batch=(16, 32), test_clips=7, top1=87.1
-    ),
-    "videomae_large_16x4x1_35e_kinetics400_rgb": FineTuned(
-        base_lr=2e-3, epochs=35, batch=(2, 64), test_clips=5, top1=85.2, top5=96.8
-    ),
-    "videomae_small_1x1x16_40e_sthv2_rgb": FineTuned(
-        base_lr=1e-3,
-        epochs=40,
-        batch=(12, 32),
-        layer_decay=0.7,
-        is_uniform=True,
-        test_clips=2,
-        top1=66.8,
-        top5=90.3,
-    ),
-    "videomae_base_1x1x16_50e_sthv2_rgb": FineTuned(
-        base_lr=5e-4,
-        epochs=50,
-        batch=(8, 64),
-        repeats=1,
-        is_uniform=True,
-        test_clips=2,
-        top1=69.6,
-        top5=92.0,
-    ),
-    "videomae_base_1x1x16_30e_sthv2_rgb": FineTuned(
-        base_lr=5e-4, epochs=30, batch=(6, 64), is_uniform=True, test_clips=2, top1=70.8, top5=92.4
-    ),
-    "videomae_base_16x4x1_100e_ucf101_rgb": FineTuned(
-        base_lr=5e-4,
-        epochs=100,
-        batch=(16, 8),
-        layer_decay=0.7,
-        drop_path=0.2,
-        dropout=0.5,
-        test_clips=5,
-        top1=91.3,
-        top5=98.5,
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probed:
-    """One published training of a probe on a frozen encoder; see `test_vjepa2.py`.
-
-    Args:
-        windows: frames of a window, their interval, and windows of a clip.
-        size: side of the views.
-        batch: clips on each GPU, and GPUs.
-        levels: blocks whose tokens the probe takes; empty: the last one.
-    """
-
-    windows: tuple[int, int, int]
-    size: int
-    epochs: int
-    batch: tuple[int, int]
-    levels: tuple[int, ...] = ()
-    top1: float | None
-
-
-# V-JEPA 2: configs/eval and README of facebookresearch/vjepa2.
-PROBED: dict[str, Probed] = {
-    "vjepa2_large_16x4x2_20e_sthv2_rgb": Probed(
-        windows=(16, 4, 2), size=256, epochs=20, batch=(4, 64), top1=73.7
-    ),
-    "vjepa2_giant_64x2x2_20e_sthv2_rgb": Probed(
-        windows=(64, 2, 2), size=384, epochs=20, batch=(4, 64), top1=77.3
-    ),
-    "vjepa2_large_16x4x8_20e_kinetics400_rgb": Probed(
-        windows=(16, 4, 8), size=256, epochs=20, batch=(4, 64), top1=85.0
-    ),
-    "vjepa2_large_32x2x4_100e_diving48_rgb": Probed(
-        windows=(32, 2, 4), size=256, epochs=100, batch=(2, 64), levels=(17, 19, 21, 23), top1=89.0
-    ),
-    "vjepa2_giant_32x2x4_100e_diving48_rgb": Probed(
-        windows=(32, 2, 4), size=384, epochs=100, batch=(2, 64), levels=(24, 29, 34, 39), top1=90.2
-    ),
-    "vjepa21_base_16x4x2_20e_sthv2_rgb": Probed(
-        windows=(16, 4, 2), size=384, epochs=20, batch=(4, 64), top1=None
-    ),
-    "vjepa21_large_16x4x2_20e_sthv2_rgb": Probed(
-        windows=(16, 4, 2), size=384, epochs=20, batch=(4, 64), top1=76.5
     ),
 }
 

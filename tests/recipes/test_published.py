@@ -1,4 +1,4 @@
-"""The networks, views and averages of each recipe equal the published values in `published.py`."""
+"""The networks, views and averages of each recipe equal the published values in `published*.py`."""
 
 import math
 from functools import cache
@@ -16,8 +16,6 @@ from mmaction_lite.optim import set_lr
 from mmaction_lite.recipes.recipe import Recipe
 from tests.recipes import published, published_x3d
 from tests.recipes.published import (
-    FINE_TUNED,
-    PROBED,
     Jitter,
     MultiScale,
     Protocol,
@@ -27,6 +25,8 @@ from tests.recipes.published import (
 from tests.recipes.published_mvit import MVIT
 from tests.recipes.published_swin3d import SWIN
 from tests.recipes.published_uniformerv2 import UNIFORMERV2
+from tests.recipes.published_videomae import FINE_TUNED
+from tests.recipes.published_vjepa2 import PROBED
 
 TABLE = published.TABLE | published_x3d.TABLE
 DEVIATIONS = published.DEVIATIONS | published_x3d.DEVIATIONS

@@ -1,4 +1,4 @@
-"""The fine-tunings of VideoMAE equal the published values in `published.py`."""
+"""The fine-tunings of VideoMAE equal the published values in `published_videomae.py`."""
 
 import math
 from dataclasses import replace
@@ -14,7 +14,7 @@ from mmaction_lite.data.views.samplers import DenseClips, SegmentClips
 from mmaction_lite.optim import AdamW, set_lr
 from mmaction_lite.recipes import get_recipe, videomae
 from mmaction_lite.recipes.recipe import Recipe
-from tests.recipes.published import FINE_TUNED, FineTuned
+from tests.recipes.published_videomae import FINE_TUNED, FineTuned
 
 EVERY = pytest.mark.parametrize("name", FINE_TUNED)
 

@@ -8,7 +8,7 @@ from mmaction_lite.models.network import layers
 from mmaction_lite.optim import freeze
 from mmaction_lite.recipes import list_recipes, vjepa2
 from mmaction_lite.recipes.finetune import finetune
-from tests.recipes.published import PROBED
+from tests.recipes.published_vjepa2 import PROBED
 
 FAMILY = {name: recipe for name, recipe in list_recipes().items() if name.startswith("vjepa")}
 
