@@ -98,7 +98,7 @@ class FusedConv2d(Conv2d):
         """Map (B·T, C, H, W) to (B·T, C', H', W'), to which the epilogue adds `other`."""
         epilogue = self.epilogue
         is_pointwise = self.kernel_size == (1, 1)
-        if not can_fuse(x) or (self.share and is_pointwise and are_products_faster(x)):
+        if not can_fuse(x) or (self.share and is_pointwise and are_products_faster(x, after_shift=True)):
             return epilogue.apply(super().forward(x, batch_size), other)
         if self.share:
             x = shift(x, batch_size, self.share, self.causal)

@@ -170,8 +170,22 @@ def _probe_onednn() -> bool:
 
 @cache
 def has_onednn_linear() -> bool:
-    """Whether `multiply_onednn` works and is faster than PyTorch's operator: on CPUs with AVX-512."""
+    """Whether `multiply_onednn` works, and oneDNN uses AVX-512."""
     return torch.backends.cpu.get_cpu_capability() == "AVX512" and _works(_probe_linear)
+
+
+@cache
+def is_mkl_faster() -> bool:
+    """Whether PyTorch's matrix products (MKL) are at least as fast as oneDNN's.
+
+    MKL uses AVX-512 on processors of Intel, and AVX2 on those of AMD.
+    """
+    return not has_onednn_linear() or _processor().startswith("Intel")
+
+
+def _processor() -> str:
+    """Return the name of the processor, such as "Intel Xeon"; empty if PyTorch does not know it."""
+    return str(torch.cpu.get_capabilities().get("cpu_name", ""))
 
 
 def _probe_linear() -> bool:

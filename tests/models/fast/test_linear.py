@@ -19,6 +19,7 @@ def calls(monkeypatch):
     found = []
     multiply = module.multiply_onednn
     monkeypatch.setattr(module, "LEAST_WORK", 0)
+    monkeypatch.setattr(module, "is_mkl_faster", lambda: False)  # also on processors of Intel
     monkeypatch.setattr(module, "multiply_onednn", lambda *tensors: found.append(1) or multiply(*tensors))
     return found
 
@@ -69,4 +70,11 @@ def test_other_types_and_small_products_run_in_pytorch(calls):
     torch.compile(Linear(8, 4), backend="eager", fullgraph=True)(x)
     module.LEAST_WORK = 1 << 60
     Linear(8, 4)(x)
+    assert calls == []
+
+
+def test_all_products_run_in_pytorch_where_mkl_is_faster(calls, monkeypatch):
+    monkeypatch.setattr(module, "is_mkl_faster", lambda: True)
+    x = torch.randn(3, 8, requires_grad=True)
+    Linear(8, 4)(x).sum().backward()
     assert calls == []

@@ -60,7 +60,8 @@ def stored_bytes(run) -> int:
     stored = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
+        base = tensor if tensor._base is None else tensor._base
+        if not isinstance(base, nn.Parameter):
             stored[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 

@@ -1,6 +1,7 @@
 """Private operators of PyTorch that are missing, fail or are wrong are replaced or reported."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from mmaction_lite.models import optimize_for_inference
 from mmaction_lite.models.fast import operators
 from tests.models.test_models import assert_same, build, clip
 
+CPU_INFO = Path("/proc/cpuinfo")
 REPLACED = [
     ("mkldnn", "_reorder_convolution_weight", "has_fused"),
     ("mkldnn", "_convolution_pointwise", "has_fused"),
@@ -49,7 +51,7 @@ class Faulty:
 
 @pytest.fixture(autouse=True)
 def new_probes() -> Iterator[None]:
-    probes = (operators.has_fused, operators.has_onednn)
+    probes = (operators.has_fused, operators.has_onednn, operators.is_mkl_faster)
     for probe in probes:
         probe.cache_clear()
     yield
@@ -81,3 +83,21 @@ def test_probes_leave_the_generator_and_the_defaults_of_the_caller_alone(monkeyp
     with torch.device("meta"), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert (operators.has_fused(), operators.has_onednn()) == plain
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("processor", "has_onednn", "expected"),
+    [("Intel Xeon", True, True), ("AMD EPYC", True, False), ("", True, False), ("AMD EPYC", False, True)],
+)
+def test_mkl_is_faster_on_intel_and_where_onednn_is_not_fast(
+    processor: str, has_onednn: bool, expected: bool, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(operators, "_processor", lambda: processor)
+    monkeypatch.setattr(operators, "has_onednn_linear", lambda: has_onednn)
+    assert operators.is_mkl_faster() == expected
+
+
+def test_the_vendor_of_the_processor_is_the_one_that_linux_names() -> None:
+    if not CPU_INFO.exists() or "vendor_id" not in CPU_INFO.read_text():
+        pytest.skip("no vendor in /proc/cpuinfo")
+    assert operators._processor().startswith("Intel") == ("GenuineIntel" in CPU_INFO.read_text())

@@ -66,7 +66,7 @@ def test_matrix_products_are_the_shift_and_its_convolution(
 def test_the_faster_way_to_shift_and_project_is_the_plain_one(
     monkeypatch: pytest.MonkeyPatch, are_products_faster: bool, causal: bool
 ) -> None:
-    monkeypatch.setattr(temporal, "are_products_faster", lambda x: are_products_faster)
+    monkeypatch.setattr(temporal, "are_products_faster", lambda x, **_: are_products_faster)
     torch.manual_seed(0)
     x = torch.randn(2 * 4, 8, 3, 4, requires_grad=True)
     weight, bias = torch.randn(5, 8, 1, 1, requires_grad=True), torch.randn(5, requires_grad=True)
@@ -112,9 +112,11 @@ def test_the_gradient_of_the_shift_is_the_opposite_shift() -> None:
 
 def test_convolutions_replace_products_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     large, small = torch.randn(8, 64, 16, 16), torch.randn(8, 64, 4, 4)
-    for has_onednn in (True, False):
-        monkeypatch.setattr(temporal, "has_onednn_linear", lambda has_onednn=has_onednn: has_onednn)
+    for has_onednn, of_intel in ((True, False), (True, True), (False, True)):
+        monkeypatch.setattr(temporal, "has_onednn_linear", lambda found=has_onednn: found)
+        monkeypatch.setattr(temporal, "is_mkl_faster", lambda found=of_intel: found)
         assert temporal.are_products_faster(large) != has_onednn
+        assert temporal.are_products_faster(large, after_shift=True) == of_intel
         assert temporal.are_products_faster(small)
         assert temporal.are_products_faster(large.double())
     with torch.autocast("cpu", torch.bfloat16):
