@@ -76,10 +76,10 @@ def attention_by_hand(attention: Attention, x: Tensor, rotate=None) -> Tensor:
 @pytest.mark.parametrize("rotate", [None, lambda x: x.roll(1, 2) * 2], ids=["plain", "rotated"])
 def test_attention_is_the_formula(qkv_bias: QkvBias, rotate):
     torch.manual_seed(0)
-    attention = Attention(12, 3, qkv_bias=qkv_bias)
+    attention = Attention(12, 3, qkv_bias=qkv_bias).double()
     for parameter in attention.parameters():
         nn.init.normal_(parameter)
-    x = torch.randn(2, 7, 12)
+    x = torch.randn(2, 7, 12, dtype=torch.float64)
     torch.testing.assert_close(attention(x, rotate), attention_by_hand(attention, x, rotate))
 
 
