@@ -92,65 +92,87 @@ class Unpickler:
                     self._marked()
                 case "DUP":
                     push(self.stack[-1])
-                case "NONE":
-                    push(None)
-                case "NEWTRUE" | "NEWFALSE":
-                    push(opcode.name == "NEWTRUE")
-                case "EMPTY_TUPLE" | "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_SET":
-                    push({"TUPLE": tuple, "LIST": list, "DICT": dict, "SET": set}[opcode.name[6:]]())
-                case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                    items = [pop() for _ in range(int(opcode.name[5:]))]
-                    push(tuple(reversed(items)))
-                case "TUPLE":
-                    push(tuple(self._marked()))
-                case "LIST":
-                    push(self._marked())
-                case "DICT":
-                    push(_set_items({}, self._marked()))
-                case "FROZENSET":
-                    push(_add({*()}, self._marked()))
-                case "APPEND":
-                    item = pop()
-                    _append(self.stack[-1], [item])
-                case "APPENDS":
-                    items = self._marked()
-                    _append(self.stack[-1], items)
-                case "SETITEM":
-                    value, key = pop(), pop()
-                    _set_items(self.stack[-1], [key, value])
-                case "SETITEMS":
-                    items = self._marked()
-                    _set_items(self.stack[-1], items)
-                case "ADDITEMS":
-                    items = self._marked()
-                    _add(self.stack[-1], items)
-                case "GLOBAL":
-                    push(Name(argument.replace(" ", ".", 1)))
-                case "STACK_GLOBAL":
-                    name, module = pop(), pop()
-                    push(Name(module + "." + name))
-                case "EXT1" | "EXT2" | "EXT4":
-                    push(Name(f"copyreg extension {argument}"))
-                case "INST":
-                    push(self._call(Name(argument.replace(" ", ".", 1)), self._marked()))
-                case "OBJ":
-                    target, *arguments = self._marked()
-                    push(self._call(target, arguments))
-                case "REDUCE" | "NEWOBJ":
-                    arguments, target = pop(), pop()
-                    push(self._call(target, arguments))
-                case "NEWOBJ_EX":
-                    _, arguments, target = pop(), pop(), pop()
-                    push(self._call(target, arguments))
-                case "BUILD":
-                    state = pop()
-                    _set_state(self.stack[-1], state)
-                case "PERSID" | "BINPERSID":
-                    push(self._persistent(argument if opcode.name == "PERSID" else pop()))
-                case _ if argument is not None:  # all opcodes of numbers, strings and bytes
-                    push(argument)
+                case "APPEND" | "APPENDS" | "SETITEM" | "SETITEMS" | "ADDITEMS" | "BUILD":
+                    self._fill(opcode.name)
+                case "INST" | "OBJ" | "REDUCE" | "NEWOBJ" | "NEWOBJ_EX":
+                    push(self._call(*self._target(opcode.name, argument)))
                 case _:
-                    raise ValueError(f"opcode {opcode.name}")
+                    push(self._value(opcode.name, argument))
+
+    def _fill(self, opcode: str) -> None:
+        """Pop items or a state, and put them into the object below."""
+        pop = self.stack.pop
+        match opcode:
+            case "APPEND":
+                item = pop()
+                _append(self.stack[-1], [item])
+            case "APPENDS":
+                items = self._marked()
+                _append(self.stack[-1], items)
+            case "SETITEM":
+                value, key = pop(), pop()
+                _set_items(self.stack[-1], [key, value])
+            case "SETITEMS":
+                items = self._marked()
+                _set_items(self.stack[-1], items)
+            case "ADDITEMS":
+                items = self._marked()
+                _add(self.stack[-1], items)
+            case "BUILD":
+                state = pop()
+                _set_state(self.stack[-1], state)
+
+    def _target(self, opcode: str, argument: Any) -> tuple[Any, Any]:
+        """Pop what an opcode calls, and the arguments of the call."""
+        pop = self.stack.pop
+        match opcode:
+            case "INST":
+                return _name(argument), self._marked()
+            case "OBJ":
+                target, *arguments = self._marked()
+                return target, arguments
+            case "NEWOBJ_EX":
+                pop()  # keyword arguments, which no object of weights has
+        arguments, target = pop(), pop()
+        return target, arguments
+
+    def _value(self, opcode: str, argument: Any) -> Any:
+        """Return the new object that an opcode makes of its argument or of popped items.
+
+        Raises:
+            ValueError: the opcode is not one of a checkpoint.
+        """
+        pop = self.stack.pop
+        match opcode:
+            case "NONE":
+                return None
+            case "NEWTRUE" | "NEWFALSE":
+                return opcode == "NEWTRUE"
+            case "EMPTY_TUPLE" | "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_SET":
+                return {"TUPLE": tuple, "LIST": list, "DICT": dict, "SET": set}[opcode[6:]]()
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                items = [pop() for _ in range(int(opcode[5:]))]
+                return tuple(reversed(items))
+            case "TUPLE":
+                return tuple(self._marked())
+            case "LIST":
+                return self._marked()
+            case "DICT":
+                return _set_items({}, self._marked())
+            case "FROZENSET":
+                return _add({*()}, self._marked())
+            case "GLOBAL":
+                return _name(argument)
+            case "STACK_GLOBAL":
+                name, module = pop(), pop()
+                return Name(module + "." + name)
+            case "EXT1" | "EXT2" | "EXT4":
+                return Name(f"copyreg extension {argument}")
+            case "PERSID" | "BINPERSID":
+                return self._persistent(argument if opcode == "PERSID" else pop())
+            case _ if argument is not None:  # all opcodes of numbers, strings and bytes
+                return argument
+        raise ValueError(f"opcode {opcode}")
 
     def _argument(self, opcode: pickletools.OpcodeInfo) -> Any:
         """Return the argument of the opcode, or None."""
@@ -193,6 +215,11 @@ class Unpickler:
         if isinstance(result, Ignored):
             self.ignored.add(result.path)
         return result
+
+
+def _name(argument: str) -> Name:
+    """Return the name in the argument "module name" of an opcode."""
+    return Name(argument.replace(" ", ".", 1))
 
 
 def _length(value: Any) -> int:
