@@ -18,10 +18,9 @@ from torch.nn import functional
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.fast.linear import Linear
 from mmaction_lite.models.fast.linear_after import linear_after
-from mmaction_lite.models.vit import DropPath, Mlp
+from mmaction_lite.models.vit import TOKEN_STRIDE, DropPath, Mlp, overlapping_embedding
 from mmaction_lite.settings import PositiveInt, PositiveInts, Probability
 
-KERNEL, STRIDE, PADDING = (3, 7, 7), (2, 4, 4), (1, 3, 3)  # of the patch embedding
 STAGES = 4
 POOLINGS = STAGES - 1
 SIDE = 2**POOLINGS  # tokens along a side of a mask unit
@@ -131,7 +130,7 @@ class HieraEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.proj = nn.Conv3d(3, width, KERNEL, STRIDE, PADDING)
+        self.proj = overlapping_embedding(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map clips (B, 3, T, H, W) to tokens (B, t·h·w, width)."""
@@ -205,7 +204,7 @@ class Hiera(nn.Module):
         super().__init__()
         _check_arguments(width, heads, depths, frames, size)
         self.clip = (frames, size, size)
-        t, side = frames // STRIDE[0], size // STRIDE[1]
+        t, side = frames // TOKEN_STRIDE[0], size // TOKEN_STRIDE[1]
         self.units = (t, side // SIDE, side // SIDE)
         self.pos_embed_spatial = nn.Parameter(torch.zeros(1, side**2, width))
         self.pos_embed_temporal = nn.Parameter(torch.zeros(1, t, width))
@@ -317,10 +316,12 @@ def _check_arguments(width: int, heads: int, depths: tuple[int, ...], frames: in
         raise UserError(f"width is {width}; expected a multiple of the {heads} heads")
     if len(depths) != STAGES:
         raise UserError(f"depths is {depths}; expected the number of blocks of each of the {STAGES} stages")
-    if frames % STRIDE[0]:
+    if frames % TOKEN_STRIDE[0]:
         raise UserError(f"frames is {frames}; expected an even number")
-    if size % (STRIDE[1] * SIDE):
-        raise UserError(f"size is {size}; expected a multiple of {STRIDE[1] * SIDE} pixels, a mask unit")
+    if size % (TOKEN_STRIDE[1] * SIDE):
+        raise UserError(
+            f"size is {size}; expected a multiple of {TOKEN_STRIDE[1] * SIDE} pixels, a mask unit"
+        )
 
 
 def hiera_base(

@@ -16,11 +16,10 @@ from torch.nn import functional
 from mmaction_lite.models.fast.linear import Linear
 from mmaction_lite.models.fast.linear_after import linear_after
 from mmaction_lite.models.pooling_attention import Grid, PoolingAttention, max_pool_tokens
-from mmaction_lite.models.vit import DropPath, initialize
+from mmaction_lite.models.vit import TOKEN_STRIDE, DropPath, initialize, overlapping_embedding
 from mmaction_lite.settings import PositiveInt, PositiveInts, Probability
 
 EPS = 1e-6  # of all normalizations
-KERNEL, STRIDE, PADDING = (3, 7, 7), (2, 4, 4), (1, 3, 3)  # of the convolution that computes the tokens
 KV_STRIDE = 8  # of the pooling of k and v in the first stage, in tokens along height and width
 STD = 0.02  # of the initial weights of linear layers and positions
 
@@ -192,9 +191,9 @@ class MViT(nn.Module):
     ) -> None:
         super().__init__()
         is_v2 = version == 2
-        side = max(1, crop // STRIDE[1])
-        time = max(1, frames // STRIDE[0])
-        self.conv_proj = nn.Conv3d(3, width, KERNEL, STRIDE, PADDING)
+        side = max(1, crop // TOKEN_STRIDE[1])
+        time = max(1, frames // TOKEN_STRIDE[0])
+        self.conv_proj = overlapping_embedding(width)
         self.pos_encoding = PositionalEncoding(width, (time, side, side), absolute=not is_v2)
         stages = [stage for stage, depth in enumerate(depths) for _ in range(depth)]
         widths = [width * 2**stage for stage in stages]
@@ -234,7 +233,7 @@ class MViT(nn.Module):
         """
         if (time, side, side) == self.pos_encoding.grid:
             return {}
-        arguments = {"frames": time * STRIDE[0], "crop": side * STRIDE[1]}
+        arguments = {"frames": time * TOKEN_STRIDE[0], "crop": side * TOKEN_STRIDE[1]}
         self.pos_encoding.build((time, side, side))
         for block in self.blocks:
             assert isinstance(block, MultiscaleBlock)
@@ -245,7 +244,7 @@ class MViT(nn.Module):
 
     def grid(self, frames: int, height: int, width: int) -> Grid:
         """Return the number of tokens of the last block along time, height and width."""
-        found = pooled_grid((frames, height, width), STRIDE)
+        found = pooled_grid((frames, height, width), TOKEN_STRIDE)
         for block in self.blocks:
             found = block.out_grid(found)  # pyright: ignore[reportCallIssue]
         return found

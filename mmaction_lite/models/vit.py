@@ -17,6 +17,9 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models.fast.linear import Linear, linear
 from mmaction_lite.models.fast.linear_after import linear_after
 
+TOKEN_STRIDE = (2, 4, 4)
+"""Frames and pixels from one token of `overlapping_embedding` to the next."""
+
 QkvBias = Literal["qkv", "qv", "none"]
 """Biases of the attention's input projection: all three, q and v only (VideoMAE), or none."""
 
@@ -237,6 +240,18 @@ class PatchEmbedding(nn.Module):
         """Map clips (N, 3, T, H, W) to tokens (N, t·h·w, width)."""
         self.grid(x.shape[2], x.shape[3], x.shape[4])
         return self.proj(x)
+
+
+def overlapping_embedding(width: int) -> nn.Conv3d:
+    """Return the convolution from pixels to tokens of MViT, which Hiera took over.
+
+    Tokens overlap: a token sees 3 frames and 7x7 pixels, and the distance of tokens is `TOKEN_STRIDE`. The
+    convolution maps (B, 3, T, H, W) to (B, width, T / 2, H / 4, W / 4), rounded up.
+
+    Args:
+        width: channels of the tokens.
+    """
+    return nn.Conv3d(3, width, (3, 7, 7), TOKEN_STRIDE, (1, 3, 3))
 
 
 def sinusoid_table(tokens: int, width: int) -> Tensor:

@@ -10,7 +10,7 @@ of their pixels (BGR). Converted weights read RGB, as the recipes do.
 
 from dataclasses import replace
 
-from mmaction_lite.data.views.augment import RandAugment, RandomErasing
+from mmaction_lite.data.views.augment import TIMM_ERASING, RandAugment
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, ScaleJitterCrop, ThreeCrop
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.normalize import PYSLOWFAST
@@ -43,7 +43,7 @@ def _kinetics(model: Build, clips: PySlowFastClips, reported: Reported) -> Recip
             antialias=False,
             augment=(
                 RandAugment(interpolation="bicubic"),
-                RandomErasing(probability=0.25, area=(0.02, 1 / 3)),
+                TIMM_ERASING,
             ),
             repeats=2,
         ),

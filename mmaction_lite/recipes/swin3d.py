@@ -8,7 +8,7 @@ results are the same; the configurations of the authors accumulate gradients ove
 
 from dataclasses import replace
 
-from mmaction_lite.data.views.augment import RandAugment, RandomErasing
+from mmaction_lite.data.views.augment import TIMM_ERASING, RandAugment
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, ThreeCrop
 from mmaction_lite.data.views.samplers import DenseClips, SegmentClips
 from mmaction_lite.data.views.views import TestViews, TrainViews
@@ -90,7 +90,7 @@ def swin3d_base_1x1x32_60e_sthv2_rgb() -> Recipe:
             recipe.train,
             clips=clips,
             flip=0.0,
-            augment=(RandAugment(), RandomErasing(probability=0.25, area=(0.02, 1 / 3))),
+            augment=(RandAugment(), TIMM_ERASING),
         ),
         val=replace(recipe.val, clips=clips),
         test=replace(recipe.test, clips=clips),

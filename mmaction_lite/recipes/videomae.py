@@ -8,7 +8,7 @@ accuracy on Kinetics-400.
 
 from dataclasses import replace
 
-from mmaction_lite.data.views.augment import RandAugment, RandomErasing
+from mmaction_lite.data.views.augment import TIMM_ERASING, RandAugment
 from mmaction_lite.data.views.crops import CenterCrop, MultiScaleCrop, RandomResizedCrop, ThreeCrop
 from mmaction_lite.data.views.mixing import Mixing
 from mmaction_lite.data.views.samplers import DenseClips, SegmentClips
@@ -51,7 +51,7 @@ def _finetuning(
             antialias=False,
             augment=(
                 RandAugment(interpolation="bicubic"),
-                RandomErasing(probability=0.25, area=(0.02, 1 / 3)),
+                TIMM_ERASING,
             ),
             repeats=repeats,
         ),

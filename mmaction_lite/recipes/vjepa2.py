@@ -12,7 +12,7 @@ precision is bfloat16, not float16.
 
 from dataclasses import replace
 
-from mmaction_lite.data.views.augment import RandAugment, RandomErasing
+from mmaction_lite.data.views.augment import TIMM_ERASING, RandAugment
 from mmaction_lite.data.views.crops import CenterCrop, RandomResizedCrop, ThreeCrop
 from mmaction_lite.data.views.samplers import SegmentWindows
 from mmaction_lite.data.views.views import TestViews, TrainViews
@@ -41,7 +41,7 @@ def attentive_probe(model: Build, clips: SegmentWindows, size: int) -> Recipe:
             antialias=False,
             augment=(
                 RandAugment(interpolation="bicubic"),
-                RandomErasing(probability=0.25, area=(0.02, 1 / 3)),
+                TIMM_ERASING,
             ),
         ),
         val=replace(whole, short_side=size * 256 // 224, crop=CenterCrop(size=(size, size))),

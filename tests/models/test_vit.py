@@ -10,6 +10,7 @@ from torch.nn import functional
 from mmaction_lite.errors import UserError
 from mmaction_lite.models.network import recompute_layers
 from mmaction_lite.models.vit import (
+    TOKEN_STRIDE,
     Attention,
     Block,
     DropPath,
@@ -17,6 +18,7 @@ from mmaction_lite.models.vit import (
     PatchEmbedding,
     QkvBias,
     initialize,
+    overlapping_embedding,
     sinusoid_table,
 )
 
@@ -190,3 +192,17 @@ def test_in_bfloat16_norms_compute_in_float32():
     before, after = seen["blocks.1.norm2"]
     torch.testing.assert_close(after, norm(before.float()).to(after.dtype), rtol=0, atol=0)
     torch.testing.assert_close(logits.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())
+
+
+def test_overlapping_tokens_see_their_surroundings():
+    """Token (t, y, x) is the same function of frames 2t - 1 … 2t + 1 and of 7x7 pixels around (4y, 4x)."""
+    torch.manual_seed(0)
+    embedding = overlapping_embedding(5)
+    clips = torch.randn(2, 3, 8, 16, 24)
+    tokens = embedding(clips)
+    assert tokens.shape == (2, 5, 4, 4, 6)
+    assert embedding.stride == TOKEN_STRIDE
+    assert embedding.bias is not None
+    seen = clips[:, :, 3:6, 5:12, 9:16]  # around frame 4, row 8, column 12
+    expected = torch.einsum("bcthw,kcthw->bk", seen, embedding.weight) + embedding.bias
+    torch.testing.assert_close(tokens[:, :, 2, 2, 3], expected)

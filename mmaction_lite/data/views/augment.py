@@ -141,6 +141,9 @@ class RandomErasing:
         return pixels
 
 
+TIMM_ERASING = RandomErasing(probability=0.25, area=(0.02, 1 / 3))
+"""The erasing of published trainings of transformers, with timm's areas."""
+
 PixelTransform = ColorJitter | RandAugment | RandomErasing
 
 OPERATIONS = (
