@@ -76,7 +76,11 @@ def gradcam(
 def layer_map(
     model: nn.Module, inputs: Tensor, target: int, layer: str, window: int | None = None
 ) -> np.ndarray:
-    """Return the Grad-CAM of one clip in one layer, float32 (T', H', W'), at least 0; see `gradcam`."""
+    """Return the Grad-CAM of one clip in one layer, float32 (T', H', W'), at least 0; see `gradcam`.
+
+    Raises:
+        UserError: the layer does not run, does not affect the logits, or see `as_feature_map`.
+    """
     grid = token_grid(model, inputs)
     as_map = lambda output: as_feature_map(place_tokens(model, output, inputs), layer, grid)  # noqa: E731
     with _recording(model, layer, as_map) as outputs:

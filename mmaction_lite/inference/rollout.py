@@ -74,7 +74,11 @@ def check_attention(model: nn.Module) -> None:
 
 
 def token_shares(model: nn.Module, inputs: Tensor) -> np.ndarray:
-    """Return the share of every input token in the pooled output, float32 (tokens,); the sum is 1."""
+    """Return the share of every input token in the pooled output, float32 (tokens,); the sum is 1.
+
+    Raises:
+        UserError: the network pools the tokens of several layers.
+    """
     calls: list[_Call] = []
 
     def note(module: Any, given: tuple[Any, ...]) -> None:

@@ -31,7 +31,11 @@ class MultiLabel:
         return num_classes
 
     def check_labels(self, columns: tuple[str, ...], source: str) -> None:
-        """Check that the labels are in the column `labels` or `label`; see `Task.check_labels`."""
+        """Check that the labels are in the column `labels` or `label`; see `Task.check_labels`.
+
+        Raises:
+            UserError: they are in several columns.
+        """
         if len(columns) > 1:
             raise UserError(
                 f"{source}: labels are in the columns {' and '.join(columns)}, and the task multi_label "

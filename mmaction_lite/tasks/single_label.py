@@ -47,7 +47,11 @@ class SingleLabel:
         return num_classes
 
     def check_labels(self, columns: tuple[str, ...], source: str) -> None:
-        """Check that the labels are in the column `label`; see `Task.check_labels`."""
+        """Check that the labels are in the column `label`; see `Task.check_labels`.
+
+        Raises:
+            UserError: they are in other columns.
+        """
         if columns == ("labels",):
             raise UserError(
                 f"{source}: clips have any number of classes, and the task single_label expects exactly one; "

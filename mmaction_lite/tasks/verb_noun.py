@@ -41,7 +41,11 @@ class VerbNoun:
         check_fields(self)
 
     def for_classes(self, classes: Sequence[str]) -> "VerbNoun":
-        """Return the task with the number of verbs among the class names, `verb: …` before `noun: …`."""
+        """Return the task with the number of verbs among the class names, `verb: …` before `noun: …`.
+
+        Raises:
+            UserError: the names have another form or order, or verbs or nouns are missing.
+        """
         num_verbs = sum(name.startswith("verb: ") for name in classes)
         expected = ["verb: "] * num_verbs + ["noun: "] * (len(classes) - num_verbs)
         is_sorted = all(name.startswith(prefix) for name, prefix in zip(classes, expected, strict=True))
@@ -57,7 +61,11 @@ class VerbNoun:
         return num_classes
 
     def check_labels(self, columns: tuple[str, ...], source: str) -> None:
-        """Check that the labels are in the columns `verb` and `noun`; see `Task.check_labels`."""
+        """Check that the labels are in the columns `verb` and `noun`; see `Task.check_labels`.
+
+        Raises:
+            UserError: they are in other columns.
+        """
         if columns != COLUMNS:
             raise UserError(
                 f"{source}: labels are in the column {' and '.join(columns)}, and the task verb_noun expects "

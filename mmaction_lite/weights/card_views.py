@@ -78,7 +78,11 @@ def _read_checkpoint(path: Path) -> str:
 
 
 def check_known(values: dict[str, Any], kind: type) -> None:
-    """Check that a card of JSON has no fields that this version does not know."""
+    """Check that a card of JSON has no fields that this version does not know.
+
+    Raises:
+        UserError: it has one.
+    """
     unknown = sorted(values.keys() - {field.name for field in fields(kind)})
     if unknown:
         raise UserError(
