@@ -22,7 +22,7 @@ from mmaction_lite.errors import Interrupted, UserError, printable
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Recipe
 from mmaction_lite.training.clips import TrainingClips, read_splits
-from mmaction_lite.training.encoder import find_encoder, load_encoder
+from mmaction_lite.training.encoder import Encoder, find_encoder, load_encoder
 from mmaction_lite.training.preflight import (
     check_files,
     check_fit,
@@ -98,52 +98,40 @@ def train(
         resume = resume or was_restarted(out)
         if wandb is not None:
             import_wandb()  # raises before anything is written
-        samples, val_samples = read_splits(data, recipe.task)
-        batch_plan = BatchPlan(len(samples), recipe.batch_size, recipe.multigrid)
-        check_fit(recipe, samples, batch_plan, context, shard)
-        for split in (samples, val_samples):
-            check_files(split, report)
+        splits, batch_plan = _read_data(data, recipe, context, shard=shard, report=report)
         initial = encoder = None
         if recipe.probe is not None:
             encoder = load_encoder(find_encoder(out, init_from, resume), recipe, report)
             recipe = encoder.recipe
         elif init_from is not None and not resume:
             initial = _find_initial(init_from, recipe)
-        run = RunFolder(out, recipe, samples, seed=seed, resume=resume, writes=context.is_main_process)
+        run = RunFolder(out, recipe, splits[0], seed=seed, resume=resume, writes=context.is_main_process)
         context.barrier()  # no process writes before all have checked the folder
         with run:
-            caches = caches or Caches()
+            setup = _Setup(run, splits, batch_plan, context, workers, caches or Caches(), report)
             if encoder is not None:
-                training, clips = build_probe(
-                    encoder,
-                    (samples, val_samples),
-                    batch_plan,
-                    run,
-                    context,
-                    workers=workers,
-                    folder=None if feature_cache is None else Path(feature_cache),
-                    track=caches.track,
-                    report=report,
-                )
-                _adapt_progress(training, run, samples, report)
+                training, clips = _set_up_probe(setup, encoder, feature_cache)
             else:
-                training = _build(
-                    recipe, samples, batch_plan, run, context, init_from=initial, shard=shard, report=report
-                )
-                clips = TrainingClips(
-                    recipe,
-                    samples,
-                    val_samples,
-                    context,
-                    task=training.task,
-                    workers=workers,
-                    caches=caches,
-                    seed=seed,
-                    report=report,
-                )
+                training, clips = _set_up(setup, recipe, init_from=initial, shard=shard)
             signals = stop_signals(console) if stop_on_signals else nullcontext(Event())
             _fit(training, clips, run, console, wandb=wandb, signals=signals, save_seconds=save_seconds)
         return training.progress
+
+
+def _read_data(
+    data: Path, recipe: Recipe, context: DistributedContext, *, shard: bool, report: Callable[[str], None]
+) -> tuple[tuple[Samples, Samples], BatchPlan]:
+    """Read both splits and plan the batches, and check them before anything is written.
+
+    Raises:
+        UserError: the data set is wrong, or does not fit the recipe or the number of processes.
+    """
+    splits = read_splits(data, recipe.task)
+    batch_plan = BatchPlan(len(splits[0]), recipe.batch_size, recipe.multigrid)
+    check_fit(recipe, splits[0], batch_plan, context, shard)
+    for split in splits:
+        check_files(split, report)
+    return splits, batch_plan
 
 
 def _find_initial(init_from: str | Path, recipe: Recipe) -> Path:
@@ -158,22 +146,54 @@ def _find_initial(init_from: str | Path, recipe: Recipe) -> Path:
     return initial
 
 
-def _build(
-    recipe: Recipe,
-    samples: Samples,
-    batch_plan: BatchPlan,
-    run: RunFolder,
-    context: DistributedContext,
-    *,
-    init_from: Path | None,
-    shard: bool,
-    report: Callable[[str], None],
-) -> Training:
-    """Build the network, load its initial weights or the checkpoint, and return the training of the run.
+class _Setup(NamedTuple):
+    """What network, optimizer and data of a run are made from."""
+
+    run: RunFolder
+    splits: tuple[Samples, Samples]
+    batch_plan: BatchPlan
+    context: DistributedContext
+    workers: WorkerSettings
+    caches: Caches
+    report: Callable[[str], None]
+
+
+def _set_up_probe(
+    setup: _Setup, encoder: Encoder, feature_cache: str | Path | None
+) -> tuple[Training, ProbeClips]:
+    """Return the training of a probe and its data; see `build_probe`.
 
     Raises:
-        UserError: the network does not fit the recipe's protocols, or the weights do not fit the network.
+        UserError: the views do not fit the encoder, clips cannot be read, the disk is too small, or see
+            `_adapt_progress`.
+        Interrupted: Ctrl-C while features are computed.
     """
+    training, clips = build_probe(
+        encoder,
+        setup.splits,
+        setup.batch_plan,
+        setup.run,
+        setup.context,
+        workers=setup.workers,
+        folder=None if feature_cache is None else Path(feature_cache),
+        track=setup.caches.track,
+        report=setup.report,
+    )
+    _adapt_progress(training, setup.run, setup.splits[0], setup.report)
+    return training, clips
+
+
+def _set_up(
+    setup: _Setup, recipe: Recipe, *, init_from: Path | None, shard: bool
+) -> tuple[Training, TrainingClips]:
+    """Build the network, load its initial weights or the checkpoint; return its training and the data.
+
+    Raises:
+        UserError: the network does not fit the recipe's protocols, the weights do not fit the network, or see
+            `_adapt_progress`.
+    """
+    run, context, report = setup.run, setup.context, setup.report
+    samples, val_samples = setup.splits
     torch.manual_seed(run.seed)
     model = run.card.build(recipe)
     check_windows(recipe, model)
@@ -188,7 +208,7 @@ def _build(
         recipe,
         state,
         progress,
-        batch_plan,
+        setup.batch_plan,
         context,
         task=run.card.task,
         num_classes=len(samples.classes),
@@ -199,7 +219,18 @@ def _build(
         report=report,
     )
     _adapt_progress(training, run, samples, report)
-    return training
+    clips = TrainingClips(
+        recipe,
+        samples,
+        val_samples,
+        context,
+        task=run.card.task,
+        workers=setup.workers,
+        caches=setup.caches,
+        seed=run.seed,
+        report=report,
+    )
+    return training, clips
 
 
 def _adapt_progress(
