@@ -5,7 +5,6 @@ import gc
 import os
 import sys
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,22 +25,19 @@ from mmaction_lite.cli import (
     scores,
     serve,
     timeline,
+    train,
     weights,
 )
 from mmaction_lite.cli.mistakes import check_arguments, describe_usage_error, is_help, system_exit_code
 from mmaction_lite.cli.options import (
     Data,
-    Device,
-    HangSeconds,
     Json,
     Offline,
-    Workers,
     console,
     prepare_streams,
     print_json,
     show,
     start,
-    track,
     warn,
 )
 from mmaction_lite.errors import Interrupted, UserError
@@ -141,121 +137,7 @@ def _list_models(as_json: bool) -> None:
     Console().print(table)
 
 
-@app.command()
-def train(
-    data: Data,
-    out: Annotated[
-        Path, typer.Option(help="Run folder: new or empty, or that of an interrupted run with --resume.")
-    ],
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="Name from `mmaction-lite list`, or my.py:my_recipe [default: chosen for data, device and "
-            "weights, with the reasons]."
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Change a field of the recipe, as in optimizer.lr=0.01; repeatable.",
-        ),
-    ] = None,
-    finetune: Annotated[
-        bool, typer.Option("--finetune", help="Adapt the recipe to a small dataset; needs --init-from.")
-    ] = False,
-    probe: Annotated[
-        bool,
-        typer.Option(
-            "--probe",
-            help="Train a classifier on stored features of the recipe's network, which stays frozen; needs "
-            "--init-from.",
-        ),
-    ] = False,
-    feature_cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the stored features of --probe [default: in the cache folder]."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
-    ] = False,
-    init_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Initial weights: a weights file, checkpoint, run folder, address, name from "
-            "`mmaction-lite weights list`, or imagenet or kinetics400 for those that fit the recipe."
-        ),
-    ] = None,
-    offline: Offline = False,
-    shard: Annotated[
-        bool,
-        typer.Option(
-            "--shard", help="Divide weights and optimizer state over the processes of torchrun (FSDP2)."
-        ),
-    ] = False,
-    wandb: Annotated[str | None, typer.Option(help="Weights & Biases project to log to.")] = None,
-    device: Device = "auto",
-    workers: Workers = None,
-    hang_seconds: HangSeconds = 120.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
-) -> None:
-    """Train a recipe and write a run folder. Without a recipe, choose one and print the full command."""
-    from mmaction_lite.data.loading.cache import Caches
-    from mmaction_lite.data.loading.workers import WorkerSettings
-    from mmaction_lite.distributed import share_from_main
-    from mmaction_lite.recipes import get_recipe
-    from mmaction_lite.recipes.finetune import finetune as adapt
-    from mmaction_lite.recipes.overrides import apply_overrides
-    from mmaction_lite.recipes.probe import probe as adapt_to_probe
-    from mmaction_lite.tasks.metrics import TITLES
-    from mmaction_lite.training.automatic import choose_training, read_choice
-    from mmaction_lite.training.clips import read_training_split
-    from mmaction_lite.training.loop import printer, train, was_restarted
-
-    if probe and finetune:
-        raise UserError("--probe and --finetune are both given; a probe leaves the network frozen. Pass one")
-    if recipe is None:
-        method = "probe" if probe else "fine-tune" if finetune else None
-        shown = printer(console())
-        choose = partial(
-            choose_training, data, out, init_from=init_from, device=device, report=shown, method=method
-        )
-        is_chosen = resume or was_restarted(out)
-        choice = share_from_main(partial(read_choice, out) if is_chosen else choose)
-        recipe, init_from = choice.recipe, choice.init_from
-        finetune, probe = choice.method in ("fine-tune", "lora"), choice.method == "probe"
-        settings = [*choice.settings, *(settings or [])]
-    chosen = get_recipe(recipe)
-    if finetune:
-        if init_from is None and not resume:
-            raise UserError("--finetune starts from trained weights; pass them as --init-from")
-        chosen = adapt(chosen, len(read_training_split(data)))
-    if probe:
-        chosen = adapt_to_probe(chosen, len(read_training_split(data)))
-    chosen = apply_overrides(chosen, settings or [])
-    if feature_cache is not None and chosen.probe is None:
-        raise UserError("--feature-cache is given without a probe; add --probe, or omit --feature-cache")
-    shapes = chosen.multigrid.num_shapes if chosen.compile and chosen.multigrid else 0
-    start(device, shapes)
-    done = train(
-        chosen,
-        data,
-        out,
-        resume=resume,
-        init_from=init_from,
-        device=device,
-        workers=WorkerSettings(num_workers=workers, hang_seconds=hang_seconds),
-        stop_on_signals=True,
-        shard=shard,
-        wandb=wandb,
-        seed=seed,
-        caches=Caches(track=track),
-        feature_cache=feature_cache,
-        console=console(),
-    )
-    best = f"best val {TITLES[done.metric]} {done.best_score:.1%} at step {done.best_step}"
-    show(f"{done.step} {'step' if done.step == 1 else 'steps'} done; {best}: {out}")
+app.command()(train.train)
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from mmaction_lite.data.annotations.samples import Samples
 from mmaction_lite.data.sources.source import open_sample
 from mmaction_lite.device import available_cores, free_memory, pick_device
-from mmaction_lite.distributed import num_processes
+from mmaction_lite.distributed import num_processes, share_from_main
 from mmaction_lite.errors import UserError, VideoError, reading
 from mmaction_lite.files import write_atomically
 from mmaction_lite.models.complexity import parameters
@@ -140,6 +141,54 @@ def choose_training(
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / CHOICE, lambda file: file.write(json.dumps(choice._asdict()).encode()))
     return choice
+
+
+def choose_or_continue(
+    data: Path,
+    out: Path,
+    *,
+    is_chosen: bool,
+    init_from: str | None,
+    device: str,
+    report: Callable[[str], None],
+    method: Method | None = None,
+) -> Choice:
+    """Choose a training for a data set, or return the choice of the run to continue.
+
+    All processes call it, and all get what rank 0 chooses or reads.
+
+    Args:
+        data, out, init_from, device, report, method: see `choose_training`.
+        is_chosen: whether `out` is the folder of an interrupted run.
+
+    Raises:
+        UserError: see `choose_training` and `read_choice`.
+    """
+    if is_chosen:
+        return share_from_main(partial(read_choice, out))
+    choose = partial(
+        choose_training, data, out, init_from=init_from, device=device, report=report, method=method
+    )
+    return share_from_main(choose)
+
+
+def adapt_recipe(recipe: Recipe, data: Path, method: Method | None, settings: Sequence[str]) -> Recipe:
+    """Return a recipe as `mmaction-lite train` trains it.
+
+    Args:
+        recipe: a published recipe, or one of the user.
+        data: folder of the data set; read only if the method depends on the number of clips.
+        method: kind of training. None and "from nothing": that of the recipe.
+        settings: changes as for `--set`, made after those of the method.
+
+    Raises:
+        UserError: the data set is wrong, or see `finetune`, `probe` and `apply_overrides`.
+    """
+    if method in ("fine-tune", "lora"):
+        recipe = finetune(recipe, len(read_training_split(data)))
+    elif method == "probe":
+        recipe = probe(recipe, len(read_training_split(data)))
+    return apply_overrides(recipe, settings)
 
 
 def read_choice(out: Path) -> Choice:

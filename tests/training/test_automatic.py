@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,7 +19,13 @@ from mmaction_lite.recipes.probe import probe
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.tasks.reconstruction import CLASSES
 from mmaction_lite.training import automatic, estimates
-from mmaction_lite.training.automatic import Choice, choose_training, read_choice
+from mmaction_lite.training.automatic import (
+    Choice,
+    adapt_recipe,
+    choose_or_continue,
+    choose_training,
+    read_choice,
+)
 from mmaction_lite.training.clips import read_training_split
 from mmaction_lite.weights.card import ModelCard, save_weights
 from mmaction_lite.weights.catalogue import find_entry
@@ -186,3 +193,26 @@ def test_views_are_those_of_weights_for_another_size(tiny, tmp_path):
         assert full.test.interpolation == full.train.interpolation == "bicubic"
         assert full.normalize == recipe.normalize
         assert shlex.join(choice.options) in printed
+
+
+def test_an_interrupted_run_continues_its_choice(tiny, tmp_path):
+    choose = partial(choose_or_continue, tiny, init_from=None, device="cpu", report=[].append)
+    choice = choose(tmp_path / "run", is_chosen=False)
+    assert choice == chosen(tiny, tmp_path / "other")[0]
+    assert choose(tmp_path / "run", is_chosen=True) == choice
+    with pytest.raises(UserError, match=r"expected the recipe of the run as the first argument"):
+        choose(tmp_path / "new", is_chosen=True)
+
+
+def test_recipes_are_adapted_by_the_method_and_then_by_the_settings(tiny, tmp_path):
+    recipe = get_recipe(MOTIONS)
+    settings = ("batch_size=3", "optimizer.lr=0.5")
+    tuned, probed = (apply_overrides(adapt(recipe, 12), settings) for adapt in (finetune, probe))
+    assert tuned != probed
+    assert adapt_recipe(recipe, tiny, "fine-tune", settings) == tuned
+    assert adapt_recipe(recipe, tiny, "lora", settings) == tuned
+    assert adapt_recipe(recipe, tiny, "probe", settings) == probed
+    # The other methods do not read the data.
+    unread = tmp_path / "gone"
+    assert adapt_recipe(recipe, unread, None, settings) == apply_overrides(recipe, settings)
+    assert adapt_recipe(recipe, unread, "from nothing", settings) == apply_overrides(recipe, settings)
