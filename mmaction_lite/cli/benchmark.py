@@ -1,11 +1,11 @@
 """`mmaction-lite benchmark`: speed of networks and of decoding."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -29,81 +29,95 @@ from mmaction_lite.errors import UserError
 if TYPE_CHECKING:
     from mmaction_lite.benchmark.changes import Change
     from mmaction_lite.benchmark.processes import InstalledPeer
+    from mmaction_lite.benchmark.run import Plan
     from mmaction_lite.benchmark.settings import Setting
 
 app = typer.Typer(help="Measure the speed of networks and of decoding.", rich_markup_mode=None)
 SCENES = Path("data/scenes")
 PEERS = Path(".peers")
 
+Rows = Annotated[
+    list[str] | None,
+    typer.Option(help="Row or recipe to measure; repeatable [default: all rows of the benchmark page]."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for benchmark.json, .md and .png, in which an interrupted benchmark continues "
+        "[default: runs/benchmark; with --quick or --against a new folder in runs]."
+    ),
+]
+OptionalData = Annotated[
+    Path | None,
+    typer.Option(help="Dataset [default: generated clips with the decoding cost of Kinetics]."),
+]
+Synthetic = Annotated[
+    bool, typer.Option("--synthetic", help="Measure the network only, without video files.")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Batch size per device [default: that of the row, which is small on a CPU]."),
+]
+AsPublished = Annotated[
+    bool, typer.Option("--as-published", help="With --amp: measure the other frameworks in float32, too.")
+]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Number of processes of a distributed training; needs --synthetic.")
+]
+Rounds = Annotated[
+    int, typer.Option(min=1, help="Number of measurements of this package and of each other framework.")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Three rows, one clip per step, no files: under three minutes.")
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMIT", help="Measure this commit of the package in turns, instead of other frameworks."
+    ),
+]
+NoInference = Annotated[bool, typer.Option("--no-inference", help="Do not measure inference.")]
+AtOnce = Annotated[
+    int,
+    typer.Option(min=1, help="Number of rows that start and compile together, and must fit into memory."),
+]
+Peers = Annotated[Path, typer.Option(help="Folder in which `make peers` installed other frameworks.")]
+PeerSources = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FOLDER",
+        help="Checkout of a framework without a package: mit_tsm or pyslowfast; repeatable.",
+    ),
+]
+PeerResults = Annotated[
+    list[Path] | None, typer.Option(help="JSON file of external measurements; repeatable.")
+]
+Note = Annotated[str | None, typer.Option(help="Note to show with the tables.")]
+
 
 @app.callback(invoke_without_command=True)
 def benchmark(
     context: typer.Context,
-    recipes: Annotated[
-        list[str] | None,
-        typer.Option(help="Row or recipe to measure; repeatable [default: all rows of the benchmark page]."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for benchmark.json, .md and .png, in which an interrupted benchmark continues "
-            "[default: runs/benchmark; with --quick or --against a new folder in runs]."
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Dataset [default: generated clips with the decoding cost of Kinetics]."),
-    ] = None,
-    synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Measure the network only, without video files.")
-    ] = False,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Batch size per device [default: that of the row, which is small on a CPU]."
-        ),
-    ] = None,
+    recipes: Rows = None,
+    out: Out = None,
+    data: OptionalData = None,
+    synthetic: Synthetic = False,
+    batch_size: BatchSize = None,
     amp: Amp = None,
-    as_published: Annotated[
-        bool, typer.Option("--as-published", help="With --amp: measure the other frameworks in float32, too.")
-    ] = False,
+    as_published: AsPublished = False,
     compile: Compile = None,
-    devices: Annotated[
-        int, typer.Option(min=1, help="Number of processes of a distributed training; needs --synthetic.")
-    ] = 1,
+    devices: Processes = 1,
     device: Device = "auto",
     workers: Workers = None,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Number of measurements of this package and of each other framework.")
-    ] = 5,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Three rows, one clip per step, no files: under three minutes.")
-    ] = False,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COMMIT", help="Measure this commit of the package in turns, instead of other frameworks."
-        ),
-    ] = None,
-    no_inference: Annotated[bool, typer.Option("--no-inference", help="Do not measure inference.")] = False,
-    at_once: Annotated[
-        int,
-        typer.Option(min=1, help="Number of rows that start and compile together, and must fit into memory."),
-    ] = 1,
-    peers: Annotated[
-        Path, typer.Option(help="Folder in which `make peers` installed other frameworks.")
-    ] = PEERS,
-    peer_source: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FOLDER",
-            help="Checkout of a framework without a package: mit_tsm or pyslowfast; repeatable.",
-        ),
-    ] = None,
-    peer_result: Annotated[
-        list[Path] | None, typer.Option(help="JSON file of external measurements; repeatable.")
-    ] = None,
-    note: Annotated[str | None, typer.Option(help="Note to show with the tables.")] = None,
+    rounds: Rounds = 5,
+    quick: Quick = False,
+    against: Against = None,
+    no_inference: NoInference = False,
+    at_once: AtOnce = 1,
+    peers: Peers = PEERS,
+    peer_source: PeerSources = None,
+    peer_result: PeerResults = None,
+    note: Note = None,
     as_json: Json = False,
 ) -> None:
     """Measure training steps, data loading, memory and inference, and compare with other frameworks."""
@@ -111,18 +125,8 @@ def benchmark(
         return
     from mmaction_lite.benchmark.changes import changes_since
     from mmaction_lite.benchmark.processes import find_peers
-    from mmaction_lite.benchmark.run import (
-        FILE,
-        Plan,
-        add_imported,
-        output_folder,
-        read_imported,
-        read_result,
-        run_benchmark,
-        save_result,
-    )
+    from mmaction_lite.benchmark.run import Plan
     from mmaction_lite.benchmark.settings import QUICK, SETTINGS, find_setting
-    from mmaction_lite.benchmark.tables import write_tables
     from mmaction_lite.device import default_workers
 
     if quick:
@@ -142,10 +146,7 @@ def benchmark(
         others, settings = _older_commit(against, settings, context)
     else:
         others = find_peers(peers, _parse_sources(peer_source or [])) if devices == 1 else {}
-    rows = {setting.name for setting in settings}
-    if peer_result and (out / FILE).exists():
-        rows |= {row["setting"] for row in read_result(out / FILE)["results"]}
-    imported = [read_imported(file, rows) for file in peer_result or []]
+    imported = _read_imported(peer_result or [], settings, out)
     precision = amp or "float32"
     plan = Plan(
         device=device,
@@ -160,15 +161,7 @@ def benchmark(
         inference=not no_inference,
         at_once=at_once,
     )
-    with output_folder(out):
-        found, failed = run_benchmark(settings, plan, others, out, warn)
-        for theirs in imported:
-            add_imported(found, theirs)
-        if note is not None:
-            found["note"] = note
-        if imported or note is not None:
-            save_result(found, out / FILE)
-        text = write_tables(found, out)
+    found, failed, text = _measure(settings, plan, others, imported, out, note=note)
     if as_json:
         print_json(found)
     else:
@@ -180,6 +173,40 @@ def benchmark(
         failed += [f"{row['setting']}: {row['error']}" for row in found["results"] if row.get("error")]
     if failed:
         raise UserError(f"not all rows could be measured: {failed[0]}")
+
+
+def _read_imported(files: Sequence[Path], settings: "Sequence[Setting]", out: Path) -> list[dict[str, Any]]:
+    """Return the external measurements in files, of rows to measure or of an earlier benchmark in `out`."""
+    from mmaction_lite.benchmark.run import FILE, read_imported, read_result
+
+    rows = {setting.name for setting in settings}
+    if files and (out / FILE).exists():
+        rows |= {row["setting"] for row in read_result(out / FILE)["results"]}
+    return [read_imported(file, rows) for file in files]
+
+
+def _measure(
+    settings: "Sequence[Setting]",
+    plan: "Plan",
+    others: "Mapping[str, InstalledPeer]",
+    imported: Sequence[dict[str, Any]],
+    out: Path,
+    *,
+    note: str | None,
+) -> tuple[dict[str, Any], list[str], str]:
+    """Measure the rows and write the files; return the result, what failed, and the tables as text."""
+    from mmaction_lite.benchmark.run import FILE, add_imported, output_folder, run_benchmark, save_result
+    from mmaction_lite.benchmark.tables import write_tables
+
+    with output_folder(out):
+        found, failed = run_benchmark(settings, plan, others, out, warn)
+        for theirs in imported:
+            add_imported(found, theirs)
+        if note is not None:
+            found["note"] = note
+        if imported or note is not None:
+            save_result(found, out / FILE)
+        return found, failed, write_tables(found, out)
 
 
 def _older_commit(
@@ -378,10 +405,7 @@ def benchmark_loader(
     recipe: Annotated[
         str, typer.Option(help="Recipe with the training views to draw.")
     ] = "tsn_r50_1x1x3_100e_kinetics400_rgb",
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Dataset [default: generated clips with the decoding cost of Kinetics]."),
-    ] = None,
+    data: OptionalData = None,
     clips: Annotated[int, typer.Option(min=1, help="Number of clips to time.")] = 32,
     device: Device = "auto",
     workers: Workers = None,

@@ -9,14 +9,13 @@ from mmaction_lite.cli.options import Data, HangSeconds, Json, Workers, console,
 from mmaction_lite.errors import UserError
 
 app = typer.Typer(help="Generate, check and convert datasets.", no_args_is_help=True, rich_markup_mode=None)
+Frames = Annotated[bool, typer.Option("--frames", help="Write JPEG frames instead of H.264 files.")]
 
 
 @app.command()
 def generate(
     out: Annotated[Path, typer.Argument(help="Output folder; an interrupted generation continues.")],
-    frames: Annotated[
-        bool, typer.Option("--frames", help="Write JPEG frames instead of H.264 files.")
-    ] = False,
+    frames: Frames = False,
     long: Annotated[
         bool, typer.Option("--long", help="Write long videos instead, with tables of their actions.")
     ] = False,
@@ -95,9 +94,7 @@ def prepare(
     ] = 256,
     keyframe_every: Annotated[int, typer.Option(min=1, help="Frames between keyframes.")] = 10,
     crf: Annotated[int, typer.Option(min=0, max=51, help="Quality of x264; smaller is better.")] = 20,
-    frames: Annotated[
-        bool, typer.Option("--frames", help="Write JPEG frames instead of H.264 files.")
-    ] = False,
+    frames: Frames = False,
     shard: Annotated[
         int, typer.Option(min=0, help="Pack this many clips into each tar file; 0: no tar files.")
     ] = 0,

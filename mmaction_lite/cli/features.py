@@ -14,6 +14,7 @@ from mmaction_lite.cli.options import (
     HangSeconds,
     Json,
     Offline,
+    OwnRecipe,
     Weights,
     Workers,
     print_json,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 MOST_LINES = 50  # about single files
 # Formats that features are not written in; a folder of such a name is probably not meant.
 OTHER_SUFFIXES = (".csv", ".h5", ".hdf5", ".json", ".mat", ".pkl", ".pt", ".pth", ".safetensors", ".txt")
-Recipe = Annotated[str | None, typer.Option(help="Recipe of a model of your own, as my.py:my_recipe.")]
 
 
 def features(
@@ -83,7 +83,7 @@ def features(
         bool, typer.Option("--per-view", help="A row for each view instead of their mean.")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store float16.")] = False,
-    recipe: Recipe = None,
+    recipe: OwnRecipe = None,
     device: Device = "auto",
     workers: Workers = None,
     hang_seconds: HangSeconds = 120.0,
@@ -130,7 +130,7 @@ def search(
         float | None, typer.Option(min=0, help="Only the row of the query at this time, in seconds.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of neighbors of each row.")] = 5,
-    recipe: Recipe = None,
+    recipe: OwnRecipe = None,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,

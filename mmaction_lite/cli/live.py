@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -47,41 +48,51 @@ Udp = Annotated[
     bool, typer.Option("--udp", help="RTSP over UDP: less delay, but lost packets damage frames.")
 ]
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="Camera (0, 1, ..., /dev/video0), address (rtsp://, http://, ...), or a video file, which "
+        "plays in real time."
+    ),
+]
+Every = Annotated[float, typer.Option(min=0.01, help="Seconds between answers.")]
+Window = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Length of a window in seconds [default: one clip of the protocol]."),
+]
+PerFrame = Annotated[
+    bool, typer.Option("--per-frame", help="Classify every frame when it arrives; needs an online TSM.")
+]
+FrameInterval = Annotated[
+    int | None, typer.Option(min=1, help="With --per-frame: classify every n-th frame.")
+]
+Top = Annotated[int, typer.Option(min=1, help="Number of classes per answer.")]
+Threshold = Annotated[float, typer.Option(min=0, max=1, help="Leave out classes with a lower score.")]
+EndSeconds = Annotated[
+    float | None, typer.Option(min=0, help="End after this time of the stream, in seconds.")
+]
+MostAnswers = Annotated[int | None, typer.Option(min=1, help="End after this number of answers.")]
+JsonAnswers = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object per answer instead of text.")
+]
+JsonLines = Annotated[
+    Path | None, typer.Option(help="New file to write, with one JSON object per answer and line.")
+]
+
 
 def live(
     weights: Weights,
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Camera (0, 1, ..., /dev/video0), address (rtsp://, http://, ...), or a video file, which "
-            "plays in real time."
-        ),
-    ],
-    every: Annotated[float, typer.Option(min=0.01, help="Seconds between answers.")] = 1.0,
-    window: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Length of a window in seconds [default: one clip of the protocol]."),
-    ] = None,
-    per_frame: Annotated[
-        bool, typer.Option("--per-frame", help="Classify every frame when it arrives; needs an online TSM.")
-    ] = False,
-    frame_interval: Annotated[
-        int | None, typer.Option(min=1, help="With --per-frame: classify every n-th frame.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Number of classes per answer.")] = 3,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave out classes with a lower score.")
-    ] = 0.0,
-    seconds: Annotated[
-        float | None, typer.Option(min=0, help="End after this time of the stream, in seconds.")
-    ] = None,
-    answers: Annotated[int | None, typer.Option(min=1, help="End after this number of answers.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per answer instead of text.")
-    ] = False,
-    jsonl: Annotated[
-        Path | None, typer.Option(help="New file to write, with one JSON object per answer and line.")
-    ] = None,
+    source: Source,
+    every: Every = 1.0,
+    window: Window = None,
+    per_frame: PerFrame = False,
+    frame_interval: FrameInterval = None,
+    top: Top = 3,
+    threshold: Threshold = 0.0,
+    seconds: EndSeconds = None,
+    answers: MostAnswers = None,
+    as_json: JsonAnswers = False,
+    jsonl: JsonLines = None,
     speed: Speed = 1.0,
     loop: Loop = False,
     retries: Retries = 10,
@@ -131,18 +142,10 @@ def live(
     summary = Summary()
     with nullcontext() if jsonl is None else _new_file(jsonl) as file, stop_signals() as stop, capture:
         if per_frame:
-            shown = watch_frames(
-                model,
-                capture,
-                every=every,
-                frame_interval=frame_interval,
-                seconds=seconds,
-                stop=stop,
-                note=warn,
-            )
+            answering = partial(watch_frames, every=every, frame_interval=frame_interval)
         else:
-            windows = Windows(seconds=window, stride=every)
-            shown = watch(model, capture, windows, seconds=seconds, stop=stop, note=warn)
+            answering = partial(watch, windows=Windows(seconds=window, stride=every))
+        shown = answering(model, capture, seconds=seconds, stop=stop, note=warn)
         rows = ((answer, row_of(answer, capture.name, top, threshold)) for answer in islice(shown, answers))
         try:
             _write(rows, summary, file, as_json)

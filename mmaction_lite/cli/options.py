@@ -65,6 +65,7 @@ Compile = Annotated[
     Literal["default", "reduce-overhead", "max-autotune"] | None,
     typer.Option("--compile", help="Mode of torch.compile [default: not compiled]."),
 ]
+PerClass = Annotated[Path | None, typer.Option(help="Write the results of every class to this .csv file.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")
 ]

@@ -38,90 +38,75 @@ if TYPE_CHECKING:
 
 SHOWN, DRAWN = 5, 3  # classes of a printed line, and in an annotated video
 
+Videos = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Video files, their addresses, folders of frames or of clips, or patterns such as 'x/*.mp4'."
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Number of classes per video [default: 5 in printed lines; all in files and --json]."
+    ),
+]
+Threshold = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Leave out classes with a smaller probability.")
+]
+Clips = Annotated[int | None, typer.Option(min=1, help="Number of clips per video [default: test protocol].")]
+Crops = Annotated[
+    str | None,
+    typer.Option(help="Crops of each clip: center, three or ten [default: those of the test protocol]."),
+]
+CsvFile = Annotated[
+    Path | None,
+    typer.Option("--csv", help="Write a .csv file while running, with a line per video and class."),
+]
+JsonLines = Annotated[
+    Path | None,
+    typer.Option("--jsonl", help="Write a JSON Lines file while running, with a line per video."),
+]
+Annotate = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the video with the labels drawn on it to this file (.mp4, .mov or .mkv); of several "
+        "videos, to this folder."
+    ),
+]
+PredictWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        callback=limit_workers,
+        help="Number of decoding worker processes [default: one per core; none for a few small files].",
+    ),
+]
+
 
 def predict(
     weights: Weights,
-    videos: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Video files, their addresses, folders of frames or of clips, or patterns such as 'x/*.mp4'."
-        ),
-    ],
+    videos: Videos,
     recipe: OwnRecipe = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of classes per video [default: 5 in printed lines; all in files and --json]."
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out classes with a smaller probability.")
-    ] = None,
-    clips: Annotated[
-        int | None, typer.Option(min=1, help="Number of clips per video [default: test protocol].")
-    ] = None,
-    crops: Annotated[
-        str | None,
-        typer.Option(help="Crops of each clip: center, three or ten [default: those of the test protocol]."),
-    ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option("--csv", help="Write a .csv file while running, with a line per video and class."),
-    ] = None,
-    jsonl: Annotated[
-        Path | None,
-        typer.Option("--jsonl", help="Write a JSON Lines file while running, with a line per video."),
-    ] = None,
-    annotate: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the video with the labels drawn on it to this file (.mp4, .mov or .mkv); of several "
-            "videos, to this folder."
-        ),
-    ] = None,
+    top: Top = None,
+    threshold: Threshold = None,
+    clips: Clips = None,
+    crops: Crops = None,
+    csv: CsvFile = None,
+    jsonl: JsonLines = None,
+    annotate: Annotate = None,
     amp: Amp = None,
     compile: Compile = None,
     device: Device = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            callback=limit_workers,
-            help="Number of decoding worker processes [default: one per core; none for a few small files].",
-        ),
-    ] = None,
+    workers: PredictWorkers = None,
     hang_seconds: HangSeconds = 120.0,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Predict the classes of videos."""
-    from mmaction_lite.data.loading.decoder_launch import end, launch, worker_count
     from mmaction_lite.data.loading.worker_settings import WorkerSettings
 
     settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
-    is_listed = all(video.is_file() for video in videos)
-    count = worker_count(videos, settings, may_hold_many=not is_listed)
-    # They start while this process imports modules, which keeps one core busy.
-    processes = launch(max(1, count - 1) if count else 0)
-    try:
-        from mmaction_lite.data.tools.find import find_clips
-
-        try:
-            found = find_clips(videos)
-        except UserError:
-            from mmaction_lite.inference.predict import load_for_inference
-            from mmaction_lite.recipes import get_recipe
-
-            # Where weights and videos are exchanged, the error about the weights is the clear one.
-            load_for_inference(weights, get_recipe(recipe) if recipe else None)
-            raise
-        # Decode while PyTorch is imported and the weights are loaded.
-        early = None if clips or crops else _start_decoders(weights, found, settings, processes)
-    except BaseException:
-        end(processes)
-        raise
-    if early is None:
-        end(processes)
+    found, early = _begin_decoding(weights, videos, recipe, settings, has_own_views=bool(clips or crops))
     with early or nullcontext():
         from mmaction_lite.inference.annotated_video import annotated_paths
         from mmaction_lite.inference.inputs import name_of
@@ -142,6 +127,49 @@ def predict(
         model = model.to(start(device, 2 if compile else 0))
         results = predict_each(model, found, chosen, early)
         _write(results, found, outs, files, chosen, top, threshold, as_json=as_json)
+
+
+def _begin_decoding(
+    weights: str, videos: list[Path], recipe: str | None, settings: "WorkerSettings", *, has_own_views: bool
+) -> "tuple[list[Path], Decoders | None]":
+    """Find the videos, and decode them while PyTorch is imported and the weights are loaded.
+
+    Args:
+        weights, videos, recipe: arguments of the command.
+        settings: decoding worker processes.
+        has_own_views: whether options replace the views that the weights file shows.
+
+    Returns:
+        the videos, and the decoders; None if the decoding does not begin before the model is there.
+
+    Raises:
+        UserError: there are no such videos or weights.
+    """
+    from mmaction_lite.data.loading.decoder_launch import end, launch, worker_count
+
+    is_listed = all(video.is_file() for video in videos)
+    count = worker_count(videos, settings, may_hold_many=not is_listed)
+    # They start while this process imports modules, which keeps one core busy.
+    processes = launch(max(1, count - 1) if count else 0)
+    try:
+        from mmaction_lite.data.tools.find import find_clips
+
+        try:
+            found = find_clips(videos)
+        except UserError:
+            from mmaction_lite.inference.predict import load_for_inference
+            from mmaction_lite.recipes import get_recipe
+
+            # Where weights and videos are exchanged, the error about the weights is the clear one.
+            load_for_inference(weights, get_recipe(recipe) if recipe else None)
+            raise
+        early = None if has_own_views else _start_decoders(weights, found, settings, processes)
+    except BaseException:
+        end(processes)
+        raise
+    if early is None:
+        end(processes)
+    return found, early
 
 
 def _start_decoders(

@@ -5,81 +5,88 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmaction_lite.cli.options import Json
+from mmaction_lite.cli.options import Json, PerClass, track
 from mmaction_lite.errors import UserError
+
+Files = Annotated[
+    list[Path], typer.Argument(help="Score files of `test --dump`; several are fused, or compared.")
+]
+FusionWeights = Annotated[
+    str | None,
+    typer.Option(help="Weight of each file in the fusion, as 1,1.5 [default: equal weights]."),
+]
+FitOn = Annotated[
+    list[Path] | None,
+    typer.Option(help="Fit the weights to these val scores; repeat the option for each file, in order."),
+]
+Compare = Annotated[bool, typer.Option("--compare", help="Compare the second file with the first one.")]
+MatchBy = Annotated[
+    Literal["path", "name"],
+    typer.Option(help="How videos are compared: whole path, or without common folder and suffix."),
+]
+TemperatureFrom = Annotated[
+    list[Path] | None,
+    typer.Option(help="Fit a temperature to these val scores and apply it; repeat it for each file."),
+]
+StoreIn = Annotated[
+    str | None,
+    typer.Option(metavar="WEIGHTS", help="Write a copy of these weights that holds the temperature."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="File of that copy [default: calibrated.safetensors in the run folder]."),
+]
+SliceFile = Annotated[
+    Path | None,
+    typer.Option(help="CSV file with a column video and a column for each kind of slice."),
+]
+Properties = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PROPERTY", help="Metrics by length, fps or folder of the videos; repeatable."),
+]
+More = Annotated[
+    bool, typer.Option("--more", help="Further metrics: F1, ROC AUC, kappa (needs scikit-learn).")
+]
+Threshold = Annotated[
+    float, typer.Option(min=0, max=1, help="Probability of a predicted class in --more, multi-label.")
+]
+TableFile = Annotated[
+    Path | None,
+    typer.Option(help="Write the table of slices, or of flipped videos, to this .csv file."),
+]
+Picture = Annotated[
+    Path | None, typer.Option(help="Write the reliability picture to this .png or .svg file.")
+]
+Dump = Annotated[
+    Path | None, typer.Option(help="Write the fused or calibrated scores to this .npz or .parquet file.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap of --compare.")]
 
 
 def score(
-    files: Annotated[
-        list[Path], typer.Argument(help="Score files of `test --dump`; several are fused, or compared.")
-    ],
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Weight of each file in the fusion, as 1,1.5 [default: equal weights]."),
-    ] = None,
-    fit_on: Annotated[
-        list[Path] | None,
-        typer.Option(help="Fit the weights to these val scores; repeat the option for each file, in order."),
-    ] = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Compare the second file with the first one.")
-    ] = False,
-    match: Annotated[
-        Literal["path", "name"],
-        typer.Option(help="How videos are compared: whole path, or without common folder and suffix."),
-    ] = "path",
-    temperature_from: Annotated[
-        list[Path] | None,
-        typer.Option(help="Fit a temperature to these val scores and apply it; repeat it for each file."),
-    ] = None,
-    store_in: Annotated[
-        str | None,
-        typer.Option(metavar="WEIGHTS", help="Write a copy of these weights that holds the temperature."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="File of that copy [default: calibrated.safetensors in the run folder]."),
-    ] = None,
-    slices: Annotated[
-        Path | None,
-        typer.Option(help="CSV file with a column video and a column for each kind of slice."),
-    ] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PROPERTY", help="Metrics by length, fps or folder of the videos; repeatable."),
-    ] = None,
-    more: Annotated[
-        bool, typer.Option("--more", help="Further metrics: F1, ROC AUC, kappa (needs scikit-learn).")
-    ] = False,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Probability of a predicted class in --more, multi-label.")
-    ] = 0.5,
-    per_class: Annotated[
-        Path | None, typer.Option(help="Write the results of every class to this .csv file.")
-    ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(help="Write the table of slices, or of flipped videos, to this .csv file."),
-    ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(help="Write the reliability picture to this .png or .svg file.")
-    ] = None,
-    dump: Annotated[
-        Path | None, typer.Option(help="Write the fused or calibrated scores to this .npz or .parquet file.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap of --compare.")] = 0,
+    files: Files,
+    weights: FusionWeights = None,
+    fit_on: FitOn = None,
+    compare: Compare = False,
+    match: MatchBy = "path",
+    temperature_from: TemperatureFrom = None,
+    store_in: StoreIn = None,
+    out: Out = None,
+    slices: SliceFile = None,
+    by: Properties = None,
+    more: More = False,
+    threshold: Threshold = 0.5,
+    per_class: PerClass = None,
+    csv: TableFile = None,
+    picture: Picture = None,
+    dump: Dump = None,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Compute metrics of score files; fuse, compare and calibrate them, without the models."""
-    from mmaction_lite.cli.score_results import (
-        show_comparison,
-        show_summary,
-        slice_rows,
-        summary,
-        write_tables,
-    )
-    from mmaction_lite.inference.score_files import combine
-    from mmaction_lite.inference.slices import Property, check_property
+    from mmaction_lite.cli.score_results import ScoreFiles, show_comparison, show_summary
+    from mmaction_lite.inference.score_files import combine, summarize
+    from mmaction_lite.inference.slices import Property, check_property, rows_of_slices
 
     store = _check_score_options(
         files,
@@ -90,8 +97,8 @@ def score(
         out=out,
     )
     properties: list[Property] = [check_property(name) for name in by or []]
-    inputs = [*files, *(fit_on or []), *(temperature_from or [])]
-    _check_score_outputs(inputs, per_class=per_class, csv=csv, picture=picture, dump=dump, is_flips=compare)
+    outputs = ScoreFiles(per_class=per_class, csv=csv, picture=picture, dump=dump)
+    outputs.check([*files, *(fit_on or []), *(temperature_from or [])], is_flips=compare)
     combination = combine(
         files,
         weights=_numbers(weights),
@@ -102,13 +109,13 @@ def score(
     if compare:
         return show_comparison(combination.tables, csv, seed, as_json)
     result = combination.result
-    rows = slice_rows(result, slices, properties)
-    found = summary(combination)
+    rows = rows_of_slices(result, slices, properties, track)
+    found = summarize(combination)
     if more:
         from mmaction_lite.tasks.further_metrics import further_metrics
 
         found["more"] = further_metrics(result, threshold)
-    write_tables(combination, rows, per_class=per_class, csv=csv, picture=picture, dump=dump)
+    outputs.write(combination, rows)
     if store is not None and store_in is not None:
         from mmaction_lite.inference.calibrate import store_temperature
 
@@ -177,40 +184,3 @@ def _numbers(text: str | None) -> list[float] | None:
     if not parts or not all(map(_is_number, parts)):
         raise UserError(f"--weights is {text!r:.100}; expected a number for each file, such as 1,1.5")
     return [float(part) for part in parts]
-
-
-def _check_score_outputs(
-    files: list[Path],
-    *,
-    per_class: Path | None,
-    csv: Path | None,
-    picture: Path | None,
-    dump: Path | None,
-    is_flips: bool,
-) -> None:
-    """Check that the files of `score` can be written.
-
-    Raises:
-        UserError: one cannot, or an option does not apply to --compare.
-    """
-    from mmaction_lite.cli.score_results import FLIPS
-    from mmaction_lite.files import check_replaceable, has_marker
-    from mmaction_lite.report.reliability import check_picture_out
-    from mmaction_lite.tasks.class_table import check_table_out
-    from mmaction_lite.tasks.score_files import check_scores_out
-
-    if is_flips and (per_class or picture or dump):
-        raise UserError("--compare writes no file but the table of --csv; run `score` without --compare")
-    if per_class is not None:
-        check_table_out(per_class)
-    if picture is not None:
-        check_picture_out(picture)
-    if dump is not None:
-        check_scores_out(dump)
-        if any(file.exists() and dump.exists() and file.samefile(dump) for file in files):
-            raise UserError(f"{dump}: is an input of this command; choose another name")
-    if csv is not None:
-        if csv.suffix.lower() != ".csv":
-            raise UserError(f"{csv}: a table is a CSV file; give a name that ends in .csv")
-        headers = has_marker(b"column,slice,videos,unreadable", ",".join(FLIPS).encode())
-        check_replaceable(csv, "a table of mmaction-lite score", headers, files)

@@ -1,31 +1,21 @@
-"""Tables and printed results of the command `score`."""
+"""Files and printed results of the command `score`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmaction_lite.cli.options import print_json, show, track, warn
-from mmaction_lite.files import write_atomically
+from mmaction_lite.cli.options import print_json, show, warn
+from mmaction_lite.errors import UserError
+from mmaction_lite.files import check_replaceable, has_marker, write_atomically
 
 if TYPE_CHECKING:
     from mmaction_lite.inference.score_files import Combination
-    from mmaction_lite.inference.slices import Property
     from mmaction_lite.tasks.comparison import Comparison
     from mmaction_lite.tasks.score_files import Scores
 
 MOST_FLIPPED = 10  # videos that `score --compare` prints; --csv and --json have all
 FLIPS = ["change", "video", "before", "after"]  # columns of the table of flipped videos
-
-
-def slice_rows(table: "Scores", slices: Path | None, by: "Sequence[Property]") -> list[dict[str, Any]]:
-    """Return the rows of all slices."""
-    from mmaction_lite.inference.slices import property_slices, read_slices, slice_table
-
-    columns: dict[str, list[str]] = {kind: property_slices(table.paths, kind, track) for kind in by}
-    if slices is not None:
-        columns |= read_slices(slices, table.paths)
-    return slice_table(table, columns)
 
 
 def _class_rows(table: "Scores") -> list[dict[str, Any]]:
@@ -36,59 +26,74 @@ def _class_rows(table: "Scores") -> list[dict[str, Any]]:
     return [row for group in groups for row in class_table(group, table.class_names)]
 
 
-def summary(combination: "Combination") -> dict[str, Any]:
-    """Return the JSON object of `score`, without tables."""
-    from mmaction_lite.tasks.bootstrap import bootstrap_intervals
-    from mmaction_lite.tasks.calibration import reliability_of
-    from mmaction_lite.tasks.metrics import intervals_of, readable_videos
+class ScoreFiles(NamedTuple):
+    """Files that `score` writes; see its options. None: not written."""
 
-    result = combination.result
-    readable = readable_videos(result.scores)
-    tables = [*dict.fromkeys([*combination.tables, combination.uncalibrated, result])]
-    return {
-        **result.metrics,
-        "videos": len(result.paths),
-        "unreadable": int((~readable).sum()),
-        "intervals": intervals_of(result.metrics, len(result.paths))
-        | bootstrap_intervals(result.task, result.scores, result.labels, result.metrics),
-        "ece": reliability_of(result.task, result.scores, result.labels).error,
-        "log_loss": result.task.log_loss(result.scores[readable], result.labels[readable]),
-        "protocol": result.protocol,
-        "weights": list(combination.weights),
-        "temperature": combination.temperature.value if combination.temperature else None,
-        "files": [{"file": str(table.file), **table.metrics, "protocol": table.protocol} for table in tables],
-    }
+    per_class: Path | None = None
+    csv: Path | None = None
+    picture: Path | None = None
+    dump: Path | None = None
 
+    def check(self, inputs: Sequence[Path], *, is_flips: bool) -> None:
+        """Check that the files can be written.
 
-def write_tables(
-    combination: "Combination",
-    rows: list[dict[str, Any]],
-    *,
-    per_class: Path | None,
-    csv: Path | None,
-    picture: Path | None,
-    dump: Path | None,
-) -> None:
-    """Write the files of `score`."""
-    from mmaction_lite.report.reliability import reliability_figure, write_picture
-    from mmaction_lite.tasks.calibration import reliability_of
-    from mmaction_lite.tasks.class_table import to_csv
-    from mmaction_lite.tasks.score_files import write_scores
+        Args:
+            inputs: score files that the command reads.
+            is_flips: whether the command compares two score files.
 
-    for path, content in ((per_class, _class_rows(combination.result) if per_class else []), (csv, rows)):
-        if path is not None:
-            table = to_csv(content)
-            write_atomically(path, lambda file, table=table: file.write(table))
-    if picture is not None:
-        tables = [combination.uncalibrated]
-        titles = [combination.uncalibrated.file.name]
-        if combination.temperature is not None:
-            tables.append(combination.result)
-            titles.append(str(combination.temperature))
-        found = [reliability_of(table.task, table.scores, table.labels) for table in tables]
-        write_picture(picture, reliability_figure(list(zip(titles, found, strict=True))))
-    if dump is not None:
-        write_scores(replace(combination.result, file=dump))
+        Raises:
+            UserError: a file cannot be written, or its option does not apply to --compare.
+        """
+        from mmaction_lite.report.reliability import check_picture_out
+        from mmaction_lite.tasks.class_table import check_table_out
+        from mmaction_lite.tasks.score_files import check_scores_out
+
+        if is_flips and (self.per_class or self.picture or self.dump):
+            raise UserError("--compare writes no file but the table of --csv; run `score` without --compare")
+        if self.per_class is not None:
+            check_table_out(self.per_class)
+        if self.picture is not None:
+            check_picture_out(self.picture)
+        if (dump := self.dump) is not None:
+            check_scores_out(dump)
+            if any(file.exists() and dump.exists() and file.samefile(dump) for file in inputs):
+                raise UserError(f"{dump}: is an input of this command; choose another name")
+        if (csv := self.csv) is not None:
+            if csv.suffix.lower() != ".csv":
+                raise UserError(f"{csv}: a table is a CSV file; give a name that ends in .csv")
+            headers = has_marker(b"column,slice,videos,unreadable", ",".join(FLIPS).encode())
+            check_replaceable(csv, "a table of mmaction-lite score", headers, inputs)
+
+    def write(self, combination: "Combination", rows: list[dict[str, Any]]) -> None:
+        """Write the files.
+
+        Args:
+            combination: the scores.
+            rows: content of `csv`; see `inference.slices.rows_of_slices`.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        from mmaction_lite.report.reliability import reliability_figure, write_picture
+        from mmaction_lite.tasks.calibration import reliability_of
+        from mmaction_lite.tasks.class_table import to_csv
+        from mmaction_lite.tasks.score_files import write_scores
+
+        class_rows = _class_rows(combination.result) if self.per_class else []
+        for path, content in ((self.per_class, class_rows), (self.csv, rows)):
+            if path is not None:
+                table = to_csv(content)
+                write_atomically(path, lambda file, table=table: file.write(table))
+        if self.picture is not None:
+            tables = [combination.uncalibrated]
+            titles = [combination.uncalibrated.file.name]
+            if combination.temperature is not None:
+                tables.append(combination.result)
+                titles.append(str(combination.temperature))
+            found = [reliability_of(table.task, table.scores, table.labels) for table in tables]
+            write_picture(self.picture, reliability_figure(list(zip(titles, found, strict=True))))
+        if self.dump is not None:
+            write_scores(replace(combination.result, file=self.dump))
 
 
 def show_summary(
@@ -103,8 +108,8 @@ def show_summary(
 
     Args:
         combination: the scores.
-        found: see `summary`.
-        rows: see `slice_rows`.
+        found: see `inference.score_files.summarize`.
+        rows: see `inference.slices.rows_of_slices`.
         has_slices: whether to print `rows`.
         as_json: whether to print one JSON object.
     """

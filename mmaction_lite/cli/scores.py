@@ -15,6 +15,7 @@ from mmaction_lite.cli.options import (
     Json,
     Offline,
     OwnRecipe,
+    PerClass,
     Weights,
     Workers,
     print_json,
@@ -51,9 +52,7 @@ def test(
     dump_views: Annotated[
         bool, typer.Option("--dump-views", help="Store the logits of every view as well; needs --dump.")
     ] = False,
-    per_class: Annotated[
-        Path | None, typer.Option(help="Write the results of every class to this .csv file.")
-    ] = None,
+    per_class: PerClass = None,
     amp: Amp = None,
     int8: Annotated[
         bool,

@@ -17,78 +17,92 @@ RUNS = Path("runs")
 DEEPEST = 3  # folders below runs/ in which a run is looked for
 MIB = 1 << 20
 
+ServedWeights = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Weights files, run folders, addresses, or names from `mmaction-lite weights list`; the "
+        "first one is the default model [default: the last run in runs/]."
+    ),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on; every other than loopback needs a token.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"File with the token that clients must send [default: the variable {TOKEN}, if it is set]."
+    ),
+]
+HostNames = Annotated[
+    list[str] | None, typer.Option(help="Further name of this server in the Host header; repeatable.")
+]
+AllowedOrigins = Annotated[
+    list[str] | None,
+    typer.Option(help="Site whose pages may call this server, as https://example.org; repeatable."),
+]
+AllowedUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What clients may pass as `url`: HOST[:PORT], *.DOMAIN or https://HOST/PATH; repeatable."
+    ),
+]
+Proxies = Annotated[
+    list[str] | None,
+    typer.Option(help="Address of a proxy whose X-Forwarded-For names the client; repeatable."),
+]
+MaxMib = Annotated[float, typer.Option(min=0.001, help="Largest upload, in MiB.")]
+MaxSeconds = Annotated[float, typer.Option(min=0.1, help="Longest video, in seconds.")]
+MaxFrames = Annotated[int, typer.Option(min=1, help="Largest number of frames of a video.")]
+MaxSide = Annotated[int, typer.Option(min=1, help="Longest side of a frame, in pixels.")]
+UploadSeconds = Annotated[float, typer.Option(min=0.1, help="Time limit of an upload, in seconds.")]
+QueueSize = Annotated[int, typer.Option(min=1, help="Requests accepted at the same time.")]
+Rate = Annotated[float, typer.Option(min=0, help="POST requests of one client in a minute; 0: no limit.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Largest number of videos in a forward pass.")]
+BatchWindow = Annotated[
+    float, typer.Option(min=0, help="Time that a video waits for others of its batch, in milliseconds.")
+]
+MemoryBudget = Annotated[
+    float, typer.Option(min=0.001, help="Weights in memory, in GiB; the least recently used go first.")
+]
+BrowsedData = Annotated[
+    Path | None, typer.Option(help="Data set whose clips, labels and predictions the page shows.")
+]
+Split = Annotated[Literal["train", "val", "test"], typer.Option(help="Split of --data: train, val or test.")]
+Scores = Annotated[
+    Path | None,
+    typer.Option(help="Score file of `test --dump` for --data [default: that of the run folder, if any]."),
+]
+Corrections = Annotated[
+    Path | None, typer.Option(help="File of corrected labels [default: DATA.corrections.jsonl].")
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="Run folder whose training curves the page shows.")
+]
+
 
 def serve(
-    weights: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Weights files, run folders, addresses, or names from `mmaction-lite weights list`; the "
-            "first one is the default model [default: the last run in runs/]."
-        ),
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; every other than loopback needs a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")] = 8000,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"File with the token that clients must send [default: the variable {TOKEN}, if it is set]."
-        ),
-    ] = None,
-    host_name: Annotated[
-        list[str] | None, typer.Option(help="Further name of this server in the Host header; repeatable.")
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None,
-        typer.Option(help="Site whose pages may call this server, as https://example.org; repeatable."),
-    ] = None,
-    allow_url: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What clients may pass as `url`: HOST[:PORT], *.DOMAIN or https://HOST/PATH; repeatable."
-        ),
-    ] = None,
-    proxy: Annotated[
-        list[str] | None,
-        typer.Option(help="Address of a proxy whose X-Forwarded-For names the client; repeatable."),
-    ] = None,
-    max_mib: Annotated[float, typer.Option(min=0.001, help="Largest upload, in MiB.")] = 512.0,
-    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video, in seconds.")] = 3600.0,
-    max_frames: Annotated[int, typer.Option(min=1, help="Largest number of frames of a video.")] = 250_000,
-    max_side: Annotated[int, typer.Option(min=1, help="Longest side of a frame, in pixels.")] = 4096,
-    upload_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time limit of an upload, in seconds.")
-    ] = 300.0,
-    queue_size: Annotated[int, typer.Option(min=1, help="Requests accepted at the same time.")] = 64,
-    rate: Annotated[
-        float, typer.Option(min=0, help="POST requests of one client in a minute; 0: no limit.")
-    ] = 600.0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Largest number of videos in a forward pass.")] = 8,
-    batch_window: Annotated[
-        float, typer.Option(min=0, help="Time that a video waits for others of its batch, in milliseconds.")
-    ] = 5.0,
-    memory_budget: Annotated[
-        float, typer.Option(min=0.001, help="Weights in memory, in GiB; the least recently used go first.")
-    ] = 4.0,
-    data: Annotated[
-        Path | None, typer.Option(help="Data set whose clips, labels and predictions the page shows.")
-    ] = None,
-    split: Annotated[
-        Literal["train", "val", "test"], typer.Option(help="Split of --data: train, val or test.")
-    ] = "val",
-    scores: Annotated[
-        Path | None,
-        typer.Option(
-            help="Score file of `test --dump` for --data [default: that of the run folder, if any]."
-        ),
-    ] = None,
-    corrections: Annotated[
-        Path | None, typer.Option(help="File of corrected labels [default: DATA.corrections.jsonl].")
-    ] = None,
-    run_folder: Annotated[
-        Path | None, typer.Option("--run", help="Run folder whose training curves the page shows.")
-    ] = None,
+    weights: ServedWeights = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    token_file: TokenFile = None,
+    host_name: HostNames = None,
+    allow_origin: AllowedOrigins = None,
+    allow_url: AllowedUrls = None,
+    proxy: Proxies = None,
+    max_mib: MaxMib = 512.0,
+    max_seconds: MaxSeconds = 3600.0,
+    max_frames: MaxFrames = 250_000,
+    max_side: MaxSide = 4096,
+    upload_seconds: UploadSeconds = 300.0,
+    queue_size: QueueSize = 64,
+    rate: Rate = 600.0,
+    batch_size: BatchSize = 8,
+    batch_window: BatchWindow = 5.0,
+    memory_budget: MemoryBudget = 4.0,
+    data: BrowsedData = None,
+    split: Split = "val",
+    scores: Scores = None,
+    corrections: Corrections = None,
+    run_folder: RunFolder = None,
     device: Device = "auto",
     workers: Workers = None,
     hang_seconds: HangSeconds = 30.0,

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmaction_lite.data.views.temperature import Temperature
 from mmaction_lite.errors import UserError
 from mmaction_lite.inference.calibrate import apply_temperature, fit_temperature
+from mmaction_lite.tasks.bootstrap import bootstrap_intervals
+from mmaction_lite.tasks.calibration import reliability_of
 from mmaction_lite.tasks.fusion import Match, align, check_weights, fit_weights, fuse
+from mmaction_lite.tasks.metrics import intervals_of, readable_videos
 from mmaction_lite.tasks.score_files import Scores, read_scores
 
 
@@ -74,6 +77,32 @@ def combine(
         fitted=fitted,
         result=result,
     )
+
+
+def summarize(combination: Combination) -> dict[str, Any]:
+    """Return what `mmaction-lite score --json` prints about scores, without tables.
+
+    Returns:
+        the metrics of the task, `intervals` (95 %) of some of them, `videos`, `unreadable`, `ece` (15 bins),
+        `log_loss`, `protocol`, `weights`, `temperature` (None: not fitted) and `files`, the metrics of each
+        score file and of the fused and calibrated scores.
+    """
+    result = combination.result
+    readable = readable_videos(result.scores)
+    tables = [*dict.fromkeys([*combination.tables, combination.uncalibrated, result])]
+    return {
+        **result.metrics,
+        "videos": len(result.paths),
+        "unreadable": int((~readable).sum()),
+        "intervals": intervals_of(result.metrics, len(result.paths))
+        | bootstrap_intervals(result.task, result.scores, result.labels, result.metrics),
+        "ece": reliability_of(result.task, result.scores, result.labels).error,
+        "log_loss": result.task.log_loss(result.scores[readable], result.labels[readable]),
+        "protocol": result.protocol,
+        "weights": list(combination.weights),
+        "temperature": combination.temperature.value if combination.temperature else None,
+        "files": [{"file": str(table.file), **table.metrics, "protocol": table.protocol} for table in tables],
+    }
 
 
 def _of_each(files: Sequence[Path], tables: Sequence[Scores], option: str, match: Match) -> list[Scores]:

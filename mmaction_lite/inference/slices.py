@@ -20,6 +20,7 @@ from mmaction_lite.tasks.score_files import Scores
 
 Property = Literal["length", "fps", "folder"]
 Row = dict[str, Any]
+Track = Callable[[Iterable[str], int, str], Iterable[str]]
 
 QUANTILES = 4  # groups of a column with many numbers
 MOST_VALUES = 50  # slices of a column of texts; the others are one slice
@@ -46,6 +47,27 @@ def slice_table(table: Scores, columns: Mapping[str, Sequence[str]]) -> list[Row
         order = sorted(groups, key=lambda name: (name in (OTHERS, UNKNOWN), *_natural(name)))
         rows += [_row(table, column, name, np.array(groups[name])) for name in order]
     return rows
+
+
+def rows_of_slices(
+    table: Scores, file: Path | None, properties: Sequence[Property], track: Track | None = None
+) -> list[Row]:
+    """Return the metrics of all videos, and of their slices by properties and by the columns of a CSV file.
+
+    Args:
+        table: the scores.
+        file: see `read_slices`; None: no such slices.
+        properties: see `property_slices`.
+        track: see `property_slices`.
+
+    Returns:
+        rows as those of `slice_table`.
+
+    Raises:
+        UserError: see `read_slices`.
+    """
+    columns = {kind: property_slices(table.paths, kind, track) for kind in properties}
+    return slice_table(table, columns | ({} if file is None else read_slices(file, table.paths)))
 
 
 def _natural(text: str) -> tuple[tuple[float, str], ...]:
@@ -91,7 +113,7 @@ def check_property(name: str) -> Property:
 def property_slices(
     paths: Sequence[str],
     kind: Property,
-    track: Callable[[Iterable[str], int, str], Iterable[str]] | None = None,
+    track: Track | None = None,
 ) -> list[str]:
     """Return the slice of every video by its length in seconds, its frame rate, or its folder.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmaction_lite.errors import UserError
-from mmaction_lite.inference.score_files import combine
+from mmaction_lite.inference.score_files import combine, summarize
 from mmaction_lite.tasks.score_files import write_scores
 from tests.tasks.test_fusion import shuffled, table_of
 
@@ -61,3 +61,16 @@ def test_files_that_do_not_fit_are_one_line(files, tmp_path):
     write_scores(other)
     with pytest.raises(UserError, match="expected validation scores of the same models"):
         combine(both[:1], temperature_from=[other.file])
+
+
+def test_the_summary_holds_metrics_of_the_result_and_of_every_file(files):
+    found = combine(
+        [files["a"], files["b"]], weights=[2, 1], temperature_from=[files["a_val"], files["b_val"]]
+    )
+    made = summarize(found)
+    assert {name: made[name] for name in found.result.metrics} == found.result.metrics
+    assert (made["videos"], made["unreadable"], made["weights"]) == (200, 0, [2, 1])
+    assert found.temperature is not None
+    assert made["temperature"] == found.temperature.value
+    assert [row["top1"] for row in made["files"][:2]] == [table.metrics["top1"] for table in found.tables]
+    assert summarize(combine([files["a"]]))["temperature"] is None

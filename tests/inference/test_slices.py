@@ -9,6 +9,7 @@ from mmaction_lite.inference.slices import (
     group_values,
     property_slices,
     read_slices,
+    rows_of_slices,
     slice_table,
 )
 from tests.conftest import brightening, write_video
@@ -85,3 +86,15 @@ def test_wrong_csv_files_are_one_line(tmp_path, text, message):
         read_slices(tmp_path / "s.csv", ["a.mp4"])
     with pytest.raises(UserError, match="cannot be read"):
         read_slices(tmp_path / "gone.csv", ["a.mp4"])
+
+
+def test_rows_hold_all_videos_then_the_slices_of_properties_and_of_a_file(tmp_path):
+    table = table_of("a")
+    assert [(row["column"], row["videos"]) for row in rows_of_slices(table, None, [])] == [("all", 40)]
+    file = tmp_path / "slices.csv"
+    lines = [f"{path},{'even' if n % 2 == 0 else 'odd'}" for n, path in enumerate(table.paths)]
+    file.write_text("\n".join(["video,number", *lines]))
+    found = rows_of_slices(table, file, ["folder"])
+    columns = {"folder": property_slices(table.paths, "folder")} | read_slices(file, table.paths)
+    assert found == slice_table(table, columns)
+    assert [row["slice"] for row in found if row["column"] == "number"] == ["even", "odd"]
