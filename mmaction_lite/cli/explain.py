@@ -14,6 +14,7 @@ from mmaction_lite.cli.options import (
     Offline,
     OwnRecipe,
     Weights,
+    own_recipe,
     print_json,
     show,
     start,
@@ -74,12 +75,11 @@ def explain(
     from mmaction_lite.data.tools.find import find_clips
     from mmaction_lite.files import FolderLock, check_output_folder
     from mmaction_lite.inference.explain import ExplainSettings, class_index, explained_protocol
-    from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.card import card_of, load
 
     found = find_clips(videos)
     check_output_folder(out, [weights, *found])
-    model = load(weights, get_recipe(recipe) if recipe else None).to(start(device))
+    model = load(weights, own_recipe(recipe)).to(start(device))
     for label in labels or []:
         class_index(card_of(model), label)
     used = None if fill == "none" else fill

@@ -12,6 +12,7 @@ from mmaction_lite.cli.options import (
     OwnRecipe,
     Weights,
     Workers,
+    own_recipe,
     print_json,
     show,
     start,
@@ -51,7 +52,6 @@ def export(
     """Export weights to an ONNX or torch.export file, and compare its results with those of the weights."""
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.export.write import check_export_out, export_model
-    from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.card import card_of, load
 
     suffix = check_export_out(out, to)
@@ -60,7 +60,7 @@ def export(
     if int8 != (calibrate is not None):
         raise UserError("--int8 and --calibrate DATA belong together; pass both or neither")
     start("cpu")
-    model = load(weights, get_recipe(recipe) if recipe else None)
+    model = load(weights, own_recipe(recipe))
     card = card_of(model)
     if calibrate is not None:
         settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)

@@ -17,6 +17,7 @@ from mmaction_lite.cli.options import (
     OwnRecipe,
     Weights,
     Workers,
+    own_recipe,
     print_json,
     show,
     start,
@@ -94,7 +95,6 @@ def features(
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.distributed import init_distributed
     from mmaction_lite.inference.features import Extractor, FeatureSettings
-    from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.card import load
 
     settings = FeatureSettings(
@@ -102,7 +102,7 @@ def features(
     )
     if not layers:
         _check_options(videos, data, out)
-    model = load(weights, get_recipe(recipe) if recipe else None)
+    model = load(weights, own_recipe(recipe))
     if layers:
         return _print_layers(model.to(start(device)), as_json)
     assert out is not None
@@ -148,11 +148,10 @@ def search(
         )
     if rows is None:
         from mmaction_lite.inference.features import FeatureSettings, extract_features
-        from mmaction_lite.recipes import get_recipe
         from mmaction_lite.weights.card import load
 
         assert weights is not None
-        model = load(weights, get_recipe(recipe) if recipe else None).to(start(device))
+        model = load(weights, own_recipe(recipe)).to(start(device))
         settings = FeatureSettings.of_info(found.info)
         rows = extract_features(model, query, device=device, **vars(settings))
     if at is not None:

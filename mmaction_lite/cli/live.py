@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mmaction_lite.cli.options import Device, Offline, OwnRecipe, Weights, print_json, show, start, warn
+from mmaction_lite.cli.options import (
+    Device,
+    Offline,
+    OwnRecipe,
+    Weights,
+    own_recipe,
+    print_json,
+    show,
+    start,
+    warn,
+)
 from mmaction_lite.errors import UserError, printable
 from mmaction_lite.files import check_replaceable, writing
 
@@ -117,7 +127,6 @@ def live(
     from mmaction_lite.inference.live_frames import watch_frames
     from mmaction_lite.inference.predict import load_for_inference
     from mmaction_lite.inference.windows import Windows
-    from mmaction_lite.recipes import get_recipe
     from mmaction_lite.training.signals import stop_signals
     from mmaction_lite.weights.card import load
 
@@ -136,9 +145,11 @@ def live(
     if jsonl is not None:
         check_replaceable(jsonl, "a new file")
     if per_frame and window is not None:
-        raise UserError(f"--window {window:g}: does not work with --per-frame, which uses no windows")
+        raise UserError(
+            f"--window {window:g}: does not work with --per-frame, which uses no windows; omit one of them"
+        )
     read = load if per_frame else load_for_inference
-    model = read(weights, get_recipe(recipe) if recipe else None).to(start(device))
+    model = read(weights, own_recipe(recipe)).to(start(device))
     summary = Summary()
     with nullcontext() if jsonl is None else _new_file(jsonl) as file, stop_signals() as stop, capture:
         if per_frame:

@@ -19,6 +19,8 @@ from mmaction_lite.errors import printable
 if TYPE_CHECKING:
     import torch
 
+    from mmaction_lite.recipes.recipe import Recipe
+
 T = TypeVar("T")
 GC_THRESHOLD = gc.get_threshold()[0]
 LONGEST = 4000  # characters of a printed line
@@ -89,6 +91,19 @@ Offline = Annotated[
     bool,
     typer.Option("--offline", help="Never download weights.", callback=_forbid_downloads),
 ]
+
+
+def own_recipe(name: str | None) -> "Recipe | None":
+    """Return the recipe of `--recipe`, or None without this option.
+
+    Raises:
+        UserError: there is no such recipe; see `get_recipe`.
+    """
+    if not name:
+        return None
+    from mmaction_lite.recipes import get_recipe
+
+    return get_recipe(name)
 
 
 def start(name: str, compiled_shapes: int = 0) -> "torch.device":

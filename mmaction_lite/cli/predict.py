@@ -20,6 +20,7 @@ from mmaction_lite.cli.options import (
     OwnRecipe,
     Weights,
     limit_workers,
+    own_recipe,
     print_json,
     show,
     start,
@@ -112,11 +113,10 @@ def predict(
         from mmaction_lite.inference.inputs import name_of
         from mmaction_lite.inference.predict import PredictionSettings, load_for_inference, predict_each
         from mmaction_lite.inference.prediction_files import PredictionFiles
-        from mmaction_lite.recipes import get_recipe
         from mmaction_lite.weights.card import card_of, check_cost
 
         files = PredictionFiles(csv, jsonl)
-        model = load_for_inference(weights, get_recipe(recipe) if recipe else None)
+        model = load_for_inference(weights, own_recipe(recipe))
         names = [name_of(video, number) for number, video in enumerate(found)]
         outs = [None] * len(found) if annotate is None else annotated_paths(annotate, names)
         protocol = card_of(model).test.with_views(clips, crops)
@@ -158,10 +158,9 @@ def _begin_decoding(
             found = find_clips(videos)
         except UserError:
             from mmaction_lite.inference.predict import load_for_inference
-            from mmaction_lite.recipes import get_recipe
 
             # Where weights and videos are exchanged, the error about the weights is the clear one.
-            load_for_inference(weights, get_recipe(recipe) if recipe else None)
+            load_for_inference(weights, own_recipe(recipe))
             raise
         early = None if has_own_views else _start_decoders(weights, found, settings, processes)
     except BaseException:

@@ -18,6 +18,7 @@ from mmaction_lite.cli.options import (
     PerClass,
     Weights,
     Workers,
+    own_recipe,
     print_json,
     show,
     start,
@@ -73,7 +74,6 @@ def test(
     from mmaction_lite.data.loading.workers import WorkerSettings
     from mmaction_lite.distributed import init_distributed
     from mmaction_lite.inference.evaluate import evaluate
-    from mmaction_lite.recipes import get_recipe
     from mmaction_lite.tasks.class_table import check_table_out
     from mmaction_lite.tasks.score_files import check_scores_out
     from mmaction_lite.weights.card import card_of, load
@@ -88,7 +88,7 @@ def test(
     if int8:
         device = _device_of_int8(device, amp, compile)
     settings = WorkerSettings(num_workers=workers, hang_seconds=hang_seconds)
-    model = load(weights, get_recipe(recipe) if recipe else None)
+    model = load(weights, own_recipe(recipe))
     card = card_of(model)
     checksum = fingerprint_of_weights(model) if dump is not None else None
     samples = read_split(data, protocol, card.classes)

@@ -14,6 +14,7 @@ from mmaction_lite.cli.options import (
     OwnRecipe,
     Weights,
     console,
+    own_recipe,
     print_json,
     show,
     start,
@@ -93,7 +94,6 @@ def timeline(
     from mmaction_lite.inference.predict import load_for_inference
     from mmaction_lite.inference.segments import check_background
     from mmaction_lite.inference.windows import Windows
-    from mmaction_lite.recipes import get_recipe
     from mmaction_lite.weights.card import card_of, check_cost
 
     if fps is not None and not 0 < fps < 1000:
@@ -112,7 +112,7 @@ def timeline(
     with ExitStack() as stack:
         if out is not None:
             stack.enter_context(_claimed(out, clips, results.files))
-        model = load_for_inference(weights, get_recipe(recipe) if recipe else None).to(start(device)).eval()
+        model = load_for_inference(weights, own_recipe(recipe)).to(start(device)).eval()
         card = card_of(model)
         check_background(rule, card.classes)
         protocol = card.test.with_views(crop=crops)
