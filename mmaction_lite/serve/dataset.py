@@ -11,7 +11,7 @@ import numpy as np
 
 from mmaction_lite.data.annotations.samples import Samples, absolute, is_remote
 from mmaction_lite.data.annotations.splits import Split, read_split
-from mmaction_lite.errors import UserError, printable
+from mmaction_lite.errors import UserError, nearest, printable
 from mmaction_lite.serve.corrections import Corrections, default_file
 from mmaction_lite.serve.numbers import finite
 from mmaction_lite.serve.run_curves import without_source
@@ -261,7 +261,8 @@ class Dataset:
             return
         unknown = [name for name in labels if name not in self.samples.classes]
         if unknown:
-            raise UserError(f"{printable(unknown[0], 100)!r} is not a class of the data set")
+            name = printable(unknown[0], 100)
+            raise UserError(f"{name!r} is not a class of the data set; {nearest(name, self.samples.classes)}")
         count = self.samples.labels_per_clip
         if count is not None and len(labels) != count:
             raise UserError(f"{len(labels)} labels; expected {count}, one for each label of a clip")

@@ -81,7 +81,10 @@ def check_fit(
         )
     weights, num_classes = recipe.class_weights, len(samples.classes)
     if isinstance(weights, tuple) and len(weights) != num_classes:
-        raise UserError(f"{len(weights)} class_weights for {num_classes} classes of {samples.source}")
+        raise UserError(
+            f"{len(weights)} class_weights for {num_classes} classes of {samples.source}; expected one for "
+            "each class, or 'balanced'"
+        )
     if recipe.train.flip > 0:
         mirrored_classes(samples.classes)  # raises if the opposite class is missing
     if recipe.train.reverse > 0:

@@ -17,7 +17,7 @@ def test_browse_shows_the_training_draws(tiny, tmp_path, recipe):
 
 def test_no_readable_clip_is_a_one_line_error(tmp_path, recipe):
     (tmp_path / "train.txt").write_text("gone.mp4 0\nlost.mp4 1\n")
-    with pytest.raises(UserError, match="none of 2 clips can be read"):
+    with pytest.raises(UserError, match="none of 2 clips can be read; run `mmaction-lite data validate`"):
         browse(read_split(tmp_path, "train"), recipe.train, tmp_path / "sheet.png", 5)
     assert not (tmp_path / "sheet.png").exists()
 

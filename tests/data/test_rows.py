@@ -24,7 +24,7 @@ def test_rows_without_a_label_are_an_error():
     rows = Rows(Path("list.csv"))
     rows.label_columns = ("labels",)
     rows.add("a.mp4", [], 2)
-    with pytest.raises(UserError, match=r"list\.csv: no clip has a class"):
+    with pytest.raises(UserError, match=r"list\.csv: no clip has a class; expected a label"):
         rows.samples(None)
 
 

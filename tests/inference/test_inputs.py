@@ -89,7 +89,7 @@ def test_folders_and_patterns_stand_for_their_clips(tiny, clip):
     folders = sorted((tiny / "val").rglob("*.mp4"))
     assert sorted(map(str, found[:6])) == sorted(map(str, folders))
     assert found[9:] == [clip, clip, b"x"]
-    with pytest.raises(UserError, match="no clip matches this pattern"):
+    with pytest.raises(UserError, match="no clip matches this pattern; expected videos"):
         list(expand([str(tiny / "*.avi")]))
 
 

@@ -152,7 +152,7 @@ def test_corrections_count_in_place_of_labels(data):
 
 @pytest.mark.parametrize("labels", [["sideways"], [], ["up", "down"], ["<script>"]])
 def test_wrong_corrections(labels, data):
-    with pytest.raises(UserError, match=r"not a class|expected 1"):
+    with pytest.raises(UserError, match=r"not a class of the data set; (nearest|valid): |expected 1"):
         dataset_of(data).correct(0, labels)
 
 

@@ -80,7 +80,9 @@ def _kinetics(data: Path, split: str) -> Rows | None:
                 times = f"{int(row['time_start']):06d}_{int(row['time_end']):06d}"
             except (TypeError, ValueError):
                 shown = [printable(str(value), 60) for value in list(row.values())[:10]]
-                raise UserError(f"{place}: lacks a time: {shown}") from None
+                raise UserError(
+                    f"{place}: lacks a time: {shown}; expected whole seconds as time_start and time_end"
+                ) from None
             if not row["label"] or not row["youtube_id"] or None in row:
                 raise UserError(
                     f"{place}: lacks a label or a youtube_id, or has cells without a column; put names that "
@@ -120,7 +122,7 @@ def _activitynet(data: Path, split: str) -> Rows | None:
         place = f"{file}: video {printable(key, 60)!r}"
         annotations = video.get("annotations", ()) if isinstance(video, dict) else None
         if not isinstance(annotations, list | tuple):
-            raise UserError(f"{place}: lacks a list of annotations")
+            raise UserError(f"{place}: lacks a list of annotations; expected ActivityNet's JSON file")
         for annotation in annotations if video.get("subset") == subset else ():
             start, end, label = _interval(annotation, place)
             if start < end:  # a few published intervals are empty

@@ -88,7 +88,7 @@ class Rows:
             UserError: there is no label, a label is out of range, a class is unknown, or a path is invalid.
         """
         if not self.labels:
-            raise UserError(f"{self.file}: no clip has a class")
+            raise UserError(f"{self.file}: no clip has a class; expected a label of at least one clip")
         if self.weights and not 0 < sum(self.weights) < math.inf:
             raise UserError(
                 f"{self.file}: the weights add up to {sum(self.weights):g}; expected a finite sum above 0"

@@ -65,7 +65,7 @@ def read_table(file: Path, classes: Sequence[str] | None = None) -> Samples:
     with reading(file):
         rows = _read_rows(file)
         if not rows:
-            raise UserError(f"{file}: has no samples below its header")
+            raise UserError(f"{file}: has no samples below its header; expected one row for each clip")
         return rows.samples(classes)
 
 
@@ -207,7 +207,9 @@ def _row_labels(
     values = [row.get(name) for name in columns]
     if row["path"] in (None, "") or None in values or ("" in values and columns != ("labels",)):
         shown = [printable(str(value), 60) for value in list(row.values())[:20]]
-        raise UserError(f"{place}: lacks a path or a label: {shown}")
+        raise UserError(
+            f"{place}: lacks a path or a label: {shown}; expected values of path, {', '.join(columns)}"
+        )
     found = [_labels(value, name, place) for value, name in zip(values, columns, strict=True)]
     if isinstance(found[0], list):
         return ("labels",), found[0]

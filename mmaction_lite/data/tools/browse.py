@@ -47,7 +47,10 @@ def browse(samples: Samples, views: TrainViews, out: Path, num_clips: int, seed:
             names = ", ".join(samples.classes[int(i)] for i in label.flatten())
             strips.append(_strip(view, f"{names}   {samples.name(clip.sample)}"))
     if not strips:
-        raise UserError(f"{samples.source}: none of {num_clips} clips can be read")
+        raise UserError(
+            f"{samples.source}: none of {num_clips} clips can be read; run `mmaction-lite data validate` on "
+            "the data set"
+        )
     sheet = Image.fromarray(np.concatenate(strips))
     software = PngInfo()
     software.add_text("Software", MARKER)

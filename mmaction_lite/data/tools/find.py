@@ -45,7 +45,9 @@ def _clips_of(path: Path) -> list[Path]:
         return [path]
     clips = [clip for match in matches if not _is_image(match) for clip in _each(match)]
     if not clips:
-        raise UserError(f"{printable(str(path))}: no clip matches this pattern")
+        raise UserError(
+            f"{printable(str(path))}: no clip matches this pattern; expected videos or folders of frames"
+        )
     return clips
 
 
