@@ -172,8 +172,8 @@ def convert(
 ) -> None:
     """Convert weights of another project to a weights file.
 
-    MMAction2, PySlowFast, PyTorchVideo, MIT TSM, torchvision, VideoMAE and V-JEPA, the last two also from
-    folders of Hugging Face.
+    MMAction2, PySlowFast, PyTorchVideo, MIT TSM, torchvision, Video Swin, UniFormerV2, Hiera, VideoMAE and
+    V-JEPA, the last two also from folders of Hugging Face.
     """
     from mmaction_lite.data.annotations.classes import read_classes
     from mmaction_lite.recipes import get_recipe

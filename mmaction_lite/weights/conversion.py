@@ -67,6 +67,8 @@ def convert_file(
         check_same_form(checkpoint, recipe.model)
         size = _num_classes(checkpoint, recipe, classes or stored)
         if size is None:
+            with reading(file):
+                convert(checkpoint, recipe.model(num_classes=1))  # refuses weights of another network
             add = "Add the file of its probe as --probe. " * is_encoder(checkpoint)
             raise UserError(
                 f"no classifier, so it predicts no classes. {add}To train from it, use --init-from"

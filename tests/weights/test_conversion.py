@@ -8,7 +8,7 @@ from torch import nn
 
 from mmaction_lite import weights
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import slowonly_r50, tsm_r10, tsm_r50, tsn_r10
+from mmaction_lite.models import mvit_v2_small, slowonly_r50, tsm_r10, tsm_r50, tsn_r10
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build
 from mmaction_lite.tasks.verb_noun import VerbNoun
@@ -49,6 +49,18 @@ def test_a_checkpoint_becomes_a_weights_file(builder, recipe, tmp_path):
     torch.save(backbone, tmp_path / "y.pth")
     with pytest.raises(UserError, match=r"y\.pth: no classifier"):
         convert_file(tmp_path / "y.pth", recipe, tmp_path / "y.safetensors")
+
+
+def test_weights_of_another_network_are_not_taken_for_weights_without_a_classifier(recipe, tmp_path):
+    _, weights = thin_pair("pyslowfast__SLOWFAST_4x16_R50")
+    mvit = Build(mvit_v2_small, width=8, depths=(1, 1), crop=64, frames=8)  # its classifier has another name
+    torch.save(weights, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth: PySlowFast's \d+ weights do not fit this model's"):
+        convert_file(tmp_path / "x.pth", replace(recipe, model=mvit), tmp_path / "x.safetensors")
+    del weights["head.projection.weight"], weights["head.projection.bias"]
+    torch.save(weights, tmp_path / "y.pth")
+    with pytest.raises(UserError, match=r"y\.pth: PySlowFast's \d+ weights do not fit this model's"):
+        convert_file(tmp_path / "y.pth", recipe, tmp_path / "x.safetensors")
 
 
 def test_stored_class_names_are_kept(recipe, tmp_path):

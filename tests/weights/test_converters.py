@@ -22,6 +22,7 @@ from mmaction_lite.weights.converters import (
     torchvision,
     uniformerv2,
 )
+from mmaction_lite.weights.converters.forms import is_for_images
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 # Every public checkpoint whose names and shapes are kept in goldens/, and the builder that it is for.
@@ -216,6 +217,7 @@ def test_public_names_and_shapes_are_ours_one_to_one(public):
     assert len(found) == len(weights) - len(conversion.unused)
     assert set(found) == set(model.state_dict())
     assert conversion.reinitialized == []
+    assert not is_for_images(conversion.source, weights, model)  # or `convert` refuses the file
 
 
 @pytest.mark.parametrize("public", DISTINCT)

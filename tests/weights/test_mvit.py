@@ -1,6 +1,7 @@
 """MViT in the names of every project."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
 from mmaction_lite.models import mvit_v1_base, mvit_v2_small
 from mmaction_lite.models.mvit import MViT
+from mmaction_lite.recipes import get_recipe
+from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.weights import load
+from mmaction_lite.weights.conversion import convert_file
 from mmaction_lite.weights.converters import classifier_size, convert, mvit
 
 NORMALIZE = Normalize(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
@@ -92,6 +97,21 @@ def test_files_of_torchvision():
     conversion = convert(weights, other)
     assert (conversion.source, conversion.reinitialized) == ("torchvision", ["head.weight", "head.bias"])
     assert conversion.normalize == NORMALIZE
+
+
+@pytest.mark.parametrize("builder", [mvit_v1_base, mvit_v2_small])
+def test_files_of_torchvision_become_weights_files(builder, tmp_path):
+    arguments = {"width": 8, "depths": (1, 1, 1, 1), "crop": 64, "frames": 8}
+    recipe = replace(
+        get_recipe("mvit_v2_small_16x4x1_200e_kinetics400_rgb"), model=Build(builder, **arguments)
+    )
+    model = thin(builder)
+    weights = {key.replace("head.", "head.1."): value for key, value in model.state_dict().items()}
+    torch.save(weights, tmp_path / "mvit.pth")
+    convert_file(tmp_path / "mvit.pth", recipe, tmp_path / "mvit.safetensors")
+    torch.testing.assert_close(
+        load(tmp_path / "mvit.safetensors").state_dict(), model.state_dict(), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("builder", [mvit_v1_base, mvit_v2_small])

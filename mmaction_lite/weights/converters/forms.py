@@ -150,7 +150,7 @@ def is_for_images(source: str, names: Collection[str], model: nn.Module) -> bool
 
     TSN on the same image network computes the average of the classes of its frames.
     """
-    is_image = source == torchvision.NAME and not {"stem.0.weight", swin.PATCHES} & set(names)
+    is_image = source == torchvision.NAME and torchvision.is_image(names)
     is_image |= source == swin.NAME and swin.PATCHES in names  # names of the video network have a prefix
     has_time = any(isinstance(module, nn.Conv3d) for module in model.modules())
     return is_image and (has_time or bool(_shifting(model)))

@@ -19,8 +19,16 @@ _FACTORED = {"0": "conv{}.spatial", "1": "conv{}.bn", "3": "conv{}.temporal", "4
 def matches(keys: Collection[str]) -> bool:
     """Whether a checkpoint with these keys comes from torchvision."""
     resnet = any(key.startswith("layer1.0.conv1.") for key in keys)
-    mobilenet = {"features.0.0.weight", "features.18.0.weight"} <= set(keys)
-    return resnet or mobilenet or mvit.is_torchvision(keys) or swin.is_torchvision(keys)
+    return resnet or _is_mobilenet(keys) or mvit.is_torchvision(keys) or swin.is_torchvision(keys)
+
+
+def is_image(keys: Collection[str]) -> bool:
+    """Whether keys are those of an image network of torchvision: a ResNet, MobileNetV2 or Swin."""
+    return "conv1.weight" in keys or _is_mobilenet(keys) or swin.is_torchvision_image(keys)
+
+
+def _is_mobilenet(keys: Collection[str]) -> bool:
+    return {"features.0.0.weight", "features.18.0.weight"} <= set(keys)
 
 
 def rename(keys: Collection[str]) -> dict[str, str | None]:
