@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from mmaction_lite import models
@@ -119,25 +119,55 @@ def _count(model: nn.Module, input_shape: Shape) -> "_Counter":
 
 
 class _Counter(TorchDispatchMode):
-    """Sums the FLOPs of operators, by the formulas of PyTorch, and the bytes of their inputs and outputs."""
+    """Sums the FLOPs of operators, by the formulas of PyTorch, and the bytes of their inputs and outputs.
+
+    The layers of a network repeat: an operator that had inputs of the same form before is not run again.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
         self.bytes = 0
+        self._known: dict[Any, tuple[int, int, Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func is torch.ops.aten.native_batch_norm.default:
             self.bytes += 2 * args[0].nbytes
             return args[0], None, None  # skipped: the shape stays, and it takes 80 % of the time
-        out = func(*args, **kwargs or {})
-        if not func.is_view:
-            self.bytes += sum(
-                x.nbytes for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)
-            )
-        if formula := flop_registry.get(func.overloadpacket):
-            self.flops += formula(*args, **kwargs or {}, out_val=out)
+        if func.is_view or func._schema.is_mutable:
+            out = func(*args, **kwargs)  # shares memory with an input, as in the network
+            flops, moved = _cost(func, args, kwargs, out)
+        else:
+            leaves, structure = tree_flatten((args, kwargs))
+            form = (func, structure, *map(_form, leaves))
+            if form not in self._known:
+                out = func(*args, **kwargs)
+                self._known[form] = *_cost(func, args, kwargs, out), out
+            flops, moved, first = self._known[form]
+            out = tree_map_only(torch.Tensor, _empty_like, first)
+        self.flops += flops
+        self.bytes += moved
         return out
+
+
+def _cost(func: Any, args: Any, kwargs: Any, out: Any) -> tuple[int, int]:
+    """Return the FLOPs of an operator, and the bytes of its inputs and outputs; views move none."""
+    formula = flop_registry.get(func.overloadpacket)
+    tensors = [] if func.is_view else tree_leaves((args, kwargs, out))
+    moved = sum(x.nbytes for x in tensors if isinstance(x, torch.Tensor))
+    return formula(*args, **kwargs, out_val=out) if formula else 0, moved
+
+
+def _form(leaf: Any) -> Any:
+    """Return what the form of an output depends on: of a tensor, everything but its values."""
+    if isinstance(leaf, torch.Tensor):
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
+    return type(leaf), leaf  # 1, 1.0 and True are equal, but not their results
+
+
+def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
 
 
 def list_models() -> Iterator[Complexity]:

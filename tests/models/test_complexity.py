@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmaction_lite import models
 from mmaction_lite.models.complexity import Complexity, list_models, multiply_adds, parameters, traffic
+from tests.thin import clip_size, thin
 
 # (builder, frames): parameters with 400 classes, and 10^9 multiply-adds of one view of 224 pixels (112 for
 # the three of 18 layers, those of the paper for X3D), counted on the published networks themselves.
@@ -121,3 +123,31 @@ def test_traffic_counts_what_is_read_and_written():
     moved = traffic(models.slowonly_r50(), (1, 3, 8, 224, 224))
     # ResNet-50 has some 11 M activations a frame; all are read and written several times.
     assert 8 * 11e6 * 4 < moved < 8 * 11e6 * 4 * 10
+
+
+@pytest.mark.parametrize(
+    "builder", ["tsm_r18", "slowfast_r50_4x16", "mvit_v2_small", "swin3d_tiny", "vjepa2_large"]
+)
+def test_repeated_layers_are_counted_each_time(builder):
+    """The count is that of PyTorch's own counter, which runs every operator."""
+    with torch.device("meta"):
+        model = getattr(models, builder)(num_classes=3, **thin(builder)).eval().requires_grad_(False)
+        clip = torch.empty(2, 3, *clip_size(builder))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(clip)
+    assert multiply_adds(model, (2, 3, *clip_size(builder))) == counter.get_total_flops() // 2
+    one, two = nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    assert traffic(two, (1, 1, 1, 1, 4)) == 2 * traffic(one, (1, 1, 1, 1, 4))
+
+
+def test_a_remembered_operator_has_the_form_of_its_output():
+    class Casts(nn.Module):
+        def forward(self, x):
+            cast = [x.transpose(1, 4).contiguous() * factor for factor in (1, 1.0, True, 1, 1.0, True)]
+            forms = [(each.shape, each.stride(), each.dtype) for each in cast]
+            assert forms[:3] == forms[3:]
+            integers = [torch.ones_like(x, dtype=torch.int64) * factor for factor in (1, 1.0, 1, 1.0)]
+            assert [each.dtype for each in integers] == [torch.int64, torch.float32] * 2
+            return x
+
+    assert multiply_adds(Casts(), (1, 3, 2, 4, 5)) == 0
