@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -136,20 +137,45 @@ def my(tmp_path_factory):
     return file
 
 
+def start(processes: int, *arguments: object, restarts: int = 0) -> subprocess.Popen[str]:
+    """Start `mmaction-lite` with these arguments in the given number of processes."""
+    words = [sys.executable, "-m"]
+    if processes > 1:
+        words += ["torch.distributed.run", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+        words += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m"]
+    return subprocess.Popen(
+        [*words, "mmaction_lite", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def end(running: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for a started command."""
+    try:
+        output, errors = running.communicate(timeout=240)
+    finally:
+        running.kill()
+        running.wait()
+    return subprocess.CompletedProcess(running.args, running.returncode, output, errors)
+
+
 def command(processes: int, *arguments: object, restarts: int = 0) -> subprocess.CompletedProcess[str]:
     """Run `mmaction-lite` with these arguments in the given number of processes."""
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
-        start += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m"]
-    return subprocess.run(
-        [*start, "mmaction_lite", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    return end(start(processes, *arguments, restarts=restarts))
+
+
+def ends(running: Sequence[subprocess.Popen[str]]) -> list[subprocess.CompletedProcess[str]]:
+    """Wait for commands that run at the same time; all of them must succeed."""
+    try:
+        done = [end(each) for each in running]
+    finally:
+        for each in running:
+            each.kill()
+    assert not any(each.returncode for each in done), [each.stderr for each in done]
+    return done
 
 
 def rows(run: Path) -> list[dict]:
@@ -191,10 +217,8 @@ def test_two_processes_equal_one(my, tiny, tmp_path, alone):
 
 
 def test_two_processes_go_through_the_shapes_of_one(my, tiny, tmp_path):
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        done = command(processes, "train", f"{my}:by_multigrid", "--data", tiny, "--out", out, "--workers", 0)
-        assert done.returncode == 0, done.stderr
+    arguments = ["train", f"{my}:by_multigrid", "--data", tiny, "--workers", 0, "--out"]
+    ends([start(processes, *arguments, tmp_path / str(processes)) for processes in (1, 2)])
     assert_same_training(tmp_path / "1", tmp_path / "2")
 
 
@@ -221,14 +245,11 @@ def test_every_video_is_tested_once(my, tiny, tmp_path, alone):
     """Five videos on two processes."""
     lines = [f"{clip} {clip.parent.name}" for clip in sorted((tiny / "val").rglob("*.mp4"))[:5]]
     (tmp_path / "val.txt").write_text("\n".join(lines) + "\n")
+    arguments = ["test", alone, "--data", tmp_path / "val.txt", "--json", "--workers", 0, "--dump"]
+    runs = ends([start(processes, *arguments, tmp_path / f"{processes}.npz") for processes in (1, 2)])
     found = []
-    for processes in (1, 2):
-        dump = tmp_path / f"{processes}.npz"
-        done = command(
-            processes, "test", alone, "--data", tmp_path / "val.txt", "--dump", dump, "--json", "--workers", 0
-        )
-        assert done.returncode == 0, done.stderr
-        with np.load(dump) as arrays:
+    for processes, done in zip((1, 2), runs, strict=True):
+        with np.load(tmp_path / f"{processes}.npz") as arrays:
             found.append((json.loads(done.stdout), arrays["paths"].tolist(), arrays["scores"]))
     assert found[0][:2] == found[1][:2]
     assert found[0][0]["videos"] == 5
@@ -255,11 +276,8 @@ def test_processes_that_do_not_divide_the_batch(my, tiny, tmp_path):
 
 def test_dropout_differs_between_processes(my, tiny, tmp_path):
     """And a run of two is repeatable to the bit."""
-    for name in ("a", "b"):
-        done = command(
-            2, "train", f"{my}:with_dropout", "--data", tiny, "--out", tmp_path / name, "--workers", 0
-        )
-        assert done.returncode == 0, done.stderr
+    arguments = ["train", f"{my}:with_dropout", "--data", tiny, "--workers", 0, "--out"]
+    ends([start(2, *arguments, tmp_path / name) for name in ("a", "b")])
     states = [load_state(tmp_path / name / "last.pt")["model"] for name in ("a", "b")]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -283,12 +301,11 @@ def test_processes_validate_with_the_statistics_that_are_saved(my, tiny, tmp_pat
 
 def test_precise_statistics_are_those_of_the_clips_of_all_processes(my, tiny, tmp_path):
     """The mean of the first normalization does not depend on how clips are divided into batches."""
+    arguments = ["train", f"{my}:with_precise_statistics", "--data", tiny, "--workers", 0, "--out"]
+    ends([start(processes, *arguments, tmp_path / str(processes)) for processes in (1, 2)])
     means = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
-        recipe = f"{my}:with_precise_statistics"
-        done = command(processes, "train", recipe, "--data", tiny, "--out", out, "--workers", 0)
-        assert done.returncode == 0, done.stderr
         state = load_state(out / "best.pt")["model"]
         means.append(next(tensor for name, tensor in state.items() if name.endswith("running_mean")))
         assert_scores_are_those_of_the_saved_weights(out, tiny)
@@ -297,21 +314,18 @@ def test_precise_statistics_are_those_of_the_clips_of_all_processes(my, tiny, tm
 
 
 def test_two_processes_unfreeze_as_one(my, tiny, tmp_path):
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        done = command(processes, "train", f"{my}:unfreezing", "--data", tiny, "--out", out, "--workers", 0)
-        assert done.returncode == 0, done.stderr
+    arguments = ["train", f"{my}:unfreezing", "--data", tiny, "--workers", 0, "--out"]
+    for done in ends([start(processes, *arguments, tmp_path / str(processes)) for processes in (1, 2)]):
         assert done.stderr.count("epoch 1: all layers are trained") == 1
     assert_same_training(tmp_path / "1", tmp_path / "2")
 
 
 def test_two_processes_train_adapters_as_one(my, tiny, tmp_path):
-    for processes, options in ((1, []), (2, []), (2, ["--shard"])):
-        out = tmp_path / f"{processes}{len(options)}"
-        arguments = ["train", f"{my}:with_adapters", "--data", tiny, "--out", out, "--workers", 0, *options]
-        done = command(processes, *arguments)
-        assert done.returncode == 0, done.stderr
-        best = load_state(out / "best.pt")["model"]
+    arguments = ["train", f"{my}:with_adapters", "--data", tiny, "--workers", 0, "--out"]
+    runs = {"10": (1, []), "20": (2, []), "21": (2, ["--shard"])}
+    ends([start(number, *arguments, tmp_path / name, *more) for name, (number, more) in runs.items()])
+    for name in runs:
+        best = load_state(tmp_path / name / "best.pt")["model"]
         assert not any("lora" in name for name in best)
     for other in ("20", "21"):
         assert_same_training(tmp_path / "10", tmp_path / other)
@@ -320,11 +334,12 @@ def test_two_processes_train_adapters_as_one(my, tiny, tmp_path):
 def test_two_processes_train_a_probe_as_one(my, tiny, tmp_path):
     """Each process computes its share of the features, and both train on all of them."""
     encoder = write_encoder(tmp_path / "encoder.safetensors")
+    running = []
     for processes in (1, 2):
         arguments = ["--init-from", encoder, "--feature-cache", tmp_path / f"features_{processes}"]
         arguments += ["--data", tiny, "--out", tmp_path / str(processes), "--workers", 0]
-        done = command(processes, "train", f"{my}:probing", *arguments)
-        assert done.returncode == 0, done.stderr
+        running.append(start(processes, "train", f"{my}:probing", *arguments))
+    ends(running)
     one, two = tmp_path / "1", tmp_path / "2"
     assert_same_training(one, two)
     for a, b in zip(rows(one), rows(two), strict=True):
@@ -337,15 +352,16 @@ def test_two_processes_train_a_probe_as_one(my, tiny, tmp_path):
 
 def test_a_sharded_training_equals_one_process(my, tiny, tmp_path):
     """And is resumed as such."""
-    for processes, options in ((1, []), (2, ["--shard"])):
-        out = tmp_path / str(processes)
-        arguments = ["train", f"{my}:simple", "--data", tiny, "--out", out, "--workers", 0, *options]
-        done = command(processes, *arguments)
-        assert done.returncode == 0, done.stderr
+    arguments = ["train", f"{my}:simple", "--data", tiny, "--workers", 0, "--out"]
+    sharded = [*arguments, tmp_path / "2", "--shard"]
+    with_average = ["train", f"{my}:small", "--data", tiny, "--out", tmp_path / "3", "--shard"]
+    running = [start(1, *arguments, tmp_path / "1"), start(2, *sharded), start(2, *with_average)]
+    refused = end(running.pop())
+    assert refused.returncode != 0
+    assert "--shard cannot be combined with ema_decay or compile" in refused.stderr
+    ends(running)
     assert_same_training(tmp_path / "1", tmp_path / "2")
-    done = command(2, *arguments, "--resume")
+    done = command(2, *sharded, "--resume")
     assert done.returncode == 0, done.stderr
-    done = command(2, *arguments[:-1], "--resume")
+    done = command(2, *sharded[:-1], "--resume")
     assert "the run has saved no 'optimizer'; pass --shard as it was" in done.stderr
-    done = command(2, "train", f"{my}:small", "--data", tiny, "--out", tmp_path / "3", "--shard")
-    assert "--shard cannot be combined with ema_decay or compile" in done.stderr
