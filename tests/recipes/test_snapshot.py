@@ -6,6 +6,7 @@ After an intended change, rewrite the file and review its diff:
 """
 
 import difflib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from mmaction_lite import list_recipes
 
 FILE = Path(__file__).with_name("recipes.txt")
 HEAD = "### "
+RECIPES = list_recipes()
 
 
+@cache
 def read_snapshot() -> dict[str, str]:
     """The committed text by name."""
     sections = FILE.read_text(encoding="utf-8").split(HEAD)[1:]
@@ -23,17 +26,17 @@ def read_snapshot() -> dict[str, str]:
 
 
 def write_snapshot() -> None:
-    sections = [f"{HEAD}{name}\n{recipe}\n" for name, recipe in list_recipes().items()]
+    sections = [f"{HEAD}{name}\n{recipe}\n" for name, recipe in RECIPES.items()]
     FILE.write_text("\n".join(sections), encoding="utf-8")
 
 
 def test_no_recipe_is_added_or_removed():
-    assert list(read_snapshot()) == list(list_recipes())
+    assert list(read_snapshot()) == list(RECIPES)
 
 
-@pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipe_text(name):
-    committed, current = read_snapshot().get(name, ""), str(list_recipes()[name])
+    committed, current = read_snapshot().get(name, ""), str(RECIPES[name])
     diff = "\n".join(difflib.unified_diff(committed.split("\n"), current.split("\n"), lineterm="", n=0))
     assert current == committed, (
         f"{name} changed:\n{diff}\nIf intended: python -m tests.recipes.test_snapshot"
