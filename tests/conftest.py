@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+import typer.main
 
 from mmaction_lite.data.sources import capture
 from mmaction_lite.data.views.crops import CenterCrop, RandomCrop
@@ -49,6 +51,14 @@ def restored_environment() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("MMACTION_LITE_")]:
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_parser() -> Iterator[None]:
+    """Build the parser of the command line once, not for each of the many commands in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session")
