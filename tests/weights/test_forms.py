@@ -5,9 +5,9 @@ import re
 import pytest
 
 from mmaction_lite import models
-from mmaction_lite.weights.converters import convert
+from mmaction_lite.weights.converters import convert, huggingface_videomae, huggingface_vjepa
 from mmaction_lite.weights.converters.forms import differences, is_for_images
-from mmaction_lite.weights.converters.sources import StoredSettings
+from mmaction_lite.weights.converters.sources import StoredSettings, stored_settings
 from tests.weights.test_converters import DISTINCT, build, image_weights, thin_pair
 
 MMACTION2 = "model = dict(backbone=dict(type='{}', {}))"
@@ -81,6 +81,25 @@ def test_the_similarity_of_non_local_blocks():
     shift, mode = differences("MIT TSM", {}, model, StoredSettings())
     assert "without temporal shift" in shift
     assert "mode embedded_gaussian" in mode
+
+
+@pytest.mark.parametrize("source", [huggingface_videomae.NAME, huggingface_vjepa.NAME])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"num_attention_heads": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12}, None),
+        ({}, None),
+        ({"num_attention_heads": 4}, r"names 4 attention heads, and the network has 2; .*heads=4\)$"),
+        ({"hidden_act": "relu"}, "names the activation 'relu', and the network has 'gelu'"),
+        ({"layer_norm_eps": 1e-3}, "names the epsilon 0.001 of normalizations, and the network has 1e-06"),
+    ],
+)
+def test_the_config_of_a_transformer_names_what_shapes_do_not_show(source, config, message):
+    build = models.videomae_small if source == huggingface_videomae.NAME else models.vjepa2_large
+    settings = stored_settings({"config": config, "preprocessor": {}})
+    found = list(differences(source, {}, build(num_classes=2, width=24, depth=1, heads=2), settings))
+    assert len(found) == (message is not None)
+    assert message is None or re.search(message, found[0])
 
 
 def test_image_networks_are_only_the_start_of_video_networks():

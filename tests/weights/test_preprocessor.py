@@ -3,9 +3,12 @@
 import pytest
 
 from mmaction_lite.weights.converters.preprocessor import (
+    activation,
     clip_len,
     crop_size,
+    heads,
     interpolation,
+    norm_eps,
     other_filter,
     short_side,
     statistics,
@@ -34,6 +37,14 @@ def test_frames_of_a_clip():
     assert clip_len({"frames_per_clip": 64}) == 64
     assert clip_len({"num_frames": None}) is None
     assert clip_len({}) is None
+
+
+def test_the_network():
+    assert heads({"num_attention_heads": 6}) == 6
+    assert activation({"hidden_act": "gelu"}) == "gelu"
+    assert norm_eps({"layer_norm_eps": 1e-12}) == 1e-12
+    for config in ({}, {"num_attention_heads": "6", "hidden_act": 1, "layer_norm_eps": "1e-6"}):
+        assert heads(config) is activation(config) is norm_eps(config) is None
 
 
 def test_interpolation():

@@ -1,8 +1,9 @@
 """Forms of networks whose weights have the same names and shapes, and that compute something else.
 
 The shapes of a state dict do not show temporal strides, the ratio of SlowFast's pathways, the channels that
-TSM shifts, or the similarity in non-local blocks. They follow from the project, from wrappers in its names,
-or from the settings that a checkpoint stores. Where none of these is known, the form is not checked.
+TSM shifts, the similarity in non-local blocks, or the heads of a transformer. They follow from the project,
+from wrappers in its names, or from the settings that a checkpoint stores. Where none of these is known, the
+form is not checked.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -13,13 +14,25 @@ from mmaction_lite.models.convolution import Conv2d
 from mmaction_lite.models.non_local import NonLocal
 from mmaction_lite.models.resnet import MaxPool, ResNet
 from mmaction_lite.models.slowfast import SlowFast
-from mmaction_lite.weights.converters import mit_tsm, mmaction2, pyslowfast, pytorchvideo, swin, torchvision
+from mmaction_lite.models.vit import Attention
+from mmaction_lite.weights.converters import (
+    huggingface_videomae,
+    huggingface_vjepa,
+    mit_tsm,
+    mmaction2,
+    pyslowfast,
+    pytorchvideo,
+    swin,
+    torchvision,
+)
 from mmaction_lite.weights.converters.channels import input_weights
 from mmaction_lite.weights.converters.sources import StoredSettings
 
 # Frames of the fast pathway per frame of the slow one, by the kernel size of the lateral connections, in the
 # published SlowFast networks on ResNet-50: 4x16 and 8x8.
 ALPHA_OF_KERNEL = {5: 8, 7: 4}
+# Normalizations whose epsilon is this or smaller differ by rounding: transformers has 1e-12 in VideoMAE.
+LARGEST_EPS = 1e-5
 IMAGE_BACKBONES = {"ResNet": "TSN", "ResNetTSM": "TSM", "C2D": "C2D"}
 
 
@@ -58,6 +71,8 @@ def differences(
             "the first convolution of each block has the stride (style 'caffe'), in the network the second "
             "one; use weights of style 'pytorch'"
         )
+    if source in (huggingface_videomae.NAME, huggingface_vjepa.NAME):
+        yield from _transformer_differences(model, settings)
     if settings.is_bgr and not input_weights(model):
         yield "the weights expect channels in the order BGR, and videos are read as RGB; use weights for RGB"
 
@@ -143,6 +158,25 @@ def _resnet_differences(source: str, backbone: ResNet, settings: StoredSettings)
     is_c2d = "halve_time" in dict(backbone.get_submodule("layer1").named_children())
     if name and is_c2d != (name == "C2D"):
         yield f"the weights are of {name}, and the network is another; use a recipe of {name}"
+
+
+def _transformer_differences(model: nn.Module, settings: StoredSettings) -> Iterator[str]:
+    ours = next((module.heads for module in model.modules() if isinstance(module, Attention)), None)
+    if ours is not None and settings.heads not in (None, ours):
+        yield (
+            f"config.json names {settings.heads} attention heads, and the network has {ours}; use a recipe "
+            f"with Build(..., heads={settings.heads})"
+        )
+    if settings.activation not in (None, "gelu"):
+        yield (
+            f"config.json names the activation {settings.activation!r}, and the network has 'gelu'; no "
+            "builder of the package has another one"
+        )
+    if settings.eps is not None and settings.eps > LARGEST_EPS:
+        yield (
+            f"config.json names the epsilon {settings.eps:g} of normalizations, and the network has 1e-06; "
+            "no builder of the package has another one"
+        )
 
 
 def is_for_images(source: str, names: Collection[str], model: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Settings of the pixels and clips in a folder of the Hugging Face Hub.
+"""Settings of the pixels, clips and network in a folder of the Hugging Face Hub.
 
 The functions read `preprocessor_config.json` or `video_preprocessor_config.json`, and `config.json`. Values
 of an unexpected kind count as absent.
@@ -61,6 +61,23 @@ def _resample(preprocessor: Mapping[str, Any]) -> Any:
 def clip_len(config: Mapping[str, Any]) -> int | None:
     """Return the number of frames of a clip in `config.json`; None if it is unknown."""
     return _length(config.get("num_frames", config.get("frames_per_clip")))
+
+
+def heads(config: Mapping[str, Any]) -> int | None:
+    """Return the number of attention heads in `config.json`; None if it is unknown."""
+    return _length(config.get("num_attention_heads"))
+
+
+def activation(config: Mapping[str, Any]) -> str | None:
+    """Return the name of the activation in `config.json`; None if it is unknown."""
+    name = config.get("hidden_act")
+    return printable(name, 40) if isinstance(name, str) else None
+
+
+def norm_eps(config: Mapping[str, Any]) -> float | None:
+    """Return the epsilon of the normalizations in `config.json`; None if it is unknown."""
+    eps = config.get("layer_norm_eps")
+    return eps if isinstance(eps, float) else None
 
 
 def _length(value: Any) -> int | None:

@@ -50,9 +50,12 @@ from mmaction_lite.weights.converters import (
 )
 from mmaction_lite.weights.converters.folders import CONFIG, PREPROCESSOR
 from mmaction_lite.weights.converters.preprocessor import (
+    activation,
     clip_len,
     crop_size,
+    heads,
     interpolation,
+    norm_eps,
     other_filter,
     short_side,
     statistics,
@@ -99,6 +102,9 @@ class StoredSettings:
         interpolation: filter that resizes frames.
         other_filter: filter that resizes frames and that views do not have.
         style: "caffe" if the first convolution of a bottleneck has the stride, else "pytorch".
+        heads: attention heads of the blocks of a transformer.
+        activation: name of the activation in the MLPs of a transformer.
+        eps: epsilon of the normalizations of a transformer.
     """
 
     normalize: Normalize | None = None
@@ -114,6 +120,9 @@ class StoredSettings:
     clip_len: int | None = None
     interpolation: Interpolation | None = None
     other_filter: str | None = None
+    heads: int | None = None
+    activation: str | None = None
+    eps: float | None = None
 
 
 def stored_settings(checkpoint: Mapping[str, Any]) -> StoredSettings:
@@ -165,6 +174,9 @@ def _of_folder(preprocessor: Mapping[str, Any], config: Mapping[str, Any]) -> St
         clip_len=clip_len(config),
         interpolation=interpolation(preprocessor),
         other_filter=other_filter(preprocessor),
+        heads=heads(config),
+        activation=activation(config),
+        eps=norm_eps(config),
     )
 
 
