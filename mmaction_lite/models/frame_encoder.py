@@ -97,10 +97,11 @@ class TimmFrames(nn.Module):
             )
         if self.kind == "pooled":
             return 1, 1
-        if embedding is None or not hasattr(model, "blocks"):  # feature maps
+        patch = getattr(embedding, "patch_size", None)
+        if patch is None or not hasattr(model, "blocks"):  # feature maps, or tokens that are merged
             step = (model.feature_info[-1]["reduction"],) * 2
         else:
-            step = embedding.patch_size
+            step = (patch, patch) if isinstance(patch, int) else patch
             if height % step[0] or width % step[1]:
                 raise UserError(
                     f"frames have {height}x{width} pixels; expected multiples of {step[0]}x{step[1]}, the "

@@ -88,6 +88,24 @@ def test_sizes_that_are_no_whole_patches_are_refused() -> None:
         build()(torch.zeros(1, 3, 1, 8, 10))
 
 
+class MergedPatches(Image):
+    """An image model that merges its tokens, and whose patches have no size."""
+
+    feature_info = ({"reduction": 4}, {"reduction": 8})
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.patch_embed.patch_size
+
+
+@pytest.mark.parametrize(("step", "grid"), [(None, (1, 2)), (4, (2, 3)), ((4, 2), (2, 6))])
+def test_image_models_name_their_tokens_in_several_ways(step: Any, grid: tuple[int, int]) -> None:
+    image = Image() if step else MergedPatches()
+    if step:
+        image.patch_embed.patch_size = step  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    assert TimmFrames(image, "patches").grid(8, 12) == grid
+
+
 @pytest.mark.parametrize("width", [6, 7])
 def test_the_code_of_frames(width: int) -> None:
     code = frame_code(3, torch.zeros(1, width, dtype=torch.float64))
@@ -120,6 +138,8 @@ def test_an_unknown_image_model_names_the_nearest() -> None:
         ("vit_base_patch16_siglip_224", 224, (2, 14, 14), 127.5),
         ("convnext_atto", 64, (2, 2, 2), 123.675),
         ("swin_tiny_patch4_window7_224", 224, (2, 7, 7), 123.675),
+        ("hiera_tiny_224", 224, (2, 7, 7), 123.675),
+        ("xcit_nano_12_p16_224", 64, (2, 4, 4), 123.675),
         ("mobilenetv3_small_100", 64, (2, 2, 2), 123.675),
     ],
 )
