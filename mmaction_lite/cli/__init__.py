@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mmaction_lite import __version__
 from mmaction_lite.cli import (
@@ -116,7 +116,8 @@ def list_(
             for name, recipe in recipes.items()
         ]
         return print_json({"recipes": rows})
-    table = Table("recipe", "epochs", "batch", "reported top-1 / top-5", "source", box=None)
+    name_column = Column("recipe", no_wrap=True)  # to be copied, so the source wraps instead
+    table = Table(name_column, "epochs", "batch", "reported top-1 / top-5", "source", box=None)
     for name, recipe in recipes.items():
         reported = recipe.reported
         shown = [f"{x:.2f}" for x in (reported.top1, reported.top5) if x is not None] if reported else []

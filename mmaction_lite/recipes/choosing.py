@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from mmaction_lite.recipes.finetune import FEWEST_CLIPS
+
 Method = Literal["from nothing", "fine-tune", "lora", "probe"]
 
 LONGEST_HOURS = 6.0  # of a fine-tuning that is started without asking
@@ -56,6 +58,12 @@ RULES = (
         "there are no trained weights",
         lambda facts: not facts.has_weights,
         "there are no trained weights of a video network",
+    ),
+    Rule(
+        "probe",
+        f"there are fewer than {FEWEST_CLIPS} clips",
+        lambda facts: facts.clips < FEWEST_CLIPS,
+        f"{{clips}} clips are fewer than the {FEWEST_CLIPS} of the smallest batch of fine-tuning",
     ),
     Rule(
         "probe",

@@ -8,6 +8,7 @@ from mmaction_lite.recipes.recipe import Recipe
 
 STEPS = 4000
 EPOCHS = 12, 60  # fewest and most
+FEWEST_CLIPS = 4  # the smallest batch size
 
 
 def finetune(recipe: Recipe, num_clips: int) -> Recipe:
@@ -29,11 +30,18 @@ def finetune(recipe: Recipe, num_clips: int) -> Recipe:
         num_clips: clips of the training split.
 
     Raises:
-        UserError: there are fewer than 4 clips, the smallest batch size.
+        UserError: the recipe trains a probe, or there are fewer than 4 clips, the smallest batch size.
     """
-    if num_clips < 4:
-        raise UserError(f"fine-tuning: {num_clips} training clips are too few; expected at least 4")
-    batch_size = min(32, max(4, 1 << (num_clips // 16).bit_length()))
+    if recipe.probe is not None:
+        raise UserError(
+            f"fine-tuning: {recipe.name} trains a probe, whose encoder stays frozen; expected a recipe of "
+            "the network. Pass one, or omit --finetune"
+        )
+    if num_clips < FEWEST_CLIPS:
+        raise UserError(
+            f"fine-tuning: the number of training clips is {num_clips}; expected at least {FEWEST_CLIPS}"
+        )
+    batch_size = min(32, max(FEWEST_CLIPS, 1 << (num_clips // 16).bit_length()))
     steps_per_epoch = num_clips // batch_size
     fewest, most = EPOCHS
     epochs = min(most, max(fewest, round(STEPS / steps_per_epoch)))

@@ -169,7 +169,11 @@ def tsm_online_mobilenetv2_8x4x1_50e_jester_rgb() -> Recipe:
 
     The authors published weights of this network for Jester, without its training.
     """
-    return replace(tsm_online_r50_8x4x1_50e_jester_rgb(), model=Build(tsm_online_mobilenetv2, dropout=0.5))
+    return replace(
+        tsm_online_r50_8x4x1_50e_jester_rgb(),
+        model=Build(tsm_online_mobilenetv2, dropout=0.5),
+        starts_from="ImageNet MobileNetV2",
+    )
 
 
 def tsm_online_r10_8x8x1_12e_motions_rgb() -> Recipe:

@@ -18,10 +18,11 @@ from mmaction_lite.distributed import num_processes, share_from_main
 from mmaction_lite.errors import UserError, VideoError, reading
 from mmaction_lite.files import write_atomically
 from mmaction_lite.models.complexity import parameters
+from mmaction_lite.models.probe import ENCODER, PROBES
 from mmaction_lite.models.videomae_pretrain import network_to_tune
 from mmaction_lite.recipes import get_recipe, list_recipes
 from mmaction_lite.recipes.choosing import Facts, Method, choose_method
-from mmaction_lite.recipes.finetune import finetune
+from mmaction_lite.recipes.finetune import FEWEST_CLIPS, finetune
 from mmaction_lite.recipes.fitting_views import view_settings
 from mmaction_lite.recipes.overrides import apply_overrides
 from mmaction_lite.recipes.probe import probe
@@ -52,6 +53,7 @@ FROM_NOTHING = {
 }
 SMALL_SIDE = 96  # pixels; clips with a shorter side have no detail for larger networks
 LONG_CLIP = 1000  # frames
+PROBE_NAMES = {builder.__name__ for builder in PROBES}
 PROBED_CLIPS = 8  # clips of which length and size are read
 
 
@@ -115,9 +117,8 @@ def choose_training(
             "clips, or list their segments"
         )
     card, source = _find_weights(init_from, report)
-    if card is not None and not uses_labels(card.task):
-        builder, arguments = network_to_tune(card.builder, card.arguments)
-        card = replace(card, builder=builder, arguments=arguments, recipe="")
+    is_probe = card is not None and card.builder in PROBE_NAMES
+    card = card and _of_network(card)
     name = _recipe_of(card) if card else PRETRAINED if source else _from_nothing(side, place)
     recipe = get_recipe(name)
     settings, views = (), ()
@@ -125,8 +126,15 @@ def choose_training(
         settings, views = _arguments(card, recipe), view_settings(recipe, card.val, card.test)
     recipe = apply_overrides(recipe, settings + views)
     facts = _facts(recipe, samples, place, has_weights=card is not None, per_class=per_class)
+    if is_probe and method == "fine-tune":
+        raise UserError(
+            f"{source}: holds a probe, whose encoder was not trained; expected weights of a network for "
+            "--finetune. Pass those that the probe was trained on, or omit --finetune"
+        )
     chosen, reason = choose_method(facts)
-    if method not in (None, chosen):
+    if is_probe:
+        chosen, reason = "probe", "the initial weights are of a probe, whose encoder is used again"
+    elif method not in (None, chosen):
         chosen, reason = method, f"you asked for it; the rules choose {chosen}, because {reason}"
     if chosen == "probe":  # takes the arguments of its encoder from the weights, and has no window
         settings, views = (), tuple(view for view in views if not view.startswith("window="))
@@ -263,6 +271,18 @@ def _find_weights(
     return card_for(default), default.name
 
 
+def _of_network(card: ModelCard) -> ModelCard:
+    """Return the card of the network to train from weights, such as the encoder of a probe."""
+    if card.builder in PROBE_NAMES:
+        builder = card.arguments.get("encoder", ENCODER)
+        arguments = dict(card.arguments.get("arguments", ()))
+    elif not uses_labels(card.task):
+        builder, arguments = network_to_tune(card.builder, card.arguments)
+    else:
+        return card
+    return replace(card, builder=builder, arguments=arguments, recipe="")
+
+
 def _is_on_disk(entry: WeightsEntry) -> bool:
     return converted_path(entry).is_file() or original_path(entry).is_file()
 
@@ -305,6 +325,11 @@ def _arguments(card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
 
 def _settings(method: Method, recipe: Recipe, samples: Samples) -> tuple[str, ...]:
     """Return the further changes of the recipe for a method, and a batch size for the number of processes."""
+    if method == "from nothing" and len(samples) < FEWEST_CLIPS:
+        raise UserError(
+            f"{samples.source}: the number of training clips is {len(samples)}; expected at least "
+            f"{FEWEST_CLIPS} for a training from nothing. Add clips, or pass trained weights as --init-from"
+        )
     adapted = (probe if method == "probe" else finetune)(recipe, len(samples))
     size = min(recipe.batch_size, adapted.batch_size) if method == "from nothing" else adapted.batch_size
     if num_processes() > 1:
@@ -325,7 +350,7 @@ def _facts(
         model = recipe.model(num_classes=len(samples.classes))
     frames, height, width, channels = recipe.train.view_shape
     shape = (1, channels, frames, height, width)
-    tuned = finetune(recipe, len(samples))
+    tuned = finetune(recipe, max(FEWEST_CLIPS, len(samples)))
     # Processes on a CPU divide its cores, and every GPU has a process of its own.
     is_gpu = device.type == "cuda"
     processes, copies = (num_processes(), 1) if is_gpu else (1, num_processes(on_machine=True))

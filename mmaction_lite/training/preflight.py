@@ -290,9 +290,8 @@ def _notes(
             "are scaled by the same factor: --set optimizer.lr=..."
         )
     if recipe.starts_from and not card.started_from:
-        notes.append(
-            f"the published result starts from {recipe.starts_from} weights; pass them as --init-from"
-        )
+        subject = "published result" if recipe.reported else "recipe"
+        notes.append(f"the {subject} starts from {recipe.starts_from} weights; pass them as --init-from")
     if recipe.unfreeze is not None and recipe.unfreeze.epoch >= recipe.epochs:
         notes.append(
             f"only the classifier is trained: the training ends at epoch {recipe.epochs}, and the other "

@@ -190,6 +190,12 @@ def test_convert_writes_weights_that_load(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_names_of_recipes_are_printed_whole(run):
+    code, output, _ = run("list")
+    assert code == 0
+    assert set(list_recipes()) <= set(output.split())
+
+
 def test_list_models_prints_size_and_cost(run):
     code, output, _ = run("list", "models", "--json")
     rows = {row["builder"]: row for row in json.loads(output)["models"]}

@@ -39,6 +39,8 @@ PLAIN = Facts(
         ({"is_transformer": True}, "fine-tune", ""),
         ({"is_transformer": True, "clips_per_class": FEW_CLIPS - 1}, "lora", "49 clips per class are few"),
         ({"clips_per_class": 5}, "fine-tune", ""),
+        ({"clips": 3, "is_transformer": True}, "probe", "3 clips are fewer than the 4 of the smallest batch"),
+        ({"clips": 4}, "fine-tune", ""),
         ({"parameters": int(LARGE) + 1}, "probe", "2000 clips are few for all weights"),
         ({"parameters": int(LARGE) + 1, "clips": MANY_CLIPS}, "fine-tune", ""),
     ],
@@ -62,7 +64,7 @@ def test_every_rule_can_apply():
         for has_weights in (True, False)
         for is_transformer in (True, False)
         for parameters in (1e6, 1e9)
-        for clips in (100, 100_000)
+        for clips in (3, 100, 100_000)
         for per_class in (5, 500)
         for hours in (1, 100)
         for gib in (1, 100)

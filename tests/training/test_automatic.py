@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +12,7 @@ import torch
 from mmaction_lite.data.views.crops import CenterCrop
 from mmaction_lite.data.views.normalize import Normalize
 from mmaction_lite.errors import UserError
-from mmaction_lite.models import tsm_r10
+from mmaction_lite.models import probe_linear, tsm_r10
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.finetune import finetune
 from mmaction_lite.recipes.overrides import apply_overrides
@@ -116,6 +117,50 @@ def test_public_weights_on_disk_are_taken_and_downloads_are_announced(tiny, tmp_
         choice, printed = chosen(tiny, tmp_path / entry.name)
         assert choice.init_from == entry.name
         assert f"public weights on disk: {entry.name}" in printed
+
+
+def few(tiny, folder, clips):
+    """A data set of one validation clip and few training clips."""
+    for split, count in (("train", clips), ("val", 2)):
+        for name in ("down", "up"):
+            (folder / split / name).mkdir(parents=True)
+        for i, file in zip(range(count), sorted((tiny / "train").glob("*/*")) * 2, strict=False):
+            target = folder / split / ("down", "up")[i % 2] / f"{i}{file.suffix}"
+            (shutil.copytree if file.is_dir() else shutil.copy)(file, target)
+    return folder
+
+
+@pytest.mark.parametrize("clips", [2, 3])
+def test_few_clips_train_a_probe(tiny, tmp_path, weights, clips):
+    data = few(tiny, tmp_path / "few", clips)
+    assert chosen(data, tmp_path / "a", init_from=weights)[0].method == "probe"
+    choice, printed = chosen(data, tmp_path / "b", init_from=weights, method="probe")
+    assert choice.method == "probe"
+    assert "you asked for it" not in printed
+    with pytest.raises(
+        UserError, match=f"number of training clips is {clips}; .*from nothing. Add clips, or"
+    ):
+        chosen(data, tmp_path / "c")
+    with pytest.raises(UserError, match=f"fine-tuning: the number of training clips is {clips}; expected at"):
+        chosen(data, tmp_path / "d", init_from=weights, method="fine-tune")
+
+
+def test_weights_of_a_probe_train_another_probe(tiny, tmp_path):
+    recipe = get_recipe("probe_linear_1x1x8_50e_own_rgb")
+    given = (("width", 12), ("dropout", 0.0))
+    recipe = replace(recipe, model=Build(probe_linear, encoder="tsm_r10", arguments=given))
+    card = ModelCard.of(recipe, ("down", "up"))
+    file = tmp_path / "probe.safetensors"
+    save_weights(file, card.build().state_dict(), card)
+    for method in (None, "probe"):
+        choice, printed = chosen(tiny, tmp_path / str(method), init_from=str(file), method=method)
+        assert choice.method == "probe"
+        assert choice.recipe.startswith("tsm_r10_")
+        assert "because the initial weights are of a probe" in printed
+    with pytest.raises(UserError, match=r"probe\.safetensors: holds a probe, .*or omit --finetune"):
+        chosen(tiny, tmp_path / "run", init_from=str(file), method="fine-tune")
+    with pytest.raises(UserError, match=r"trains a probe, whose encoder stays frozen; .*omit --finetune"):
+        finetune(recipe, 12)
 
 
 def test_probes_have_no_window(tiny, tmp_path):

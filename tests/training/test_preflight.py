@@ -102,7 +102,9 @@ def test_notes(recipe):
         replace(changed, modified=("batch_size=4", "optimizer.lr=0.1")), samples_with(3, 3)
     )
     started = replace(recipe, starts_from="ImageNet ResNet-50")
-    assert "pass them as --init-from" in printed(started, samples_with(3, 3))
+    assert "note: the recipe starts from ImageNet ResNet-50 weights; pass them as --init-from" in printed(
+        started, samples_with(3, 3)
+    )
 
 
 def check(recipe, samples: Samples, context: DistributedContext = CPU, shard: bool = False) -> None:
