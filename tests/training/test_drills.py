@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # One process imports everything; each training is a fork of it, killed after a random time. Checkpoints are
-# written after every step, so that many a kill falls into one.
+# written after every step, and a third of the kills waits for one.
 DRIVER = """
 import os, random, signal, sys, time
 from dataclasses import replace
@@ -51,7 +51,10 @@ while killed < kills or not finished:
     folder = out / str(number)
     pid = run(folder)
     if killed < kills:
-        time.sleep(rng.uniform(0.1, 2.0))
+        end = time.monotonic() + rng.uniform(0.1, 2.0)
+        waits_for_saving = killed % 3 == 0
+        while time.monotonic() < end and not (waits_for_saving and any(folder.glob(".*"))):
+            time.sleep(0.0005 if waits_for_saving else max(0, end - time.monotonic()))
         os.kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
     if status == 0:
