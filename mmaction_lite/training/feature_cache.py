@@ -99,7 +99,7 @@ class FeatureCache:
         self.folder = folder / key.checksum()
         self._report = report
         self._places: dict[str, _Place] = {}
-        self._opened: set[str] = set()
+        self._opened: dict[str, tuple[int, int, int]] = {}  # state of each shard by name
         self.names: dict[str, str] = {}
         """Name of the clip in the data set by checksum, also of clips whose file has changed since."""
 
@@ -112,12 +112,17 @@ class FeatureCache:
         return ClipFeatures(place.values[place.number], place.altered[place.number])
 
     def open(self) -> None:
-        """Open the shards in the folder that are not open yet, and compare their checksums."""
+        """Open the shards in the folder that are new or replaced, and compare their checksums.
+
+        A damaged shard is replaced by one of the same name if the same clips are computed again.
+        """
         if not self.folder.is_dir():
             return
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            if path.name not in self._opened:
-                self._opened.add(path.name)
+            status = path.stat()
+            state = status.st_ino, status.st_mtime_ns, status.st_size
+            if self._opened.get(path.name) != state:
+                self._opened[path.name] = state
                 self._open(path)
 
     def write(self, clips: Sequence[tuple[str, str]], features: Sequence[ClipFeatures]) -> None:

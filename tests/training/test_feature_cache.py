@@ -76,6 +76,17 @@ def test_a_damaged_shard_is_reported_and_left_out(tmp_path, where):
     assert lines[0].endswith("so its clips are computed again; delete the file")
 
 
+def test_a_damaged_shard_is_replaced_by_the_same_clips(tmp_path):
+    (path,) = filled(tmp_path, range(3)).folder.glob("*.features")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    cache = FeatureCache(tmp_path, KEY, lambda _: None)
+    cache.open()
+    filled(tmp_path, range(3))  # another process, or this one
+    cache.open()
+    assert "clip0" in cache
+    np.testing.assert_array_equal(cache["clip2"].values, features(2).values)
+
+
 def test_a_shard_of_another_cache_is_left_out(tmp_path):
     """Somebody copies a folder over another one."""
     cache = filled(tmp_path, range(3))
