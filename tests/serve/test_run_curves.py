@@ -73,6 +73,7 @@ def test_a_damaged_file_keeps_the_last_rows(run):
         ("process 1 on another.host\n", "training"),
         ("something else", "stopped"),
     ],
+    ids=["this process", "no process", "a number too large", "another host", "no owner"],
 )
 def test_the_owner_of_the_lock_shows_whether_a_run_trains(owner, state, run):
     write(run, rows(3))
