@@ -19,9 +19,11 @@ from mmaction_lite.errors import UserError
 from mmaction_lite.models import x3d_l, x3d_m, x3d_s, x3d_xs
 from mmaction_lite.recipes import list_recipes
 from mmaction_lite.recipes.recipe import Recipe
-from mmaction_lite.weights.converters import Conversion, mmaction2, pyslowfast, pytorchvideo
+from mmaction_lite.weights.catalogue import list_weights
+from mmaction_lite.weights.converters import Conversion, mmaction2, pyslowfast, pytorchvideo, torchvision
 from mmaction_lite.weights.converters.files import CARD
 from mmaction_lite.weights.converters.sources import NORMALIZE, StoredSettings
+from mmaction_lite.weights.named import protocols
 
 _LENGTHS: dict[type, str] = {
     SegmentFrames: "num_segments",
@@ -42,14 +44,17 @@ def fit_protocol(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[s
     """Return the recipe with the protocols that converted weights expect, and notes about the changes.
 
     A recipe with the normalization of the project stays unchanged, except for the window of PySlowFast's
-    test. A normalization of no known project is a choice of the user and stays, too. Sizes of clips that the
-    checkpoint stores have precedence over those of the recipe.
+    test and for video weights of torchvision, which sample at a fixed frame rate. A normalization of no
+    known project is a choice of the user and stays, too. Sizes of clips that the checkpoint stores have
+    precedence over those of the recipe.
 
     Args:
         recipe: recipe of the network.
         conversion: result of the conversion.
     """
-    recipe, notes = _fit_normalize(recipe, conversion)
+    recipe, notes = _fit_torchvision(recipe, conversion)
+    recipe, changed = _fit_normalize(recipe, conversion)
+    notes += changed
     recipe, changed = _fit_x3d(recipe, conversion.source)
     notes += changed
     sized = replace(
@@ -79,6 +84,33 @@ def _with_sizes(views: TestViews, settings: StoredSettings) -> TestViews:
         short_side = views.short_side
     interpolation = settings.interpolation or views.interpolation
     return replace(views, clips=clips, crop=crop, short_side=short_side, interpolation=interpolation)
+
+
+def _fit_torchvision(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[str]]:
+    """Return the recipe with the protocols of torchvision's video weights, and notes.
+
+    These sample at a fixed frame rate. The catalogue has their protocols; those of the recipe change if it is
+    for the same network, data set and number of frames.
+    """
+    is_own = recipe.normalize not in (conversion.normalize, *NORMALIZE.values())
+    if conversion.source != torchvision.NAME or is_own:
+        return recipe, []
+    network = recipe.model.builder.__name__, recipe.dataset
+    for entry in list_weights(source="torchvision").values():
+        if (entry.builder, entry.dataset) != network:
+            continue
+        val, test = protocols(entry).values()
+        if test.views.clips.clip_len == recipe.test.clips.clip_len:
+            recipe = replace(
+                recipe,
+                val=val.views,
+                test=test.views,
+                normalize=test.normalize,
+                average=test.average,
+                window=test.window,
+            )
+            return recipe, [f"the protocols are those of torchvision: {recipe.test_protocol}"]
+    return recipe, []
 
 
 def _fit_normalize(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[str]]:

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from mmaction_lite.data.views.normalize import Normalize
-from mmaction_lite.data.views.samplers import PySlowFastClips
+from mmaction_lite.data.views.samplers import PySlowFastClips, TimedClips
 from mmaction_lite.models import r2plus1d_r34
 from mmaction_lite.recipes import get_recipe
 from mmaction_lite.recipes.recipe import Build
+from mmaction_lite.weights.catalogue import find_entry
 from mmaction_lite.weights.converters import Conversion
 from mmaction_lite.weights.converters.sources import (
     IMAGENET,
@@ -17,6 +18,7 @@ from mmaction_lite.weights.converters.sources import (
     StoredSettings,
 )
 from mmaction_lite.weights.fitting_protocol import describe_normalize, fit_protocol, normalize_notes
+from mmaction_lite.weights.named import protocols
 
 MMACTION2 = "slowonly_r50_8x8x1_256e_kinetics400_rgb"
 AUTHORS = "slowonly_r50_8x8x1_196e_kinetics400_rgb"
@@ -73,6 +75,30 @@ def test_without_a_recipe_that_fits_normalization_and_sampling_change():
     recipe, (note,) = fit_protocol(own, converted("torchvision", TORCHVISION_VIDEO))
     assert (recipe.normalize, recipe.test) == (TORCHVISION_VIDEO, own.test)
     assert "sampling" not in note
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("swin3d_tiny_32x2x1_30e_kinetics400_rgb", "swin3d_tiny_32_15fps_kinetics400_rgb@torchvision"),
+        ("mvit_v2_small_16x4x1_200e_kinetics400_rgb", "mvit_v2_s_kinetics400_v1@torchvision"),
+    ],
+)
+def test_video_weights_of_torchvision_get_its_frame_rate(name, entry):
+    given = get_recipe(name)
+    weights = converted("torchvision", given.normalize)
+    recipe, (note,) = fit_protocol(given, weights)
+    expected = protocols(find_entry(entry))
+    assert {"val": recipe.val_protocol, "test": recipe.test_protocol} == expected
+    assert isinstance(recipe.test.clips, TimedClips)
+    assert note == f"the protocols are those of torchvision: {recipe.test_protocol}"
+    for other in (
+        replace(given, dataset="own"),
+        replace(given, test=replace(given.test, clips=replace(given.test.clips, clip_len=8))),
+    ):
+        assert fit_protocol(other, weights) == (other, [])
+    own = replace(given, normalize=Normalize(mean=(1, 2, 3)))
+    assert fit_protocol(own, weights)[0] == own
 
 
 def test_a_normalization_that_the_user_chose_stays():
