@@ -167,9 +167,9 @@ def _transformer_differences(model: nn.Module, settings: StoredSettings) -> Iter
             f"config.json names {settings.heads} attention heads, and the network has {ours}; use a recipe "
             f"with Build(..., heads={settings.heads})"
         )
-    if settings.activation not in (None, "gelu"):
+    if settings.mlp_activation not in (None, "gelu"):
         yield (
-            f"config.json names the activation {settings.activation!r}, and the network has 'gelu'; no "
+            f"config.json names the activation {settings.mlp_activation!r}, and the network has 'gelu'; no "
             "builder of the package has another one"
         )
     if settings.eps is not None and settings.eps > LARGEST_EPS:

@@ -103,7 +103,7 @@ class StoredSettings:
         other_filter: filter that resizes frames and that views do not have.
         style: "caffe" if the first convolution of a bottleneck has the stride, else "pytorch".
         heads: attention heads of the blocks of a transformer.
-        activation: name of the activation in the MLPs of a transformer.
+        mlp_activation: name of the activation in the MLPs of a transformer.
         eps: epsilon of the normalizations of a transformer.
     """
 
@@ -121,7 +121,7 @@ class StoredSettings:
     interpolation: Interpolation | None = None
     other_filter: str | None = None
     heads: int | None = None
-    activation: str | None = None
+    mlp_activation: str | None = None
     eps: float | None = None
 
 
@@ -175,7 +175,7 @@ def _of_folder(preprocessor: Mapping[str, Any], config: Mapping[str, Any]) -> St
         interpolation=interpolation(preprocessor),
         other_filter=other_filter(preprocessor),
         heads=heads(config),
-        activation=activation(config),
+        mlp_activation=activation(config),
         eps=norm_eps(config),
     )
 
