@@ -181,10 +181,9 @@ def reference() -> dict[str, str]:
         file = f"room-{(room or 'foundations').replace('.', '-')}"
         rooms.append(f"   {file}")
         names = [name for name in modules() if _room(name) == room]
-        pages |= {f"api/{name}.rst": _module_page(name) for name in names}
+        pages |= {f"api/{name}.rst": _module_page(name, file) for name in names}
         summaries = "".join(f"* :doc:`{name}`: {_summary(name)}\n" for name in names)
-        entries = [f"   {name.removeprefix(f'{room}.')} <{name}>" for name in names]
-        pages[f"api/{file}.rst"] = _page(title, f"{summaries}\n{_toctree(entries, '   :hidden:')}")
+        pages[f"api/{file}.rst"] = _page(title, summaries)
     pages["api/index.rst"] = _page("API reference", _toctree(rooms))
     return pages
 
@@ -221,13 +220,18 @@ def _summary(name: str) -> str:
     return " ".join(text.split("\n\n", 1)[0].split())
 
 
-def _module_page(name: str) -> str:
+def _module_page(name: str, room: str) -> str:
+    """Return the page of a module, which the sidebar leaves out.
+
+    The sidebar is part of every page. With hundreds of modules, it would take most of the time of a build.
+    """
     module = f"mmaction_lite.{name}"
-    return _page(module, f".. automodule:: {module}\n   :members:\n")
+    text = f"Folder: :doc:`{room}`\n\n.. automodule:: {module}\n   :members:\n"
+    return f":orphan:\n\n{_page(module, text)}"
 
 
-def _toctree(entries: list[str], *options: str) -> str:
-    return "\n".join([".. toctree::", "   :maxdepth: 1", *options, "", *entries, ""])
+def _toctree(entries: list[str]) -> str:
+    return "\n".join([".. toctree::", "   :maxdepth: 1", "", *entries, ""])
 
 
 def _page(title: str, text: str) -> str:
