@@ -67,11 +67,14 @@ def build(options):
 
     clips, frames, height, width = options["input"]
     is_image = type(model).__name__ == "Recognizer2D"
-    shape = (frames, 3, height, width) if is_image else (1, 3, frames, height, width)
+    shape = (frames, height, width, 3) if is_image else (1, frames, height, width, 3)
 
     def batch():
         generator = torch.Generator().manual_seed(0)
         inputs = [torch.randint(256, shape, generator=generator, dtype=torch.uint8) for _ in range(clips)]
+        # `FormatShape` transposes decoded frames without a copy. The network then runs in channels-last memory
+        # format, which is faster on CPUs.
+        inputs = [clip.movedim(-1, 1) for clip in inputs]
         return {"inputs": inputs, "data_samples": [ActionDataSample().set_gt_label(0) for _ in inputs]}
 
     data = batch()
