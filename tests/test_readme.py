@@ -45,12 +45,12 @@ def test_every_command_and_every_python_block_runs(tmp_path, monkeypatch):
 
 def test_the_results_of_the_readme_are_those_of_the_benchmark_page():
     page = page_text("docs/benchmark.md")
-    measured = page[page.index("### ") : page.index("## NVIDIA")]  # the first device, a CPU
-    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.MULTILINE)
+    (measured,) = re.findall(r"^## Intel[^:\n]*$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    number = r" ([\d.]+) \|"
+    rows = re.findall(rf"^\| ([^|]+) \|{number * 4}$", README, re.MULTILINE)
     assert len(rows) >= 5
     for setting, *ratios in rows:
         (row,) = re.findall(
             rf"^\| {re.escape(setting)} \| MMAction2 1\.2\.0 \|.*\*\*.*$", measured, re.MULTILINE
         )
-        _, step, inference, memory = re.findall(r"\*\*([\d.]+)\*\*", row)
-        assert ratios == [step, inference, memory], setting
+        assert ratios == re.findall(r"\*\*([\d.]+)\*\*", row), setting

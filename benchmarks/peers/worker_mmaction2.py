@@ -72,8 +72,8 @@ def build(options):
     def batch():
         generator = torch.Generator().manual_seed(0)
         inputs = [torch.randint(256, shape, generator=generator, dtype=torch.uint8) for _ in range(clips)]
-        # `FormatShape` transposes decoded frames without a copy. The network then runs in channels-last memory
-        # format, which is faster on CPUs.
+        # `FormatShape` transposes decoded frames without a copy. The network then runs in channels-last
+        # memory format, which is faster on CPUs.
         inputs = [clip.movedim(-1, 1) for clip in inputs]
         return {"inputs": inputs, "data_samples": [ActionDataSample().set_gt_label(0) for _ in inputs]}
 

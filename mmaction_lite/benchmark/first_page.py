@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 
 from mmaction_lite.benchmark.comparison import OURS, PEER, SOURCES
 from mmaction_lite.benchmark.settings import find_setting
-from mmaction_lite.benchmark.tables import FILES, Ratio, fed, framework, markdown, part_ratios, seconds
+from mmaction_lite.benchmark.tables import (
+    FILES,
+    Ratio,
+    fed,
+    framework,
+    is_measured,
+    markdown,
+    part_ratios,
+    seconds,
+)
 from mmaction_lite.weights.catalogue import SOURCES as PROJECTS
 from mmaction_lite.weights.catalogue import list_weights
 
@@ -91,7 +100,7 @@ def _lines(found: dict[str, Any], log: str) -> Iterator[tuple[str, ...]]:
 def _peer_lines(
     found: dict[str, Any], listed: PageRow, rows: list[dict[str, Any]], log: str
 ) -> Iterator[tuple[str, ...]]:
-    own = [row for row in rows if row["peer"] == listed.peer and PEER in row["train"]]
+    own = [row for row in rows if row["peer"] == listed.peer and is_measured(row, PEER)]
     if not own:
         yield _line(found, listed, None, PEER, log)
     for row in own:
@@ -154,7 +163,7 @@ def summary(found: dict[str, Any]) -> str:
     """Return one line per framework with the median ratios over its rows, the smallest and the largest."""
     by_framework: dict[str, list[dict[str, float]]] = {}
     for row in found["results"]:
-        if PEER in row["train"]:
+        if is_measured(row, PEER):
             by_framework.setdefault(framework(found, row, PEER), []).append(part_ratios(row))
     lines = []
     for name, rows in by_framework.items():

@@ -181,6 +181,9 @@ tables.
   copy.
 * *clips/s*: throughput of the iteration with data if it was measured, otherwise of the training step.
 
+Clips without files have the memory format in which the framework's own pipeline leaves them: channels-last
+for MMAction2, contiguous for the others.
+
 In tables with bfloat16, MMAction2 runs under float16 autocast: its heads convert logits to NumPy, which
 has no bfloat16. The machines are shared. Single numbers vary by 10 % and more, ratios vary less. A `+`
 after a commit means that files of the package had uncommitted changes.

@@ -80,6 +80,11 @@ def fed(row: dict[str, Any], side: str) -> Steps | None:
     return next((row[source][side] for source in SOURCES if side in row.get(source, {})), None)
 
 
+def is_measured(row: dict[str, Any], side: str) -> bool:
+    """Whether the training steps of one framework were measured, with or without files."""
+    return side in row["train"] or fed(row, side) is not None
+
+
 def data_share(rounds: Steps) -> float:
     """Return the data time of all steps as a fraction of their iteration time."""
     steps = [step for turn in rounds for step in turn]
@@ -96,7 +101,7 @@ def main_table(found: dict[str, Any], log: str) -> str:
     lines = []
     for name in dict.fromkeys(row["setting"] for row in found["results"]):
         rows = [row for row in found["results"] if row["setting"] == name]
-        measured = [(rows[0], OURS), *((row, PEER) for row in rows if PEER in row["train"])]
+        measured = [(rows[0], OURS), *((row, PEER) for row in rows if is_measured(row, PEER))]
         lines += [_cells(found, row, side, log) for row, side in measured]
         for other in found.get("imported", []):
             for theirs in other["results"]:
@@ -118,16 +123,20 @@ def main_table(found: dict[str, Any], log: str) -> str:
 
 
 def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> tuple[str, ...]:
-    train = seconds(row["train"][side])
     files = fed(row, side)
+    train = seconds(row["train"][side]) if side in row["train"] else None
     whole = seconds(files) if files else train
+    assert whole is not None
     limits, measured = found["limits"], found["options"]["precision"]
     precision = (row.get("peer_precision") if side == PEER else None) or measured
-    # The backward pass computes and moves about twice as much as the forward pass. A copy reads and writes
-    # every byte.
-    sums = 3 * row["multiply_adds"] / 1e9 / limits["multiply_adds"] / train
-    moved = 3 * row["traffic_bytes"] / 2e9 / limits["bytes_copied"] / train
-    moved *= 1.0 if precision == "float32" else 0.5
+    of_peak = "–"
+    if train is not None:
+        # The backward pass computes and moves about twice as much as the forward pass. A copy reads and
+        # writes every byte.
+        sums = 3 * row["multiply_adds"] / 1e9 / limits["multiply_adds"] / train
+        moved = 3 * row["traffic_bytes"] / 2e9 / limits["bytes_copied"] / train
+        moved *= 1.0 if precision == "float32" else 0.5
+        of_peak = f"{f'{sums:.0%}' if precision == measured else '–'}, {moved:.0%}"
     devices = found["options"]["devices"]
     digits = ".3f" if found["options"]["device"] == "cpu" else ".4f"
     return (
@@ -135,11 +144,11 @@ def _cells(found: dict[str, Any], row: dict[str, Any], side: str, log: str) -> t
         framework(found, row, side),
         str(row["batch_size"]) + (f" × {devices}" if devices > 1 else ""),
         f"{whole:{digits}} ({seconds(files, 'data'):{digits}})" if files else "–",
-        f"{train:{digits}}",
+        f"{train:{digits}}" if train is not None else "–",
         f"{seconds(row['infer'][side]):{digits}}" if side in row.get("infer", {}) else "–",
         f"{row['memory_mib'][side]:.0f}" if side in row["memory_mib"] else "–",
         f"{devices * row['batch_size'] / whole:.{2 if whole > 0.1 else 0}f}",
-        f"{f'{sums:.0%}' if precision == measured else '–'}, {moved:.0%}",
+        of_peak,
         log,
     )
 
@@ -172,7 +181,7 @@ def ratio_table(found: dict[str, Any]) -> str:
     """Return the table with the ratios of this package to each other framework."""
     lines = []
     for row in found["results"]:
-        if PEER not in row["train"]:
+        if not is_measured(row, PEER):
             continue
         memory = row["memory_mib"]
         ratios = [files_ratio(row), *(ratio(row.get(phase, {})) for phase in ("train", "infer"))]
@@ -202,7 +211,7 @@ def behind(found: dict[str, Any]) -> list[str]:
     """Return one line per measurement in which another framework is ahead."""
     lines = []
     for row in found["results"]:
-        if PEER not in row["train"]:
+        if not is_measured(row, PEER):
             continue
         lines += [
             f"* {row['setting']}, {framework(found, row, PEER)}: {what} {value:.2f}"
@@ -341,7 +350,7 @@ def picture(found: dict[str, Any], file: Path) -> None:
     """Draw the ratios of this package to each other framework as a bar chart, into a PNG file."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in found["results"] if PEER in row["train"]]
+    rows = [row for row in found["results"] if is_measured(row, PEER)]
     figure = Figure(figsize=(9, 1.5 + 0.55 * max(1, len(rows))), layout="constrained")
     axes = figure.subplots()
     labels = ["iteration from files", "training step", "inference", MEMORY]

@@ -1,8 +1,20 @@
 """Numbers of the benchmark tables."""
 
+import json
+
 import pytest
 
-from mmaction_lite.benchmark.tables import Ratio, data_share, feeding_table, ratio, seconds
+from mmaction_lite.benchmark.tables import (
+    Ratio,
+    data_share,
+    feeding_table,
+    main_table,
+    part_ratios,
+    ratio,
+    ratio_table,
+    seconds,
+)
+from tests.docs.pages import ROOT
 
 
 def test_ratios_are_taken_round_by_round():
@@ -41,3 +53,21 @@ def test_decoding_is_the_limit_when_steps_wait_and_processes_are_busy(waiting, m
     cells = table.splitlines()[2].strip("| ").split(" | ")
     assert cells[0] == "TSN 1x1x3"
     assert cells[-3:] == ["video", f"{waiting:.1%}", limit]
+
+
+def test_a_framework_with_steps_from_files_only_is_shown():
+    found = json.loads((ROOT / "docs/benchmarks/cpu.json").read_text(encoding="utf-8"))
+    (row,) = (row for row in found["results"] if (row["setting"], row["peer"]) == ("TSN 1x1x3", "mit_tsm"))
+    found["results"] = [row]
+    whole = main_table(found, "log").splitlines()[-1].split(" | ")
+    for phase in ("train", "infer", "memory_mib"):
+        del row[phase]["peer"]
+    line = main_table(found, "log").splitlines()[-1].split(" | ")
+    assert line[:4] == whole[:4]
+    assert line[4:7] == ["–", "–", "–"]
+    assert line[7] == whole[7]
+    assert line[8] == "–"
+    ratios = ratio_table(found).splitlines()[-1].split(" | ")
+    assert ratios[2].startswith("**0.")
+    assert ratios[3:6] == ["–", "–", "–"]
+    assert set(part_ratios(found["results"][0])) == {"iteration from files"}
