@@ -23,7 +23,7 @@ from mmaction_lite.weights.catalogue import list_weights
 from mmaction_lite.weights.converters import Conversion, mmaction2, pyslowfast, pytorchvideo, torchvision
 from mmaction_lite.weights.converters.files import CARD
 from mmaction_lite.weights.converters.sources import NORMALIZE, StoredSettings
-from mmaction_lite.weights.named import protocols
+from mmaction_lite.weights.named import recipe_for
 
 _LENGTHS: dict[type, str] = {
     SegmentFrames: "num_segments",
@@ -99,18 +99,17 @@ def _fit_torchvision(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, li
     for entry in list_weights(source="torchvision").values():
         if (entry.builder, entry.dataset) != network:
             continue
-        val, test = protocols(entry).values()
-        if test.views.clips.clip_len == recipe.test.clips.clip_len:
-            recipe = replace(
-                recipe,
-                val=val.views,
-                test=test.views,
-                normalize=test.normalize,
-                average=test.average,
-                window=test.window,
-            )
+        fitting = recipe_for(entry)
+        if fitting.test.clips.clip_len == recipe.test.clips.clip_len:
+            recipe = _with_protocols(recipe, fitting)
             return recipe, [f"the protocols are those of torchvision: {recipe.test_protocol}"]
     return recipe, []
+
+
+def _with_protocols(recipe: Recipe, other: Recipe) -> Recipe:
+    """Return the recipe with the protocols of another one."""
+    names = ("val", "test", "normalize", "window", "average")
+    return replace(recipe, **{name: getattr(other, name) for name in names})
 
 
 def _fit_normalize(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list[str]]:
@@ -126,8 +125,7 @@ def _fit_normalize(recipe: Recipe, conversion: Conversion) -> tuple[Recipe, list
         ]
     fitting = fitting_recipe(recipe, expected)
     if fitting is not None:
-        changed = {name: getattr(fitting, name) for name in ("val", "test", "normalize", "window", "average")}
-        return replace(recipe, **changed), [
+        return _with_protocols(recipe, fitting), [
             f"the protocols are those of {fitting.name}, which fits weights of {conversion.source}: "
             f"{fitting.test_protocol}, pixels normalized by {describe_normalize(expected)}"
         ]
